@@ -1,0 +1,34 @@
+# The two commands of the README are `make demo` and `make test`; both set up what is missing.
+
+SHARED ?= ../shared
+RUN = .venv/bin/python
+
+.PHONY: help env demo test check real clean
+
+help:
+	@echo "make demo   synthetic nuScenes, extraction, training, evaluation, parity, pictures"
+	@echo "make test   the default test suite"
+	@echo "make check  ruff, types, layers, tests"
+	@echo "make real   the main job on the real frames in $(SHARED)/nuscenes_real"
+
+env:
+	@env/install.sh
+
+demo: env
+	$(RUN) -m benchmarks.demo
+
+test: env
+	$(RUN) -m pytest
+
+check: env
+	.venv/bin/ruff check .
+	.venv/bin/ruff format --check .
+	.venv/bin/mypy
+	.venv/bin/lint-imports
+	$(RUN) -m pytest
+
+real: env
+	$(RUN) -m benchmarks.real $(SHARED)/nuscenes_real
+
+clean:
+	rm -rf runs build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

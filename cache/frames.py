@@ -1,0 +1,120 @@
+"""Between `shared.features.FrameFeatures` and the arrays of a row, with every check on the way in."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cache.schema import BOX_COUNT, ArraySpec, Row
+from shared.errors import CacheError
+from shared.features import Annotations, Frame, FrameFeatures
+
+FLOAT16_MAX = float(np.finfo(np.float16).max)
+GEOMETRY_CODES = 7  # the box codes before the velocity, which nuScenes may leave unknown (NaN)
+
+
+def encode_frame(specs: Sequence[ArraySpec], features: FrameFeatures) -> dict[str, NDArray[Any]]:
+    """Return the arrays of one row, checked, rounded and padded.
+
+    Raises:
+        CacheError: naming sample and array, if an array is absent, has the wrong shape, is not
+            finite, does not fit float16, or there are more boxes than the store has room for.
+    """
+    frame = features.frame
+    annotations = frame.annotations
+    plain: dict[str, NDArray[Any]] = {
+        **features.maps,
+        "geometry/img_from_lidar": frame.img_from_lidar,
+        "geometry/ego_from_lidar": frame.ego_from_lidar,
+        "geometry/global_from_ego": frame.global_from_ego,
+        BOX_COUNT: np.asarray(len(annotations.boxes_lidar), np.int64),
+        "annotations/boxes_lidar": annotations.boxes_lidar,
+        "annotations/labels": annotations.labels,
+        "annotations/lidar_points": annotations.lidar_points,
+        "annotations/radar_points": annotations.radar_points,
+    }
+    unknown = plain.keys() - {spec.name for spec in specs}
+    if unknown:
+        raise CacheError(
+            f"sample {frame.token}: this store has no array called {', '.join(sorted(unknown))}; "
+            "the running preset is not the one the store was created with"
+        )
+    row: dict[str, NDArray[Any]] = {}
+    for spec in specs:
+        where = f"{spec.name} of sample {frame.token}, view {frame.view}"
+        if spec.name not in plain:
+            raise CacheError(
+                f"{where} is absent; the running preset is not the one the store was created with"
+            )
+        values = plain[spec.name]
+        if spec.per_box:
+            row[spec.name] = _pad(spec, values, boxes=len(annotations.boxes_lidar), where=where)
+        else:
+            row[spec.name] = _checked(spec, values, where=where)
+    return row
+
+
+def _checked(spec: ArraySpec, values: NDArray[Any], *, where: str) -> NDArray[Any]:
+    """Return one array in the store's dtype, after the checks that need no padding."""
+    if values.shape != spec.shape:
+        raise CacheError(
+            f"{where}: this store holds ({', '.join(spec.dims)}) = {spec.shape}, got "
+            f"{values.shape}. The running preset is not the one the store was created with; "
+            "`feature-cache show STORE` names it."
+        )
+    if spec.is_feature:
+        low, high = float(values.min()), float(values.max())
+        peak = max(-low, high) if low == low else low  # a NaN anywhere makes min NaN
+        if not peak <= FLOAT16_MAX:  # written so that NaN fails too
+            raise CacheError(
+                f"{where}: largest magnitude is {peak:g}, float16 ends at {FLOAT16_MAX:g}. A value "
+                "like this means that the weights did not load or the input is damaged; check the "
+                "checkpoint. The shard was not written, finished shards are kept."
+            )
+    elif values.dtype.kind == "f" and not np.isfinite(values).all():
+        raise CacheError(
+            f"{where} holds a value that is not finite; check the calibration of this sample. "
+            "The shard was not written, finished shards are kept."
+        )
+    return np.ascontiguousarray(values, dtype=spec.dtype)
+
+
+def _pad(spec: ArraySpec, values: NDArray[Any], *, boxes: int, where: str) -> NDArray[Any]:
+    """Return one array of boxes with zeros after the last box."""
+    expected = (boxes, *spec.shape[1:])
+    if values.shape != expected:
+        raise CacheError(f"{where}: expected {expected} for {boxes} boxes, got {values.shape}")
+    if boxes > spec.shape[0]:
+        raise CacheError(
+            f"{where}: {boxes} boxes, but the store has room for {spec.shape[0]} a sample, fixed "
+            "when it was created. The annotations have changed since; extract into another --store."
+        )
+    if values.ndim > 1 and not np.isfinite(values[:, :GEOMETRY_CODES]).all():
+        raise CacheError(
+            f"{where}: a centre, size or yaw is not finite (only velocities may be NaN); "
+            "check the annotations of this sample"
+        )
+    padded = np.zeros(spec.shape, spec.dtype)
+    padded[:boxes] = values
+    return padded
+
+
+def decode_frame(*, token: str, scene: str, timestamp_us: int, view: int, row: Row) -> Frame:
+    """Rebuild a frame from the arrays of its row; feature maps are not looked at."""
+    boxes = int(row[BOX_COUNT])
+    return Frame(
+        token=token,
+        scene=scene,
+        timestamp_us=timestamp_us,
+        view=view,
+        img_from_lidar=row["geometry/img_from_lidar"],
+        ego_from_lidar=row["geometry/ego_from_lidar"],
+        global_from_ego=row["geometry/global_from_ego"],
+        annotations=Annotations(
+            boxes_lidar=row["annotations/boxes_lidar"][:boxes].copy(),
+            labels=row["annotations/labels"][:boxes].copy(),
+            lidar_points=row["annotations/lidar_points"][:boxes].copy(),
+            radar_points=row["annotations/radar_points"][:boxes].copy(),
+        ),
+    )

@@ -1,0 +1,139 @@
+"""What a store was made from, and why two stores differ, in words.
+
+The identity holds everything that determines the features and nothing else: digests instead of paths,
+no times, no library versions. Two stores of the same thing have equal identity on any machine.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from cache.metadata import read_metadata
+from cache.schema import SCHEMA_VERSION
+from shared.config import Preset
+from shared.config_json import to_json
+from shared.digests import json_digest
+from shared.errors import IdentityError
+
+Identity = dict[str, Any]
+
+CUT = "backbone"  # where the frozen part ends: before both necks
+
+# What a user makes of a field; the longest matching beginning counts.
+MEANINGS = {
+    "schema_version": "the store's format, from another version of frozen-cmt",
+    "cut": "where the frozen part ends",
+    "views": "augmented variants per sample",
+    "view_seed": "seed of the augmented variants",
+    "preset.camera": "the image branch of the preset",
+    "preset.lidar": "the LiDAR branch of the preset",
+    "precision": "number formats while computing, which follow the device",
+    "weights": "bytes of frozen weights and BatchNorm buffers: another checkpoint or seed",
+    "dataset.version": "the nuScenes version",
+    "dataset.tokens": "the list of samples or its order: another split",
+    "dataset.inputs": "calibration, sweeps or annotations of the samples",
+}
+ABSENT = "absent"
+DIGEST_LENGTH = 64
+SHOWN_LENGTH = 12  # characters of a digest in a message
+
+
+def identity_document(
+    *,
+    preset: Preset,
+    precision: str,
+    weights: Mapping[str, str],
+    dataset_version: str,
+    tokens: Sequence[str],
+    inputs_digest: str,
+    views: int = 1,
+    view_seed: int = 0,
+) -> Identity:
+    """Return the identity of the features of these samples.
+
+    Args:
+        preset: only its camera and LiDAR branch count, neither name nor head.
+        precision: the policy of the frozen part, e.g. "float32 compute, float16 stored".
+        weights: digest of parameters and buffers by frozen module.
+        dataset_version: e.g. "v1.0-trainval".
+        tokens: samples in the store's order.
+        inputs_digest: digest of what is computed from the tables: sweeps, calibration, annotations.
+        views, view_seed: augmented variants per sample, and what they are drawn from.
+    """
+    branches = to_json(preset)
+    document = {
+        "schema_version": SCHEMA_VERSION,
+        "cut": CUT,
+        "views": views,
+        "view_seed": view_seed,
+        "preset": {"camera": branches["camera"], "lidar": branches["lidar"]},
+        "precision": precision,
+        "weights": dict(weights),
+        "dataset": {
+            "version": dataset_version,
+            "tokens": json_digest(list(tokens)),
+            "inputs": inputs_digest,
+        },
+    }
+    plain = json.loads(json.dumps(document, allow_nan=False))  # tuples become lists, as when read
+    assert isinstance(plain, dict)
+    return plain
+
+
+def _leaves(document: Mapping[str, Any], path: str = "") -> dict[str, Any]:
+    """Flatten nested dicts to dotted paths; lists stay whole."""
+    flat: dict[str, Any] = {}
+    for key, value in document.items():
+        here = f"{path}.{key}" if path else key
+        flat.update(_leaves(value, here) if isinstance(value, Mapping) else {here: value})
+    return flat
+
+
+def _shown(value: Any) -> str:
+    if isinstance(value, str):
+        return value[:SHOWN_LENGTH] + "..." if len(value) == DIGEST_LENGTH else value
+    return json.dumps(value)
+
+
+def _meaning(field: str) -> str:
+    known = [start for start in MEANINGS if field == start or field.startswith(start + ".")]
+    return f" ({MEANINGS[max(known, key=len)]})" if known else ""
+
+
+def explain_difference(
+    mine: Mapping[str, Any],
+    theirs: Mapping[str, Any],
+    *,
+    names: tuple[str, str] = ("in the store", "asked for"),
+) -> list[str]:
+    """Return one line per field that differs; empty if the two are equal.
+
+    Args:
+        mine, theirs: two identities, or the same part of two.
+        names: what to call the two sides.
+    """
+    first, second = _leaves(mine), _leaves(theirs)
+    lines = []
+    for field in dict.fromkeys([*first, *second]):
+        a = _shown(first[field]) if field in first else ABSENT
+        b = _shown(second[field]) if field in second else ABSENT
+        if field not in first or field not in second or first[field] != second[field]:
+            lines.append(f"{field}: {a} {names[0]}, {b} {names[1]}{_meaning(field)}")
+    return lines
+
+
+def check_identity(path: Path, wanted: Mapping[str, Any]) -> None:
+    """Make sure that the store at `path` was made from what is asked for.
+
+    Raises:
+        IdentityError: with the differing fields and the remedy; nothing is changed on disk.
+    """
+    differences = explain_difference(read_metadata(path).identity, wanted)
+    if differences:
+        raise IdentityError(
+            f"{path} was made from something else than what is asked for:\n  "
+            + "\n  ".join(differences)
+            + "\nUse the options it was made with, or choose another --store to extract anew. "
+            "Nothing was changed."
+        )

@@ -1,0 +1,126 @@
+"""Which shards are complete: one small JSON file per shard, written when its bytes are on disk.
+
+A shard without an entry does not exist, whatever lies in the arrays. Entries are `ledger/000007.json`;
+the directory is a Zarr array without content, so that Zarr readers list the store without complaint.
+"""
+
+import contextlib
+import errno
+import fcntl
+import json
+import logging
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+from cache.shard_file import sync_directory
+from cache.statistics import Statistics
+from shared.config_json import from_json, to_json
+from shared.digests import json_digest
+from shared.errors import CacheError, ConfigError
+
+GROUP = "ledger"
+ABOUT = (
+    "One JSON file per complete shard lies in this directory; a shard without one does not exist."
+)
+NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
+
+_log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LedgerEntry:
+    """What is known of a complete shard.
+
+    Args:
+        shard, view: which one.
+        tokens: its rows in order.
+        digests: by array, one digest per row of the uncompressed values (`schema.row_digest`).
+        statistics: by feature map, over the whole shard.
+        bytes_on_disk: compressed size of all arrays of the shard.
+        write_seconds: encoding and writing.
+        software: version by package name.
+        written_at: ISO 8601, UTC.
+    """
+
+    shard: int
+    view: int
+    tokens: tuple[str, ...]
+    digests: dict[str, tuple[str, ...]]
+    statistics: dict[str, Statistics]
+    bytes_on_disk: int
+    write_seconds: float
+    software: dict[str, str]
+    written_at: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ledger:
+    """The ledger of the store at `store`."""
+
+    store: Path
+
+    def path(self, shard: int) -> Path:
+        """Return where the entry of a shard lies, or would lie."""
+        return self.store / GROUP / f"{shard:06d}.json"
+
+    def complete(self) -> frozenset[int]:
+        """Return the shards that have an entry; one directory listing."""
+        with os.scandir(self.store / GROUP) as files:
+            stems = (
+                file.name.removesuffix(".json") for file in files if file.name.endswith(".json")
+            )
+            return frozenset(int(stem) for stem in stems if stem.isdigit())
+
+    def write(self, entry: LedgerEntry) -> None:
+        """Put an entry in place, whole or not at all, on disk when this returns."""
+        document = json.loads(json.dumps(to_json(entry), allow_nan=False))
+        path = self.path(entry.shard)
+        partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
+        with partial.open("w") as file:
+            json.dump({**document, "checksum": json_digest(document)}, file)
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+        sync_directory(path.parent)
+
+    def read(self, shard: int) -> LedgerEntry:
+        """Read one entry.
+
+        Raises:
+            CacheError: if it is damaged.
+        """
+        path = self.path(shard)
+        try:
+            document = json.loads(path.read_bytes())
+            if document.pop("checksum") != json_digest(document):
+                raise ValueError("its checksum does not match")
+            return from_json(LedgerEntry, document)
+        except (ValueError, KeyError, AttributeError, TypeError, ConfigError) as error:
+            raise CacheError(f"ledger entry {path} is damaged ({error})") from error
+
+    @contextlib.contextmanager
+    def lock(self, shard: int) -> Iterator[bool]:
+        """Hold a shard while writing it; waits for another worker on the same one.
+
+        The system drops the lock of a killed worker. Without it, two workers whose numbers differ in the
+        last bit could leave one worker's array beside the other's ledger entry.
+
+        Yields:
+            Whether the lock is held; False on a file system that has none.
+        """
+        path = self.path(shard).with_suffix(".lock")
+        with path.open("w") as file:
+            try:
+                fcntl.flock(file, fcntl.LOCK_EX)
+            except OSError as error:
+                if error.errno not in NO_LOCKS:
+                    raise
+                _log.warning("%s has no file locks; give every worker its own --part", path.parent)
+                yield False
+                return
+            yield True
+            # Whoever waits on this file, or makes a new one, finds the entry and has nothing to do.
+            if self.path(shard).exists():
+                path.unlink(missing_ok=True)

@@ -1,0 +1,125 @@
+"""The attributes of the store's root group: what it is, fixed when it is created.
+
+Everything lies under the key "frozen_cmt", with a checksum over the rest, so that a damaged `zarr.json`
+is an error and not another store. Features are described by the array list, not by the preset, so that a
+store stays readable when a later version adds a field to the head's configuration.
+"""
+
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import cattrs
+
+from cache.codec import CODEC_NAME
+from cache.layout import Layout
+from cache.schema import SCHEMA_VERSION, ArraySpec
+from shared.config import Preset
+from shared.config_json import from_json, to_json
+from shared.digests import json_digest
+from shared.errors import CacheError, ConfigError
+
+ATTRIBUTE = "frozen_cmt"
+METADATA_FILE = "zarr.json"  # of a Zarr v3 group or array
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Provenance:
+    """How a store came to be; recorded for people, never compared.
+
+    Args:
+        command: the line to paste to go on or to repair.
+        weights: where the weights came from, e.g. "seeded random weights (seed 0)".
+        software: version by package name.
+    """
+
+    command: str
+    weights: str
+    software: dict[str, str]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Metadata:
+    """What the root group says.
+
+    Args:
+        identity: see `cache.identity`.
+        preset_document: the resolved preset as JSON.
+        provenance, created_at: for people; the time is ISO 8601, UTC.
+        layout: views, samples and slots per shard.
+        max_boxes: boxes a row has room for.
+        arrays: every array of a row.
+        array_digests: digest of each array's own Zarr metadata, by name.
+        codec: name of the codec of every row.
+    """
+
+    schema_version: int = SCHEMA_VERSION
+    identity: dict[str, Any]
+    preset_document: dict[str, Any]
+    provenance: Provenance
+    created_at: str
+    layout: Layout
+    max_boxes: int
+    arrays: tuple[ArraySpec, ...]
+    array_digests: dict[str, str]
+    codec: str = CODEC_NAME
+
+    @property
+    def preset(self) -> Preset:
+        """The detector the features belong to."""
+        return from_json(Preset, self.preset_document)
+
+
+def to_attributes(metadata: Metadata) -> dict[str, Any]:
+    """Return the root group's attributes."""
+    document = json.loads(json.dumps(to_json(metadata), allow_nan=False))
+    return {ATTRIBUTE: {**document, "checksum": json_digest(document)}}
+
+
+def array_digest_of(path: Path, array: str) -> str:
+    """Return the digest of an array's Zarr metadata."""
+    return json_digest(json.loads((path / array / METADATA_FILE).read_bytes()))
+
+
+def with_array_digests(metadata: Metadata, path: Path) -> Metadata:
+    """Fill in `array_digests` from the arrays that lie under `path`."""
+    digests = {spec.name: array_digest_of(path, spec.name) for spec in metadata.arrays}
+    return replace(metadata, array_digests=digests)
+
+
+def read_metadata(path: Path) -> Metadata:
+    """Read what the store at `path` is.
+
+    Raises:
+        CacheError: if it is no store, damaged, or of another schema version.
+    """
+    file = path / METADATA_FILE
+    if not file.is_file():
+        raise CacheError(
+            f"{path} is not a feature store: it has no {METADATA_FILE}; `extract-features` makes one"
+        )
+    damaged = f"{file} is damaged; restore this one file from a copy, the features are not lost"
+    try:
+        attributes = json.loads(file.read_bytes()).get("attributes", {})
+        document = dict(attributes[ATTRIBUTE]) if ATTRIBUTE in attributes else None
+    except (ValueError, TypeError, AttributeError) as error:
+        raise CacheError(f"{damaged} ({error})") from error
+    if document is None:
+        raise CacheError(f"{path} is a Zarr group, but not a feature store of frozen-cmt")
+    if document.pop("checksum", None) != json_digest(document):
+        raise CacheError(f"{damaged} (its checksum does not match)")
+    if document["schema_version"] != SCHEMA_VERSION:
+        raise CacheError(
+            f"{path} has schema version {document['schema_version']}, this version of frozen-cmt "
+            f"reads {SCHEMA_VERSION}; use the version that wrote it, or extract into another --store"
+        )
+    try:
+        metadata = from_json(Metadata, document)
+    except (ConfigError, cattrs.BaseValidationError) as error:
+        raise CacheError(f"{damaged} ({error})") from error
+    if metadata.codec != CODEC_NAME:
+        raise CacheError(
+            f"{path} is coded as {metadata.codec!r}; this version reads {CODEC_NAME!r}"
+        )
+    return metadata

@@ -1,0 +1,160 @@
+"""The read side: a `shared.features.FeatureSource` that takes features from a store.
+
+A row that is not there is an error, never zeros. Nothing stays open between reads, so a source can be
+handed to DataLoader workers, spawned or forked; it travels as its path and is opened anew.
+"""
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from cache.codec import DamageError
+from cache.frames import decode_frame
+from cache.identity import Identity
+from cache.schema import ArraySpec
+from cache.store import Store, open_store
+from shared.config import Preset
+from shared.errors import CacheError, MissingRowError
+from shared.features import Frame, FrameFeatures
+
+NAMED = 3  # samples named in a message
+
+
+class CachedFeatures:
+    """Features of a store, addressed by sample token.
+
+    Args:
+        path: the store, finished or not.
+
+    Raises:
+        CacheError: if there is no store, or its metadata is damaged.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self._store: Store = open_store(path)
+        self._preset: Preset = self._store.metadata.preset
+        self._position = {token: i for i, token in enumerate(self._store.samples.tokens)}
+        self._complete = self._store.ledger.complete()
+        self._features = tuple(spec for spec in self._store.arrays if spec.is_feature)
+        self._others = tuple(spec for spec in self._store.arrays if not spec.is_feature)
+
+    def __reduce__(self) -> tuple[Callable[..., "CachedFeatures"], tuple[Path]]:
+        return CachedFeatures, (self._store.path,)
+
+    @property
+    def path(self) -> Path:
+        """The store."""
+        return self._store.path
+
+    @property
+    def preset(self) -> Preset:
+        """The detector the features belong to."""
+        return self._preset
+
+    @property
+    def identity(self) -> Identity:
+        """What the features were made from, see `cache.identity`."""
+        return self._store.metadata.identity
+
+    @property
+    def tokens(self) -> tuple[str, ...]:
+        """Sample tokens, in the store's order; those not extracted yet are among them."""
+        return self._store.samples.tokens
+
+    @property
+    def views(self) -> int:
+        """Augmented variants per sample; view 0 is the sample as recorded."""
+        return self._store.layout.views
+
+    def missing(self) -> tuple[str, ...]:
+        """Return the tokens of samples of which some view is not there yet."""
+        self._complete = self._store.ledger.complete()
+        absent = {
+            token
+            for index in self._store.all_shards
+            if index not in self._complete
+            for token in self._store.shard(index).tokens
+        }
+        return tuple(token for token in self.tokens if token in absent)
+
+    def is_complete(self) -> bool:
+        """Return whether every row is there."""
+        return not self.missing()
+
+    def require_complete(self) -> None:
+        """Make sure that every row is there.
+
+        Raises:
+            CacheError: saying how many samples are missing and how to get them.
+        """
+        missing = self.missing()
+        if missing:
+            more = ", ..." if len(missing) > NAMED else ""
+            raise CacheError(
+                f"{self.path} is not finished: {len(missing)} of {len(self.tokens)} samples are "
+                f"missing ({', '.join(missing[:NAMED])}{more}). Finish it with: {self._command}"
+            )
+
+    def read(self, tokens: Sequence[str], view: int = 0) -> list[FrameFeatures]:
+        """Return the features of these samples, in this order; maps are float16.
+
+        Raises:
+            MissingRowError: if a sample is not in the store, or not there yet.
+            CacheError: if a row is damaged.
+        """
+        found = []
+        for token in tokens:
+            position = self._locate(token, view)
+            maps = {spec.name: self._read_array(spec, view, position) for spec in self._features}
+            found.append(FrameFeatures(frame=self._frame(view, position), maps=maps))
+        return found
+
+    def read_frames(self, tokens: Sequence[str], view: int = 0) -> list[Frame]:
+        """Return geometry and annotations only: for class balance and evaluation.
+
+        Raises: as `read`.
+        """
+        return [self._frame(view, self._locate(token, view)) for token in tokens]
+
+    @property
+    def _command(self) -> str:
+        return self._store.metadata.provenance.command
+
+    def _locate(self, token: str, view: int) -> int:
+        """Return the position of a sample whose row is complete."""
+        store = self._store
+        if token not in self._position or not 0 <= view < self.views:
+            raise MissingRowError(
+                f"sample {token}, view {view} is not in {self.path}, which holds "
+                f"{len(self.tokens)} samples in {self.views} views; extract the split it belongs to "
+                "into another --store"
+            )
+        position = self._position[token]
+        shard, _ = store.layout.locate(view, position)
+        if shard not in self._complete:
+            self._complete = store.ledger.complete()  # a running extraction may have finished it
+        if shard not in self._complete:
+            raise MissingRowError(
+                f"sample {token}, view {view} is not extracted yet: shard {shard} of {self.path} is "
+                f"not complete ({store.rows_in(self._complete)} of {store.layout.rows} rows are). "
+                f"Finish it with: {self._command}"
+            )
+        return position
+
+    def _read_array(self, spec: ArraySpec, view: int, position: int) -> NDArray[Any]:
+        try:
+            return self._store.read_array(spec, view, position)
+        except DamageError as error:
+            raise self._store.damage(spec, view, position, error) from error
+
+    def _frame(self, view: int, position: int) -> Frame:
+        samples = self._store.samples
+        return decode_frame(
+            token=samples.tokens[position],
+            scene=samples.scenes[position],
+            timestamp_us=samples.timestamps_us[position],
+            view=view,
+            row={spec.name: self._read_array(spec, view, position) for spec in self._others},
+        )

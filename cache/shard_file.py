@@ -1,0 +1,93 @@
+"""The Zarr v3 sharding format, read and written directly: rows one after the other, then an index.
+
+Written once, whole, and read row by row. Zarr's own code is not used here for three reasons, measured
+with zarr 3.1.5: it reads a row at 0.7 of this speed (a small row at a tenth), it returns the fill value
+for a row that is not there, and it reads a shard before replacing it, so a damaged one cannot be repaired.
+The tests read every file with plain Zarr, and read here what plain Zarr wrote.
+
+Source: zarr-specs v3, codecs/sharding-indexed v1.0, index at the end, with crc32c.
+"""
+
+import os
+import uuid
+from collections.abc import Iterable
+from pathlib import Path
+
+import numpy as np
+
+from cache.codec import CHECKSUM_BYTES, DamageError, seal, unseal
+
+EMPTY = 2**64 - 1  # offset and length of a slot that holds no row
+PARTIAL_SUFFIX = ".partial"  # a file still being written, or left by a killed writer
+
+
+def write_shard_file(path: Path, rows: Iterable[bytes], slots: int) -> int:
+    """Write a shard whole and put it in place at once, on disk when this returns.
+
+    Args:
+        path: file to create or replace.
+        rows: encoded rows from slot 0 on, at most `slots`.
+        slots: rows a shard has room for.
+
+    Returns:
+        Bytes written.
+    """
+    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}{PARTIAL_SUFFIX}")
+    index = np.full((slots, 2), EMPTY, "<u8")
+    offset = 0
+    try:
+        with partial.open("xb") as file:
+            for slot, row in enumerate(rows):
+                file.write(row)
+                index[slot] = offset, len(row)
+                offset += len(row)
+            file.write(seal(index.tobytes()))
+            file.flush()
+            os.fsync(file.fileno())
+        partial.replace(path)
+    except BaseException:  # also Ctrl-C: leave no half file behind
+        partial.unlink(missing_ok=True)
+        raise
+    sync_directory(path.parent)
+    return offset + index.nbytes + CHECKSUM_BYTES
+
+
+def remove_partials(path: Path) -> None:
+    """Remove what killed writers left of this shard; only while holding its lock."""
+    for stale in path.parent.glob(f".{path.name}.*{PARTIAL_SUFFIX}"):
+        stale.unlink(missing_ok=True)
+
+
+def sync_directory(directory: Path) -> None:
+    """Make a rename in this directory survive a power cut."""
+    descriptor = os.open(directory, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def read_row_bytes(path: Path, slot: int, slots: int) -> bytes:
+    """Read one encoded row.
+
+    Raises:
+        DamageError: if the file is missing or truncated, its index is damaged, or the slot is empty.
+    """
+    index_bytes = slots * 16 + CHECKSUM_BYTES
+    try:
+        descriptor = os.open(path, os.O_RDONLY)
+    except FileNotFoundError:
+        raise DamageError(f"file {path} is missing") from None
+    try:
+        size = os.fstat(descriptor).st_size
+        if size < index_bytes:
+            raise DamageError(f"file {path} is truncated to {size} bytes")
+        index = unseal(
+            os.pread(descriptor, index_bytes, size - index_bytes), what=f"the index of {path}"
+        )
+        offset, length = (int(number) for number in index.view("<u8").reshape(slots, 2)[slot])
+        if offset == EMPTY or offset + length > size - index_bytes:
+            raise DamageError(f"{path} holds no row in slot {slot}")
+        return os.pread(descriptor, length, offset)
+    finally:
+        os.close(descriptor)

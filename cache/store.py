@@ -1,0 +1,109 @@
+"""An opened store: what it is, which samples and shards it has, and how one row is read."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from numpy.typing import NDArray
+
+from cache.codec import DamageError, decode_row
+from cache.layout import Layout, Shard
+from cache.ledger import Ledger
+from cache.metadata import Metadata, read_metadata
+from cache.samples import Samples, read_samples
+from cache.schema import ArraySpec
+from cache.shard_file import read_row_bytes
+from shared.errors import CacheError
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Store:
+    """A store on disk; holds no open file.
+
+    Args:
+        path: directory of the Zarr group.
+        metadata, samples: read once when opened.
+        ledger: which shards are complete, asked anew each time.
+    """
+
+    path: Path
+    metadata: Metadata
+    samples: Samples
+    ledger: Ledger
+
+    @property
+    def layout(self) -> Layout:
+        """Where rows lie."""
+        return self.metadata.layout
+
+    @property
+    def arrays(self) -> tuple[ArraySpec, ...]:
+        """Every array of a row."""
+        return self.metadata.arrays
+
+    def shard(self, index: int) -> Shard:
+        """Describe one shard."""
+        view, samples = self.layout.span(index)
+        return Shard(
+            index=index,
+            view=view,
+            start=samples.start,
+            tokens=self.samples.tokens[samples.start : samples.stop],
+        )
+
+    def file(self, spec: ArraySpec, shard: int) -> Path:
+        """Return the file that holds one array of a shard."""
+        return self.path / spec.name / self.layout.chunk_key(shard, len(spec.shape))
+
+    def rows_in(self, shards: frozenset[int]) -> int:
+        """Count the rows of these shards."""
+        return sum(len(self.layout.span(shard)[1]) for shard in shards if shard in self.all_shards)
+
+    @property
+    def all_shards(self) -> range:
+        """Numbers of all shards."""
+        return range(self.layout.shard_count)
+
+    def read_array(self, spec: ArraySpec, view: int, sample: int) -> NDArray[Any]:
+        """Read one array of one row, whether or not the ledger knows its shard.
+
+        Raises:
+            DamageError: if the bytes are not those that were written.
+        """
+        shard, slot = self.layout.locate(view, sample)
+        sealed = read_row_bytes(self.file(spec, shard), slot, self.layout.slots)
+        return decode_row(sealed, spec.shape, spec.dtype)
+
+    def damage(self, spec: ArraySpec, view: int, sample: int, error: DamageError) -> CacheError:
+        """Return the error to raise for a row that cannot be read."""
+        shard, _ = self.layout.locate(view, sample)
+        return CacheError(
+            f"{spec.name} of sample {self.samples.tokens[sample]}, view {view} is damaged in shard "
+            f"{shard} of {self.path}: {error}. {self.repair(shard)}"
+        )
+
+    def repair(self, shard: int) -> str:
+        """Say how to rebuild a damaged shard."""
+        return (
+            f"To rebuild this shard, delete {self.ledger.path(shard)} and run the extraction again: "
+            f"{self.metadata.provenance.command}"
+        )
+
+
+def open_store(path: Path) -> Store:
+    """Open the store at `path`, finished or not.
+
+    Raises:
+        CacheError: if it is no store, or its metadata or sample list is damaged.
+    """
+    metadata = read_metadata(path)
+    samples = read_samples(path)
+    if len(samples.tokens) != metadata.layout.samples:
+        raise CacheError(
+            f"{path} lists {len(samples.tokens)} samples but was created for "
+            f"{metadata.layout.samples}; restore {path / 'samples'} from a copy"
+        )
+    ledger = Ledger(path)
+    if not (path / "ledger").is_dir():
+        raise CacheError(f"{path} has lost its ledger directory; restore it from a copy")
+    return Store(path=path, metadata=metadata, samples=samples, ledger=ledger)

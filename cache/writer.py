@@ -1,0 +1,158 @@
+"""The write side: whole shards, in any order, by any number of workers, resumable after a kill."""
+
+import errno
+import platform
+import shutil
+import time
+from collections import Counter
+from collections.abc import Mapping, Sequence
+from datetime import datetime, timezone
+from importlib.metadata import version
+from pathlib import Path
+
+import numpy as np
+
+from cache.codec import encode_row
+from cache.frames import encode_frame
+from cache.layout import Shard
+from cache.ledger import LedgerEntry
+from cache.schema import BOX_COUNT, ArraySpec, Row, row_bytes, row_digest
+from cache.shard_file import remove_partials, write_shard_file
+from cache.statistics import Statistics, merge_by_array
+from cache.store import Store, open_store
+from shared.errors import CacheError
+from shared.features import FrameFeatures
+
+DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+class StoreWriter:
+    """Fills a store shard by shard; a shard is either wholly there or absent.
+
+    Args:
+        path: a store made by `create.create_store`.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.store: Store = open_store(path)
+
+    @property
+    def shards(self) -> tuple[Shard, ...]:
+        """Every shard of the store."""
+        return tuple(self.store.shard(index) for index in self.store.all_shards)
+
+    def pending(self) -> list[Shard]:
+        """Return the shards that are not complete, in order."""
+        complete = self.store.ledger.complete()
+        return [self.store.shard(i) for i in self.store.all_shards if i not in complete]
+
+    def write_shard(self, shard: Shard, rows: Sequence[FrameFeatures]) -> bool:
+        """Write one shard whole: its bytes, then its ledger entry.
+
+        Args:
+            shard: one of `pending()`.
+            rows: the features of all its samples, in any order.
+
+        Returns:
+            False if another worker completed the shard meanwhile; its rows are kept then.
+
+        Raises:
+            CacheError: if rows are missing or unfit (nothing is written then), or the disk is full.
+        """
+        encoded = [
+            encode_frame(self.store.arrays, features) for features in self._ordered(shard, rows)
+        ]
+        ledger = self.store.ledger
+        try:
+            with ledger.lock(shard.index) as is_locked:
+                if ledger.path(shard.index).exists():
+                    return False
+                started = time.monotonic()
+                size = self._write_arrays(shard, encoded, is_locked=is_locked)
+                ledger.write(_entry(shard, self.store.arrays, encoded, size, started))
+        except OSError as error:
+            raise self._explain(error, shard) from error
+        return True
+
+    def _ordered(self, shard: Shard, rows: Sequence[FrameFeatures]) -> list[FrameFeatures]:
+        """Check that these are the rows of the shard, and put them in its order."""
+        where = f"shard {shard.index} of {self.store.path}"
+        given = Counter(row.frame.token for row in rows)
+        if given != Counter(shard.tokens):
+            missing = sorted(set(shard.tokens) - set(given))
+            surplus = sorted((given - Counter(shard.tokens)).elements())
+            raise CacheError(
+                f"{where} is written whole or not at all: it holds {len(shard.tokens)} samples, got "
+                f"{len(rows)}; missing {', '.join(missing) or 'none'}, too many "
+                f"{', '.join(surplus) or 'none'}"
+            )
+        samples = self.store.samples
+        by_token = {row.frame.token: row for row in rows}
+        for position, token in enumerate(shard.tokens, start=shard.start):
+            frame = by_token[token].frame
+            expected = (shard.view, samples.scenes[position], samples.timestamps_us[position])
+            if (frame.view, frame.scene, frame.timestamp_us) != expected:
+                raise CacheError(
+                    f"{where}, sample {token}: (view, scene, timestamp_us) is {expected} in the "
+                    f"store, got {(frame.view, frame.scene, frame.timestamp_us)}; the dataset is "
+                    "not the one the store was created for"
+                )
+        return [by_token[token] for token in shard.tokens]
+
+    def _write_arrays(self, shard: Shard, encoded: Sequence[Row], *, is_locked: bool) -> int:
+        """Write the shard's file of every array; return their bytes."""
+        size = 0
+        for spec in self.store.arrays:
+            file = self.store.file(spec, shard.index)
+            if is_locked:
+                remove_partials(file)
+            chunks = (encode_row(row[spec.name]) for row in encoded)
+            size += write_shard_file(file, chunks, self.store.layout.slots)
+        return size
+
+    def _explain(self, error: OSError, shard: Shard) -> CacheError:
+        """Return what to tell the user about a write that failed."""
+        store = self.store
+        if error.errno not in DISK_FULL:
+            return CacheError(
+                f"cannot write shard {shard.index} of {store.path}: {error}. Run the same command "
+                "again when this is solved; finished shards are kept."
+            )
+        left = store.layout.rows - store.rows_in(store.ledger.complete())
+        needed = left * row_bytes(store.arrays)
+        free = shutil.disk_usage(store.path).free
+        return CacheError(
+            f"the disk is full at shard {shard.index} of {store.path}: {left} rows are left, at most "
+            f"{needed} bytes before compression, and {free} bytes are free. Free "
+            f"{max(needed - free, 0)} bytes and run the same command again; finished shards are kept."
+        )
+
+
+def _entry(
+    shard: Shard, specs: Sequence[ArraySpec], encoded: Sequence[Row], size: int, started: float
+) -> LedgerEntry:
+    """Describe a shard whose bytes are on disk."""
+    digests = {
+        spec.name: tuple(row_digest(spec, row[spec.name], int(row[BOX_COUNT])) for row in encoded)
+        for spec in specs
+    }
+    statistics: list[Mapping[str, Statistics]] = [
+        {spec.name: Statistics.of(row[spec.name]) for spec in specs if spec.is_feature}
+        for row in encoded
+    ]
+    return LedgerEntry(
+        shard=shard.index,
+        view=shard.view,
+        tokens=shard.tokens,
+        digests=digests,
+        statistics=merge_by_array(statistics),
+        bytes_on_disk=size,
+        write_seconds=round(time.monotonic() - started, 3),
+        software={
+            "python": platform.python_version(),
+            "numpy": np.__version__,
+            "zarr": version("zarr"),
+            "numcodecs": version("numcodecs"),
+        },
+        written_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+    )

@@ -1,0 +1,1 @@
+"""Vocabulary, configuration and model: what every other package may import."""

@@ -1,0 +1,25 @@
+"""How every command ends: 0, or one message and an exit status that is not 0."""
+
+import logging
+import sys
+from collections.abc import Callable
+
+from shared.errors import FrozenCmtError, InterruptedWorkError
+
+
+def run_command(work: Callable[[], int | None]) -> int:
+    """Run a command's work; turn the errors a user can cause into one message on stderr.
+
+    Returns:
+        The exit status: what `work` returned (None is 0), 1 after a `FrozenCmtError`, 128 + signal
+        number after an interruption. Anything else is a bug of ours and keeps its traceback.
+    """
+    logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
+    try:
+        return work() or 0
+    except InterruptedWorkError as stopped:
+        print(f"stopped: {stopped}", file=sys.stderr)
+        return 128 + stopped.signum
+    except FrozenCmtError as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 1

@@ -1,0 +1,245 @@
+"""What a detector is made of: frozen dataclasses whose derived numbers are properties.
+
+A fact is written once: range, voxel size and stride are fields; grid size, cells and the shapes of
+the feature maps follow from them.
+"""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from shared.classes import CAMERAS, CLASS_NAMES
+from shared.errors import ConfigError
+
+Backbone = Literal["resnet50"]
+
+CAMERA_STRIDES = (16, 32)
+LIDAR_STRIDES = (8, 16)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FeatureMap:
+    """One map the frozen part produces for one sample.
+
+    Args:
+        name: path of its array in the store, e.g. "camera/stride16".
+        dims: one letter per axis: V views, C channels, H W rows and columns, Y X BEV rows and
+            columns.
+        shape: size of each axis in `dims`.
+    """
+
+    name: str
+    dims: str
+    shape: tuple[int, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class CameraBranch:
+    """From a raw camera image to the image backbone's maps at stride 16 and 32.
+
+    Args:
+        backbone: architecture; `resnet50` is mmdet's ResNet with bottleneck blocks.
+        base_channels: width of the stem; 64 is the published ResNet-50.
+        height_px, width_px: size of the network's input.
+        raw_height_px, raw_width_px: size of the JPEG.
+        resize_lim: official training range of the resize factor (views use it; view 0 does not).
+        mean_bgr, std_bgr: normalisation of 0..255 pixels, BGR order.
+    """
+
+    backbone: Backbone
+    base_channels: int
+    height_px: int
+    width_px: int
+    raw_height_px: int = 900
+    raw_width_px: int = 1600
+    resize_lim: tuple[float, float]
+    mean_bgr: tuple[float, float, float] = (103.530, 116.280, 123.675)
+    std_bgr: tuple[float, float, float] = (57.375, 57.120, 58.395)
+
+    def __post_init__(self) -> None:
+        coarsest = max(CAMERA_STRIDES)
+        if self.height_px % coarsest or self.width_px % coarsest:
+            raise ConfigError(
+                f"image size {self.height_px} x {self.width_px} px is no multiple of {coarsest}, "
+                "the coarsest stride; pick one that is (official CMT pads to it)"
+            )
+
+    @property
+    def channels(self) -> tuple[int, int]:
+        """Channels at stride 16 and 32."""
+        return 16 * self.base_channels, 32 * self.base_channels
+
+    @property
+    def maps(self) -> tuple[FeatureMap, ...]:
+        """The two perspective maps of one sample."""
+        return tuple(
+            FeatureMap(
+                name=f"camera/stride{stride}",
+                dims="VCHW",
+                shape=(len(CAMERAS), channels, self.height_px // stride, self.width_px // stride),
+            )
+            for stride, channels in zip(CAMERA_STRIDES, self.channels, strict=True)
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PointGrid:
+    """Point range, voxels and BEV cells.
+
+    Args:
+        point_range_m: (x_min, y_min, z_min, x_max, y_max, z_max), LiDAR frame.
+        voxel_m: (x, y, z) edges of a voxel.
+        sparse_shape: (z, y, x) voxels the sparse encoder is told to keep.
+        stride: voxels per BEV cell.
+
+    Upstream: the r50 config says 1,024 voxels for a range that holds 1,080; the sparse encoder
+    drops the rest (x or y >= 48.4 m). `range_voxels` is what the voxeliser produces, `sparse_shape`
+    what the encoder keeps, `bev_cells` what the head sees. Pretrained weights have learnt it.
+    """
+
+    point_range_m: tuple[float, float, float, float, float, float]
+    voxel_m: tuple[float, float, float]
+    sparse_shape: tuple[int, int, int]
+    stride: int = 8
+
+    def __post_init__(self) -> None:
+        _, rows, columns = self.sparse_shape
+        if rows != columns:
+            raise ConfigError(
+                f"sparse_shape {self.sparse_shape} is {rows} x {columns} voxels in y and x; "
+                "CMT's BEV positions are only right on a square grid"
+            )
+        if rows % (2 * self.stride):
+            raise ConfigError(
+                f"{rows} voxels a side are {rows / self.stride:g} BEV cells of {self.stride} "
+                "voxels; the coarse BEV map has half as many, so pick an even number of cells"
+            )
+
+    @property
+    def range_voxels(self) -> tuple[int, int, int]:
+        """(z, y, x) voxels that the point range holds."""
+        low, high = self.point_range_m[:3], self.point_range_m[3:]
+        sides = [round((b - a) / v) for a, b, v in zip(low, high, self.voxel_m, strict=True)]
+        return sides[2], sides[1], sides[0]
+
+    @property
+    def bev_cells(self) -> int:
+        """BEV cells along one side."""
+        return self.sparse_shape[1] // self.stride
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class LidarBranch:
+    """From raw sweeps to SECOND's two BEV maps.
+
+    Args:
+        grid: point range, voxels and cells.
+        sweeps: previous sweeps merged into the keyframe.
+        max_points_per_voxel, max_voxels: limits of the voxeliser (test setting).
+        encoder_channels: SparseEncoder's stages; the last number of all but the last stage is the
+            output of a strided convolution.
+        encoder_out_channels: channels of the sparse encoder per height slice; BEV has two slices.
+        second_channels, second_layers: SECOND's two stages.
+    """
+
+    grid: PointGrid
+    sweeps: int = 10
+    max_points_per_voxel: int = 10
+    max_voxels: int = 160_000
+    encoder_channels: tuple[tuple[int, ...], ...]
+    encoder_out_channels: int
+    second_channels: tuple[int, int]
+    second_layers: tuple[int, int]
+
+    @property
+    def maps(self) -> tuple[FeatureMap, ...]:
+        """The two BEV maps of one sample."""
+        finest = LIDAR_STRIDES[0]
+        return tuple(
+            FeatureMap(
+                name=f"lidar/stride{stride}",
+                dims="CYX",
+                shape=(channels, *[self.grid.bev_cells * finest // stride] * 2),
+            )
+            for stride, channels in zip(LIDAR_STRIDES, self.second_channels, strict=True)
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Denoising:
+    """CMT's denoising queries: noised ground truth that the decoder must put right.
+
+    Args:
+        groups: copies of the ground truth at most (`scalar` upstream).
+        noise_scale, noise_offset_m: noise is uniform in +-(size / 2 + offset) * scale.
+        split: a copy noised further than this (norm of the unit noise) is labelled background.
+        weight: factor on the denoising losses.
+    """
+
+    groups: int = 10
+    noise_scale: float = 1.0
+    noise_offset_m: float = 0.0
+    split: float = 0.75
+    weight: float = 1.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class HeadConfig:
+    """Everything after the backbones: necks, decoder, task heads, losses and box coder.
+
+    Args:
+        queries, width, heads, layers, ffn_width, dropout: the decoder (Q, D, heads, L).
+        bev_neck_channels: outputs of SECONDFPN's two branches.
+        depths: points along a camera ray in the image position embedding.
+        task_width: hidden channels of every task head.
+        denoising: denoising queries.
+        class_weight, box_weight: weights of focal and L1 loss; matching costs are the same numbers.
+        focal_alpha, focal_gamma: the focal loss and the focal matching cost.
+        code_weights: weight of each of the ten box codes.
+        max_boxes: boxes kept per sample.
+        kept_range_m: decoded centres outside are dropped, (x, y, z) minima then maxima.
+    """
+
+    queries: int = 900
+    width: int = 256
+    heads: int = 8
+    layers: int = 6
+    ffn_width: int = 1024
+    dropout: float = 0.1
+    bev_neck_channels: tuple[int, int] = (256, 256)
+    depths: int = 64
+    task_width: int = 64
+    classes: int = len(CLASS_NAMES)
+    denoising: Denoising = Denoising()
+    class_weight: float = 2.0
+    box_weight: float = 0.25
+    focal_alpha: float = 0.25
+    focal_gamma: float = 2.0
+    code_weights: tuple[float, ...] = (2.0, 2.0, 1.0, 1.0, 1.0, 1.0, 1.0, 1.0, 0.2, 0.2)
+    max_boxes: int = 300
+    kept_range_m: tuple[float, float, float, float, float, float] = (
+        -61.2,
+        -61.2,
+        -10.0,
+        61.2,
+        61.2,
+        10.0,
+    )
+
+    def __post_init__(self) -> None:
+        if self.width % self.heads:
+            raise ConfigError(f"width {self.width} is not divisible by {self.heads} heads")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Preset:
+    """One detector, whole: what stage 1 runs and what stage 2 trains."""
+
+    name: str
+    camera: CameraBranch
+    lidar: LidarBranch
+    head: HeadConfig
+
+    @property
+    def maps(self) -> tuple[FeatureMap, ...]:
+        """Every feature map of one sample, cameras first."""
+        return (*self.camera.maps, *self.lidar.maps)

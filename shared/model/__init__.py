@@ -1,0 +1,1 @@
+"""The trainable part of CMT, with the official state-dict keys."""

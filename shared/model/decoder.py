@@ -1,0 +1,196 @@
+"""CMT's decoder: queries look at each other, then at all tokens of both sensors, layer by layer.
+
+B samples, Q queries, N memory tokens, D width, L layers. The names of the parameters are those of
+the official checkpoints.
+
+Source: CMT, petr_transformer.py, attention.py and cmt_transformer.py; mmcv, transformer.py.
+"""
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional
+
+
+class ProjectedAttention(nn.Module):
+    """Multi-head attention with the parameters of `nn.MultiheadAttention`.
+
+    Args:
+        width: D.
+        heads: attention heads; must divide `width`.
+    """
+
+    def __init__(self, width: int, heads: int) -> None:
+        super().__init__()
+        self.heads = heads
+        self.in_proj_weight = nn.Parameter(torch.empty(3 * width, width))
+        self.in_proj_bias = nn.Parameter(torch.zeros(3 * width))
+        self.out_proj = _linear(width, width)
+        nn.init.xavier_uniform_(self.in_proj_weight)
+
+    def forward(
+        self,
+        queries: Tensor,
+        keys: Tensor,
+        values: Tensor,
+        *,
+        mask: Tensor | None = None,
+        dropout: float = 0.0,
+    ) -> Tensor:
+        """Attend.
+
+        Args:
+            queries: (B, Q, D).
+            keys: (B, N, D).
+            values: (B, N, D).
+            mask: broadcastable to (B, heads, Q, N); bool, True where a query may look, or float,
+                added to the scores.
+            dropout: probability of dropping an attention weight.
+
+        Returns:
+            (B, Q, D).
+        """
+        query, key, value = (
+            self._split_heads(functional.linear(tokens, weight, bias))
+            for tokens, weight, bias in zip(
+                (queries, keys, values),
+                self.in_proj_weight.chunk(3),
+                self.in_proj_bias.chunk(3),
+                strict=True,
+            )
+        )  # (B, heads, Q or N, D / heads)
+        seen = functional.scaled_dot_product_attention(
+            query, key, value, attn_mask=mask, dropout_p=dropout
+        )
+        merged: Tensor = self.out_proj(seen.transpose(1, 2).flatten(-2))  # (B, Q, D)
+        return merged
+
+    def _split_heads(self, tokens: Tensor) -> Tensor:
+        """Return (B, heads, N, D / heads) from (B, N, D)."""
+        samples, count, _ = tokens.shape
+        return tokens.view(samples, count, self.heads, -1).transpose(1, 2)
+
+
+class SelfAttention(nn.Module):
+    """Let the queries look at each other, with a residual."""
+
+    def __init__(self, width: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.dropout = dropout
+        self.attn = ProjectedAttention(width, heads)
+
+    def forward(self, content: Tensor, positions: Tensor, allowed: Tensor | None) -> Tensor:
+        """Return (B, Q, D); `allowed` is (Q, Q) bool, True where row may look at column."""
+        placed = content + positions
+        dropout = self.dropout if self.training else 0.0
+        seen = self.attn(placed, placed, content, mask=allowed, dropout=dropout)
+        return content + functional.dropout(seen, self.dropout, self.training)
+
+
+class CrossAttention(nn.Module):
+    """Let the queries look at the memory of both sensors, with a residual."""
+
+    def __init__(self, width: int, heads: int, dropout: float) -> None:
+        super().__init__()
+        self.dropout = dropout
+        self.attn = ProjectedAttention(width, heads)
+
+    def forward(self, content: Tensor, positions: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+        """Return (B, Q, D); `keys` are the `values` (B, N, D) plus their positions."""
+        # Upstream: the dropout meant for the attention weights lands in FlashMHA's `bias` argument,
+        # so the weights are never dropped here, only the residual branch.
+        seen = self.attn(content + positions, keys, values)
+        return content + functional.dropout(seen, self.dropout, self.training)
+
+
+class FeedForward(nn.Module):
+    """Two linear layers with a residual; upstream drops nothing here."""
+
+    def __init__(self, width: int, hidden: int) -> None:
+        super().__init__()
+        self.layers = nn.Sequential(
+            nn.Sequential(_linear(width, hidden), nn.ReLU(inplace=True)), _linear(hidden, width)
+        )
+
+    def forward(self, content: Tensor) -> Tensor:
+        """Return (B, Q, D)."""
+        refined: Tensor = content + self.layers(content)
+        return refined
+
+
+class DecoderLayer(nn.Module):
+    """Self attention, cross attention and feed-forward, each followed by its norm."""
+
+    def __init__(self, width: int, heads: int, hidden: int, dropout: float) -> None:
+        super().__init__()
+        self.attentions = nn.ModuleList(
+            [SelfAttention(width, heads, dropout), CrossAttention(width, heads, dropout)]
+        )
+        self.ffns = nn.ModuleList([FeedForward(width, hidden)])
+        self.norms = nn.ModuleList(nn.LayerNorm(width) for _ in range(3))
+
+    def forward(
+        self,
+        content: Tensor,
+        positions: Tensor,
+        keys: Tensor,
+        values: Tensor,
+        allowed: Tensor | None,
+    ) -> Tensor:
+        """Return (B, Q, D)."""
+        look_at_each_other, look_at_memory = self.attentions
+        content = self.norms[0](look_at_each_other(content, positions, allowed))
+        content = self.norms[1](look_at_memory(content, positions, keys, values))
+        refined: Tensor = self.norms[2](self.ffns[0](content))
+        return refined
+
+
+class Decoder(nn.Module):
+    """The stack of layers, with one norm shared by all their outputs.
+
+    Args:
+        layers: L.
+        width: D.
+        heads: attention heads.
+        hidden: width inside the feed-forward part.
+        dropout: of both attentions.
+    """
+
+    def __init__(self, *, layers: int, width: int, heads: int, hidden: int, dropout: float) -> None:
+        super().__init__()
+        self.layers = nn.ModuleList(
+            DecoderLayer(width, heads, hidden, dropout) for _ in range(layers)
+        )
+        self.post_norm = nn.LayerNorm(width)
+
+    def forward(
+        self, positions: Tensor, keys: Tensor, values: Tensor, allowed: Tensor | None
+    ) -> Tensor:
+        """Decode queries that start empty.
+
+        Args:
+            positions: (B, Q, D) where each query looks.
+            keys: (B, N, D) memory plus its positions.
+            values: (B, N, D) memory.
+            allowed: (Q, Q) bool, True where row may look at column; None allows everything.
+
+        Returns:
+            (L, B, Q, D), every layer's output after the shared norm. The next layer reads the
+            output before that norm.
+
+        Upstream: NaN and infinity are replaced here. We let them through, so that a diverged
+        training stops at the matching instead of going on with zeros.
+        """
+        content = torch.zeros_like(positions)
+        outputs = []
+        for layer in self.layers:
+            content = layer(content, positions, keys, values, allowed)
+            outputs.append(self.post_norm(content))
+        return torch.stack(outputs)  # (L, B, Q, D)
+
+
+def _linear(source: int, target: int) -> nn.Linear:
+    """Return a linear layer initialised as `CmtTransformer.init_weights` does."""
+    linear = nn.Linear(source, target)
+    nn.init.xavier_uniform_(linear.weight)
+    nn.init.zeros_(linear.bias)
+    return linear

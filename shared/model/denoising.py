@@ -1,0 +1,144 @@
+"""Denoising queries: noised copies of the ground truth that the decoder must put right.
+
+They come before the ordinary queries. Every group holds one copy of each box of a sample, in slots
+shared by all samples: sample b's box i, copy g has slot g * (boxes of the fullest sample) + i.
+B samples, Q ordinary queries, P padded slots, n boxes of a sample, N copies in the batch.
+
+Source: CMT, cmt_head.py `prepare_for_dn`.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from shared.config import Denoising, HeadConfig
+from shared.model.positions import metres_to_fractions
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class DenoisingQueries:
+    """What the head needs to decode noised boxes, and the losses to judge them.
+
+    Args:
+        references: (B, P, 3) float32, fractions of the point range; (0, 0, 0) in empty slots.
+        blocked: (P + Q, P + Q) bool, True where the query of the row may not look at the column.
+        sample: (N,) int64, the sample of each copy.
+        slot: (N,) int64, its place among the P.
+        labels: (N,) int64, its class; K (background) where the noise was too strong.
+        boxes_lidar: (N, 9) float32, the clean box, z is its centre.
+    """
+
+    references: Tensor
+    blocked: Tensor
+    sample: Tensor
+    slot: Tensor
+    labels: Tensor
+    boxes_lidar: Tensor
+
+
+def denoising_groups(boxes: Sequence[Tensor], config: HeadConfig) -> int:
+    """Return how many copies of each box fit; 0 if there is no box, or more boxes than queries."""
+    fullest = max(len(one) for one in boxes)
+    return min(config.denoising.groups, config.queries // fullest) if fullest else 0
+
+
+def make_denoising_queries(
+    boxes: Sequence[Tensor],
+    labels: Sequence[Tensor],
+    config: HeadConfig,
+    point_range_m: Sequence[float],
+    *,
+    generator: torch.Generator | None = None,
+    noise: Tensor | None = None,
+) -> DenoisingQueries | None:
+    """Copy and noise the ground truth of a batch.
+
+    Args:
+        boxes: B tensors (n, 9) float32, LiDAR frame, z is the centre.
+        labels: B tensors (n,) int64, 0 to K - 1.
+        config: queries, classes and denoising settings.
+        point_range_m: minima, then maxima of x, y, z.
+        generator: draws the noise; any device.
+        noise: (N, 3) in -1..1, group by group, instead of `generator`.
+
+    Returns:
+        The queries, or None if nothing can be noised: no sample has a box, or one has more boxes
+        than there are queries. Training then goes on without (upstream divides by zero).
+
+    Raises:
+        ValueError: if not exactly one of `generator` and `noise` is given, or `noise` is misshapen.
+    """
+    groups = denoising_groups(boxes, config)
+    if groups == 0:
+        return None
+    counts = [len(one) for one in boxes]
+    fullest, device = max(counts), boxes[0].device
+    clean = torch.cat(list(boxes)).repeat(groups, 1)  # (N, 9)
+    strength = _noise((len(clean), 3), generator, noise).to(clean)  # (N, 3)
+    references, relabelled = _noised_references(
+        clean, strength, config.denoising, clean.new_tensor(point_range_m).view(2, 3)
+    )
+    sample = torch.cat([torch.full((n,), b) for b, n in enumerate(counts)]).repeat(groups)
+    within = torch.cat([torch.arange(n) for n in counts])
+    slot = torch.cat([within + fullest * group for group in range(groups)])
+    sample, slot = sample.to(device), slot.to(device)
+    padded = references.new_zeros(len(boxes), groups * fullest, 3)
+    padded[sample, slot] = references
+    return DenoisingQueries(
+        references=padded,
+        blocked=_blocked(groups, fullest, config.queries, device),
+        sample=sample,
+        slot=slot,
+        labels=torch.cat(list(labels)).repeat(groups).masked_fill(relabelled, config.classes),
+        boxes_lidar=clean,
+    )
+
+
+def _noise(
+    shape: tuple[int, int], generator: torch.Generator | None, noise: Tensor | None
+) -> Tensor:
+    """Return the given noise, or draw it uniformly from [-1, 1)."""
+    if (generator is None) == (noise is None):
+        raise ValueError("denoising needs a torch.Generator or the noise itself, exactly one")
+    if noise is None:
+        assert generator is not None
+        return torch.rand(shape, generator=generator, device=generator.device) * 2 - 1
+    if noise.shape != shape:
+        raise ValueError(
+            f"denoising noise: expected {shape} (boxes of the batch times groups, xyz), "
+            f"got {tuple(noise.shape)}"
+        )
+    return noise
+
+
+def _noised_references(
+    boxes: Tensor, strength: Tensor, config: Denoising, point_range_m: Tensor
+) -> tuple[Tensor, Tensor]:
+    """Move the centres.
+
+    Returns:
+        references: (N, 3) fractions of the range, clamped to it.
+        relabelled: (N,) bool, True where the copy is so far off that it counts as background.
+    """
+    centres_m = boxes[:, :3]
+    if config.noise_scale == 0:
+        # Upstream: without noise the centres stay in metres; the head clamps them to 0 and 1, so
+        # the copies say nothing. A noise scale of 1e-9 is what such a user wants.
+        return centres_m, torch.zeros_like(strength[:, 0], dtype=torch.bool)
+    # Upstream: the noise is along the axes of the LiDAR frame, the size along those of the box.
+    reach_m = (boxes[:, 3:6] / 2 + config.noise_offset_m) * config.noise_scale
+    references = metres_to_fractions(centres_m + strength * reach_m, point_range_m)
+    return references.clamp(min=0.0, max=1.0), strength.norm(dim=1) > config.split
+
+
+def _blocked(groups: int, fullest: int, queries: int, device: torch.device) -> Tensor:
+    """Return the (P + Q, P + Q) mask: a group sees itself and the Q, they only each other.
+
+    Upstream: empty slots are seen by the samples that do not fill them.
+    """
+    group = torch.arange(groups, device=device).repeat_interleave(fullest)  # (P,)
+    group = torch.cat([group, group.new_full((queries,), groups)])  # (P + Q,)
+    other = group.unsqueeze(1) != group
+    return other & (group < groups)

@@ -1,0 +1,140 @@
+"""The trainable detector, whole: two necks and a head on top of the frozen backbones' maps.
+
+    camera maps -> img_neck -> P4 ---------.
+                                           pts_bbox_head -> boxes
+    LiDAR maps  -> pts_neck -> one BEV map -'
+
+The names of the three parts, and of everything inside, are those of the official checkpoints.
+B samples, V views, C channels, H W feature rows and columns, Y X BEV rows and columns.
+
+Source: CMT, detectors/cmt.py.
+"""
+
+import torch
+from torch import Tensor, nn
+
+from shared.batch import Batch
+from shared.config import LIDAR_STRIDES, FeatureMap, HeadConfig, Preset
+from shared.errors import ConfigError
+from shared.model.bev_neck import BevNeck
+from shared.model.camera_neck import CameraNeck
+from shared.model.decoder import Decoder
+from shared.model.denoising import DenoisingQueries
+from shared.model.head import CmtHead
+from shared.model.outputs import HeadOutputs
+from shared.model.task_heads import TaskHeads
+
+
+class CmtDetector(nn.Module):
+    """Everything after the backbones.
+
+    Args:
+        preset: says which maps a batch must hold.
+        img_neck, pts_neck, pts_bbox_head: the parts, built for that preset.
+    """
+
+    def __init__(
+        self, preset: Preset, *, img_neck: CameraNeck, pts_neck: BevNeck, pts_bbox_head: CmtHead
+    ) -> None:
+        super().__init__()
+        self.preset = preset
+        self.img_neck = img_neck
+        self.pts_neck = pts_neck
+        self.pts_bbox_head = pts_bbox_head
+
+    def forward(self, batch: Batch, denoising: DenoisingQueries | None = None) -> HeadOutputs:
+        """Predict boxes from stored or live features.
+
+        Float16 maps are cast to the precision of the parameters, except under autocast, which
+        casts by itself.
+
+        Args:
+            batch: maps and cameras; its boxes and labels are not looked at.
+            denoising: see `shared.model.denoising`; None when evaluating.
+
+        Raises:
+            ConfigError: if a map is missing or has another shape than the preset makes.
+        """
+        camera = [self._map(batch, one) for one in self.preset.camera.maps]  # (B, V, C, H, W)
+        lidar = [self._map(batch, one) for one in self.preset.lidar.maps]  # (B, C, Y, X)
+        samples, views = camera[0].shape[:2]
+        pyramid = self.img_neck([one.flatten(0, 1) for one in camera])
+        finest = pyramid[0].unflatten(0, (samples, views))  # (B, V, D, H, W)
+        outputs: HeadOutputs = self.pts_bbox_head(
+            self.pts_neck(lidar), finest, batch.img_from_lidar, denoising
+        )
+        return outputs
+
+    def _map(self, batch: Batch, wanted: FeatureMap) -> Tensor:
+        """Return one map in the precision to compute in."""
+        if wanted.name not in batch.maps:
+            raise ConfigError(
+                f"preset {self.preset.name} reads {wanted.name}, but the batch holds "
+                f"{', '.join(batch.maps) or 'no map'}; train from a store made with this preset"
+            )
+        features = batch.maps[wanted.name]
+        if tuple(features.shape[1:]) != wanted.shape:
+            raise ConfigError(
+                f"{wanted.name}: preset {self.preset.name} makes {wanted.dims} = {wanted.shape}, "
+                f"got {tuple(features.shape[1:])}; train from a store made with this preset"
+            )
+        if torch.is_autocast_enabled(features.device.type):
+            return features
+        return features.to(self.pts_bbox_head.point_range_m.dtype)
+
+
+def build_detector(preset: Preset) -> CmtDetector:
+    """Assemble the detector with fresh weights, drawn from torch's global generator.
+
+    The weights are initialised as the official code does; `torch.manual_seed` before the call makes
+    them reproducible (torch's own layers take no generator).
+    """
+    return CmtDetector(
+        preset,
+        img_neck=CameraNeck(preset.camera.channels, preset.head.width),
+        pts_neck=BevNeck(
+            preset.lidar.second_channels,
+            preset.head.bev_neck_channels,
+            strides=[stride // LIDAR_STRIDES[0] for stride in LIDAR_STRIDES],
+        ),
+        pts_bbox_head=build_head(
+            preset.head,
+            bev_channels=sum(preset.head.bev_neck_channels),
+            point_range_m=preset.lidar.grid.point_range_m,
+            height_px=preset.camera.height_px,
+            width_px=preset.camera.width_px,
+        ),
+    )
+
+
+def build_head(
+    config: HeadConfig,
+    *,
+    bev_channels: int,
+    point_range_m: tuple[float, float, float, float, float, float],
+    height_px: int,
+    width_px: int,
+) -> CmtHead:
+    """Assemble the head alone; see `CmtHead` for the arguments."""
+    return CmtHead(
+        bev_channels=bev_channels,
+        width=config.width,
+        queries=config.queries,
+        depths=config.depths,
+        point_range_m=point_range_m,
+        height_px=height_px,
+        width_px=width_px,
+        decoder=Decoder(
+            layers=config.layers,
+            width=config.width,
+            heads=config.heads,
+            hidden=config.ffn_width,
+            dropout=config.dropout,
+        ),
+        task_heads=TaskHeads(
+            layers=config.layers,
+            width=config.width,
+            hidden=config.task_width,
+            classes=config.classes,
+        ),
+    )

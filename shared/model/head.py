@@ -1,0 +1,180 @@
+"""CMT's head: tokens of both sensors, queries placed in space, decoder, boxes.
+
+B samples, V views, C channels, H W feature rows and columns, Y X BEV rows and columns, Q queries,
+N memory tokens, D width, L decoder layers.
+
+Source: CMT, cmt_head.py `CmtHead.forward_single`.
+"""
+
+from collections import OrderedDict
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from shared.model.decoder import Decoder
+from shared.model.denoising import DenoisingQueries
+from shared.model.outputs import HeadOutputs, split_denoising
+from shared.model.positions import (
+    CameraGeometry,
+    bev_fractions,
+    fractions_to_metres,
+    inverse_sigmoid,
+    invert_cameras,
+    metres_to_fractions,
+    pixel_rays_m,
+    query_rays_m,
+    ray_depths_m,
+    sine_embedding,
+)
+from shared.model.task_heads import TaskHeads
+
+RAY_EXPANSION = 4  # hidden width of the ray embedding, in D
+
+
+class CmtHead(nn.Module):
+    """From the necks' maps to predictions, with the official parameter names.
+
+    Args:
+        bev_channels: C of the BEV map.
+        width: D.
+        queries: Q.
+        depths: points along a camera ray.
+        point_range_m: minima, then maxima of x, y, z.
+        height_px, width_px: size of the images that `img_from_lidar` projects into.
+        decoder: built for the same width.
+        task_heads: built for the same width and number of layers.
+    """
+
+    point_range_m: Tensor
+
+    def __init__(
+        self,
+        *,
+        bev_channels: int,
+        width: int,
+        queries: int,
+        depths: int,
+        point_range_m: Sequence[float],
+        height_px: int,
+        width_px: int,
+        decoder: Decoder,
+        task_heads: TaskHeads,
+    ) -> None:
+        super().__init__()
+        self.width, self.depths = width, depths
+        self.height_px, self.width_px = height_px, width_px
+        range_m = torch.tensor(point_range_m, dtype=torch.float32).view(2, 3)
+        self.register_buffer("point_range_m", range_m, persistent=False)
+        self.shared_conv = _conv_norm_relu(bev_channels, width)
+        self.transformer = nn.ModuleDict({"decoder": decoder})
+        self.reference_points = nn.Embedding(queries, 3)
+        self.bev_embedding = _two_layers(2 * width, width, width)
+        self.rv_embedding = _two_layers(3 * depths, RAY_EXPANSION * width, width)
+        self.task_heads = nn.ModuleList([task_heads])
+        nn.init.uniform_(self.reference_points.weight, 0.0, 1.0)
+
+    def forward(
+        self,
+        bev: Tensor,
+        camera: Tensor,
+        img_from_lidar: Tensor,
+        denoising: DenoisingQueries | None = None,
+    ) -> HeadOutputs:
+        """Predict boxes.
+
+        Args:
+            bev: (B, C, Y, X); must be square.
+            camera: (B, V, D, H, W), the finest level of the camera neck.
+            img_from_lidar: (B, V, 4, 4) float64.
+            denoising: extra queries, decoded beside the others and split off again.
+        """
+        cameras = invert_cameras(
+            img_from_lidar,
+            height_px=self.height_px,
+            width_px=self.width_px,
+            dtype=self.point_range_m.dtype,
+        )
+        bev = self.shared_conv(bev)  # (B, D, Y, X)
+        values = _tokens(bev, camera)  # (B, N, D)
+        keys = values + self.memory_positions(bev, camera, cameras)
+        references = self.references(len(bev), denoising)  # (B, Q, 3)
+        bev_part, ray_part = self.query_positions(references, cameras)
+        allowed = None if denoising is None else ~denoising.blocked
+        decoded = self.transformer["decoder"](bev_part + ray_part, keys, values, allowed)
+        padded = 0 if denoising is None else denoising.references.shape[1]
+        return split_denoising(self.predict(decoded, references), padded)
+
+    def references(self, samples: int, denoising: DenoisingQueries | None) -> Tensor:
+        """Return (B, Q, 3) fractions of the point range, denoising queries first."""
+        learnt = self.reference_points.weight.expand(samples, -1, -1)
+        return learnt if denoising is None else torch.cat([denoising.references, learnt], dim=1)
+
+    def memory_positions(self, bev: Tensor, camera: Tensor, cameras: CameraGeometry) -> Tensor:
+        """Return (B, N, D), in the order of the tokens."""
+        cells = self.bev_positions(*bev.shape[-2:]).expand(len(bev), -1, -1)
+        pixels = self.image_positions(cameras, *camera.shape[-2:]).flatten(1, 3)
+        return torch.cat([cells, pixels], dim=1)
+
+    def bev_positions(self, rows: int, columns: int) -> Tensor:
+        """Return (Y * X, D)."""
+        cells = bev_fractions(rows, columns, like=self.point_range_m)
+        embedded: Tensor = self.bev_embedding(sine_embedding(cells, self.width))
+        return embedded
+
+    def image_positions(self, cameras: CameraGeometry, rows: int, columns: int) -> Tensor:
+        """Return (B, V, H, W, D)."""
+        return self._embed_rays(pixel_rays_m(cameras, rows, columns, self._depths_m()))
+
+    def query_positions(self, references: Tensor, cameras: CameraGeometry) -> tuple[Tensor, Tensor]:
+        """Return the BEV part and the camera part of the queries' positions, each (B, Q, D).
+
+        The camera part sums over the cameras that see the query and is 0 where none does.
+        """
+        inside = inverse_sigmoid(references).sigmoid()
+        bev_part = self.bev_embedding(sine_embedding(inside, self.width))
+        points_m = fractions_to_metres(inside, self.point_range_m)
+        rays_m, visible = query_rays_m(points_m, cameras, self._depths_m())
+        ray_part = (self._embed_rays(rays_m) * visible.unsqueeze(-1)).sum(dim=1)
+        return bev_part, ray_part
+
+    def predict(self, decoded: Tensor, references: Tensor) -> dict[str, Tensor]:
+        """Turn the decoder's (L, B, Q, D) into branches, centres relative to the references."""
+        branches: dict[str, Tensor] = self.task_heads[0](decoded)
+        # Upstream: `height` means the log of the length, yet it is scaled to the range of z and
+        # starts from the reference's z. See `shared.model.outputs`.
+        placed = torch.cat([branches["center"], branches["height"]], dim=-1)
+        fractions = (placed + inverse_sigmoid(references)).sigmoid()
+        scaled = fractions_to_metres(fractions, self.point_range_m)
+        return branches | {"center": scaled[..., :2], "height": scaled[..., 2:]}
+
+    def _depths_m(self) -> Tensor:
+        return ray_depths_m(self.depths, self.point_range_m[1, 0])
+
+    def _embed_rays(self, rays_m: Tensor) -> Tensor:
+        """Return (..., D) from (..., depths, 3)."""
+        fractions = metres_to_fractions(rays_m, self.point_range_m)
+        embedded: Tensor = self.rv_embedding(fractions.flatten(-2))
+        return embedded
+
+
+def _tokens(bev: Tensor, camera: Tensor) -> Tensor:
+    """Line up (B, D, Y, X) and (B, V, D, H, W) as (B, N, D): BEV cells, then camera pixels."""
+    cells = bev.flatten(2).transpose(1, 2)  # (B, Y * X, D)
+    pixels = camera.permute(0, 1, 3, 4, 2).flatten(1, 3)  # (B, V * H * W, D)
+    return torch.cat([cells, pixels], dim=1)
+
+
+def _conv_norm_relu(source: int, target: int) -> nn.Sequential:
+    """Return mmcv's ConvModule: convolution, batch norm, ReLU."""
+    conv = nn.Conv2d(source, target, kernel_size=3, padding=1, bias=False)
+    nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
+    return nn.Sequential(
+        OrderedDict(conv=conv, bn=nn.BatchNorm2d(target), activate=nn.ReLU(inplace=True))
+    )
+
+
+def _two_layers(source: int, hidden: int, target: int) -> nn.Sequential:
+    return nn.Sequential(
+        nn.Linear(source, hidden), nn.ReLU(inplace=True), nn.Linear(hidden, target)
+    )

@@ -1,0 +1,151 @@
+"""What the predictions cost: focal loss for the class, L1 for the box code, in every decoder layer.
+
+L decoder layers, B samples, Q queries, K classes, M matched pairs, N denoising queries.
+
+Source: CMT, cmt_head.py `loss`, `_loss_single_task`, `_dn_loss_single_task`; mmdet, focal_loss.py
+and losses/utils.py. Its `nan_to_num` on every loss is left out: a NaN must stop the training.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor
+from torch.nn import functional
+
+from shared.config import HeadConfig
+from shared.model.box_coder import encode_boxes
+from shared.model.denoising import DenoisingQueries
+from shared.model.matcher import Matches, match
+from shared.model.outputs import HeadOutputs
+
+UNMATCHED_SHARE = 0.1  # a query without a box counts this much in the mean of the focal loss
+MEAN_EPS = torch.finfo(torch.float32).eps  # mmdet adds it to what it divides by
+SPHERE_SHARE = 3.14159 / 6  # Upstream: pi in six digits; a ball's share of the cube around it
+
+
+def detection_losses(
+    outputs: HeadOutputs,
+    boxes: Sequence[Tensor],
+    labels: Sequence[Tensor],
+    config: HeadConfig,
+    *,
+    denoising: DenoisingQueries | None = None,
+    matches: Matches | None = None,
+) -> dict[str, Tensor]:
+    """Compute every loss term, in float32 also under autocast.
+
+    Args:
+        outputs: of the head.
+        boxes: B tensors (n, 9) float32, LiDAR frame, z is the centre. A box with a NaN velocity
+            counts in the mean but its box is not regressed.
+        labels: B tensors (n,) int64, 0 to K - 1.
+        config: weights.
+        denoising: the queries that `outputs.denoising` answers.
+        matches: an assignment to use; by default it is computed from `outputs`.
+
+    Returns:
+        Scalars under the official names: `loss_cls` and `loss_bbox` of the last decoder layer,
+        `d0.loss_cls` and so on of the others, and `dn_loss_cls`, `d0.dn_loss_cls` and so on if
+        there were denoising queries.
+
+    Raises:
+        ValueError: if only one of `outputs.denoising` and `denoising` is there.
+        FloatingPointError: if the predictions are so bad that they cannot be matched.
+    """
+    if (outputs.denoising is None) != (denoising is None):
+        raise ValueError("detection_losses: pass the denoising queries the head was run with")
+    with torch.autocast(outputs.cls_logits.device.type, enabled=False):
+        if matches is None:
+            matches = match(outputs, boxes, labels, config)
+        classes, codes = _matched_losses(
+            outputs, torch.cat([*boxes]), torch.cat([*labels]), config, matches
+        )
+        losses = _named(classes, "loss_cls") | _named(codes, "loss_bbox")
+        if outputs.denoising is not None and denoising is not None:
+            classes, codes = _denoising_losses(outputs.denoising, denoising, config)
+            losses |= _named(classes, "dn_loss_cls") | _named(codes, "dn_loss_bbox")
+    return losses
+
+
+def total_loss(losses: dict[str, Tensor]) -> Tensor:
+    """Return the plain sum: the weights are already in the terms."""
+    return torch.stack(list(losses.values())).sum()
+
+
+def focal_loss(logits: Tensor, targets: Tensor, *, alpha: float, gamma: float) -> Tensor:
+    """Return the elementwise sigmoid focal loss.
+
+    Args:
+        logits: any shape.
+        targets: 0 or 1, same shape.
+        alpha: weight of the ones; the zeros have 1 - alpha.
+        gamma: how strongly easy elements are discounted.
+    """
+    probability = logits.sigmoid()
+    surprise = torch.where(targets > 0, 1 - probability, probability)
+    weight = torch.where(targets > 0, alpha, 1 - alpha) * surprise**gamma
+    return weight * functional.binary_cross_entropy_with_logits(logits, targets, reduction="none")
+
+
+def _matched_losses(
+    outputs: HeadOutputs, boxes: Tensor, labels: Tensor, config: HeadConfig, matches: Matches
+) -> tuple[Tensor, Tensor]:
+    """Return (L,) class and box losses of the ordinary queries."""
+    logits, codes = outputs.cls_logits.float(), outputs.codes.float()
+    layers, samples, queries, _ = logits.shape
+    layer = torch.arange(layers, device=logits.device).unsqueeze(1)  # (L, 1)
+    targets = torch.zeros_like(logits)
+    targets[layer, matches.sample, matches.query, labels[matches.box]] = 1.0
+    focal = focal_loss(logits, targets, alpha=config.focal_alpha, gamma=config.focal_gamma)
+    # Upstream: counted on this device alone, not averaged over devices.
+    matched = matches.query.shape[1]
+    counted = max(matched + UNMATCHED_SHARE * (samples * queries - matched), 1.0)
+    gap = _code_gap(codes[layer, matches.sample, matches.query], boxes[matches.box], config)
+    return (
+        config.class_weight * focal.sum(dim=(1, 2, 3)) / (counted + MEAN_EPS),
+        config.box_weight * gap / (matched + MEAN_EPS),
+    )
+
+
+def _denoising_losses(
+    outputs: HeadOutputs, queries: DenoisingQueries, config: HeadConfig
+) -> tuple[Tensor, Tensor]:
+    """Return (L,) class and box losses of the denoising queries; empty slots are not judged.
+
+    Upstream: the number of copies is averaged over devices for the box loss; here it is local, as
+    in every other term.
+    """
+    logits = outputs.cls_logits.float()[:, queries.sample, queries.slot]  # (L, N, K)
+    codes = outputs.codes.float()[:, queries.sample, queries.slot]  # (L, N, 10)
+    targets = functional.one_hot(queries.labels, config.classes + 1)[:, :-1].to(logits)  # (N, K)
+    focal = focal_loss(
+        logits, targets.expand_as(logits), alpha=config.focal_alpha, gamma=config.focal_gamma
+    )
+    copies = len(queries.slot)
+    kept = max(copies * SPHERE_SHARE * config.denoising.split**3, 1.0)
+    # Upstream: a copy that counts as background is still drawn to its box.
+    gap = _code_gap(codes, queries.boxes_lidar.expand(len(codes), -1, -1), config)
+    weight = config.denoising.weight
+    return (
+        weight * config.class_weight * focal.sum(dim=(1, 2)) / (kept + MEAN_EPS),
+        weight * config.box_weight * gap / (max(copies, 1) + MEAN_EPS),
+    )
+
+
+def _code_gap(codes: Tensor, boxes: Tensor, config: HeadConfig) -> Tensor:
+    """Return the (L,) weighted L1 distance of (L, M, 10) codes from (L, M, 9) boxes.
+
+    A box whose code is not finite (velocity unknown) is left out whole, all ten codes of it.
+    """
+    targets = encode_boxes(boxes.float())
+    known = targets.isfinite().all(dim=-1, keepdim=True)  # (L, M, 1)
+    # A masked product would not do: 0 times NaN is NaN, also in the gradient.
+    targets = torch.where(known, targets, codes.detach())
+    weights = codes.new_tensor(config.code_weights)
+    return ((codes - targets).abs() * weights).sum(dim=(1, 2))
+
+
+def _named(per_layer: Tensor, name: str) -> dict[str, Tensor]:
+    """Name an (L,) loss as upstream does: the last layer bare, the others with their number."""
+    *earlier, last = per_layer.unbind()
+    return {name: last} | {f"d{layer}.{name}": value for layer, value in enumerate(earlier)}

@@ -1,0 +1,101 @@
+"""Writing the whole data set: folders, files by a pool of processes, tables, and the stamp last."""
+
+import logging
+import multiprocessing
+import os
+import time
+from collections.abc import Iterator
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from pathlib import Path
+
+from PIL import Image
+from tqdm import tqdm
+
+from shared.classes import LIDAR
+from shared.synthetic_nuscenes.config import VERSION, SyntheticConfig
+from shared.synthetic_nuscenes.record_sample import Sightings, record_sample
+from shared.synthetic_nuscenes.rig import CAMERAS
+from shared.synthetic_nuscenes.scene_tables import recording_tables
+from shared.synthetic_nuscenes.stamp import Found, inspect, mark_complete, mark_unfinished
+from shared.synthetic_nuscenes.tables import MAP_FILE, fixed_tables, write_tables
+
+MAP_SIZE_PX = 256
+
+logger = logging.getLogger(__name__)
+
+
+def write_synthetic_nuscenes(
+    out: Path, config: SyntheticConfig, *, workers: int | None = None
+) -> None:
+    """Write a synthetic nuScenes v1.0-mini; nothing is done if it is already there.
+
+    An unfinished one of the same config is written again from the start: the bytes are the same.
+    The processes are spawned, so a script that calls this needs the usual `__main__` guard.
+
+    Args:
+        out: data root; new, empty, or an earlier output of the same config.
+        config: how much, and the seed.
+        workers: processes; None for one per available core. Does not change any byte.
+
+    Raises:
+        DatasetError: if `out` holds anything else.
+    """
+    started = time.monotonic()
+    found = inspect(out, config)
+    if found is Found.COMPLETE:
+        logger.info("%s already holds this synthetic nuScenes; nothing to do", out)
+        return
+    if found is Found.UNFINISHED:
+        logger.warning("%s holds an unfinished synthetic nuScenes; writing it again", out)
+    mark_unfinished(out, config)
+    _make_folders(out)
+    Image.new("L", (MAP_SIZE_PX, MAP_SIZE_PX), color=255).save(out / MAP_FILE)
+    sightings = _record_scenes(out, config, workers)
+    write_tables(out, {**fixed_tables(config), **recording_tables(config, sightings)})
+    files, size = mark_complete(out, config)
+    logger.info(
+        "%s: %d scenes, %d samples, %d files, %.1f MB, %.1f s",
+        out,
+        len(config.scene_names),
+        len(config.scene_names) * config.samples_per_scene,
+        files,
+        size / 1e6,
+        time.monotonic() - started,
+    )
+
+
+def _make_folders(out: Path) -> None:
+    cameras = [f"samples/{camera.channel}" for camera in CAMERAS]
+    lidar = [f"samples/{LIDAR}", f"sweeps/{LIDAR}"]
+    for folder in (VERSION, "maps", *cameras, *lidar):
+        (out / folder).mkdir(parents=True, exist_ok=True)
+
+
+def _record_scenes(
+    out: Path, config: SyntheticConfig, workers: int | None
+) -> dict[str, list[Sightings]]:
+    """Record everything, with a bar where a terminal watches; scene name to its keyframes."""
+    per_scene = config.samples_per_scene
+    jobs = [(scene, sample) for scene in config.scene_names for sample in range(per_scene)]
+    sightings: dict[str, list[Sightings]] = {scene: [] for scene in config.scene_names}
+    recorded = _record_all(out, config, jobs, workers)
+    progress = tqdm(recorded, total=len(jobs), desc="synthetic data", unit="sample", disable=None)
+    for (scene, _), seen in zip(jobs, progress, strict=True):
+        sightings[scene].append(seen)
+    return sightings
+
+
+def _record_all(
+    out: Path, config: SyntheticConfig, jobs: list[tuple[str, int]], workers: int | None
+) -> Iterator[Sightings]:
+    """Record every sample, in the order of the jobs whatever process does them."""
+    count = min(len(os.sched_getaffinity(0)) if workers is None else workers, len(jobs))
+    record = partial(record_sample, out, config)
+    scenes, samples = zip(*jobs, strict=True)
+    if count <= 1:
+        yield from map(record, scenes, samples)
+        return
+    # Spawned, because forking a process that runs torch or BLAS threads can deadlock.
+    with ProcessPoolExecutor(count, mp_context=multiprocessing.get_context("spawn")) as pool:
+        yield from pool.map(record, scenes, samples)

@@ -1,0 +1,128 @@
+"""The live source of features: raw nuScenes files through the frozen backbones, now.
+
+B samples, V views.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from shared.config import Preset
+from shared.errors import MissingRowError
+from shared.features import Frame, FrameFeatures
+from stage1_extract.frozen import FrozenBackbones, Voxels
+from stage1_extract.images import load_images
+from stage1_extract.records import SampleRecord
+from stage1_extract.sweeps import load_points
+from stage1_extract.voxels import Voxelizer, batch_voxels
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RawFrame:
+    """One sample, ready for the backbones.
+
+    Args:
+        frame: geometry and annotations.
+        images: (V, 3, height, width) float32, normalised.
+        voxels: the sample's voxels; the sample index of every coordinate is 0.
+    """
+
+    frame: Frame
+    images: Tensor
+    voxels: Voxels
+
+
+class RawFrames(Dataset[RawFrame]):
+    """Raw samples by position; safe in worker processes.
+
+    Args:
+        records: what to load.
+        preset: how to load it.
+    """
+
+    def __init__(self, records: Sequence[SampleRecord], preset: Preset) -> None:
+        self.records = tuple(records)
+        self.preset = preset
+        self._voxelizer: Voxelizer | None = None  # holds native memory: made where it is used
+
+    def __getstate__(self) -> dict[str, object]:
+        return {**self.__dict__, "_voxelizer": None}
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __getitem__(self, index: int) -> RawFrame:
+        if self._voxelizer is None:
+            self._voxelizer = Voxelizer(self.preset.lidar)
+        record = self.records[index]
+        images, img_from_lidar = load_images(record, self.preset.camera)
+        points = load_points(record, self.preset.lidar.sweeps)
+        return RawFrame(
+            frame=Frame(
+                token=record.token,
+                scene=record.scene,
+                timestamp_us=record.timestamp_us,
+                view=0,
+                img_from_lidar=img_from_lidar,
+                ego_from_lidar=record.ego_from_lidar,
+                global_from_ego=record.global_from_ego,
+                annotations=record.annotations,
+            ),
+            images=torch.from_numpy(images),
+            voxels=self._voxelizer(points),
+        )
+
+
+class LiveFeatures:
+    """A `FeatureSource` that computes what it is asked for.
+
+    Args:
+        records: the samples.
+        frozen: the backbones, on the device they shall run on.
+    """
+
+    def __init__(self, records: Sequence[SampleRecord], frozen: FrozenBackbones) -> None:
+        self.raw = RawFrames(records, frozen.preset)
+        self.frozen = frozen
+        self._position = {record.token: i for i, record in enumerate(records)}
+
+    @property
+    def preset(self) -> Preset:
+        """The detector the backbones belong to."""
+        return self.frozen.preset
+
+    @property
+    def tokens(self) -> tuple[str, ...]:
+        """Tokens of the records, in their order."""
+        return tuple(self._position)
+
+    def read(self, tokens: Sequence[str], view: int = 0) -> list[FrameFeatures]:
+        """Load these samples and run them as one batch.
+
+        Raises:
+            MissingRowError: if there is no such record.
+            DatasetError: if a raw file is missing or broken.
+        """
+        assert view == 0, "augmented views are extracted by a later release"
+        for token in tokens:
+            if token not in self._position:
+                raise MissingRowError(f"sample {token} is not among the {len(self.raw)} records")
+        return self.run([self.raw[self._position[token]] for token in tokens])
+
+    def run(self, raw: Sequence[RawFrame]) -> list[FrameFeatures]:
+        """Run raw samples as one batch; the maps come back as float32 on the CPU."""
+        device = next(self.frozen.parameters()).device
+        images = torch.stack([one.images for one in raw]).to(device, non_blocking=True)
+        voxels = batch_voxels([one.voxels for one in raw]).to(device)
+        maps = {
+            name: np.asarray(values.float().cpu().numpy())
+            for name, values in self.frozen(images, voxels).items()
+        }
+        return [
+            FrameFeatures(frame=one.frame, maps={name: maps[name][i] for name in maps})
+            for i, one in enumerate(raw)
+        ]

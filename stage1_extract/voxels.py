@@ -1,0 +1,96 @@
+"""Points to voxels, with spconv's voxeliser as the official code uses it."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+from spconv.pytorch.utils import PointToVoxel
+from torch import Tensor
+
+from shared.config import LidarBranch
+from stage1_extract.sweeps import COLUMNS
+
+logger = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Voxels:
+    """The occupied voxels of one cloud, or of a batch (`batch_voxels`).
+
+    Args:
+        points: (M, 10, 5) float32, the first points that fell into each voxel, 0 where there are
+            fewer.
+        coordinates: (M, 3) int32 z, y, x; in a batch (M, 4) int32 batch index, z, y, x.
+        counts: (M,) int32, points of each voxel, at most 10.
+    """
+
+    points: Tensor
+    coordinates: Tensor
+    counts: Tensor
+
+
+class Voxelizer:
+    """Groups the points of a cloud by voxel.
+
+    On a CPU the result is reproducible: voxels in order of first appearance, and the first ten
+    points of each. On a GPU the order, and which points of a full voxel survive, may differ from
+    run to run. Holds a dense grid of int32 on a CPU: 190 MB for `r50_800x320`.
+
+    Args:
+        lidar: range, voxel size and limits.
+        device: of the points that will come.
+    """
+
+    def __init__(self, lidar: LidarBranch, device: torch.device) -> None:
+        self.lidar = lidar
+        self.device = device
+        self.generate = PointToVoxel(
+            vsize_xyz=list(lidar.grid.voxel_m),
+            coors_range_xyz=list(lidar.grid.point_range_m),
+            num_point_features=COLUMNS,
+            max_num_voxels=lidar.max_voxels,
+            max_num_points_per_voxel=lidar.max_points_per_voxel,
+            device=device,
+        )
+
+    def __call__(self, points: Tensor) -> Voxels:
+        """Voxelise one cloud; points outside the range are dropped.
+
+        Args:
+            points: (P, 5) float32 on `device`, see `sweeps.load_points`; P may be 0.
+        """
+        assert points.dtype == torch.float32
+        assert points.shape[1:] == (COLUMNS,)
+        kept, coordinates, counts = self.generate(points.contiguous())
+        if len(kept) == self.lidar.max_voxels:
+            _warn_of_the_limit(self.lidar, points)
+        return Voxels(points=kept, coordinates=coordinates, counts=counts)
+
+
+def batch_voxels(clouds: Sequence[Voxels]) -> Voxels:
+    """Join the voxels of several clouds, with the batch index before the coordinates."""
+    coordinates = [
+        torch.nn.functional.pad(voxels.coordinates, (1, 0), value=index)
+        for index, voxels in enumerate(clouds)
+    ]
+    return Voxels(
+        points=torch.cat([voxels.points for voxels in clouds]),
+        coordinates=torch.cat(coordinates),
+        counts=torch.cat([voxels.counts for voxels in clouds]),
+    )
+
+
+def _warn_of_the_limit(lidar: LidarBranch, points: Tensor) -> None:
+    low = points.new_tensor(lidar.grid.point_range_m[:3])
+    cells = torch.floor((points[:, :3] - low) / points.new_tensor(lidar.grid.voxel_m))
+    sides = points.new_tensor(lidar.grid.range_voxels).flip(0)
+    inside = ((cells >= 0) & (cells < sides)).all(dim=1)
+    occupied = len(torch.unique(cells[inside], dim=0))
+    if occupied > lidar.max_voxels:
+        logger.warning(
+            "the cloud fills %d voxels, the limit is %d: the last %d are dropped",
+            occupied,
+            lidar.max_voxels,
+            occupied - lidar.max_voxels,
+        )

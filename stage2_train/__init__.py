@@ -1,0 +1,1 @@
+"""Stage 2: train and evaluate everything after the backbones, from a feature store."""

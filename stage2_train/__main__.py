@@ -1,0 +1,53 @@
+"""Train everything after the frozen backbones from a feature store.
+
+    train-stage2 /data/r50.zarr --out runs/a --checkpoint cmt.pth      # recipe frozen_a
+    train-stage2 /data/r50.zarr --out runs/a --checkpoint cmt.pth      # again: resumes
+    train-stage2 /data/r50.zarr --out runs/b --recipe my_recipes.py:fast
+
+The run folder gets config.json, log.csv and checkpoint.pt.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from cache.reader import CachedFeatures
+from shared.command import run_command
+from stage2_train.loop import train
+from stage2_train.recipes import RECIPES, load_recipe
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Parse the command line and hand over; no work happens here."""
+    parser = argparse.ArgumentParser(
+        prog="train-stage2",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("store", type=Path, help="complete feature store")
+    parser.add_argument("--out", type=Path, required=True, help="run folder, resumed if it exists")
+    parser.add_argument(
+        "--recipe", default="frozen_a", help=f"{', '.join(RECIPES)}, or file.py:function"
+    )
+    parser.add_argument("--checkpoint", type=Path, help="CMT checkpoint whose necks and head start")
+    parser.add_argument("--stop-after", type=int, metavar="STEPS", help="stop early")
+    parser.add_argument("--workers", type=int, default=0, help="loader processes")
+    args = parser.parse_args(argv)
+
+    def work() -> None:
+        result = train(
+            CachedFeatures(args.store),
+            load_recipe(args.recipe),
+            args.out,
+            checkpoint=args.checkpoint,
+            stop_after=args.stop_after,
+            workers=args.workers,
+        )
+        print(json.dumps(result))
+
+    return run_command(work)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

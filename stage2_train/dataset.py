@@ -1,0 +1,91 @@
+"""Frames of a feature store as batches for training and evaluation.
+
+Worker processes are spawned and open the store themselves: Zarr's threads do not survive a fork.
+"""
+
+from collections.abc import Sequence
+
+import torch
+from torch.utils.data import DataLoader, Dataset
+
+from cache.reader import CachedFeatures
+from shared.batch import Batch, collate
+from shared.features import FrameFeatures
+from shared.targets import with_trainable_annotations
+
+
+class StoreDataset(Dataset[FrameFeatures]):
+    """Samples of a store by position, with the annotations that training uses.
+
+    Args:
+        store: an open store; it re-opens itself in worker processes.
+        tokens: the samples to give, in this order.
+    """
+
+    def __init__(self, store: CachedFeatures, tokens: Sequence[str]) -> None:
+        self.store = store
+        self.tokens = tuple(tokens)
+
+    def __len__(self) -> int:
+        return len(self.tokens)
+
+    def __getitem__(self, index: int) -> FrameFeatures:
+        (features,) = self.store.read([self.tokens[index]])
+        return with_trainable_annotations(features, self.store.preset.lidar.grid)
+
+
+class EpochSampler(torch.utils.data.Sampler[list[int]]):
+    """Every sample once per epoch in an order that depends only on seed and epoch.
+
+    Args:
+        samples: number of samples.
+        batch_size: samples per batch; a shorter last batch is dropped unless it is the only one.
+        seed: of the run.
+        first_step: batches to leave out, counted from the run's beginning (resume).
+    """
+
+    def __init__(self, samples: int, batch_size: int, seed: int, first_step: int = 0) -> None:
+        self.samples = samples
+        self.batch_size = min(batch_size, samples)
+        self.seed = seed
+        self.first_step = first_step
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Batches of one epoch."""
+        return self.samples // self.batch_size
+
+    def __iter__(self):  # type: ignore[no-untyped-def]
+        step = self.first_step
+        while True:
+            epoch, position = divmod(step, self.steps_per_epoch)
+            generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
+            order = torch.randperm(self.samples, generator=generator).tolist()
+            for start in range(position, self.steps_per_epoch):
+                yield order[start * self.batch_size : (start + 1) * self.batch_size]
+                step += 1
+
+
+def training_batches(dataset: StoreDataset, sampler: EpochSampler, workers: int) -> DataLoader[Batch]:
+    """Return an endless loader of training batches in the sampler's order."""
+    return DataLoader(
+        dataset,
+        batch_sampler=sampler,
+        collate_fn=collate,
+        num_workers=workers,
+        multiprocessing_context="spawn" if workers else None,
+        pin_memory=torch.cuda.is_available(),
+    )
+
+
+def evaluation_batches(dataset: StoreDataset, batch_size: int, workers: int) -> DataLoader[Batch]:
+    """Return a loader of every sample once, in the dataset's order."""
+    return DataLoader(
+        dataset,
+        batch_size=batch_size,
+        shuffle=False,
+        collate_fn=collate,
+        num_workers=workers,
+        multiprocessing_context="spawn" if workers else None,
+        pin_memory=torch.cuda.is_available(),
+    )

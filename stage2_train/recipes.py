@@ -1,0 +1,111 @@
+"""Training recipes: every hyper-parameter of a run, as functions that return a frozen dataclass.
+
+A user's own recipe is a Python file with one such function; name it as `path/to/file.py:function`.
+"""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Literal
+
+from shared.errors import ConfigError
+from shared.named_config import named_config
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Recipe:
+    """One way to train.
+
+    Args:
+        name: for the record.
+        steps, epochs: length of the run; exactly one of them is given.
+        batch_size: samples per optimizer step.
+        learning_rate, weight_decay: of AdamW, before multipliers.
+        lr_multipliers: (key, factor) pairs; a parameter gets the factor of the longest key contained
+            in its name, or 1.
+        clip_norm: gradients are scaled down to this total norm.
+        peak_ratio, final_ratio, rising_share: cyclic schedule, learning rate over the base rate.
+        seed: of weights, order and denoising noise.
+        precision: as Lightning Fabric names it.
+        checkpoint_every: steps between checkpoints.
+    """
+
+    name: str
+    steps: int | None = None
+    epochs: int | None = None
+    batch_size: int
+    learning_rate: float = 1.4e-4
+    weight_decay: float = 0.01
+    lr_multipliers: tuple[tuple[str, float], ...] = ()
+    clip_norm: float = 35.0
+    peak_ratio: float = 6.0
+    final_ratio: float = 1e-4
+    rising_share: float = 0.4
+    seed: int = 0
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
+    checkpoint_every: int = 500
+
+    def __post_init__(self) -> None:
+        if (self.steps is None) == (self.epochs is None):
+            raise ConfigError(f"recipe {self.name}: give either steps or epochs")
+        if self.batch_size < 1 or self.checkpoint_every < 1:
+            raise ConfigError(f"recipe {self.name}: batch_size and checkpoint_every are at least 1")
+
+
+# The plan's multipliers; its key `query_embed` names no CMT parameter, what it means is the two
+# MLPs that make the query embedding.
+FROZEN_A = (
+    ("img_neck", 0.05),
+    ("pts_neck", 0.05),
+    ("transformer", 0.5),
+    ("bev_embedding", 0.5),
+    ("rv_embedding", 0.5),
+    ("reference_points", 0.3),
+    ("task_heads", 0.8),
+    ("shared_conv", 0.5),
+)
+
+
+def frozen_a() -> Recipe:
+    """Backbones frozen, small rates on the necks: fine-tune from an official checkpoint.
+
+    20 epochs at batch 16, as CMT trains (it does so with CBGS, which comes with a later release).
+    """
+    return Recipe(name="frozen_a", epochs=20, batch_size=16, lr_multipliers=FROZEN_A)
+
+
+def from_scratch() -> Recipe:
+    """Necks and head from random weights at CMT's own rate: when there is no checkpoint to start."""
+    return Recipe(name="from_scratch", epochs=20, batch_size=16)
+
+
+def first_steps() -> Recipe:
+    """Twenty steps at batch 2: shows that a store trains, on any machine; `make real` runs it."""
+    return Recipe(
+        name="first_steps", steps=20, batch_size=2, lr_multipliers=FROZEN_A, checkpoint_every=20
+    )
+
+
+def demo() -> Recipe:
+    """The tiny preset on the synthetic set in minutes on two cores; `make demo` runs it."""
+    return Recipe(
+        name="demo",
+        steps=600,
+        batch_size=4,
+        learning_rate=4e-4,
+        peak_ratio=4.0,
+        checkpoint_every=200,
+    )
+
+
+RECIPES: dict[str, Callable[[], Recipe]] = {
+    make.__name__: make for make in (frozen_a, from_scratch, first_steps, demo)
+}
+
+
+def load_recipe(name: str) -> Recipe:
+    """Return the recipe called `name`, or the one `path/to/file.py:function` defines.
+
+    Raises:
+        ConfigError: if there is none.
+    """
+    return named_config(Recipe, name, RECIPES)

@@ -1,0 +1,104 @@
+"""What a training run leaves on disk: its config, its log, and checkpoints that are never torn."""
+
+import csv
+import json
+import os
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from shared.checkpoints import read_checkpoint
+from shared.errors import CheckpointError, ConfigError
+
+CHECKPOINT = "checkpoint.pt"
+CONFIG = "config.json"
+LOG = "log.csv"
+
+
+class RunFolder:
+    """The folder of one run.
+
+    Args:
+        path: created if missing.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        path.mkdir(parents=True, exist_ok=True)
+
+    def start(self, config: Mapping[str, Any]) -> None:
+        """Write what the run is made of, or check that it has not changed since.
+
+        Raises:
+            ConfigError: if the folder holds a run of another config.
+        """
+        file = self.path / CONFIG
+        text = json.dumps(config, indent=2, sort_keys=True)
+        if not file.exists():
+            _write_whole(file, text.encode())
+            return
+        before = json.loads(file.read_text())
+        wanted = json.loads(text)
+        changed = [key for key in sorted(before | wanted) if before.get(key) != wanted.get(key)]
+        if changed:
+            raise ConfigError(
+                f"{self.path} holds a run with another {', '.join(changed)} (see {file}); choose "
+                "another --out, or run with what it was started with"
+            )
+
+    def save(self, checkpoint: Mapping[str, Any]) -> None:
+        """Replace the run's checkpoint; a kill leaves the old one or the new one."""
+        partial = self.path / f"{CHECKPOINT}.partial"
+        with partial.open("wb") as file:
+            torch.save(dict(checkpoint), file)
+            file.flush()
+            os.fsync(file.fileno())
+        os.replace(partial, self.path / CHECKPOINT)
+
+    def load(self) -> dict[str, Any] | None:
+        """Return the run's checkpoint, or None if there is none yet."""
+        file = self.path / CHECKPOINT
+        return read_checkpoint(file) if file.exists() else None
+
+    def log(self, rows: list[dict[str, float]], *, after_step: int) -> None:
+        """Append rows to the CSV, first dropping those a resumed run repeats."""
+        file = self.path / LOG
+        kept: list[dict[str, Any]] = []
+        if file.exists():
+            with file.open(newline="") as handle:
+                kept = [row for row in csv.DictReader(handle) if int(row["step"]) <= after_step]
+        rows_out = [*kept, *rows]
+        if not rows_out:
+            return
+        columns = list(dict.fromkeys(key for row in rows_out for key in row))
+        partial = file.with_name(f"{LOG}.partial")
+        with partial.open("w", newline="") as handle:
+            writer = csv.DictWriter(handle, columns)
+            writer.writeheader()
+            writer.writerows(rows_out)
+        os.replace(partial, file)
+
+
+def read_run_checkpoint(path: Path) -> dict[str, Any]:
+    """Return the checkpoint of a run folder, or a checkpoint file of `train-stage2`.
+
+    Raises:
+        CheckpointError: if it is none of ours.
+    """
+    file = path / CHECKPOINT if path.is_dir() else path
+    content = read_checkpoint(file)
+    missing = [key for key in ("state_dict", "preset", "step", "identity") if key not in content]
+    if missing:
+        raise CheckpointError(
+            f"{file} has no {', '.join(missing)}; expected a checkpoint that train-stage2 wrote"
+        )
+    return content
+
+
+def _write_whole(file: Path, content: bytes) -> None:
+    """Write a small file atomically."""
+    partial = file.with_name(f"{file.name}.partial")
+    partial.write_bytes(content)
+    os.replace(partial, file)

@@ -1,0 +1,193 @@
+"""Finds golden sets, tells them apart by their content, and builds our modules from their numbers."""
+
+import json
+from collections.abc import Iterator
+from dataclasses import dataclass
+from functools import cached_property
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+
+from shared.config import Denoising, HeadConfig
+from shared.model.denoising import DenoisingQueries, make_denoising_queries
+from shared.model.detector import build_head
+from shared.model.head import CmtHead
+
+DEFAULT_DIRECTORIES = ("tests/upstream/goldens", "../shared/golden")
+
+
+@dataclass(frozen=True)
+class GoldenSet:
+    """One pair of files, `path` (JSON) and the arrays of the same name beside it, if any."""
+
+    path: Path
+    document: dict[str, Any]
+
+    @property
+    def kind(self) -> str:
+        """What is in it, or "unknown"."""
+        if "head_cfg" in self.document:
+            return "head"
+        if {"cpfpn", "secondfpn"} & set(self.document.get("cfg", ())):
+            return "neck"
+        if {"recipe", "keys"} <= set(self.document):
+            return "vovnet"
+        if "samples" in self.document:
+            return "preprocessing"
+        return "keys" if {"config", "keys"} <= set(self.document) else "unknown"
+
+    @cached_property
+    def arrays(self) -> dict[str, Tensor]:
+        """Every array by its key."""
+        with np.load(self.path.with_suffix(".npz")) as stored:
+            return {key: torch.from_numpy(stored[key]) for key in stored.files}
+
+    def state(self, prefix: str) -> dict[str, Tensor]:
+        """The arrays below `prefix`, without it."""
+        return {
+            key.removeprefix(prefix): value
+            for key, value in self.arrays.items()
+            if key.startswith(prefix)
+        }
+
+
+class HeadGolden:
+    """A head set: its numbers as our config, its weights in our head, its inputs."""
+
+    def __init__(self, golden: GoldenSet) -> None:
+        self.arrays, self.document = golden.arrays, golden.document
+        self.cfg = golden.document["head_cfg"]
+        self.height_px, self.width_px = (int(n) for n in self.arrays["in/pad_shape"][:2])
+        self.point_range_m = tuple(self.cfg["bbox_coder"]["pc_range"])
+        self.config = self._config()
+        self.img_from_lidar = self.arrays["in/lidar2img"]
+        self.samples, self.views = self.img_from_lidar.shape[:2]
+        self.bev = self.arrays["in/bev"]
+        self.camera = self.arrays["in/img"].unflatten(0, (self.samples, self.views))
+
+    def _config(self) -> HeadConfig:
+        (task,) = self.cfg["tasks"]
+        decoder = self.cfg["transformer"]["decoder"]
+        layer = decoder["transformerlayers"]
+        self_attention, _ = layer["attn_cfgs"]
+        loss, coder = self.cfg["loss_cls"], self.cfg["bbox_coder"]
+        return HeadConfig(
+            queries=self.cfg["num_query"],
+            width=self.cfg["hidden_dim"],
+            heads=self_attention["num_heads"],
+            layers=decoder["num_layers"],
+            ffn_width=layer["ffn_cfgs"]["feedforward_channels"],
+            dropout=self_attention["dropout"],
+            depths=self.cfg["depth_num"],
+            task_width=self.cfg["separate_head"].get("head_conv", 64),
+            classes=len(task["class_names"]),
+            denoising=Denoising(
+                groups=self.cfg["scalar"],
+                noise_scale=self.cfg["noise_scale"],
+                noise_offset_m=self.cfg["noise_trans"],
+                split=self.cfg["split"],
+                weight=self.cfg["dn_weight"],
+            ),
+            class_weight=loss["loss_weight"],
+            box_weight=self.cfg["loss_bbox"]["loss_weight"],
+            focal_alpha=loss["alpha"],
+            focal_gamma=loss["gamma"],
+            code_weights=tuple(self.cfg["train_cfg"]["code_weights"]),
+            max_boxes=coder["max_num"],
+            kept_range_m=tuple(coder["post_center_range"]),
+        )
+
+    @property
+    def matching_config(self) -> HeadConfig:
+        """The config with the weights of the matching cost in place of those of the losses."""
+        assigner = self.cfg["train_cfg"]["assigner"]
+        cost = assigner["cls_cost"]
+        return HeadConfig(
+            classes=self.config.classes,
+            class_weight=cost["weight"],
+            box_weight=assigner["reg_cost"]["weight"],
+            focal_alpha=cost.get("alpha", 0.25),
+            focal_gamma=cost.get("gamma", 2),
+            code_weights=tuple(assigner.get("code_weights") or [1.0] * 10),
+        )
+
+    def build(self) -> CmtHead:
+        """Return our head with the golden's weights, in eval mode."""
+        head = build_head(
+            self.config,
+            bev_channels=self.cfg["in_channels"],
+            point_range_m=self.point_range_m,
+            height_px=self.height_px,
+            width_px=self.width_px,
+        )
+        prefix = "sd/pts_bbox_head."
+        state = {
+            key.removeprefix(prefix): value
+            for key, value in self.arrays.items()
+            if key.startswith(prefix)
+        }
+        head.load_state_dict(state, strict=True)
+        return head.eval()
+
+    def ground_truth(self, *, without_sample: int | None = None) -> tuple[list[Tensor], list[Tensor]]:
+        """Return boxes and labels of each sample, one of them emptied if asked."""
+        kept = [
+            slice(0) if sample == without_sample else slice(None) for sample in range(self.samples)
+        ]
+        boxes = [self.arrays[f"gt/{b}/boxes_gravity"][rows] for b, rows in enumerate(kept)]
+        labels = [self.arrays[f"gt/{b}/labels"][rows] for b, rows in enumerate(kept)]
+        return boxes, labels
+
+    def denoising(self, boxes: list[Tensor], labels: list[Tensor], leg: str) -> DenoisingQueries:
+        """Return the queries made with the stored noise of `leg` (train or edge_nogt1)."""
+        noise = self.arrays.get(f"{leg}/dn/rand_prob")
+        queries = make_denoising_queries(
+            boxes,
+            labels,
+            self.config,
+            self.point_range_m,
+            noise=noise,
+            generator=torch.Generator() if noise is None else None,
+        )
+        assert queries is not None
+        return queries
+
+
+def _directories(config: pytest.Config) -> Iterator[Path]:
+    given = config.getoption("--golden-dir")
+    if not given:
+        yield from (
+            config.rootpath / one
+            for one in DEFAULT_DIRECTORIES
+            if (config.rootpath / one).is_dir()
+        )
+        return
+    for one in given:
+        path = config.invocation_params.dir / one
+        if not path.is_dir():
+            raise pytest.UsageError(f"--golden-dir {one}: no such folder")
+        yield path
+
+
+def _golden_sets(config: pytest.Config) -> list[GoldenSet]:
+    """Return every set once, also if its JSON lies in two of the folders."""
+    paths = [path for folder in _directories(config) for path in sorted(folder.glob("*.json"))]
+    unique = {path.read_bytes(): path for path in reversed(paths)}
+    return [GoldenSet(path, json.loads(text)) for text, path in reversed(unique.items())]
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    for fixture in metafunc.fixturenames:
+        kind, separator, rest = fixture.partition("_golden")
+        if separator and not rest:
+            sets = [one for one in _golden_sets(metafunc.config) if one.kind == kind]
+            metafunc.parametrize(fixture, sets, ids=[one.path.stem for one in sets], scope="session")
+
+
+@pytest.fixture(scope="session")
+def head(head_golden: GoldenSet) -> HeadGolden:
+    return HeadGolden(head_golden)
