@@ -3,7 +3,7 @@
     feature-cache show STORE              # what it is, how complete, sizes, statistics
     feature-cache show STORE --json       # the same for programs
     feature-cache verify STORE            # reads every row again; exit status 1 if one is damaged
-    feature-cache diff STORE OTHER        # OTHER is a store or a preset; exit status 1 if they differ
+    feature-cache diff STORE OTHER        # OTHER is a store or a preset; status 1 if they differ
     feature-cache estimate r50_800x320 --samples 28130
     feature-cache digest STORE            # one line, equal for equal content
 

@@ -1,7 +1,7 @@
 """How one row of one array becomes bytes: zstd level 1, then a CRC-32C of the result.
 
-Lossless; 1.3 to 2.3 times smaller on backbone features. The checksum is outermost, so a flipped bit is
-found before the decompressor sees it. `array_codecs` tells other Zarr readers the same in Zarr's terms.
+Lossless; 1.3 to 2.3 times smaller on backbone features. The checksum is outermost, so a flipped bit
+is found before the decompressor sees it. `array_codecs` says the same in Zarr's terms.
 """
 
 import struct

@@ -8,7 +8,7 @@ import logging
 import os
 import shutil
 import uuid
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from pathlib import Path
 
 import zarr
@@ -23,7 +23,7 @@ from cache.metadata import (
     Provenance,
     read_metadata,
     to_attributes,
-    with_array_digests,
+    with_metadata_digests,
 )
 from cache.samples import Samples, write_samples
 from cache.schema import ArraySpec, array_specs, row_bytes
@@ -94,20 +94,17 @@ def create_store(
         CacheError: if something else is at `path`.
     """
     _refuse_foreign(path)
-    specs = array_specs(preset, max(1, max_boxes))
+    layout, arrays = _cut(preset, samples, identity["views"], max(1, max_boxes), shard_bytes)
     metadata = Metadata(
         identity=identity,
         preset_document=to_json(preset),
         provenance=provenance,
-        created_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
-        layout=Layout(
-            views=identity["views"],
-            samples=len(samples.tokens),
-            slots=slots_per_shard(row_bytes(specs), len(samples.tokens), shard_bytes),
-        ),
+        created_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        layout=layout,
+        samples_digest=samples.digest,
         max_boxes=max(1, max_boxes),
-        arrays=specs,
-        array_digests={},
+        arrays=arrays,
+        metadata_digests={},
     )
     building = path.with_name(f".{path.name}.creating-{uuid.uuid4().hex}")
     try:
@@ -118,6 +115,16 @@ def create_store(
         raise CacheError(f"cannot create {path}: {error}") from error
     finally:
         shutil.rmtree(building, ignore_errors=True)
+
+
+def _cut(
+    preset: Preset, samples: Samples, views: int, max_boxes: int, shard_bytes: int
+) -> tuple[Layout, tuple[ArraySpec, ...]]:
+    """Decide the arrays and how their rows are cut into shards."""
+    arrays = array_specs(preset, max_boxes)
+    count = len(samples.tokens)
+    slots = slots_per_shard(row_bytes(arrays), count, shard_bytes)
+    return Layout(views=views, samples=count, slots=slots), arrays
 
 
 def _refuse_foreign(path: Path) -> None:
@@ -139,7 +146,7 @@ def _build(path: Path, metadata: Metadata, samples: Samples) -> None:
     for spec in metadata.arrays:
         _create_array(root, spec, metadata.layout)
     root.create_array(GROUP, shape=(1,), chunks=(1,), dtype="uint8", attributes={"about": ABOUT})
-    root.update_attributes(to_attributes(with_array_digests(metadata, path)))
+    root.update_attributes(to_attributes(with_metadata_digests(metadata, path)))
     for directory, _, files in os.walk(path):
         for name in files:
             with (Path(directory) / name).open("rb") as file:

@@ -1,10 +1,10 @@
 """The digest of a store's content: equal for equal features, however they are stored.
 
-It covers, for every row, token, view, scene, time and the values of every array. It does not depend on
-the order of samples or shards, shard size, compression, room for boxes, identity or provenance.
+It covers, for every row, token, view, scene, time and the values of every array. It does not depend
+on the order of samples or shards, shard size, compression, room for boxes, identity or provenance.
 """
 
-from collections.abc import Iterator
+from collections import defaultdict
 
 from cache.rows import read_back
 from cache.store import Store
@@ -31,32 +31,35 @@ def content_digest(store: Store, *, recompute: bool = False) -> str:
             f"{store.path} is not finished: {left} of {store.layout.rows} rows are missing, so it "
             f"has no content digest yet. Finish it with: {store.metadata.provenance.command}"
         )
+    digests_of = _recomputed if recompute else _recorded
     rows = sorted(
-        row
+        (store.layout.span(shard)[0], token, json_digest(by_array))
         for shard in store.all_shards
-        for row in (_recomputed(store, shard) if recompute else _recorded(store, shard))
+        for token, by_array in digests_of(store, shard).items()
     )
     samples = store.samples
     frames = sorted(zip(samples.tokens, samples.scenes, samples.timestamps_us, strict=True))
     return json_digest({"version": DIGEST_VERSION, "frames": frames, "rows": rows})
 
 
-DigestRow = tuple[int, str, str, str]  # view, token, array, digest
-
-
-def _recorded(store: Store, shard: int) -> Iterator[DigestRow]:
+def _recorded(store: Store, shard: int) -> dict[str, dict[str, str]]:
+    """Return the ledger's digests of a shard by token and array."""
     entry = store.ledger.read(shard)
-    for array, digests in entry.digests.items():
-        for token, digest in zip(entry.tokens, digests, strict=True):
-            yield entry.view, token, array, digest
+    return {
+        token: {array: digests[slot] for array, digests in entry.digests.items()}
+        for slot, token in enumerate(entry.tokens)
+    }
 
 
-def _recomputed(store: Store, shard: int) -> Iterator[DigestRow]:
+def _recomputed(store: Store, shard: int) -> dict[str, dict[str, str]]:
+    """Return the digests of what lies on disk, likewise."""
     view, _ = store.layout.span(shard)
+    found: dict[str, dict[str, str]] = defaultdict(dict)
     for row in read_back(store, shard):
         if row.problem:
             raise CacheError(
                 f"{row.array} of sample {row.token}, view {view}: {row.problem}. "
                 f"{store.repair(shard)}"
             )
-        yield view, row.token, row.array, row.digest
+        found[row.token][row.array] = row.digest
+    return found

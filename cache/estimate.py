@@ -5,8 +5,9 @@ from dataclasses import dataclass
 from cache.schema import array_specs, row_bytes
 from shared.config import Preset
 
-# Ratio of zstd level 1, low and high, by sensor: one real frame through random weights with calibrated
-# BatchNorm. Indicative only; `feature-cache show` gives the measured one after the first shard.
+# Ratio of zstd level 1, low and high, by sensor: one real frame through random weights with
+# calibrated BatchNorm. Indicative only; `feature-cache show` gives the measured one, once a shard
+# is there.
 RATIOS = {"camera": (1.27, 1.35), "lidar": (1.9, 2.4)}
 MAX_BOXES = 200  # room for boxes assumed here; 0.05% of a row
 

@@ -1,4 +1,4 @@
-"""Between `shared.features.FrameFeatures` and the arrays of a row, with every check on the way in."""
+"""Between `shared.features.FrameFeatures` and the arrays of a row, with every check on the way."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -77,7 +77,7 @@ def _checked(spec: ArraySpec, values: NDArray[Any], *, where: str) -> NDArray[An
             f"{where} holds a value that is not finite; check the calibration of this sample. "
             "The shard was not written, finished shards are kept."
         )
-    return np.ascontiguousarray(values, dtype=spec.dtype)
+    return np.asarray(values, dtype=spec.dtype, order="C")
 
 
 def _pad(spec: ArraySpec, values: NDArray[Any], *, boxes: int, where: str) -> NDArray[Any]:
@@ -97,6 +97,10 @@ def _pad(spec: ArraySpec, values: NDArray[Any], *, boxes: int, where: str) -> ND
         )
     padded = np.zeros(spec.shape, spec.dtype)
     padded[:boxes] = values
+    if padded.dtype.kind == "f":
+        padded[np.isnan(padded)] = (
+            np.nan
+        )  # one bit pattern, so that digests do not depend on its sign
     return padded
 
 

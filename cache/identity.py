@@ -1,7 +1,8 @@
 """What a store was made from, and why two stores differ, in words.
 
-The identity holds everything that determines the features and nothing else: digests instead of paths,
-no times, no library versions. Two stores of the same thing have equal identity on any machine.
+The identity holds everything that determines the features and nothing else: digests instead of
+paths, no times, no library versions. Two stores of the same thing have equal identity on any
+machine.
 """
 
 import json
@@ -59,7 +60,8 @@ def identity_document(
         dataset_version: e.g. "v1.0-trainval".
         tokens: samples in the store's order.
         inputs_digest: digest of what is computed from the tables: sweeps, calibration, annotations.
-        views, view_seed: augmented variants per sample, and what they are drawn from.
+        views: augmented variants per sample.
+        view_seed: what they are drawn from.
     """
     branches = to_json(preset)
     document = {
@@ -90,10 +92,14 @@ def _leaves(document: Mapping[str, Any], path: str = "") -> dict[str, Any]:
     return flat
 
 
-def _shown(value: Any) -> str:
-    if isinstance(value, str):
-        return value[:SHOWN_LENGTH] + "..." if len(value) == DIGEST_LENGTH else value
-    return json.dumps(value)
+def _shown(value: Any, other: Any) -> str:
+    """Return a value for a message; a digest by its beginning, unless `other` begins alike."""
+    if not isinstance(value, str):
+        return json.dumps(value)
+    is_digest = len(value) == DIGEST_LENGTH
+    if is_digest and not str(other).startswith(value[:SHOWN_LENGTH]):
+        return value[:SHOWN_LENGTH] + "..."
+    return value
 
 
 def _meaning(field: str) -> str:
@@ -110,15 +116,17 @@ def explain_difference(
     """Return one line per field that differs; empty if the two are equal.
 
     Args:
-        mine, theirs: two identities, or the same part of two.
+        mine: an identity, or a part of one.
+        theirs: another, or the same part of it.
         names: what to call the two sides.
     """
     first, second = _leaves(mine), _leaves(theirs)
     lines = []
     for field in dict.fromkeys([*first, *second]):
-        a = _shown(first[field]) if field in first else ABSENT
-        b = _shown(second[field]) if field in second else ABSENT
-        if field not in first or field not in second or first[field] != second[field]:
+        mine_here, theirs_here = first.get(field), second.get(field)
+        a = _shown(mine_here, theirs_here) if field in first else ABSENT
+        b = _shown(theirs_here, mine_here) if field in second else ABSENT
+        if field not in first or field not in second or mine_here != theirs_here:
             lines.append(f"{field}: {a} {names[0]}, {b} {names[1]}{_meaning(field)}")
     return lines
 

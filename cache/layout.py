@@ -1,7 +1,7 @@
 """Where a row lies: the arithmetic between (view, sample) and (shard, slot).
 
-A shard holds consecutive samples of one view and never straddles two, so that views can be added to a
-store without touching what is there. Shards are numbered view by view.
+A shard holds consecutive samples of one view and never straddles two, so that views can be added to
+a store without touching what is there. Shards are numbered view by view.
 """
 
 from dataclasses import dataclass

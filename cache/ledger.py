@@ -1,7 +1,8 @@
 """Which shards are complete: one small JSON file per shard, written when its bytes are on disk.
 
-A shard without an entry does not exist, whatever lies in the arrays. Entries are `ledger/000007.json`;
-the directory is a Zarr array without content, so that Zarr readers list the store without complaint.
+A shard without an entry does not exist, whatever lies in the arrays. Entries are
+`ledger/000007.json`; the directory is a Zarr array without content, so that Zarr readers list the
+store without complaint.
 """
 
 import contextlib
@@ -104,8 +105,8 @@ class Ledger:
     def lock(self, shard: int) -> Iterator[bool]:
         """Hold a shard while writing it; waits for another worker on the same one.
 
-        The system drops the lock of a killed worker. Without it, two workers whose numbers differ in the
-        last bit could leave one worker's array beside the other's ledger entry.
+        The system drops the lock of a killed worker. Without it, two workers whose numbers differ
+        in the last bit could leave one worker's array beside the other's ledger entry.
 
         Yields:
             Whether the lock is held; False on a file system that has none.

@@ -1,8 +1,8 @@
 """The attributes of the store's root group: what it is, fixed when it is created.
 
-Everything lies under the key "frozen_cmt", with a checksum over the rest, so that a damaged `zarr.json`
-is an error and not another store. Features are described by the array list, not by the preset, so that a
-store stays readable when a later version adds a field to the head's configuration.
+Everything lies under the key "frozen_cmt", with a checksum over the rest, so that a damaged
+`zarr.json` is an error and not another store. Rows are described by the array list, not by the
+preset, so that a store can be inspected when a later version has changed the configuration classes.
 """
 
 import json
@@ -48,9 +48,10 @@ class Metadata:
         preset_document: the resolved preset as JSON.
         provenance, created_at: for people; the time is ISO 8601, UTC.
         layout: views, samples and slots per shard.
+        samples_digest: see `cache.samples`.
         max_boxes: boxes a row has room for.
         arrays: every array of a row.
-        array_digests: digest of each array's own Zarr metadata, by name.
+        metadata_digests: digest of the Zarr metadata of every array and group below the root.
         codec: name of the codec of every row.
     """
 
@@ -60,9 +61,10 @@ class Metadata:
     provenance: Provenance
     created_at: str
     layout: Layout
+    samples_digest: str
     max_boxes: int
     arrays: tuple[ArraySpec, ...]
-    array_digests: dict[str, str]
+    metadata_digests: dict[str, str]
     codec: str = CODEC_NAME
 
     @property
@@ -77,15 +79,16 @@ def to_attributes(metadata: Metadata) -> dict[str, Any]:
     return {ATTRIBUTE: {**document, "checksum": json_digest(document)}}
 
 
-def array_digest_of(path: Path, array: str) -> str:
-    """Return the digest of an array's Zarr metadata."""
-    return json_digest(json.loads((path / array / METADATA_FILE).read_bytes()))
+def metadata_digest_of(path: Path, node: str) -> str:
+    """Return the digest of the Zarr metadata of one array or group of the store at `path`."""
+    return json_digest(json.loads((path / node / METADATA_FILE).read_bytes()))
 
 
-def with_array_digests(metadata: Metadata, path: Path) -> Metadata:
-    """Fill in `array_digests` from the arrays that lie under `path`."""
-    digests = {spec.name: array_digest_of(path, spec.name) for spec in metadata.arrays}
-    return replace(metadata, array_digests=digests)
+def with_metadata_digests(metadata: Metadata, path: Path) -> Metadata:
+    """Fill in `metadata_digests` from what lies under `path`."""
+    nodes = [file.parent.relative_to(path).as_posix() for file in path.rglob(METADATA_FILE)]
+    digests = {node: metadata_digest_of(path, node) for node in sorted(nodes) if node != "."}
+    return replace(metadata, metadata_digests=digests)
 
 
 def read_metadata(path: Path) -> Metadata:
@@ -97,13 +100,17 @@ def read_metadata(path: Path) -> Metadata:
     file = path / METADATA_FILE
     if not file.is_file():
         raise CacheError(
-            f"{path} is not a feature store: it has no {METADATA_FILE}; `extract-features` makes one"
+            f"{path} is not a feature store: it has no {METADATA_FILE}; "
+            "`extract-features` makes one"
         )
     damaged = f"{file} is damaged; restore this one file from a copy, the features are not lost"
     try:
-        attributes = json.loads(file.read_bytes()).get("attributes", {})
+        node = json.loads(file.read_bytes())
+        if (node["zarr_format"], node["node_type"]) != (3, "group"):
+            raise ValueError("it is not the metadata of a Zarr v3 group")
+        attributes = node.get("attributes", {})
         document = dict(attributes[ATTRIBUTE]) if ATTRIBUTE in attributes else None
-    except (ValueError, TypeError, AttributeError) as error:
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
         raise CacheError(f"{damaged} ({error})") from error
     if document is None:
         raise CacheError(f"{path} is a Zarr group, but not a feature store of frozen-cmt")
@@ -112,7 +119,8 @@ def read_metadata(path: Path) -> Metadata:
     if document["schema_version"] != SCHEMA_VERSION:
         raise CacheError(
             f"{path} has schema version {document['schema_version']}, this version of frozen-cmt "
-            f"reads {SCHEMA_VERSION}; use the version that wrote it, or extract into another --store"
+            f"reads {SCHEMA_VERSION}; use the version that wrote it, or extract into another "
+            "--store"
         )
     try:
         metadata = from_json(Metadata, document)

@@ -1,7 +1,7 @@
 """The read side: a `shared.features.FeatureSource` that takes features from a store.
 
-A row that is not there is an error, never zeros. Nothing stays open between reads, so a source can be
-handed to DataLoader workers, spawned or forked; it travels as its path and is opened anew.
+A row that is not there is an error, never zeros. Nothing stays open between reads, so a source can
+be handed to DataLoader workers, spawned or forked; it travels as its path and is opened anew.
 """
 
 from collections.abc import Callable, Sequence
@@ -128,8 +128,8 @@ class CachedFeatures:
         if token not in self._position or not 0 <= view < self.views:
             raise MissingRowError(
                 f"sample {token}, view {view} is not in {self.path}, which holds "
-                f"{len(self.tokens)} samples in {self.views} views; extract the split it belongs to "
-                "into another --store"
+                f"{len(self.tokens)} samples in {self.views} views; extract the split it belongs "
+                "to into another --store"
             )
         position = self._position[token]
         shard, _ = store.layout.locate(view, position)
@@ -137,9 +137,9 @@ class CachedFeatures:
             self._complete = store.ledger.complete()  # a running extraction may have finished it
         if shard not in self._complete:
             raise MissingRowError(
-                f"sample {token}, view {view} is not extracted yet: shard {shard} of {self.path} is "
-                f"not complete ({store.rows_in(self._complete)} of {store.layout.rows} rows are). "
-                f"Finish it with: {self._command}"
+                f"sample {token}, view {view} is not extracted yet: shard {shard} of {self.path} "
+                f"is not complete ({store.rows_in(self._complete)} of {store.layout.rows} rows "
+                f"are). Finish it with: {self._command}"
             )
         return position
 

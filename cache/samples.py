@@ -1,18 +1,20 @@
 """Which samples a store holds: tokens, scenes and times, fixed when it is created.
 
-Three Zarr arrays of one chunk each, read once when a store is opened. Text lies as ASCII bytes of fixed
-length, padded with zero bytes, because Zarr v3 has no settled string type.
+Three Zarr arrays of one chunk each, read once when a store is opened. Text lies as ASCII bytes of
+fixed length, padded with zero bytes, because Zarr v3 has no settled string type.
 """
 
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import zarr
 from numpy.typing import NDArray
 
 from cache.codec import array_codecs
+from shared.digests import json_digest
 from shared.errors import CacheError
 
 GROUP = "samples"
@@ -44,6 +46,11 @@ class Samples:
             twice = next(token for token in self.tokens if self.tokens.count(token) > 1)
             raise CacheError(f"sample {twice} is listed twice; a store holds each sample once")
 
+    @property
+    def digest(self) -> str:
+        """Digest of the whole list, in its order."""
+        return json_digest([self.tokens, self.scenes, self.timestamps_us])
+
 
 def _pack(texts: Sequence[str]) -> NDArray[np.uint8]:
     """Return texts as (n, longest) ASCII bytes."""
@@ -63,7 +70,7 @@ def _unpack(packed: NDArray[np.uint8]) -> tuple[str, ...]:
 
 def write_samples(root: zarr.Group, samples: Samples) -> None:
     """Create the three arrays in a new store."""
-    columns = {
+    columns: dict[str, tuple[NDArray[Any], tuple[str, ...]]] = {
         "token": (_pack(samples.tokens), ("sample", "byte")),
         "scene": (_pack(samples.scenes), ("sample", "byte")),
         "timestamp_us": (np.array(samples.timestamps_us, np.int64), ("sample",)),
@@ -78,23 +85,31 @@ def write_samples(root: zarr.Group, samples: Samples) -> None:
         )
 
 
-def read_samples(path: Path) -> Samples:
+def read_samples(path: Path, digest: str) -> Samples:
     """Read the sample list of the store at `path`.
+
+    Args:
+        path: the store.
+        digest: what the root group recorded; Zarr returns zeros for a chunk that is not there.
 
     Raises:
         CacheError: if it is missing or damaged.
     """
     try:
-        group = zarr.open_group(path / GROUP, mode="r")
-        columns = [np.asarray(group[name][:]) for name in ("token", "scene", "timestamp_us")]
-        tokens, scenes, timestamps_us = columns
-        return Samples(
+        tokens, scenes, timestamps_us = (
+            np.asarray(zarr.open_array(path / GROUP / name, mode="r")[:])
+            for name in ("token", "scene", "timestamp_us")
+        )
+        samples = Samples(
             tokens=_unpack(tokens),
             scenes=_unpack(scenes),
             timestamps_us=tuple(timestamps_us.tolist()),
         )
-    except (OSError, KeyError, ValueError, TypeError) as error:
+        if samples.digest != digest:
+            raise ValueError("it is not the list that the store was created with")
+    except (CacheError, OSError, KeyError, ValueError, TypeError) as error:
         raise CacheError(
             f"{path / GROUP}: the list of samples is missing or damaged ({error}); restore this "
             "directory from a copy, or extract into another --store"
         ) from error
+    return samples

@@ -1,7 +1,7 @@
 """Every byte of a row on disk: one `ArraySpec` per array, nothing implicit.
 
-A row is one sample in one view. Each array of a store has the shape (views, samples, *spec.shape) and is
-cut into one chunk per row. The arrays of a row, n boxes padded to `max_boxes`, V cameras:
+A row is one sample in one view. Each array of a store has the shape (views, samples, *spec.shape)
+and is cut into one chunk per row. The arrays of a row, n boxes padded to `max_boxes`, V cameras:
 
     camera/stride16, ...          the preset's feature maps, float16
     geometry/img_from_lidar       (V, 4, 4) float64    see `shared.features.Frame`

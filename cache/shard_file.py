@@ -1,8 +1,9 @@
 """The Zarr v3 sharding format, read and written directly: rows one after the other, then an index.
 
-Written once, whole, and read row by row. Zarr's own code is not used here for three reasons, measured
-with zarr 3.1.5: it reads a row at 0.7 of this speed (a small row at a tenth), it returns the fill value
-for a row that is not there, and it reads a shard before replacing it, so a damaged one cannot be repaired.
+Written once, whole, and read row by row. Zarr's own code is not used here for three reasons, seen
+with zarr 3.1.5: it reads a row at 0.7 of this speed (a small row at a tenth), it returns the fill
+value for a row that is not there, and it reads a shard before replacing it, so that a damaged one
+cannot be replaced.
 The tests read every file with plain Zarr, and read here what plain Zarr wrote.
 
 Source: zarr-specs v3, codecs/sharding-indexed v1.0, index at the end, with crc32c.
@@ -71,7 +72,7 @@ def read_row_bytes(path: Path, slot: int, slots: int) -> bytes:
     """Read one encoded row.
 
     Raises:
-        DamageError: if the file is missing or truncated, its index is damaged, or the slot is empty.
+        DamageError: if the file is missing or truncated, the index damaged, or the slot empty.
     """
     index_bytes = slots * 16 + CHECKSUM_BYTES
     try:

@@ -31,12 +31,15 @@ class Statistics:
         """Look at one row."""
         wide = values.astype(np.float32)
         low, high = float(wide.min()), float(wide.max())
+        mean = float(wide.mean(dtype=np.float64))
+        wide -= np.float32(mean)
+        np.square(wide, out=wide)  # in place: a row has millions of values
         return cls(
             count=wide.size,
             min=low,
             max=high,
-            mean=float(wide.mean(dtype=np.float64)),
-            std=float(wide.std(dtype=np.float64)),
+            mean=mean,
+            std=sqrt(wide.mean(dtype=np.float64)),
             absmax=max(-low, high),
         )
 

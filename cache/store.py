@@ -85,8 +85,8 @@ class Store:
     def repair(self, shard: int) -> str:
         """Say how to rebuild a damaged shard."""
         return (
-            f"To rebuild this shard, delete {self.ledger.path(shard)} and run the extraction again: "
-            f"{self.metadata.provenance.command}"
+            f"To rebuild this shard, delete {self.ledger.path(shard)} and run the extraction "
+            f"again: {self.metadata.provenance.command}"
         )
 
 
@@ -97,12 +97,7 @@ def open_store(path: Path) -> Store:
         CacheError: if it is no store, or its metadata or sample list is damaged.
     """
     metadata = read_metadata(path)
-    samples = read_samples(path)
-    if len(samples.tokens) != metadata.layout.samples:
-        raise CacheError(
-            f"{path} lists {len(samples.tokens)} samples but was created for "
-            f"{metadata.layout.samples}; restore {path / 'samples'} from a copy"
-        )
+    samples = read_samples(path, metadata.samples_digest)
     ledger = Ledger(path)
     if not (path / "ledger").is_dir():
         raise CacheError(f"{path} has lost its ledger directory; restore it from a copy")

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 from tqdm import tqdm
 
-from cache.metadata import METADATA_FILE, array_digest_of
+from cache.metadata import METADATA_FILE, metadata_digest_of
 from cache.rows import read_back
 from cache.store import Store
 from shared.errors import CacheError
@@ -51,11 +51,11 @@ def verify(store: Store, *, is_quiet: bool) -> Iterator[Damage]:
 
 
 def _verify_metadata(store: Store) -> Iterator[Damage]:
-    """Compare the arrays' own Zarr metadata, which other readers go by, with the root's record."""
-    for array, recorded in store.metadata.array_digests.items():
-        file = store.path / array / METADATA_FILE
+    """Compare the Zarr metadata below the root, for other readers, with the root's record."""
+    for node, recorded in store.metadata.metadata_digests.items():
+        file = store.path / node / METADATA_FILE
         try:
-            is_same = array_digest_of(store.path, array) == recorded
+            is_same = metadata_digest_of(store.path, node) == recorded
         except (OSError, ValueError):
             is_same = False
         if not is_same:

@@ -6,7 +6,7 @@ import shutil
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from datetime import datetime, timezone
+from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
 
@@ -82,8 +82,8 @@ class StoreWriter:
             missing = sorted(set(shard.tokens) - set(given))
             surplus = sorted((given - Counter(shard.tokens)).elements())
             raise CacheError(
-                f"{where} is written whole or not at all: it holds {len(shard.tokens)} samples, got "
-                f"{len(rows)}; missing {', '.join(missing) or 'none'}, too many "
+                f"{where} is written whole or not at all: it holds {len(shard.tokens)} samples, "
+                f"got {len(rows)}; missing {', '.join(missing) or 'none'}, too many "
                 f"{', '.join(surplus) or 'none'}"
             )
         samples = self.store.samples
@@ -122,9 +122,10 @@ class StoreWriter:
         needed = left * row_bytes(store.arrays)
         free = shutil.disk_usage(store.path).free
         return CacheError(
-            f"the disk is full at shard {shard.index} of {store.path}: {left} rows are left, at most "
-            f"{needed} bytes before compression, and {free} bytes are free. Free "
-            f"{max(needed - free, 0)} bytes and run the same command again; finished shards are kept."
+            f"the disk is full at shard {shard.index} of {store.path}: {left} rows are left, at "
+            f"most {needed} bytes before compression, and {free} bytes are free. Free "
+            f"{max(needed - free, 0)} bytes and run the same command again; finished shards are "
+            "kept."
         )
 
 
@@ -154,5 +155,5 @@ def _entry(
             "zarr": version("zarr"),
             "numcodecs": version("numcodecs"),
         },
-        written_at=datetime.now(timezone.utc).isoformat(timespec="seconds"),
+        written_at=datetime.now(UTC).isoformat(timespec="seconds"),
     )

@@ -65,7 +65,9 @@ def read_state(path: Path) -> dict[str, Tensor]:
     return dict(state)
 
 
-def load_parts(module: nn.Module, state: Mapping[str, Tensor], parts: Sequence[str], *, path: Path) -> None:
+def load_parts(
+    module: nn.Module, state: Mapping[str, Tensor], parts: Sequence[str], *, path: Path
+) -> None:
     """Copy the named children's tensors from a state dict, all of them or none.
 
     Args:

@@ -30,7 +30,9 @@ def trainable_annotations(annotations: Annotations, grid: PointGrid) -> Annotati
         & (boxes[:, 1] < y_max)
     )
     kept = boxes[keep].copy()  # (n, 9)
-    kept[:, 6] -= np.floor(kept[:, 6] / (2 * np.pi) + 0.5).astype(np.float32) * np.float32(2 * np.pi)
+    kept[:, 6] -= np.floor(kept[:, 6] / (2 * np.pi) + 0.5).astype(np.float32) * np.float32(
+        2 * np.pi
+    )
     kept[:, 7:] = np.nan_to_num(kept[:, 7:])
     return Annotations(
         boxes_lidar=kept,

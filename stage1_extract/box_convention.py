@@ -25,7 +25,9 @@ ELONGATED = ("car", "truck", "bus", "trailer", "motorcycle", "bicycle")
 FEWEST_BOXES = 3  # one mislabelled box must not decide
 AGREEING = 0.9  # share of boxes that must be the same way round; real files: 1.0
 MOVING_M_S = 2.0  # below, the velocity of a parked vehicle is annotation noise
-CONTRADICTION = 0.2  # by how much the other reading may fit velocities better; real files: < -0.3
+CONTRADICTION = (
+    0.2  # by how much the other reading may fit velocities better; real files: -0.4 to -1.0
+)
 
 
 def recognise(tables: Iterable[BoxTable], source: str) -> BoxConvention:

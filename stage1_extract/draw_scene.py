@@ -94,9 +94,7 @@ def _draw_camera(axes: Axes, camera: Camera, kinds: Sequence[DrawnBoxes]) -> Non
                     axes.plot(pixels[:, 0], pixels[:, 1], color=kind.colour, linewidth=1.1)
 
 
-def _in_front(
-    start: NDArray[np.float64], end: NDArray[np.float64]
-) -> NDArray[np.float64] | None:
+def _in_front(start: NDArray[np.float64], end: NDArray[np.float64]) -> NDArray[np.float64] | None:
     """Return the part of an edge before the near plane as (2, 3), or None."""
     if start[2] < NEAR_M and end[2] < NEAR_M:
         return None

@@ -1,17 +1,11 @@
 """Fill a feature store: every pending shard through the frozen backbones, one after the other."""
 
-import json
-import logging
-import shutil
-import sys
-import time
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
-import torch
 from torch.utils.data import DataLoader, Subset
 from tqdm import tqdm
 
+from cache.layout import Shard
 from cache.writer import StoreWriter
 from shared.errors import FrozenError, InterruptedWorkError
 from shared.features import FrameFeatures
@@ -19,8 +13,6 @@ from shared.interrupts import Interrupts
 from stage1_extract.frozen import FrozenBackbones
 from stage1_extract.live import LiveFeatures, RawFrame
 from stage1_extract.records import SampleRecord
-
-log = logging.getLogger(__name__)
 
 
 def fill_store(
@@ -52,12 +44,12 @@ def fill_store(
     before = frozen.digests()
     live = LiveFeatures(records, frozen)
     pending = writer.pending()
-    total = sum(len(shard.rows) for shard in pending)
+    total = sum(len(shard.tokens) for shard in pending)
     bar = tqdm(total=total, unit="sample", disable=None)
     with Interrupts() as interrupts, bar:
         for done, shard in enumerate(pending):
             rows: list[FrameFeatures] = []
-            for raw in _raw_batches(live, shard.samples, batch_size, workers):
+            for raw in _raw_batches(live, shard, batch_size, workers):
                 if interrupts.signum is not None:
                     raise InterruptedWorkError(
                         f"{done} of {len(pending)} pending shards were finished and are kept; run "
@@ -77,11 +69,11 @@ def fill_store(
 
 
 def _raw_batches(
-    live: LiveFeatures, samples: Sequence[int], batch_size: int, workers: int
+    live: LiveFeatures, shard: Shard, batch_size: int, workers: int
 ) -> Iterator[list[RawFrame]]:
     """Load the raw samples of a shard in batches, ahead of their use if there are workers."""
     yield from DataLoader(
-        Subset(live.raw, list(samples)),
+        Subset(live.raw, range(shard.start, shard.start + len(shard.tokens))),
         batch_size=batch_size,
         collate_fn=list,
         num_workers=workers,

@@ -1,9 +1,7 @@
 """The frozen part of CMT: from images and voxels to the maps a store holds, and the proof it stays.
 
-B samples, V views, P points per voxel at most, M voxels of the whole batch.
+B samples, V views.
 """
-
-from dataclasses import dataclass
 
 import torch
 from torch import Tensor, nn
@@ -18,32 +16,10 @@ from stage1_extract.lidar_backbone import (
     build_voxel_encoder,
     use_native_convolutions,
 )
+from stage1_extract.voxels import Voxels
 
 # Names of the frozen modules, as in an official checkpoint; the voxel encoder has no weights.
 FROZEN_MODULES = ("img_backbone", "pts_middle_encoder", "pts_backbone")
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Voxels:
-    """The voxels of a batch.
-
-    Args:
-        points: (M, P, 5) float32, x y z metres (LiDAR frame), intensity, time lag in seconds.
-        coordinates: (M, 4) int32, sample index then voxel z, y, x.
-        counts: (M,) int32, points kept per voxel.
-    """
-
-    points: Tensor
-    coordinates: Tensor
-    counts: Tensor
-
-    def to(self, device: torch.device) -> "Voxels":
-        """Move everything to `device`."""
-        return Voxels(
-            points=self.points.to(device, non_blocking=True),
-            coordinates=self.coordinates.to(device, non_blocking=True),
-            counts=self.counts.to(device, non_blocking=True),
-        )
 
 
 class FrozenBackbones(nn.Module):
@@ -83,10 +59,18 @@ class FrozenBackbones(nn.Module):
             use_native_convolutions(self.pts_middle_encoder)
 
     @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.parameters()).device
+
+    @property
     def precision(self) -> str:
         """The precision policy of the device the weights are on, as the identity states it."""
-        on_cpu = next(self.parameters()).device.type == "cpu"
-        compute = "float32" if on_cpu else "float16 autocast, voxels and sparse encoder float32"
+        compute = (
+            "float32"
+            if self.device.type == "cpu"
+            else "float16 autocast, voxels and sparse encoder float32"
+        )
         return f"compute {compute}; stored float16"
 
     def digests(self) -> dict[str, str]:
@@ -99,7 +83,7 @@ class FrozenBackbones(nn.Module):
 
         Args:
             images: (B, V, 3, height, width) float32, normalised, BGR.
-            voxels: the batch's voxels.
+            voxels: of the batch, from `batch_voxels`.
 
         Returns:
             Maps by `FeatureMap.name`: camera (B, V, C, H, W), LiDAR (B, C, Y, X); float32, or what

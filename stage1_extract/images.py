@@ -136,10 +136,12 @@ def normalise(pixels: NDArray[np.uint8], camera: CameraBranch, *, out: NDArray[n
 
     Source: mmcv 1.6, `imnormalize_` (cv2.subtract, cv2.multiply).
     """
-    values = np.arange(256, dtype=np.float32)
-    for channel, (mean, std) in enumerate(zip(camera.mean_bgr, camera.std_bgr, strict=True)):
-        centred = (values - np.float64(np.float32(mean))).astype(np.float32)
-        table = (centred * (1 / np.float64(np.float32(std)))).astype(np.float32)
+    values = np.arange(256, dtype=np.float64)
+    means = np.array(camera.mean_bgr, np.float32).astype(np.float64)
+    scales = 1 / np.array(camera.std_bgr, np.float32).astype(np.float64)
+    for channel, (mean, scale) in enumerate(zip(means, scales, strict=True)):
+        centred = (values - mean).astype(np.float32).astype(np.float64)
+        table = (centred * scale).astype(np.float32)
         np.take(table, pixels[:, :, channel], out=out[channel])
 
 

@@ -1,7 +1,9 @@
 """One frame of a v2 info file (mmdet3d >= 1.1): nested dicts, float32 matrices, times in seconds.
 
 The boxes are centred at their gravity centre, like v1's (`bbox_3d` of `instances`; mmdet3d 1.4
-reads them with origin (0.5, 0.5, 0.5)), and keep their float64. Only the poses lost precision.
+reads them with origin (0.5, 0.5, 0.5)), and keep their float64. Only the poses lost precision:
+measured on the 81 frames of mini_val against the tables, a sweep's points move by up to 0.002 mm, a
+projection by 0.0001 px (at 1600 x 900, beyond 1 m), a global pose by 0.06 mm.
 """
 
 from collections.abc import Mapping

@@ -14,11 +14,11 @@ from torch.utils.data import Dataset
 from shared.config import Preset
 from shared.errors import MissingRowError
 from shared.features import Frame, FrameFeatures
-from stage1_extract.frozen import FrozenBackbones, Voxels
+from stage1_extract.frozen import FrozenBackbones
 from stage1_extract.images import load_images
 from stage1_extract.records import SampleRecord
 from stage1_extract.sweeps import load_points
-from stage1_extract.voxels import Voxelizer, batch_voxels
+from stage1_extract.voxels import Voxelizer, Voxels, batch_voxels
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -28,7 +28,7 @@ class RawFrame:
     Args:
         frame: geometry and annotations.
         images: (V, 3, height, width) float32, normalised.
-        voxels: the sample's voxels; the sample index of every coordinate is 0.
+        voxels: of this sample.
     """
 
     frame: Frame
@@ -57,7 +57,7 @@ class RawFrames(Dataset[RawFrame]):
 
     def __getitem__(self, index: int) -> RawFrame:
         if self._voxelizer is None:
-            self._voxelizer = Voxelizer(self.preset.lidar)
+            self._voxelizer = Voxelizer(self.preset.lidar, torch.device("cpu"))
         record = self.records[index]
         images, img_from_lidar = load_images(record, self.preset.camera)
         points = load_points(record, self.preset.lidar.sweeps)
@@ -73,7 +73,7 @@ class RawFrames(Dataset[RawFrame]):
                 annotations=record.annotations,
             ),
             images=torch.from_numpy(images),
-            voxels=self._voxelizer(points),
+            voxels=self._voxelizer(torch.from_numpy(points)),
         )
 
 
@@ -115,9 +115,14 @@ class LiveFeatures:
 
     def run(self, raw: Sequence[RawFrame]) -> list[FrameFeatures]:
         """Run raw samples as one batch; the maps come back as float32 on the CPU."""
-        device = next(self.frozen.parameters()).device
+        device = self.frozen.device
         images = torch.stack([one.images for one in raw]).to(device, non_blocking=True)
-        voxels = batch_voxels([one.voxels for one in raw]).to(device)
+        voxels = batch_voxels([one.voxels for one in raw])
+        voxels = Voxels(
+            points=voxels.points.to(device, non_blocking=True),
+            coordinates=voxels.coordinates.to(device, non_blocking=True),
+            counts=voxels.counts.to(device, non_blocking=True),
+        )
         maps = {
             name: np.asarray(values.float().cpu().numpy())
             for name, values in self.frozen(images, voxels).items()

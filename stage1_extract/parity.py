@@ -12,11 +12,12 @@ import json
 import sys
 from pathlib import Path
 
+from cache.identity import check_identity
 from cache.reader import CachedFeatures
 from shared.command import run_command
 from shared.errors import ParityError
 from stage1_extract.dataset_options import add_dataset_options, chosen_dataset
-from stage1_extract.identity import check_store_identity
+from stage1_extract.identity import store_identity
 from stage1_extract.live import LiveFeatures
 from stage1_extract.parity_check import ParityRow, check_parity
 from stage1_extract.weights import frozen_backbones
@@ -51,10 +52,10 @@ def main(argv: list[str] | None = None) -> int:
     def work() -> None:
         store = CachedFeatures(args.store)
         store.require_complete()
-        dataset = chosen_dataset(args, store.provenance.get("dataset"))
+        dataset = chosen_dataset(args, store.provenance.dataset)
         records = dataset.read()
-        frozen, _ = frozen_backbones(store.preset, args.checkpoint, store.provenance)
-        check_store_identity(store, frozen, records)
+        frozen, _ = frozen_backbones(store.preset, args.checkpoint)
+        check_identity(store.path, store_identity(frozen, records, dataset.version))
         live = LiveFeatures(records, frozen)
         rows = check_parity(live, store, samples=args.samples, checkpoint=args.checkpoint)
         print(table(rows))

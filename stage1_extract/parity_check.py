@@ -159,9 +159,7 @@ def _compare(
         ParityRow(
             quantity="geometry and annotations",
             batch_size=size,
-            difference=float(
-                sum(not _same_frame(a, b) for a, b in zip(live, cached, strict=True))
-            ),
+            difference=float(sum(not _same_frame(a, b) for a, b in zip(live, cached, strict=True))),
             allowed=0.0,
             unit="frames that differ",
         )

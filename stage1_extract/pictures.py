@@ -77,11 +77,11 @@ def draw_samples(
         truth = features.frame.annotations
         shown = truth.labels >= 0
         entries = [one for one in results.get(token, []) if one["detection_score"] >= min_score]
-        kinds = [
-            DrawnBoxes(boxes_lidar=truth.boxes_lidar[shown].astype(np.float64), colour=TRUE)
-        ]
+        kinds = [DrawnBoxes(boxes_lidar=truth.boxes_lidar[shown].astype(np.float64), colour=TRUE)]
         if results:
-            kinds.append(DrawnBoxes(boxes_lidar=boxes_in_lidar(entries, features.frame), colour=FOUND))
+            kinds.append(
+                DrawnBoxes(boxes_lidar=boxes_in_lidar(entries, features.frame), colour=FOUND)
+            )
         draw_scene(by_token[token], kinds, out / f"{token}.png")
         draw_features(features, out / f"{token}_features.png")
         log.info("%s", out / f"{token}.png")
@@ -104,7 +104,7 @@ def main(argv: list[str] | None = None) -> int:
 
     def work() -> None:
         store = CachedFeatures(args.store)
-        records = chosen_dataset(args, store.provenance.get("dataset")).read()
+        records = chosen_dataset(args, store.provenance.dataset).read()
         results = read_results(args.results) if args.results else {}
         draw_samples(
             store, records, results, args.out, samples=args.samples, min_score=args.min_score

@@ -39,7 +39,7 @@ ALLOWED: dict[tuple[str, str], Any] = {
     **{
         (module, kind.__name__): kind
         for module in ("builtins", "__builtin__")  # Python 3 and 2
-        for kind in (set, frozenset, complex, slice, range, bytearray)
+        for kind in (bytes, bytearray, set, frozenset, complex)
     },
 }
 

@@ -66,7 +66,9 @@ class EpochSampler(torch.utils.data.Sampler[list[int]]):
                 step += 1
 
 
-def training_batches(dataset: StoreDataset, sampler: EpochSampler, workers: int) -> DataLoader[Batch]:
+def training_batches(
+    dataset: StoreDataset, sampler: EpochSampler, workers: int
+) -> DataLoader[Batch]:
     """Return an endless loader of training batches in the sampler's order."""
     return DataLoader(
         dataset,

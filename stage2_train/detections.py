@@ -33,9 +33,7 @@ RANGE_M = {
 }
 MOVING_MPS = 0.2  # official: above it a vehicle moves and a cycle has a rider
 MOVING_ATTRIBUTE = {
-    **dict.fromkeys(
-        ("car", "construction_vehicle", "bus", "truck", "trailer"), "vehicle.moving"
-    ),
+    **dict.fromkeys(("car", "construction_vehicle", "bus", "truck", "trailer"), "vehicle.moving"),
     "bicycle": "cycle.with_rider",
     "motorcycle": "cycle.with_rider",
     "pedestrian": "pedestrian.moving",

@@ -63,9 +63,7 @@ def detect(
     head = store.preset.head
     dataset = StoreDataset(store, store.tokens)
     results = {}
-    for batch in tqdm(
-        evaluation_batches(dataset, BATCH_SIZE, workers), unit="batch", disable=None
-    ):
+    for batch in tqdm(evaluation_batches(dataset, BATCH_SIZE, workers), unit="batch", disable=None):
         found = decode_boxes(detector(batch.to(device)), head)
         for token, one in zip(batch.tokens, found, strict=True):
             results[token] = to_nuscenes(one, store.frame(token))

@@ -73,27 +73,31 @@ def make_denoising_queries(
     groups = denoising_groups(boxes, config)
     if groups == 0:
         return None
-    counts = [len(one) for one in boxes]
-    fullest, device = max(counts), boxes[0].device
     clean = torch.cat(list(boxes)).repeat(groups, 1)  # (N, 9)
     strength = _noise((len(clean), 3), generator, noise).to(clean)  # (N, 3)
     references, relabelled = _noised_references(
         clean, strength, config.denoising, clean.new_tensor(point_range_m).view(2, 3)
     )
-    sample = torch.cat([torch.full((n,), b) for b, n in enumerate(counts)]).repeat(groups)
-    within = torch.cat([torch.arange(n) for n in counts])
-    slot = torch.cat([within + fullest * group for group in range(groups)])
-    sample, slot = sample.to(device), slot.to(device)
-    padded = references.new_zeros(len(boxes), groups * fullest, 3)
+    counts = [len(one) for one in boxes]
+    sample, slot = (one.to(clean.device) for one in _places(counts, groups))
+    padded = references.new_zeros(len(boxes), groups * max(counts), 3)
     padded[sample, slot] = references
     return DenoisingQueries(
         references=padded,
-        blocked=_blocked(groups, fullest, config.queries, device),
+        blocked=_blocked(groups, max(counts), config.queries, clean.device),
         sample=sample,
         slot=slot,
         labels=torch.cat(list(labels)).repeat(groups).masked_fill(relabelled, config.classes),
         boxes_lidar=clean,
     )
+
+
+def _places(counts: Sequence[int], groups: int) -> tuple[Tensor, Tensor]:
+    """Return sample and slot of every copy, group by group, each (N,)."""
+    sample = torch.cat([torch.full((n,), index) for index, n in enumerate(counts)])
+    within = torch.cat([torch.arange(n) for n in counts])
+    slot = torch.cat([within + max(counts) * group for group in range(groups)])
+    return sample.repeat(groups), slot
 
 
 def _noise(
@@ -128,8 +132,8 @@ def _noised_references(
         # the copies say nothing. A noise scale of 1e-9 is what such a user wants.
         return centres_m, torch.zeros_like(strength[:, 0], dtype=torch.bool)
     # Upstream: the noise is along the axes of the LiDAR frame, the size along those of the box.
-    reach_m = (boxes[:, 3:6] / 2 + config.noise_offset_m) * config.noise_scale
-    references = metres_to_fractions(centres_m + strength * reach_m, point_range_m)
+    moved_m = strength * (boxes[:, 3:6] / 2 + config.noise_offset_m) * config.noise_scale
+    references = metres_to_fractions(centres_m + moved_m, point_range_m)
     return references.clamp(min=0.0, max=1.0), strength.norm(dim=1) > config.split
 
 

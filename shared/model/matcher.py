@@ -65,23 +65,15 @@ def match(
         )
         for sample, order in enumerate(orders)
     ]  # B of (L, Q, n)
-    # One transfer for the whole batch: each would make the host wait for the GPU.
-    on_host = torch.cat([cost.flatten() for cost in costs]).cpu().numpy()
-    parts = np.split(on_host, np.cumsum([cost.numel() for cost in costs])[:-1])
-    pairs = [
-        _cheapest_pairs(part.reshape(cost.shape), sample)
-        for sample, (part, cost) in enumerate(zip(parts, costs, strict=True))
-    ]  # B of (L, 2, min(Q, n))
-    starts = np.cumsum([0, *(len(one) for one in boxes)])
-    rows = torch.cat([order + int(start) for order, start in zip(orders, starts, strict=False)])
-    ordered = np.concatenate(
-        [pair[:, 1] + start for pair, start in zip(pairs, starts, strict=False)], 1
-    )
+    pairs = _cheapest_pairs(costs)  # B of (L, 2, min(Q, n))
+    starts = np.cumsum([0, *(len(one) for one in boxes[:-1])])
+    rows = torch.cat([order + int(start) for order, start in zip(orders, starts, strict=True)])
+    columns = [pair[:, 1] + start for pair, start in zip(pairs, starts, strict=True)]
     sample = np.repeat(np.arange(len(pairs)), [pair.shape[-1] for pair in pairs])
     return Matches(
         sample=torch.from_numpy(sample).to(device),
         query=torch.from_numpy(np.concatenate([pair[:, 0] for pair in pairs], 1)).to(device),
-        box=rows[torch.from_numpy(ordered).to(device)],
+        box=rows[torch.from_numpy(np.concatenate(columns, 1)).to(device)],
     )
 
 
@@ -110,16 +102,28 @@ def matching_cost(
     return config.class_weight * classification + config.box_weight * distance
 
 
-def _cheapest_pairs(costs: NDArray[np.float32], sample: int) -> NDArray[np.int64]:
-    """Return (L, 2, pairs): queries and columns of the best assignment for (L, Q, n) costs."""
-    layers, queries, columns = costs.shape
-    pairs = np.empty((layers, 2, min(queries, columns)), dtype=np.int64)
-    for layer, cost in enumerate(costs):
-        if not np.isfinite(cost).all():
-            raise FloatingPointError(
-                f"decoder layer {layer}, sample {sample} of the batch: "
-                f"{(~np.isfinite(cost)).sum()} of {cost.size} matching costs are not finite; "
-                "either training has diverged, or a ground-truth box has a size of zero or a NaN"
-            )
-        pairs[layer] = linear_sum_assignment(cost)
-    return pairs
+def _cheapest_pairs(costs: Sequence[Tensor]) -> list[NDArray[np.int64]]:
+    """Return queries and columns of the best assignments, (L, 2, pairs) for each (L, Q, n)."""
+    # One transfer for the whole batch: each would make the host wait for the GPU.
+    on_host = torch.cat([cost.flatten() for cost in costs]).cpu().numpy()
+    parts = np.split(on_host, np.cumsum([cost.numel() for cost in costs])[:-1])
+    return [
+        np.stack(
+            [
+                _assign(one, f"decoder layer {layer}, sample {sample} of the batch")
+                for layer, one in enumerate(part.reshape(cost.shape))
+            ]
+        )
+        for sample, (part, cost) in enumerate(zip(parts, costs, strict=True))
+    ]
+
+
+def _assign(cost: NDArray[np.float32], where: str) -> NDArray[np.int64]:
+    """Return (2, pairs) rows and columns of the cheapest assignment; `where` is for the message."""
+    finite = np.isfinite(cost)
+    if not finite.all():
+        raise FloatingPointError(
+            f"{where}: {(~finite).sum()} of {cost.size} matching costs are not finite; either "
+            "training has diverged, or a ground-truth box has a size of zero or a NaN"
+        )
+    return np.stack(linear_sum_assignment(cost))

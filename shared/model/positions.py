@@ -37,7 +37,7 @@ def invert_cameras(
 ) -> CameraGeometry:
     """Return both directions of `img_from_lidar` (B, V, 4, 4), inverted before the cast to `dtype`.
 
-    Upstream: inverted in float64, too; in float32 the far end of a ray moves by millimetres.
+    Upstream inverts in float64, too; in float32 the far end of a ray would move by millimetres.
     """
     # inv_ex, because inv makes the host wait for the GPU to report singular matrices.
     lidar_from_img = torch.linalg.inv_ex(img_from_lidar).inverse

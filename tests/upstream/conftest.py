@@ -1,4 +1,4 @@
-"""Finds golden sets, tells them apart by their content, and builds our modules from their numbers."""
+"""Finds golden sets, tells them apart by content, and builds our modules from their numbers."""
 
 import json
 from collections.abc import Iterator
@@ -16,7 +16,10 @@ from shared.config import Denoising, HeadConfig
 from shared.model.denoising import DenoisingQueries, make_denoising_queries
 from shared.model.detector import build_head
 from shared.model.head import CmtHead
+from shared.model.outputs import HeadOutputs
 
+# Of the largest value of a tensor. Recomputing the goldens in float64 moves them by 2e-6; so do we.
+FORWARD = 1e-5
 DEFAULT_DIRECTORIES = ("tests/upstream/goldens", "../shared/golden")
 
 
@@ -59,7 +62,7 @@ class HeadGolden:
     """A head set: its numbers as our config, its weights in our head, its inputs."""
 
     def __init__(self, golden: GoldenSet) -> None:
-        self.arrays, self.document = golden.arrays, golden.document
+        self.golden, self.arrays, self.document = golden, golden.arrays, golden.document
         self.cfg = golden.document["head_cfg"]
         self.height_px, self.width_px = (int(n) for n in self.arrays["in/pad_shape"][:2])
         self.point_range_m = tuple(self.cfg["bbox_coder"]["pc_range"])
@@ -124,16 +127,26 @@ class HeadGolden:
             height_px=self.height_px,
             width_px=self.width_px,
         )
-        prefix = "sd/pts_bbox_head."
-        state = {
-            key.removeprefix(prefix): value
-            for key, value in self.arrays.items()
-            if key.startswith(prefix)
-        }
-        head.load_state_dict(state, strict=True)
+        head.load_state_dict(self.golden.state("sd/pts_bbox_head."), strict=True)
         return head.eval()
 
-    def ground_truth(self, *, without_sample: int | None = None) -> tuple[list[Tensor], list[Tensor]]:
+    def run(self, head: CmtHead, denoising: DenoisingQueries | None = None) -> HeadOutputs:
+        """Return what our head makes of the golden's inputs."""
+        outputs: HeadOutputs = head(self.bev, self.camera, self.img_from_lidar, denoising)
+        return outputs
+
+    def check(self, ours: Tensor, key: str, tolerance: float = FORWARD) -> None:
+        """Compare with the array at `key`; the tolerance is relative to its largest value."""
+        official = self.arrays[key]
+        assert ours.shape == official.shape, key
+        atol = tolerance * official.abs().max().item() if official.numel() else 0.0
+        torch.testing.assert_close(
+            ours.detach(), official, rtol=0, atol=atol, msg=lambda text: f"{key}: {text}"
+        )
+
+    def ground_truth(
+        self, *, without_sample: int | None = None
+    ) -> tuple[list[Tensor], list[Tensor]]:
         """Return boxes and labels of each sample, one of them emptied if asked."""
         kept = [
             slice(0) if sample == without_sample else slice(None) for sample in range(self.samples)
@@ -161,9 +174,7 @@ def _directories(config: pytest.Config) -> Iterator[Path]:
     given = config.getoption("--golden-dir")
     if not given:
         yield from (
-            config.rootpath / one
-            for one in DEFAULT_DIRECTORIES
-            if (config.rootpath / one).is_dir()
+            config.rootpath / one for one in DEFAULT_DIRECTORIES if (config.rootpath / one).is_dir()
         )
         return
     for one in given:
@@ -185,7 +196,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         kind, separator, rest = fixture.partition("_golden")
         if separator and not rest:
             sets = [one for one in _golden_sets(metafunc.config) if one.kind == kind]
-            metafunc.parametrize(fixture, sets, ids=[one.path.stem for one in sets], scope="session")
+            metafunc.parametrize(
+                fixture, sets, ids=[one.path.stem for one in sets], scope="session"
+            )
 
 
 @pytest.fixture(scope="session")

@@ -1,0 +1,1 @@
+"""Whole runs and measurements: they use the commands as a user would."""

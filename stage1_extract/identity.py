@@ -1,0 +1,48 @@
+"""What the features of a store were made from, as stage 1 knows it."""
+
+from collections.abc import Sequence
+
+from cache.identity import Identity, identity_document
+from shared.digests import array_digest, json_digest
+from stage1_extract.frozen import FrozenBackbones
+from stage1_extract.records import SampleRecord
+
+
+def store_identity(
+    frozen: FrozenBackbones, records: Sequence[SampleRecord], dataset_version: str
+) -> Identity:
+    """Return the identity of the features that these backbones make of these records."""
+    return identity_document(
+        preset=frozen.preset,
+        precision=frozen.precision,
+        weights=frozen.digests(),
+        dataset_version=dataset_version,
+        tokens=[record.token for record in records],
+        inputs_digest=json_digest([_inputs(record) for record in records]),
+    )
+
+
+def _inputs(record: SampleRecord) -> list[object]:
+    """List what a row is made from beside the weights: file names below the root, never paths."""
+    annotations = record.annotations
+    arrays = [
+        record.ego_from_lidar,
+        record.global_from_ego,
+        *(array for one in record.sweeps for array in (one.rotation, one.translation_m)),
+        *(
+            array
+            for one in record.cameras
+            for array in (one.intrinsics, one.rotation, one.translation_m)
+        ),
+        annotations.boxes_lidar,
+        annotations.labels,
+        annotations.lidar_points,
+        annotations.radar_points,
+    ]
+    return [
+        record.token,
+        record.timestamp_us,
+        [record.relative(file) for file in record.keyframe_files],
+        [(record.relative(one.file), one.timestamp_us) for one in record.sweeps],
+        [array_digest(array) for array in arrays],
+    ]

@@ -1,0 +1,155 @@
+"""A made-up preset whose rows are a few hundred numbers, and stores of it."""
+
+import os
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cache.create import open_or_create
+from cache.identity import Identity, identity_document
+from cache.metadata import Provenance
+from cache.samples import Samples
+from cache.schema import array_specs, row_bytes
+from cache.writer import StoreWriter
+from shared.config import CameraBranch, HeadConfig, LidarBranch, PointGrid, Preset
+from shared.features import Annotations, Frame, FrameFeatures
+
+TOKENS = ("ant", "bee", "cow", "dog", "elk")
+COMMAND = "extract-features small --store HERE"
+MAX_BOXES = 3
+
+
+def small_preset() -> Preset:
+    """Maps (6, 16, 2, 4), (6, 32, 1, 2), (2, 4, 4) and (3, 2, 2)."""
+    return Preset(
+        name="small",
+        camera=CameraBranch(
+            backbone="resnet50", base_channels=1, height_px=32, width_px=64, resize_lim=(0.04, 0.05)
+        ),
+        lidar=LidarBranch(
+            grid=PointGrid(
+                point_range_m=(-16.0, -16.0, -5.0, 16.0, 16.0, 3.0),
+                voxel_m=(1.0, 1.0, 0.2),
+                sparse_shape=(41, 32, 32),
+            ),
+            encoder_channels=((2, 2), (2, 2)),
+            encoder_out_channels=2,
+            second_channels=(2, 3),
+            second_layers=(1, 1),
+        ),
+        head=HeadConfig(),
+    )
+
+
+def make_samples(tokens: tuple[str, ...] = TOKENS) -> Samples:
+    """Scene and time follow from the token alone."""
+    return Samples(
+        tokens=tokens,
+        scenes=tuple(f"scene-of-{token}" for token in tokens),
+        timestamps_us=tuple(1_500_000_000_000_000 + TOKENS.index(token) for token in tokens),
+    )
+
+
+def make_features(token: str, *, view: int = 0, boxes: int | None = None) -> FrameFeatures:
+    """Everything follows from token and view; the n-th sample has n % 4 boxes."""
+    number = TOKENS.index(token)
+    boxes = number % 4 if boxes is None else boxes
+    generator = np.random.default_rng(10 * number + view)
+    maps = {
+        one.name: generator.standard_normal(one.shape).astype(np.float32)
+        for one in small_preset().maps
+    }
+    boxes_lidar = generator.standard_normal((boxes, 9)).astype(np.float32)
+    boxes_lidar[:, 7:] = np.nan  # nuScenes knows no velocity for some boxes
+    frame = Frame(
+        token=token,
+        scene=f"scene-of-{token}",
+        timestamp_us=1_500_000_000_000_000 + number,
+        view=view,
+        img_from_lidar=generator.standard_normal((6, 4, 4)),
+        ego_from_lidar=generator.standard_normal((4, 4)),
+        global_from_ego=generator.standard_normal((4, 4)),
+        annotations=Annotations(
+            boxes_lidar=boxes_lidar,
+            labels=np.arange(boxes, dtype=np.int64) - 1,
+            lidar_points=np.arange(boxes, dtype=np.int64) + 7,
+            radar_points=np.zeros(boxes, np.int64),
+        ),
+    )
+    return FrameFeatures(frame=frame, maps=maps)
+
+
+def with_map(features: FrameFeatures, name: str, values: np.ndarray) -> FrameFeatures:
+    """Return the same frame with one map exchanged."""
+    return replace(features, maps={**features.maps, name: values})
+
+
+def make_identity(
+    *, tokens: tuple[str, ...] = TOKENS, views: int = 1, precision: str = "float32 compute"
+) -> Identity:
+    """Identity of the small preset, with made-up digests."""
+    return identity_document(
+        preset=small_preset(),
+        precision=precision,
+        weights={"img_backbone": "a" * 64, "pts_backbone": "b" * 64},
+        dataset_version="v1.0-mini",
+        tokens=tokens,
+        inputs_digest="c" * 64,
+        views=views,
+    )
+
+
+def make_writer(
+    path: Path,
+    *,
+    tokens: tuple[str, ...] = TOKENS,
+    rows_per_shard: int = 2,
+    views: int = 1,
+    max_boxes: int = MAX_BOXES,
+) -> StoreWriter:
+    """Create or open a store of the small preset."""
+    return open_or_create(
+        path,
+        preset=small_preset(),
+        identity=make_identity(tokens=tokens, views=views),
+        samples=make_samples(tokens),
+        max_boxes=max_boxes,
+        provenance=Provenance(command=COMMAND, weights="none", software={"torch": "2.13.0"}),
+        shard_bytes=rows_per_shard * row_bytes(array_specs(small_preset(), max_boxes)),
+    )
+
+
+def fill(writer: StoreWriter, *, shards: int | None = None) -> None:
+    """Write the first pending shards, or all."""
+    for shard in writer.pending()[:shards]:
+        writer.write_shard(shard, [make_features(t, view=shard.view) for t in shard.tokens])
+
+
+@pytest.fixture(autouse=True)
+def _do_not_wait_for_the_disk(monkeypatch: pytest.MonkeyPatch) -> None:
+    """`fsync` matters when the power fails, which no test here does; it is half of their time."""
+    monkeypatch.setattr(os, "fsync", lambda _: None)
+
+
+@pytest.fixture(scope="session")
+def templates(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Stores to copy, which is faster than writing one for every test."""
+    path = tmp_path_factory.mktemp("templates")
+    fill(make_writer(path / "finished"))
+    fill(make_writer(path / "begun"), shards=1)
+    return path
+
+
+@pytest.fixture
+def finished(templates: Path, tmp_path: Path) -> Path:
+    """A finished store: shards (ant, bee), (cow, dog), (elk)."""
+    return shutil.copytree(templates / "finished", tmp_path / "finished.zarr")
+
+
+@pytest.fixture
+def begun(templates: Path, tmp_path: Path) -> Path:
+    """A store of which only the first shard (ant, bee) is there."""
+    return shutil.copytree(templates / "begun", tmp_path / "begun.zarr")

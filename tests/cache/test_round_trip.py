@@ -1,0 +1,158 @@
+"""What was written is what is read, by us and by any Zarr v3 reader."""
+
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+import zarr
+
+from cache.codec import decode_row
+from cache.reader import CachedFeatures
+from cache.schema import array_specs
+from cache.shard_file import read_row_bytes
+from cache.store import open_store
+from shared.errors import CacheError, MissingRowError
+from tests.cache.conftest import (
+    TOKENS,
+    fill,
+    make_features,
+    make_identity,
+    make_writer,
+    small_preset,
+)
+
+REPOSITORY = Path(__file__).parents[2]
+
+
+@pytest.mark.parametrize("token", TOKENS)
+def test_a_frame_comes_back_as_it_was_written(finished: Path, token: str) -> None:
+    written = make_features(token)
+
+    (read,) = CachedFeatures(finished).read([token])
+
+    for name, values in written.maps.items():
+        assert read.maps[name].dtype == np.float16
+        np.testing.assert_array_equal(read.maps[name], values.astype(np.float16))
+    frame, expected = read.frame, written.frame
+    assert (frame.token, frame.scene, frame.view) == (token, expected.scene, 0)
+    assert frame.timestamp_us == expected.timestamp_us
+    np.testing.assert_array_equal(frame.img_from_lidar, expected.img_from_lidar)
+    np.testing.assert_array_equal(frame.ego_from_lidar, expected.ego_from_lidar)
+    np.testing.assert_array_equal(frame.global_from_ego, expected.global_from_ego)
+    for field in ("boxes_lidar", "labels", "lidar_points", "radar_points"):
+        ours, theirs = getattr(frame.annotations, field), getattr(expected.annotations, field)
+        assert ours.dtype == theirs.dtype
+        np.testing.assert_array_equal(ours, theirs)  # unknown velocities stay NaN
+
+
+def test_samples_come_in_the_order_asked_for(finished: Path) -> None:
+    read = CachedFeatures(finished).read(["elk", "ant", "elk"])
+    assert [one.frame.token for one in read] == ["elk", "ant", "elk"]
+
+
+def test_frames_can_be_read_without_their_maps(finished: Path) -> None:
+    (frame,) = CachedFeatures(finished).read_frames(["dog"])
+    assert frame.annotations.labels.tolist() == [-1, 0, 1]
+
+
+def test_the_source_says_what_it_is(finished: Path) -> None:
+    source = CachedFeatures(finished)
+    assert source.preset == small_preset()
+    assert source.identity == make_identity()
+    assert source.tokens == TOKENS
+    assert source.views == 1
+    assert source.is_complete()
+    source.require_complete()
+
+
+def test_a_second_view_is_another_row(tmp_path: Path) -> None:
+    fill(make_writer(tmp_path / "views", views=2))
+    source = CachedFeatures(tmp_path / "views")
+    for view in (0, 1):
+        (read,) = source.read(["elk"], view=view)
+        expected = make_features("elk", view=view).maps["lidar/stride8"].astype(np.float16)
+        np.testing.assert_array_equal(read.maps["lidar/stride8"], expected)
+
+
+def test_plain_zarr_reads_every_array(finished: Path) -> None:
+    root = zarr.open_group(finished, mode="r")
+    members = dict(root.members(max_depth=None))  # would warn about anything that is not Zarr
+
+    for spec in array_specs(small_preset(), 3):
+        array = members[spec.name]
+        assert array.shape == (1, len(TOKENS), *spec.shape)
+        assert array.metadata.dimension_names == ("view", "sample", *spec.dims)
+    for sample, token in enumerate(TOKENS):
+        for name, values in make_features(token).maps.items():
+            np.testing.assert_array_equal(members[name][0, sample], values.astype(np.float16))
+    assert members["annotations/box_count"][0].tolist() == [0, 1, 2, 3, 0]
+    assert bytes(members["samples/token"][1]) == b"bee"
+
+
+def test_rows_not_written_are_nan_to_plain_zarr_not_zero(begun: Path) -> None:
+    maps = zarr.open_array(begun / "lidar/stride8", mode="r")
+    assert np.isnan(maps[0, 2]).all()
+
+
+def test_what_plain_zarr_writes_can_be_read_row_by_row(tmp_path: Path) -> None:
+    make_writer(tmp_path / "store")
+    values = np.arange(2 * 32, dtype=np.float16).reshape(1, 2, 2, 4, 4)
+    zarr.open_array(tmp_path / "store/lidar/stride8", mode="r+")[0:1, 2:4] = values
+
+    sealed = read_row_bytes(tmp_path / "store/lidar/stride8/c.0.1.0.0.0", slot=1, slots=2)
+
+    np.testing.assert_array_equal(decode_row(sealed, (2, 4, 4), "float16"), values[0, 1])
+
+
+def test_a_row_not_extracted_yet_is_an_error_and_never_zeros(begun: Path) -> None:
+    source = CachedFeatures(begun)
+    with pytest.raises(
+        MissingRowError,
+        match=r"cow, view 0 is not extracted yet: shard 1 .*2 of 5 rows.*extract-fea",
+    ):
+        source.read(["ant", "cow"])
+    assert source.missing() == ("cow", "dog", "elk")
+    with pytest.raises(CacheError, match=r"3 of 5 samples are missing \(cow, dog, elk\).*extract-"):
+        source.require_complete()
+
+
+def test_a_reader_sees_shards_finished_after_it_was_opened(begun: Path) -> None:
+    source = CachedFeatures(begun)
+    fill(make_writer(begun))
+    assert source.read(["elk"])[0].frame.token == "elk"
+
+
+@pytest.mark.parametrize(("token", "view"), [("yak", 0), ("ant", 1), ("ant", -1)])
+def test_an_unknown_sample_or_view_is_named(finished: Path, token: str, view: int) -> None:
+    with pytest.raises(MissingRowError, match=f"sample {token}, view {view} is not in .*5 samples"):
+        CachedFeatures(finished).read([token], view=view)
+
+
+def test_a_source_travels_to_another_process(finished: Path, tmp_path: Path) -> None:
+    parcel = tmp_path / "source.pickle"
+    parcel.write_bytes(pickle.dumps(CachedFeatures(finished)))
+    script = (
+        "import pickle, sys; source = pickle.load(open(sys.argv[1], 'rb'));"
+        "print(source.read(['elk'])[0].frame.token)"
+    )
+
+    answer = subprocess.run(
+        [sys.executable, "-c", script, str(parcel)],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        check=True,
+    )
+
+    assert answer.stdout.strip() == "elk"
+
+
+def test_opening_a_path_that_is_no_store_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(CacheError, match="is not a feature store"):
+        open_store(tmp_path / "nothing")
+    zarr.create_group(tmp_path / "other")
+    with pytest.raises(CacheError, match="Zarr group, but not a feature store"):
+        open_store(tmp_path / "other")

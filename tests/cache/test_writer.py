@@ -1,0 +1,272 @@
+"""A shard is wholly there or absent, whatever happens to its writer."""
+
+import errno
+import os
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+import cache.shard_file
+import cache.writer
+from cache.reader import CachedFeatures
+from cache.schema import row_bytes
+from cache.store import open_store
+from cache.verify import verify
+from shared.errors import CacheError, MissingRowError
+from shared.features import FrameFeatures
+from tests.cache.conftest import fill, make_features, make_writer, with_map
+
+REPOSITORY = Path(__file__).parents[2]
+FLOAT16_MAX = 65504.0
+
+
+def contents(path: Path) -> dict[str, bytes]:
+    return {str(file): file.read_bytes() for file in path.rglob("*") if file.is_file()}
+
+
+def test_resuming_does_only_what_is_left(begun: Path) -> None:
+    before = (begun / "ledger/000000.json").stat().st_mtime_ns
+    writer = make_writer(begun)
+    assert [shard.tokens for shard in writer.shards] == [("ant", "bee"), ("cow", "dog"), ("elk",)]
+    assert [shard.index for shard in writer.pending()] == [1, 2]
+
+    fill(writer)
+
+    assert not writer.pending()
+    assert (begun / "ledger/000000.json").stat().st_mtime_ns == before
+    assert CachedFeatures(begun).is_complete()
+
+
+def test_shards_are_cut_by_bytes_and_hold_at_least_one_row(tmp_path: Path) -> None:
+    writer = make_writer(tmp_path / "small", rows_per_shard=0)
+    assert [len(shard.tokens) for shard in writer.shards] == [1] * 5
+    writer = make_writer(tmp_path / "large", rows_per_shard=1000)
+    assert [len(shard.tokens) for shard in writer.shards] == [5]
+
+
+def test_a_shard_without_all_its_rows_is_refused(begun: Path) -> None:
+    writer = make_writer(begun)
+    shard = writer.pending()[0]
+    with pytest.raises(CacheError, match=r"holds 2 samples, got 2; missing dog, too many elk"):
+        writer.write_shard(shard, [make_features("cow"), make_features("elk")])
+    with pytest.raises(CacheError, match=r"got 3; missing none, too many dog"):
+        writer.write_shard(shard, [make_features(token) for token in ("cow", "dog", "dog")])
+    with pytest.raises(CacheError, match="got 0"):
+        writer.write_shard(shard, [])
+    assert len(writer.pending()) == 2
+
+
+def replaced(features: FrameFeatures, **changes: object) -> FrameFeatures:
+    return replace(features, frame=replace(features.frame, **changes))
+
+
+@pytest.mark.parametrize("change", [{"scene": "elsewhere"}, {"timestamp_us": 5}, {"view": 1}])
+def test_a_row_of_another_scene_time_or_view_is_refused(
+    begun: Path, change: dict[str, object]
+) -> None:
+    writer = make_writer(begun)
+    rows = [make_features("cow"), replaced(make_features("dog"), **change)]
+    with pytest.raises(CacheError, match=r"sample dog: \(view, scene, timestamp_us\) is .* got"):
+        writer.write_shard(writer.pending()[0], rows)
+
+
+@pytest.mark.parametrize("bad", [np.nan, np.inf, -np.inf, 7e4, -7e4])
+@pytest.mark.parametrize("dtype", [np.float32, np.float16])
+def test_a_value_without_a_finite_float16_is_refused(
+    begun: Path, bad: float, dtype: type[np.floating]
+) -> None:
+    writer = make_writer(begun)
+    before = contents(begun)
+    values = np.zeros((2, 4, 4), np.float32)
+    values[1, 2, 3] = bad
+    with np.errstate(over="ignore"):
+        row = with_map(make_features("dog"), "lidar/stride8", values.astype(dtype))
+    with pytest.raises(CacheError, match=r"lidar/stride8 of sample dog.*float16 ends at 65504"):
+        writer.write_shard(writer.pending()[0], [make_features("cow"), row])
+    assert contents(begun) == before
+
+
+def test_the_largest_float16_is_stored(begun: Path) -> None:
+    writer = make_writer(begun)
+    row = with_map(
+        make_features("dog"), "lidar/stride8", np.full((2, 4, 4), -FLOAT16_MAX, np.float32)
+    )
+    writer.write_shard(writer.pending()[0], [make_features("cow"), row])
+    statistics = writer.store.ledger.read(1).statistics["lidar/stride8"]
+    assert (statistics.absmax, statistics.min) == (FLOAT16_MAX, -FLOAT16_MAX)
+    assert statistics.count == 2 * 32
+
+
+def test_a_wrong_shape_names_sample_array_and_both_shapes(begun: Path) -> None:
+    writer = make_writer(begun)
+    row = with_map(make_features("dog"), "lidar/stride16", np.zeros((3, 2, 1), np.float32))
+    with pytest.raises(
+        CacheError,
+        match=r"lidar/stride16 of sample dog.*\(C, Y, X\) = \(3, 2, 2\), got \(3, 2, 1\).*show",
+    ):
+        writer.write_shard(writer.pending()[0], [make_features("cow"), row])
+
+
+def test_an_absent_or_unknown_map_is_refused(begun: Path) -> None:
+    writer = make_writer(begun)
+    dog = make_features("dog")
+    without = replace(dog, maps={"lidar/stride8": dog.maps["lidar/stride8"]})
+    with pytest.raises(CacheError, match="camera/stride16 of sample dog, view 0 is absent"):
+        writer.write_shard(writer.pending()[0], [make_features("cow"), without])
+    surplus = with_map(dog, "radar/stride4", np.zeros(1, np.float32))
+    with pytest.raises(
+        CacheError, match="sample dog: this store has no array called radar/stride4"
+    ):
+        writer.write_shard(writer.pending()[0], [make_features("cow"), surplus])
+
+
+def test_unfit_geometry_and_boxes_are_refused(begun: Path) -> None:
+    writer = make_writer(begun)
+    cow, dog = make_features("cow"), make_features("dog")
+    bad_pose = replaced(dog, ego_from_lidar=np.full((4, 4), np.nan))
+    with pytest.raises(CacheError, match=r"ego_from_lidar of sample dog.*not finite"):
+        writer.write_shard(writer.pending()[0], [cow, bad_pose])
+    crowded = make_features("dog", boxes=4)
+    with pytest.raises(CacheError, match=r"sample dog.*4 boxes, but the store has room for 3"):
+        writer.write_shard(writer.pending()[0], [cow, crowded])
+    boxes = dog.frame.annotations.boxes_lidar.copy()
+    boxes[0, 6] = np.nan
+    no_yaw = replaced(dog, annotations=replace(dog.frame.annotations, boxes_lidar=boxes))
+    with pytest.raises(CacheError, match=r"sample dog.*only velocities may be NaN"):
+        writer.write_shard(writer.pending()[0], [cow, no_yaw])
+
+
+def test_a_kill_between_the_bytes_and_the_ledger_leaves_no_shard(
+    begun: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = make_writer(begun)
+    with monkeypatch.context() as patch:
+        patch.setattr(cache.writer, "_entry", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            fill(writer, shards=1)
+    assert (begun / "lidar/stride8/c.0.1.0.0.0").exists()
+    with pytest.raises(MissingRowError):
+        CachedFeatures(begun).read(["cow"])
+
+    fill(make_writer(begun))
+
+    assert not list(verify(open_store(begun), is_quiet=True))
+
+
+KILLED = """
+import os, signal, sys
+from pathlib import Path
+import cache.shard_file
+from tests.cache.conftest import fill, make_writer
+
+files, real_fsync = 0, os.fsync
+def fsync_or_die(descriptor):
+    global files
+    files += 1
+    if files == int(sys.argv[2]):
+        os.kill(os.getpid(), signal.SIGKILL)
+    real_fsync(descriptor)
+
+writer = make_writer(Path(sys.argv[1]))
+os.fsync = fsync_or_die
+fill(writer)
+"""
+
+
+def run_script(script: str, *arguments: object) -> subprocess.Popen[bytes]:
+    command = [sys.executable, "-c", script, *map(str, arguments)]
+    return subprocess.Popen(command, cwd=REPOSITORY)
+
+
+def test_after_kills_at_any_file_the_store_is_finished_whole(tmp_path: Path) -> None:
+    path = tmp_path / "store"
+    make_writer(path)
+    killed = [run_script(KILLED, path, at) for at in (1, 20, 27)]
+    assert [process.wait() for process in killed] == [-9, -9, -9]
+    assert list(path.rglob("*.partial"))
+
+    fill(make_writer(path))
+
+    assert not list(verify(open_store(path), is_quiet=True))
+    assert not [file for file in path.rglob("*.partial") if "ledger" not in file.parts]
+
+
+RACING = """
+import sys, time
+from pathlib import Path
+from tests.cache.conftest import make_features, make_writer, with_map
+
+writer = make_writer(Path(sys.argv[1]), rows_per_shard=1)
+path, offset = Path(sys.argv[1]), float(sys.argv[2])
+path.with_name(f"ready{offset}").touch()
+while len(list(path.parent.glob("ready*"))) < 2:
+    time.sleep(0.001)
+for shard in writer.shards:
+    features = make_features(shard.tokens[0])
+    for name, values in features.maps.items():
+        features = with_map(features, name, values + offset)
+    writer.write_shard(shard, [features])
+"""
+
+
+def test_two_processes_on_the_same_shards_end_in_one_whole_store(tmp_path: Path) -> None:
+    """Their numbers differ, as on two GPUs; no shard may mix the two."""
+    path = tmp_path / "store"
+    racers = [run_script(RACING, path, offset) for offset in (0.0, 1.0)]
+    assert [process.wait() for process in racers] == [0, 0]
+
+    store = open_store(path)
+    assert not list(verify(store, is_quiet=True))
+    for read in CachedFeatures(path).read(store.samples.tokens):
+        written = make_features(read.frame.token).maps
+        offsets = {round(float((read.maps[n] - written[n]).mean())) for n in written}
+        assert len(offsets) == 1
+
+
+def test_a_shard_completed_by_another_worker_is_left_alone(begun: Path) -> None:
+    writer = make_writer(begun)
+    shard = writer.pending()[0]
+    rows = [make_features(token) for token in shard.tokens]
+    assert writer.write_shard(shard, rows) is True
+    before = contents(begun)
+    assert writer.write_shard(shard, rows) is False
+    assert contents(begun).keys() - before.keys() <= {str(begun / "ledger/000001.lock")}
+
+
+def test_a_full_disk_says_how_much_to_free_and_resumes(
+    begun: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = make_writer(begun)
+    calls = []
+
+    def full(descriptor: int) -> None:
+        calls.append(descriptor)
+        if len(calls) == 4:
+            raise OSError(errno.ENOSPC, "No space left on device")
+
+    with monkeypatch.context() as patch:
+        patch.setattr(cache.shard_file.os, "fsync", full)
+        needed = 3 * row_bytes(writer.store.arrays)
+        with pytest.raises(
+            CacheError,
+            match=rf"disk is full at shard 1.*3 rows are left, at most {needed} bytes.*kept",
+        ):
+            fill(writer)
+    assert not list(begun.rglob("*.partial"))
+    fill(writer)
+    assert CachedFeatures(begun).is_complete()
+
+
+def test_a_directory_that_cannot_be_written_is_a_message(
+    begun: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse(descriptor: int) -> None:
+        raise OSError(errno.EIO, os.strerror(errno.EIO))
+
+    monkeypatch.setattr(cache.shard_file.os, "fsync", refuse)
+    with pytest.raises(CacheError, match=r"cannot write shard 1.*finished shards are kept"):
+        fill(make_writer(begun))

@@ -1,0 +1,89 @@
+"""Boxes and codes, by hand."""
+
+import math
+from dataclasses import replace
+
+import pytest
+import torch
+from torch import Tensor
+
+from shared.config import HeadConfig
+from shared.model.box_coder import decode_boxes, decode_codes, encode_boxes
+from shared.model.outputs import HeadOutputs
+
+
+def test_a_code_is_written_in_the_official_order() -> None:
+    box = torch.tensor([1.0, 2.0, 3.0, math.e, 1.0, math.e**2, math.pi / 2, 0.5, -0.5])
+    code = torch.tensor([1.0, 2.0, 1.0, 0.0, 3.0, 2.0, 1.0, 0.0, 0.5, -0.5])
+    torch.testing.assert_close(encode_boxes(box), code, rtol=1e-6, atol=1e-6)
+
+
+def test_encoding_and_decoding_are_inverse(boxes: tuple[Tensor, Tensor]) -> None:
+    every = torch.cat(boxes)
+    torch.testing.assert_close(decode_codes(encode_boxes(every)), every)
+
+
+def test_a_yaw_comes_back_within_half_a_turn() -> None:
+    box = torch.tensor([0.0, 0.0, 0.0, 1.0, 1.0, 1.0, 3 * math.pi / 2, 0.0, 0.0])
+    assert decode_codes(encode_boxes(box))[6].item() == pytest.approx(-math.pi / 2, abs=1e-6)
+
+
+def test_the_length_of_the_yaw_vector_does_not_matter() -> None:
+    code = torch.tensor([0.0, 0.0, 0.0, 0.0, 0.0, 0.0, 0.3, 0.4, 0.0, 0.0])
+    assert decode_codes(5 * code)[6] == decode_codes(code)[6]
+
+
+def test_an_unknown_velocity_stays_unknown() -> None:
+    box = torch.tensor([1.0, 2.0, 3.0, 1.0, 1.0, 1.0, 0.0, math.nan, math.nan])
+    code = encode_boxes(box)
+    assert code[8:].isnan().all()
+    assert code[:8].isfinite().all()
+
+
+def test_branches_mean_what_the_box_order_says() -> None:
+    """`height` is the log of the length; `dim` is log width, z, log height."""
+    outputs = _outputs(torch.zeros(1, 1, 1, 3))
+    (found,) = decode_boxes(outputs, HeadConfig(classes=3, max_boxes=1))
+    expected = torch.tensor([[1.0, 2.0, 0.5, math.e, 1.0, math.e**2, 0.0, 3.0, 4.0]])
+    torch.testing.assert_close(found.boxes_lidar, expected)
+
+
+def test_the_best_pairs_of_query_and_class_are_kept_in_order() -> None:
+    logits = torch.tensor([[[[0.0, 4.0, 3.0], [2.0, -1.0, -2.0]]]])
+    (found,) = decode_boxes(_outputs(logits), HeadConfig(classes=3, max_boxes=4))
+    assert found.queries.tolist() == [0, 0, 1, 0]
+    assert found.labels.tolist() == [1, 2, 0, 0]
+    torch.testing.assert_close(found.scores, torch.tensor([4.0, 3.0, 2.0, 0.0]).sigmoid())
+
+
+def test_only_the_last_layer_is_read() -> None:
+    logits = torch.zeros(2, 1, 1, 3)
+    logits[0, ..., 2], logits[1, ..., 1] = 9.0, 1.0
+    (found,) = decode_boxes(_outputs(logits), HeadConfig(classes=3, max_boxes=1))
+    assert found.labels.tolist() == [1]
+
+
+def test_centres_outside_the_kept_range_are_dropped_after_the_selection() -> None:
+    outputs = _outputs(torch.tensor([[[[5.0, 0.0, 0.0], [1.0, 0.0, 0.0]]]]))
+    far = outputs.center.clone()
+    far[..., 0, 0] = 61.3
+    found = decode_boxes(replace(outputs, center=far), HeadConfig(classes=3, max_boxes=2))
+    assert found[0].queries.tolist() == [1]
+
+
+def test_more_boxes_than_pairs_may_be_asked_for() -> None:
+    (found,) = decode_boxes(_outputs(torch.zeros(1, 1, 2, 3)), HeadConfig(classes=3))
+    assert len(found.scores) == 6
+
+
+def _outputs(logits: Tensor) -> HeadOutputs:
+    """Return outputs with these (L, B, Q, 3) logits and the same simple box everywhere."""
+    lead = logits.shape[:-1]
+    return HeadOutputs(
+        center=torch.tensor([1.0, 2.0]).expand(*lead, 2),
+        height=torch.tensor([1.0]).expand(*lead, 1),
+        dim=torch.tensor([0.0, 0.5, 2.0]).expand(*lead, 3),
+        rot=torch.tensor([0.0, 1.0]).expand(*lead, 2),
+        vel=torch.tensor([3.0, 4.0]).expand(*lead, 2),
+        cls_logits=logits,
+    )

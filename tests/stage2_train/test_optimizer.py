@@ -1,0 +1,98 @@
+"""Learning rates go where the recipe says, as mmengine would send them."""
+
+import pytest
+import torch
+from torch import nn
+
+from shared.errors import ConfigError
+from shared.model.detector import build_detector
+from shared.presets import tiny
+from stage2_train.optimizer import cyclic_ratio, parameter_groups
+from stage2_train.recipes import RECIPES, Recipe, frozen_a
+
+BASE = 1.4e-4
+
+
+def rates(groups: list[dict[str, object]]) -> dict[str, float]:
+    return {name: group["lr"] for group in groups for name in group["names"]}  # type: ignore
+
+
+@pytest.mark.parametrize("recipe", [make() for make in RECIPES.values()], ids=lambda r: r.name)
+def test_our_learning_rates_are_those_of_mmengines_constructor(recipe: Recipe) -> None:
+    from mmengine.optim import DefaultOptimWrapperConstructor
+
+    model = build_detector(tiny())
+    constructor = DefaultOptimWrapperConstructor(
+        {"optimizer": {"type": "AdamW", "lr": BASE, "weight_decay": 0.01}},
+        {"custom_keys": {key: {"lr_mult": factor} for key, factor in recipe.lr_multipliers}},
+    )
+    theirs = constructor(model).optimizer
+    by_identity = {id(p): name for name, p in model.named_parameters()}
+    expected = {
+        by_identity[id(p)]: group["lr"] for group in theirs.param_groups for p in group["params"]
+    }
+
+    ours = rates(parameter_groups(model, recipe.lr_multipliers, BASE))
+
+    assert ours.keys() == expected.keys()
+    assert ours == pytest.approx(expected, rel=1e-12)
+
+
+def test_the_longest_key_wins() -> None:
+    model = nn.ModuleDict({"neck": nn.Linear(2, 3), "neck_norm": nn.LayerNorm(3)})
+
+    ours = rates(parameter_groups(model, (("neck", 0.1), ("neck_norm", 0.5)), 1.0))
+
+    assert ours["neck.weight"] == 0.1
+    assert ours["neck_norm.weight"] == 0.5
+
+
+def test_every_parameter_is_in_exactly_one_group() -> None:
+    model = build_detector(tiny())
+
+    groups = parameter_groups(model, frozen_a().lr_multipliers, BASE)
+
+    members = [id(p) for group in groups for p in group["params"]]  # type: ignore[attr-defined]
+    assert sorted(members) == sorted(id(p) for p in model.parameters())
+
+
+def test_a_key_that_matches_nothing_is_refused_and_named() -> None:
+    with pytest.raises(ConfigError, match="'query_embed' is contained in no trainable"):
+        parameter_groups(build_detector(tiny()), (("query_embed", 0.5),), BASE)
+
+
+def test_a_frozen_parameter_is_in_no_group() -> None:
+    model = nn.Linear(2, 3)
+    model.bias.requires_grad_(False)
+
+    groups = parameter_groups(model, (), BASE)
+
+    assert [group["names"] for group in groups] == [["weight"]]
+
+
+def test_the_schedule_rises_to_its_peak_and_falls_to_its_end() -> None:
+    recipe = Recipe(name="x", steps=100, batch_size=1)
+
+    ratio = [cyclic_ratio(step, 100, recipe) for step in range(101)]
+
+    assert ratio[0] == 1.0
+    assert ratio[20] == pytest.approx(3.5)  # half way up from 1 to 6 on a cosine
+    assert ratio[40] == pytest.approx(6.0)
+    assert ratio[70] == pytest.approx((6.0 + 1e-4) / 2)
+    assert ratio[100] == pytest.approx(1e-4)
+
+
+def test_a_recipe_names_either_steps_or_epochs() -> None:
+    with pytest.raises(ConfigError, match="either steps or epochs"):
+        Recipe(name="x", steps=1, epochs=1, batch_size=1)
+
+
+def test_one_update_moves_every_trainable_parameter() -> None:
+    model = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 1))
+    optimizer = torch.optim.AdamW(parameter_groups(model, (("0.", 0.5),), 0.1))
+    before = [p.detach().clone() for p in model.parameters()]
+    model(torch.randn(5, 2, generator=torch.Generator().manual_seed(0))).sum().backward()
+
+    optimizer.step()
+
+    assert all((a != b).any() for a, b in zip(before, model.parameters(), strict=True))
