@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from benchmarks.commands import folder_bytes, last_line, print_table, run_command
+from benchmarks.commands import folder_bytes, print_table, run_command
 
 OUT = Path("runs/demo")
 VERSION = "v1.0-mini"

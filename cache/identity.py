@@ -83,6 +83,15 @@ def identity_document(
     return plain
 
 
+def features_digest(identity: Mapping[str, Any]) -> str:
+    """Return the digest of what one sample's features depend on: weights, branches, cut.
+
+    Equal for stores of two splits, so that a model trained on one may be evaluated on the other.
+    Precision is left out: a store from a GPU and one from a CPU differ by roundings only.
+    """
+    return json_digest({field: identity[field] for field in ("cut", "preset", "weights")})
+
+
 def _leaves(document: Mapping[str, Any], path: str = "") -> dict[str, Any]:
     """Flatten nested dicts to dotted paths; lists stay whole."""
     flat: dict[str, Any] = {}

@@ -6,7 +6,7 @@ preset, so that a store can be inspected when a later version has changed the co
 """
 
 import json
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -32,11 +32,13 @@ class Provenance:
         command: the line to paste to go on or to repair.
         weights: where the weights came from, e.g. "seeded random weights (seed 0)".
         software: version by package name.
+        dataset: the options that chose the samples, for commands that read the same raw data again.
     """
 
     command: str
     weights: str
     software: dict[str, str]
+    dataset: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -12,10 +12,12 @@ from numpy.typing import NDArray
 
 from cache.codec import DamageError
 from cache.frames import decode_frame
-from cache.identity import Identity
+from cache.identity import Identity, features_digest
+from cache.metadata import Provenance
 from cache.schema import ArraySpec
 from cache.store import Store, open_store
 from shared.config import Preset
+from shared.digests import json_digest
 from shared.errors import CacheError, MissingRowError
 from shared.features import Frame, FrameFeatures
 
@@ -57,6 +59,21 @@ class CachedFeatures:
     def identity(self) -> Identity:
         """What the features were made from, see `cache.identity`."""
         return self._store.metadata.identity
+
+    @property
+    def identity_digest(self) -> str:
+        """Digest of the identity: equal for two stores of the same thing."""
+        return json_digest(self.identity)
+
+    @property
+    def features_digest(self) -> str:
+        """Digest of weights and preprocessing alone: equal for two splits of one extraction."""
+        return features_digest(self.identity)
+
+    @property
+    def provenance(self) -> Provenance:
+        """How the store came to be; recorded, never compared."""
+        return self._store.metadata.provenance
 
     @property
     def tokens(self) -> tuple[str, ...]:
@@ -118,9 +135,16 @@ class CachedFeatures:
         """
         return [self._frame(view, self._locate(token, view)) for token in tokens]
 
+    def frame(self, token: str, view: int = 0) -> Frame:
+        """Return geometry and annotations of one sample.
+
+        Raises: as `read`.
+        """
+        return self.read_frames([token], view)[0]
+
     @property
     def _command(self) -> str:
-        return self._store.metadata.provenance.command
+        return self.provenance.command
 
     def _locate(self, token: str, view: int) -> int:
         """Return the position of a sample whose row is complete."""

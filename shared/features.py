@@ -40,7 +40,8 @@ class Frame:
 
     Args:
         token: nuScenes sample token.
-        scene: nuScenes scene token.
+        scene: recording the frame belongs to, the nuScenes log in its file names (info files know
+            no scene token).
         timestamp_us: time of the LiDAR keyframe, microseconds.
         view: augmented variant; 0 is the frame as recorded.
         img_from_lidar: (V, 4, 4) float64; pixels of the network's input after resize and crop:

@@ -19,7 +19,7 @@ def build_camera_backbone(camera: CameraBranch) -> nn.Module:
         not needed: `FrozenBackbones` freezes every parameter and buffer.
     """
     register_all_modules(init_default_scope=False)
-    return MODELS.build(
+    backbone: nn.Module = MODELS.build(
         {
             "type": "ResNet",
             "depth": 50,
@@ -31,3 +31,4 @@ def build_camera_backbone(camera: CameraBranch) -> nn.Module:
             "style": "pytorch",
         }
     )
+    return backbone

@@ -3,14 +3,15 @@
 import argparse
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 from shared.errors import ConfigError
-from stage1_extract.info_files import read_infos
+from stage1_extract.box_convention import CONVENTIONS, BoxConvention
+from stage1_extract.info_files import infos_version, read_infos
 from stage1_extract.nuscenes_tables import read_tables
 from stage1_extract.records import SampleRecord
 
-CONVENTIONS = ("auto", "mmdet3d<1.0", "mmdet3d>=1.0")
+DEFAULT_VERSION, DEFAULT_SPLIT = "v1.0-trainval", "train"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -19,7 +20,8 @@ class DatasetChoice:
 
     Args:
         nuscenes: dataset root.
-        version, split: of the nuScenes tables; used when `infos` is None.
+        version: of nuScenes, e.g. "v1.0-mini".
+        split: of the tables, see `read_tables`; not used with `infos`.
         infos: info pickle, read instead of the tables.
         box_convention: of an old info pickle's boxes.
         existing_only: leave out samples and sweeps whose files are missing.
@@ -29,7 +31,7 @@ class DatasetChoice:
     version: str
     split: str
     infos: Path | None
-    box_convention: str
+    box_convention: Literal["auto"] | BoxConvention
     existing_only: bool
 
     def read(self) -> list[SampleRecord]:
@@ -67,7 +69,9 @@ def add_dataset_options(parser: argparse.ArgumentParser) -> None:
     parser.add_argument("--split", help="e.g. val, mini_train (default train)")
     parser.add_argument("--infos", type=Path, help="mmdet3d info pickle, instead of the tables")
     parser.add_argument(
-        "--box-convention", choices=CONVENTIONS, help="of an old info pickle (default auto)"
+        "--box-convention",
+        choices=("auto", *CONVENTIONS),
+        help="of an old info pickle (default auto)",
     )
     parser.add_argument(
         "--existing-only",
@@ -96,10 +100,13 @@ def chosen_dataset(
         given = getattr(args, option)
         return before.get(option, otherwise) if given is None else given
 
+    version = pick("version", infos_version(args.infos) if args.infos else DEFAULT_VERSION)
+    if version is None:
+        raise ConfigError(f"{args.infos} does not say its nuScenes version; name it with --version")
     return DatasetChoice(
         nuscenes=args.nuscenes,
-        version=pick("version", "v1.0-trainval"),
-        split=pick("split", "train"),
+        version=version,
+        split=pick("split", DEFAULT_SPLIT),
         infos=args.infos,
         box_convention=pick("box_convention", "auto"),
         existing_only=pick("existing_only", False),

@@ -1,6 +1,7 @@
 """A panel of cached features: their three strongest principal components as red, green and blue."""
 
 from pathlib import Path
+from typing import Any
 
 import matplotlib
 import numpy as np
@@ -43,7 +44,7 @@ def draw_features(features: FrameFeatures, path: Path) -> None:
     figure.savefig(path, dpi=70)
 
 
-def principal_colours(channels_last: NDArray[np.floating]) -> NDArray[np.float64]:
+def principal_colours(channels_last: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
     """Return (..., 3) colours in 0..1 for (..., C) features, by their principal components."""
     flat = channels_last.reshape(-1, channels_last.shape[-1]).astype(np.float64)
     centred = flat - flat.mean(axis=0)

@@ -1,6 +1,9 @@
 """What the features of a store were made from, as stage 1 knows it."""
 
 from collections.abc import Sequence
+from typing import Any
+
+from numpy.typing import NDArray
 
 from cache.identity import Identity, identity_document
 from shared.digests import array_digest, json_digest
@@ -25,7 +28,7 @@ def store_identity(
 def _inputs(record: SampleRecord) -> list[object]:
     """List what a row is made from beside the weights: file names below the root, never paths."""
     annotations = record.annotations
-    arrays = [
+    arrays: list[NDArray[Any]] = [
         record.ego_from_lidar,
         record.global_from_ego,
         *(array for one in record.sweeps for array in (one.rotation, one.translation_m)),

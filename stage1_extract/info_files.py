@@ -69,6 +69,16 @@ def read_infos(
     return arrange(records, existing_only=existing_only, source=str(path))
 
 
+def infos_version(path: Path) -> str | None:
+    """Return the nuScenes version an info file says it was made from, or None if it does not."""
+    document = load_pickle(path)
+    about = (
+        document.get("metadata") or document.get("metainfo") if isinstance(document, dict) else {}
+    )
+    version = about.get("version") if isinstance(about, dict) else None
+    return version if isinstance(version, str) else None
+
+
 def _dialect(document: object, path: Path) -> _Dialect:
     if isinstance(document, dict) and isinstance(document.get("infos"), list):
         return _Dialect(infos=document["infos"], boxes=boxes_v1, record=record_v1)

@@ -18,7 +18,8 @@ BATCH_NORM = {"eps": 1e-3, "momentum": 0.01}
 def build_voxel_encoder() -> nn.Module:
     """Build the mean over a voxel's points: (M, P, 5) and counts (M,) to (M, 5)."""
     register_all_modules(init_default_scope=False)
-    return MODELS.build({"type": "HardSimpleVFE", "num_features": POINT_CHANNELS})
+    encoder: nn.Module = MODELS.build({"type": "HardSimpleVFE", "num_features": POINT_CHANNELS})
+    return encoder
 
 
 def build_sparse_encoder(lidar: LidarBranch) -> nn.Module:
@@ -27,7 +28,7 @@ def build_sparse_encoder(lidar: LidarBranch) -> nn.Module:
     Source: CMT, cmt_voxel0100_r50_800x320_cbgs.py `pts_middle_encoder`.
     """
     register_all_modules(init_default_scope=False)
-    return MODELS.build(
+    encoder: nn.Module = MODELS.build(
         {
             "type": "SparseEncoder",
             "in_channels": POINT_CHANNELS,
@@ -41,6 +42,7 @@ def build_sparse_encoder(lidar: LidarBranch) -> nn.Module:
             "block_type": "basicblock",
         }
     )
+    return encoder
 
 
 def build_second(lidar: LidarBranch) -> nn.Module:
@@ -49,7 +51,7 @@ def build_second(lidar: LidarBranch) -> nn.Module:
     Source: CMT, cmt_voxel0100_r50_800x320_cbgs.py `pts_backbone`.
     """
     register_all_modules(init_default_scope=False)
-    return MODELS.build(
+    second: nn.Module = MODELS.build(
         {
             "type": "SECOND",
             "in_channels": 2 * lidar.encoder_out_channels,
@@ -60,6 +62,7 @@ def build_second(lidar: LidarBranch) -> nn.Module:
             "conv_cfg": {"type": "Conv2d", "bias": False},
         }
     )
+    return second
 
 
 def use_native_convolutions(encoder: nn.Module) -> None:

@@ -37,21 +37,23 @@ def seed_weights(frozen: FrozenBackbones, seed: int) -> None:
 def _draw(name: str, tensor: Tensor, seed: int) -> NDArray[np.float64]:
     """Return values for one tensor, told by its name and rank."""
     shape = tuple(tensor.shape)
-    if name.endswith("num_batches_tracked"):
-        return np.zeros(shape)
     normal = np.random.RandomState(zlib.crc32(f"{seed}/{name}".encode())).standard_normal(shape)
-    if name.endswith("running_var"):
-        return 1.0 + 0.1 * np.abs(normal)
-    if len(shape) == 5:  # spconv: (out, z, y, x, in)
-        return normal * np.sqrt(2.0 / (np.prod(shape[1:]) * SURFACE_OCCUPANCY))
-    if len(shape) == 4:  # (out, in, y, x)
-        return normal * np.sqrt(2.0 / np.prod(shape[1:]))
-    if name.endswith("weight"):
+    drawn: NDArray[np.float64] = 0.1 * normal
+    if name.endswith("num_batches_tracked"):
+        drawn = np.zeros(shape)
+    elif name.endswith("running_var"):
+        drawn = 1.0 + 0.1 * np.abs(normal)
+    elif len(shape) >= 4:  # a convolution: (out, in, y, x), or spconv's (out, z, y, x, in)
+        occupancy = SURFACE_OCCUPANCY if len(shape) == 5 else 1.0
+        # Filters that sum to zero do not answer to what all channels share, the mean after ReLU.
+        centred = normal - normal.mean(axis=tuple(range(1, len(shape))), keepdims=True)
+        drawn = centred * np.sqrt(2.0 / (np.prod(shape[1:]) * occupancy))
+    elif name.endswith("weight"):
         last_of_residual = ".bn3." in name or ("encoder_layer" in name and ".bn2." in name)
-        return (RESIDUAL_GAIN if last_of_residual else 1.0) * (1.0 + 0.1 * normal)
-    if name.startswith("pts_middle_encoder.conv_input"):
-        return np.abs(normal)  # an occupied voxel is seen wherever it lies
-    return 0.1 * normal
+        drawn = (RESIDUAL_GAIN if last_of_residual else 1.0) * (1.0 + 0.1 * normal)
+    elif name.startswith("pts_middle_encoder.conv_input"):
+        drawn = np.abs(normal)  # an occupied voxel is seen wherever it lies
+    return drawn
 
 
 def _point_scales(lidar: LidarBranch) -> tuple[float, ...]:

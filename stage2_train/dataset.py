@@ -3,7 +3,8 @@
 Worker processes are spawned and open the store themselves: Zarr's threads do not survive a fork.
 """
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from typing import Any
 
 import torch
 from torch.utils.data import DataLoader, Dataset
@@ -55,7 +56,7 @@ class EpochSampler(torch.utils.data.Sampler[list[int]]):
         """Batches of one epoch."""
         return self.samples // self.batch_size
 
-    def __iter__(self):  # type: ignore[no-untyped-def]
+    def __iter__(self) -> Iterator[list[int]]:
         step = self.first_step
         while True:
             epoch, position = divmod(step, self.steps_per_epoch)
@@ -70,7 +71,7 @@ def training_batches(
     dataset: StoreDataset, sampler: EpochSampler, workers: int
 ) -> DataLoader[Batch]:
     """Return an endless loader of training batches in the sampler's order."""
-    return DataLoader(
+    loader: DataLoader[Any] = DataLoader(
         dataset,
         batch_sampler=sampler,
         collate_fn=collate,
@@ -78,11 +79,12 @@ def training_batches(
         multiprocessing_context="spawn" if workers else None,
         pin_memory=torch.cuda.is_available(),
     )
+    return loader
 
 
 def evaluation_batches(dataset: StoreDataset, batch_size: int, workers: int) -> DataLoader[Batch]:
     """Return a loader of every sample once, in the dataset's order."""
-    return DataLoader(
+    loader: DataLoader[Any] = DataLoader(
         dataset,
         batch_size=batch_size,
         shuffle=False,
@@ -91,3 +93,4 @@ def evaluation_batches(dataset: StoreDataset, batch_size: int, workers: int) -> 
         multiprocessing_context="spawn" if workers else None,
         pin_memory=torch.cuda.is_available(),
     )
+    return loader

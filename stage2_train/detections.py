@@ -6,7 +6,6 @@ Source: mmdet3d 1.0.0rc5, nuscenes_dataset.py `_format_bbox` and `lidar_nusc_box
 """
 
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -98,4 +97,4 @@ def write_results(path: Path, results: Mapping[str, list[dict[str, Any]]]) -> No
     """Write the official result JSON, whole or not at all."""
     partial = path.with_name(f"{path.name}.partial")
     partial.write_text(json.dumps({"meta": META, "results": dict(results)}, allow_nan=False))
-    os.replace(partial, path)
+    partial.replace(path)

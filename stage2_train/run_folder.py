@@ -55,7 +55,7 @@ class RunFolder:
             torch.save(dict(checkpoint), file)
             file.flush()
             os.fsync(file.fileno())
-        os.replace(partial, self.path / CHECKPOINT)
+        partial.replace(self.path / CHECKPOINT)
 
     def load(self) -> dict[str, Any] | None:
         """Return the run's checkpoint, or None if there is none yet."""
@@ -78,7 +78,7 @@ class RunFolder:
             writer = csv.DictWriter(handle, columns)
             writer.writeheader()
             writer.writerows(rows_out)
-        os.replace(partial, file)
+        partial.replace(file)
 
 
 def read_run_checkpoint(path: Path) -> dict[str, Any]:
@@ -101,4 +101,4 @@ def _write_whole(file: Path, content: bytes) -> None:
     """Write a small file atomically."""
     partial = file.with_name(f"{file.name}.partial")
     partial.write_bytes(content)
-    os.replace(partial, file)
+    partial.replace(file)

@@ -10,8 +10,14 @@ import pytest
 
 import cache.create
 from cache.create import create_store
-from cache.identity import check_identity, explain_difference, identity_document
+from cache.identity import (
+    check_identity,
+    explain_difference,
+    features_digest,
+    identity_document,
+)
 from cache.metadata import Provenance
+from cache.reader import CachedFeatures
 from cache.samples import Samples
 from cache.store import open_store
 from shared.errors import CacheError, IdentityError
@@ -101,6 +107,18 @@ def test_name_and_head_of_a_preset_are_not_part_of_the_identity() -> None:
 def test_the_order_of_samples_is_part_of_the_identity() -> None:
     difference = explain_difference(make_identity(), make_identity(tokens=TOKENS[::-1]))
     assert [line.partition(":")[0] for line in difference] == ["dataset.tokens"]
+
+
+def test_two_splits_of_one_extraction_share_the_digest_of_their_features(
+    finished: Path, tmp_path: Path
+) -> None:
+    make_writer(tmp_path / "val", tokens=TOKENS[:2])
+    train, val = CachedFeatures(finished), CachedFeatures(tmp_path / "val")
+    assert train.features_digest == val.features_digest
+    assert train.identity_digest != val.identity_digest
+    other_weights = copy.deepcopy(make_identity())
+    other_weights["weights"]["img_backbone"] = "0" * 64
+    assert features_digest(other_weights) != train.features_digest
 
 
 def test_opening_a_store_of_something_else_changes_nothing(finished: Path) -> None:

@@ -16,6 +16,7 @@ from cache.shard_file import read_row_bytes
 from cache.store import open_store
 from shared.errors import CacheError, MissingRowError
 from tests.cache.conftest import (
+    COMMAND,
     TOKENS,
     fill,
     make_features,
@@ -54,8 +55,10 @@ def test_samples_come_in_the_order_asked_for(finished: Path) -> None:
 
 
 def test_frames_can_be_read_without_their_maps(finished: Path) -> None:
-    (frame,) = CachedFeatures(finished).read_frames(["dog"])
+    source = CachedFeatures(finished)
+    (frame,) = source.read_frames(["dog"])
     assert frame.annotations.labels.tolist() == [-1, 0, 1]
+    assert source.frame("dog").token == "dog"
 
 
 def test_the_source_says_what_it_is(finished: Path) -> None:
@@ -64,6 +67,7 @@ def test_the_source_says_what_it_is(finished: Path) -> None:
     assert source.identity == make_identity()
     assert source.tokens == TOKENS
     assert source.views == 1
+    assert source.provenance.command == COMMAND
     assert source.is_complete()
     source.require_complete()
 
