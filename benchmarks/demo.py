@@ -1,7 +1,7 @@
 """The main job on embedded synthetic data, whole: `make demo`.
 
-Synthetic nuScenes, extraction, training, evaluation by nuscenes-devkit before and after, parity, and
-pictures, in runs/demo. Finished stages are kept: a second call goes on where the first one stopped.
+Synthetic nuScenes, extraction, training, evaluation by nuscenes-devkit before and after, parity and
+pictures, in runs/demo. Finished stages are kept: a second call goes on where the first stopped.
 """
 
 import json
@@ -82,6 +82,7 @@ def losses(run: Path) -> dict[str, float]:
 
 def report(summary: dict[str, Any]) -> None:
     """Print the summary for people."""
+    before, after = summary["untrained"], summary["trained"]
     rows = [(name, f"{value:.1f} s") for name, value in summary["seconds"].items()]
     rows.append(("all stages", f"{sum(summary['seconds'].values()):.1f} s"))
     rows += [
@@ -91,11 +92,11 @@ def report(summary: dict[str, Any]) -> None:
         ("loss, first and last step", f"{summary['first_loss']:.2f} -> {summary['last_loss']:.2f}"),
         (
             "mAP on held-out scenes",
-            f"{summary['mAP_untrained']:.4f} untrained -> {summary['mAP_trained']:.4f} trained",
+            f"{before['mAP']:.4f} untrained -> {after['mAP']:.4f} trained",
         ),
         (
             "NDS on held-out scenes",
-            f"{summary['untrained']['NDS']:.4f} untrained -> {summary['trained']['NDS']:.4f} trained",
+            f"{before['NDS']:.4f} untrained -> {after['NDS']:.4f} trained",
         ),
         ("parity", summary["parity"]),
         ("pictures", str(OUT / "pictures")),

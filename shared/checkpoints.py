@@ -89,9 +89,10 @@ def load_parts(
     absent = [part for part in parts if not any(name.startswith(f"{part}.") for name in given)]
     if absent:
         raise CheckpointError(
-            f"checkpoint {path} has no {', '.join(absent)}; it holds {', '.join(found) or 'nothing'}."
-            " Expected a complete CMT detector; a file with only an image backbone (nuim_r50.pth, "
-            "fcos3d) initialises CMT's own training and cannot be used here"
+            f"checkpoint {path} has no {', '.join(absent)}; it holds "
+            f"{', '.join(found) or 'nothing'}. Expected a complete CMT detector; a file with only "
+            "an image backbone (nuim_r50.pth, fcos3d) initialises CMT's own training and cannot be "
+            "used here"
         )
     problems = [
         *_listed("missing", sorted(own.keys() - given.keys())),

@@ -3,11 +3,13 @@
 import hashlib
 import json
 from collections.abc import Mapping
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from numpy.typing import NDArray
-from torch import Tensor
+
+if TYPE_CHECKING:
+    from torch import Tensor  # importing torch costs every `feature-cache` call two seconds
 
 
 def array_digest(values: NDArray[Any]) -> str:
@@ -25,7 +27,7 @@ def json_digest(document: Any) -> str:
     ).hexdigest()
 
 
-def state_digest(state: Mapping[str, Tensor]) -> str:
+def state_digest(state: Mapping[str, "Tensor"]) -> str:
     """Return the hex digest of named tensors (parameters and buffers), whatever their order."""
     return json_digest(
         {name: array_digest(tensor.detach().cpu().numpy()) for name, tensor in state.items()}

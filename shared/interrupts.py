@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as a flag, so that long work stops between two pieces and says how to go on."""
+"""Ctrl-C and SIGTERM as a flag: long work stops between two pieces and says how to go on."""
 
 import signal
 from types import FrameType

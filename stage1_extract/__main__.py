@@ -1,9 +1,10 @@
 """Run the frozen backbones once over nuScenes and store what they see.
 
     extract-features r50_800x320 --nuscenes /data/nuscenes --store train.zarr --checkpoint cmt.pth
-    extract-features r50_800x320 --nuscenes /data/nuscenes --store val.zarr --checkpoint cmt.pth \\
+    extract-features r50_800x320 --nuscenes /data/nuscenes --store val.zarr --checkpoint cmt.pth
         --split val
-    extract-features tiny --nuscenes /data/mini --version v1.0-mini --split mini_train --store t.zarr
+    extract-features tiny --nuscenes /data/mini --version v1.0-mini --split mini_train
+        --store mini.zarr
 
 The same command again resumes. About 25 MB per sample for r50_800x320 before compression.
 """
@@ -19,6 +20,7 @@ from importlib.metadata import version
 from pathlib import Path
 
 from cache.create import open_or_create
+from cache.layout import SHARD_BYTES
 from cache.metadata import Provenance
 from cache.samples import Samples
 from cache.schema import row_bytes
@@ -38,6 +40,7 @@ from stage1_extract.weights import frozen_backbones
 
 log = logging.getLogger("stage1_extract")
 
+MIB = 2**20
 SOFTWARE = ("torch", "numpy", "mmdet", "mmdet3d", "mmcv", "spconv-cu118", "frozen-cmt")
 
 
@@ -49,6 +52,7 @@ def open_store(
     *,
     origin: str,
     command: Sequence[str],
+    shard_bytes: int,
 ) -> StoreWriter:
     """Create the store, or open the one that is to be gone on with.
 
@@ -72,6 +76,7 @@ def open_store(
             software={name: version(name) for name in SOFTWARE},
             dataset=dataset.document(),
         ),
+        shard_bytes=shard_bytes,
     )
 
 
@@ -89,6 +94,13 @@ def main(argv: list[str] | None = None) -> int:
         "--checkpoint", type=Path, help="CMT checkpoint; else seeded random weights"
     )
     parser.add_argument("--batch-size", type=int, default=1, help="samples per forward (default 1)")
+    parser.add_argument(
+        "--shard-mib",
+        type=int,
+        default=SHARD_BYTES // MIB,
+        help=f"size of a shard before compression (default {SHARD_BYTES // MIB}); a kill loses the "
+        "shard at work, and small shards make many files",
+    )
     parser.add_argument("--workers", type=int, default=0, help="processes that load raw files")
     args = parser.parse_args(argv)
     command = sys.argv[1:] if argv is None else argv
@@ -99,7 +111,15 @@ def main(argv: list[str] | None = None) -> int:
         records = dataset.read()
         frozen, origin = frozen_backbones(preset, args.checkpoint)
         log.info("%s on %s: %s", preset.name, frozen.device, origin)
-        writer = open_store(args.store, frozen, records, dataset, origin=origin, command=command)
+        writer = open_store(
+            args.store,
+            frozen,
+            records,
+            dataset,
+            origin=origin,
+            command=command,
+            shard_bytes=args.shard_mib * MIB,
+        )
         announce(writer, len(records))
         started = time.monotonic()
         fill_store(writer, records, frozen, batch_size=args.batch_size, workers=args.workers)

@@ -92,8 +92,8 @@ def chosen_dataset(
     before = recorded or {}
     if before.get("infos") and args.infos is None and args.split is None:
         raise ConfigError(
-            f"the store was made from the info file {before['infos']}; name it with --infos, or name "
-            "--version and --split to read the tables"
+            f"the store was made from the info file {before['infos']}; name it with --infos, or "
+            "name --version and --split to read the tables"
         )
 
     def pick(option: str, otherwise: Any) -> Any:

@@ -63,8 +63,8 @@ def fill_store(
     changed = [name for name in before if before[name] != after[name]]
     if changed:
         raise FrozenError(
-            f"{', '.join(changed)} changed while extracting: a parameter or buffer of the frozen part "
-            "was written to. The shards of this run cannot be trusted; extract into a new --store"
+            f"{', '.join(changed)} changed while extracting: a parameter or buffer of the frozen "
+            "part was written to. The shards of this run cannot be trusted; use a new --store"
         )
 
 

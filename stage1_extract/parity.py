@@ -1,4 +1,4 @@
-"""Prove that a store gives what the live backbones give: features, outputs, losses, gradients, boxes.
+"""Prove that a store gives what the live backbones give, from features to gradients and boxes.
 
     check-parity /data/r50.zarr --nuscenes /data/nuscenes --checkpoint cmt.pth
     check-parity /data/r50.zarr --nuscenes /data/nuscenes --samples 8 --json parity.json

@@ -126,7 +126,7 @@ def check_parity(
 
 
 def feature_steps(live: NDArray[np.floating[Any]], cached: NDArray[np.floating[Any]]) -> float:
-    """Return the largest distance of cached from live values, in float16 steps at the live value."""
+    """Return the largest distance of cached from live values, in float16 steps."""
     exact = live.astype(np.float64)
     _, exponent = np.frexp(np.maximum(np.abs(exact), FLOAT16.tiny))
     step = np.ldexp(1.0, exponent - 1 - FLOAT16.nmant)
@@ -206,7 +206,7 @@ def _run(detector: CmtDetector, batch: Batch, preset: Preset, matches: Matches |
         matches=own if matches is None else matches,
     )
     detector.zero_grad()
-    total_loss(losses).backward()
+    torch.autograd.backward(total_loss(losses))
     return Leg(
         outputs={
             name: getattr(outputs, name).detach()

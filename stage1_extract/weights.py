@@ -1,4 +1,4 @@
-"""Frozen backbones with their weights: from a CMT checkpoint, or seeded random ones, and said so."""
+"""Frozen backbones with their weights: from a CMT checkpoint, or seeded random ones."""
 
 from pathlib import Path
 

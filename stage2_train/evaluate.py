@@ -44,8 +44,8 @@ def load_detector(run: Path, store: CachedFeatures) -> CmtDetector:
     preset = from_json(Preset, saved["preset"])
     if saved["features"] != store.features_digest:
         raise IdentityError(
-            f"{run} was trained on features made from other backbone weights or other preprocessing "
-            f"than those of {store.path}; evaluate on a store of the same extraction "
+            f"{run} was trained on features made from other backbone weights or other "
+            f"preprocessing than those of {store.path}; evaluate on a store of the same extraction "
             "(`feature-cache show` prints what a store was made from)"
         )
     detector = build_detector(preset)

@@ -109,12 +109,11 @@ def train(
     """
     store.require_complete()
     folder = RunFolder(out)
-    identity = store.identity_digest
     folder.start(
         {
             "recipe": dataclasses.asdict(recipe),
             "preset": to_json(store.preset),
-            "store_identity": identity,
+            "store_identity": store.identity_digest,
             "start": None if checkpoint is None else checkpoint.name,
         }
     )
@@ -131,7 +130,7 @@ def train(
         module=step_module,
         optimizer=optimizer,
         schedule=schedule,
-        about={"preset": to_json(store.preset), "identity": identity},
+        about={"preset": to_json(store.preset), "features": store.features_digest},
     )
     run.resume()
     last = steps if stop_after is None else min(steps, stop_after)
@@ -273,7 +272,7 @@ class TrainingRun:
     def diverged(self, batch: Batch, reason: str) -> TrainingError:
         """Return the error of a step whose loss cannot be used."""
         return TrainingError(
-            f"step {self.step}, samples {', '.join(batch.tokens)}: {reason}. The last checkpoint in "
-            f"{self.folder.path} is from before it; lower the learning rate, or check the store "
+            f"step {self.step}, samples {', '.join(batch.tokens)}: {reason}. The last checkpoint "
+            f"in {self.folder.path} is from before it; lower the learning rate, or check the store "
             "with `feature-cache verify`"
         )

@@ -43,8 +43,8 @@ def official_metrics(
     unknown = [token for token in tokens if token not in known]
     if unknown:
         raise DatasetError(
-            f"{len(unknown)} of {len(tokens)} samples (first {unknown[0]}) are not in the {version} "
-            f"tables of {nuscenes_root}; name the root the store was made from"
+            f"{len(unknown)} of {len(tokens)} samples (first {unknown[0]}) are not in the "
+            f"{version} tables of {nuscenes_root}; name the root the store was made from"
         )
     summary: dict[str, Any] = _evaluation(tables, results, tokens, out).main(
         plot_examples=0, render_curves=False
@@ -62,8 +62,10 @@ def _whole_split(tables: Any, tokens: set[str]) -> str | None:
         sample["token"]: tables.get("scene", sample["scene_token"])["name"]
         for sample in tables.sample
     }
+    # Official splits of mini and trainval share scenes; only those of this version count.
+    is_mini = tables.version.endswith("mini")
     for split, scenes in create_splits_scenes().items():
-        if {token for token, scene in scene_of.items() if scene in set(scenes)} == tokens:
+        if split.startswith("mini") == is_mini and {token for token, scene in scene_of.items() if scene in set(scenes)} == tokens:
             return str(split)
     return None
 

@@ -20,8 +20,8 @@ class Recipe:
         steps, epochs: length of the run; exactly one of them is given.
         batch_size: samples per optimizer step.
         learning_rate, weight_decay: of AdamW, before multipliers.
-        lr_multipliers: (key, factor) pairs; a parameter gets the factor of the longest key contained
-            in its name, or 1.
+        lr_multipliers: (key, factor) pairs; a parameter gets the factor of the longest key that its
+            name contains, or 1.
         clip_norm: gradients are scaled down to this total norm.
         peak_ratio, final_ratio, rising_share: cyclic schedule, learning rate over the base rate.
         seed: of weights, order and denoising noise.
@@ -74,7 +74,7 @@ def frozen_a() -> Recipe:
 
 
 def from_scratch() -> Recipe:
-    """Necks and head from random weights at CMT's own rate: when there is no checkpoint to start."""
+    """Necks and head from random weights at CMT's own rate: when there is no checkpoint."""
     return Recipe(name="from_scratch", epochs=20, batch_size=16)
 
 

@@ -89,7 +89,7 @@ def read_run_checkpoint(path: Path) -> dict[str, Any]:
     """
     file = path / CHECKPOINT if path.is_dir() else path
     content = read_checkpoint(file)
-    missing = [key for key in ("state_dict", "preset", "step", "identity") if key not in content]
+    missing = [key for key in ("state_dict", "preset", "step", "features") if key not in content]
     if missing:
         raise CheckpointError(
             f"{file} has no {', '.join(missing)}; expected a checkpoint that train-stage2 wrote"

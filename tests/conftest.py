@@ -4,6 +4,8 @@ from pathlib import Path
 
 import pytest
 
+from shared.synthetic_nuscenes import SyntheticConfig, write_synthetic_nuscenes
+
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption(
@@ -35,3 +37,25 @@ def nuscenes_real(request: pytest.FixtureRequest) -> Path:
     if not path.is_dir():
         pytest.skip(f"no real nuScenes frames in {path}; name a folder with --nuscenes-real DIR")
     return path
+
+
+@pytest.fixture(scope="session")
+def synthetic_root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A synthetic nuScenes of one training and one validation scene, three samples each."""
+    root = tmp_path_factory.mktemp("synthetic") / "nuscenes"
+    config = SyntheticConfig(
+        scenes_train=1, scenes_val=1, samples_per_scene=3, azimuth_steps=360, render_stride_px=4
+    )
+    write_synthetic_nuscenes(root, config, workers=1)
+    return root
+
+
+@pytest.fixture(scope="session")
+def tiny_store(synthetic_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The training scene, extracted with the tiny preset; tests must not write to it."""
+    from stage1_extract.__main__ import main as extract_features
+
+    store = tmp_path_factory.mktemp("stores") / "tiny.zarr"
+    where = ["--nuscenes", str(synthetic_root), "--version", "v1.0-mini", "--split", "mini_train"]
+    assert extract_features(["tiny", *where, "--store", str(store)]) == 0
+    return store
