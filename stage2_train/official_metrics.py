@@ -65,7 +65,10 @@ def _whole_split(tables: Any, tokens: set[str]) -> str | None:
     # Official splits of mini and trainval share scenes; only those of this version count.
     is_mini = tables.version.endswith("mini")
     for split, scenes in create_splits_scenes().items():
-        if split.startswith("mini") == is_mini and {token for token, scene in scene_of.items() if scene in set(scenes)} == tokens:
+        if (
+            split.startswith("mini") == is_mini
+            and {token for token, scene in scene_of.items() if scene in set(scenes)} == tokens
+        ):
             return str(split)
     return None
 

@@ -61,6 +61,6 @@ def draw_ego_motion(seed: int, scene: str) -> EgoMotion:
     return EgoMotion(
         start_xy_m=(float(random.uniform(300, 1500)), float(random.uniform(300, 1500))),
         start_yaw_rad=float(random.uniform(-np.pi, np.pi)),
-        speed_mps=float(random.uniform(1.5, 4.0)),
+        speed_mps=float(random.uniform(5.0, 11.0)),
         yaw_rate_rad_s=turn * float(random.uniform(0.01, 0.08)),
     )
