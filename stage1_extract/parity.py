@@ -19,7 +19,8 @@ from shared.errors import ParityError
 from stage1_extract.dataset_options import add_dataset_options, chosen_dataset
 from stage1_extract.identity import store_identity
 from stage1_extract.live import LiveFeatures
-from stage1_extract.parity_check import ParityRow, check_parity
+from stage1_extract.parity_check import check_parity
+from stage1_extract.parity_legs import ParityRow
 from stage1_extract.weights import frozen_backbones
 
 

@@ -14,13 +14,13 @@ from tqdm import tqdm
 
 from cache.reader import CachedFeatures
 from shared.batch import Batch
-from shared.checkpoints import load_parts, read_state
 from shared.config import Preset
 from shared.config_json import to_json
 from shared.errors import InterruptedWorkError, TrainingError
 from shared.interrupts import Interrupts
 from shared.model.denoising import DenoisingQueries, make_denoising_queries
-from shared.model.detector import CmtDetector, build_detector
+from shared.model.detector import CmtDetector
+from shared.model.fresh import fresh_detector
 from shared.model.losses import detection_losses, total_loss
 from stage2_train.dataset import EpochSampler, StoreDataset, training_batches
 from stage2_train.optimizer import make_optimizer
@@ -28,8 +28,6 @@ from stage2_train.recipes import Recipe
 from stage2_train.run_folder import RunFolder
 
 log = logging.getLogger(__name__)
-
-TRAINABLE_PARTS = ("img_neck", "pts_neck", "pts_bbox_head")
 
 
 class Work:
@@ -66,15 +64,6 @@ class LossStep(nn.Module):
             self.preset.head,
             denoising=work.queries,
         )
-
-
-def new_detector(preset: Preset, seed: int, checkpoint: Path | None = None) -> CmtDetector:
-    """Build the trainable part: seeded, or from a CMT checkpoint's necks and head."""
-    torch.manual_seed(seed)
-    detector = build_detector(preset)
-    if checkpoint is not None:
-        load_parts(detector, read_state(checkpoint), TRAINABLE_PARTS, path=checkpoint)
-    return detector
 
 
 def train(
@@ -118,11 +107,13 @@ def train(
         }
     )
     fabric = Fabric(accelerator="auto", devices=1, precision=recipe.precision)
-    step_module = LossStep(new_detector(store.preset, recipe.seed, checkpoint), store.preset)
+    step_module = LossStep(
+        fresh_detector(store.preset, seed=recipe.seed, checkpoint=checkpoint), store.preset
+    )
     dataset = StoreDataset(store, store.tokens)
     per_epoch = EpochSampler(len(dataset), recipe.batch_size, recipe.seed).steps_per_epoch
     steps = recipe.steps if recipe.steps is not None else (recipe.epochs or 0) * per_epoch
-    optimizer, schedule = make_optimizer(step_module.detector, recipe, steps)
+    optimizer, schedule = make_optimizer(detector, recipe, steps)
     run = TrainingRun(
         fabric=fabric,
         folder=folder,

@@ -10,6 +10,7 @@ import torch
 
 from cache.reader import CachedFeatures
 from shared.errors import CacheError, ConfigError, TrainingError
+from shared.model.fresh import fresh_detector
 from stage2_train import loop
 from stage2_train.__main__ import main as train_stage2
 from stage2_train.dataset import EpochSampler, StoreDataset
@@ -73,7 +74,7 @@ def test_stopping_after_no_step_saves_the_untrained_detector(
     result = train(store, recipe(), tmp_path / "run", stop_after=0)
 
     assert result["steps"] == 0
-    fresh = loop.new_detector(store.preset, seed=0).state_dict()
+    fresh = fresh_detector(store.preset, seed=0).state_dict()
     saved = weights(tmp_path / "run")
     assert all(torch.equal(fresh[name], saved[name]) for name in fresh)
 
