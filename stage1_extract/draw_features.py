@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from shared.classes import CAMERAS
 from shared.features import FrameFeatures
+from stage1_extract.draw_scene import LAYOUT
 
 COMPONENTS = 3
 SHOWN_PERCENTILES = (1.0, 99.0)
@@ -26,11 +27,11 @@ def draw_features(features: FrameFeatures, path: Path) -> None:
     )
     for i, (name, values) in enumerate(cameras.items()):
         pictures = principal_colours(np.moveaxis(values, 1, -1))  # (V, H, W, 3)
-        for view, picture in enumerate(pictures):
-            axes = figure.add_subplot(grid[2 * i + view // 3, view % 3])
-            axes.imshow(picture)
+        for j, camera in enumerate(camera for row in LAYOUT for camera in row):
+            axes = figure.add_subplot(grid[2 * i + j // 3, j % 3])
+            axes.imshow(pictures[CAMERAS.index(camera)])
             axes.set(xticks=[], yticks=[])
-            axes.set_title(f"{name} {CAMERAS[view]}", fontsize=8)
+            axes.set_title(f"{name} {camera}", fontsize=8)
     for i, (name, values) in enumerate(bevs.items()):
         axes = figure.add_subplot(grid[:, 3 + i])
         # Row 0 of a BEV map is y_min: draw it at the bottom, so that forward is up.

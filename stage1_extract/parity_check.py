@@ -14,7 +14,15 @@ from shared.features import FeatureSource, FrameFeatures
 from shared.model.detector import CmtDetector
 from shared.model.fresh import fresh_detector
 from shared.targets import with_trainable_annotations
-from stage1_extract.parity_legs import SEED, ParityRow, compare_legs, run_leg
+from stage1_extract.parity_legs import (
+    SEED,
+    SEEDED_HEAD,
+    TRAINED_HEAD,
+    ParityRow,
+    Tolerances,
+    compare_legs,
+    run_leg,
+)
 
 BATCH_SIZES = (1, 2)
 
@@ -41,6 +49,7 @@ def check_parity(
     """
     preset = cached.preset
     detector = fresh_detector(preset, seed=SEED, checkpoint=checkpoint)
+    allowed = SEEDED_HEAD if checkpoint is None else TRAINED_HEAD
     chosen = np.unique(np.linspace(0, len(cached.tokens) - 1, samples).round().astype(int))
     tokens = [cached.tokens[i] for i in chosen]
     rows: list[ParityRow] = []
@@ -48,7 +57,7 @@ def check_parity(
         for start in range(0, len(tokens), batch_size):
             part = tokens[start : start + batch_size]
             if len(part) == batch_size:
-                rows += _compare(detector, live.read(part), cached.read(part), preset)
+                rows += _compare(detector, live.read(part), cached.read(part), allowed)
     return _worst(rows)
 
 
@@ -65,9 +74,10 @@ def _compare(
     detector: CmtDetector,
     live: Sequence[FrameFeatures],
     cached: Sequence[FrameFeatures],
-    preset: Preset,
+    allowed: Tolerances,
 ) -> list[ParityRow]:
     """Compare one batch."""
+    preset = detector.preset
     size = len(live)
     rows = [
         ParityRow(
@@ -91,9 +101,9 @@ def _compare(
             unit="frames that differ",
         )
     )
-    one = run_leg(detector, _batch(live, preset), preset, None)
-    other = run_leg(detector, _batch(cached, preset), preset, one.own_matches)
-    return rows + compare_legs(one, other, size)
+    one = run_leg(detector, _batch(live, preset), preset)
+    other = run_leg(detector, _batch(cached, preset), preset, one)
+    return rows + compare_legs(one, other, size, allowed)
 
 
 def _same_frame(live: FrameFeatures, cached: FrameFeatures) -> bool:

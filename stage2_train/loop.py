@@ -16,6 +16,7 @@ from cache.reader import CachedFeatures
 from shared.batch import Batch
 from shared.config import Preset
 from shared.config_json import to_json
+from shared.digests import state_digest
 from shared.errors import InterruptedWorkError, TrainingError
 from shared.interrupts import Interrupts
 from shared.model.denoising import DenoisingQueries, make_denoising_queries
@@ -74,7 +75,7 @@ def train(
     checkpoint: Path | None = None,
     stop_after: int | None = None,
     workers: int = 0,
-) -> dict[str, float]:
+) -> dict[str, float | None]:
     """Train necks and head from a store, or go on with the run that `out` holds.
 
     Everything random (dropout, order, denoising noise) is a function of the recipe's seed and the
@@ -89,7 +90,8 @@ def train(
         workers: loader processes.
 
     Returns:
-        First and last step's total loss, steps, seconds per step.
+        Steps in all; of the steps taken now, the first and last total loss and the seconds each
+        took, None if there were none.
 
     Raises:
         CacheError: if the store is incomplete.
@@ -97,19 +99,18 @@ def train(
         InterruptedWorkError: on Ctrl-C or SIGTERM, with the run's state saved.
     """
     store.require_complete()
+    detector = fresh_detector(store.preset, seed=recipe.seed, checkpoint=checkpoint)
     folder = RunFolder(out)
     folder.start(
         {
             "recipe": dataclasses.asdict(recipe),
             "preset": to_json(store.preset),
-            "store_identity": store.identity_digest,
-            "start": None if checkpoint is None else checkpoint.name,
+            "store": store.identity_digest,
+            "starting weights": state_digest(detector.state_dict()),
         }
     )
     fabric = Fabric(accelerator="auto", devices=1, precision=recipe.precision)
-    step_module = LossStep(
-        fresh_detector(store.preset, seed=recipe.seed, checkpoint=checkpoint), store.preset
-    )
+    step_module = LossStep(detector, store.preset)
     dataset = StoreDataset(store, store.tokens)
     per_epoch = EpochSampler(len(dataset), recipe.batch_size, recipe.seed).steps_per_epoch
     steps = recipe.steps if recipe.steps is not None else (recipe.epochs or 0) * per_epoch
@@ -191,7 +192,7 @@ class TrainingRun:
             self.folder.log(self.rows, after_step=int(self.rows[0]["step"]) - 1)
             self.rows = []
 
-    def go(self, batches: Iterator[Batch], last: int) -> dict[str, float]:
+    def go(self, batches: Iterator[Batch], last: int) -> dict[str, float | None]:
         """Take steps until `last` are done in all; see `train`."""
         losses: list[float] = []
         started = time.perf_counter()
@@ -213,9 +214,9 @@ class TrainingRun:
             )
         return {
             "steps": self.step,
-            "first_loss": losses[0] if losses else float("nan"),
-            "last_loss": losses[-1] if losses else float("nan"),
-            "seconds_per_step": seconds / max(1, len(losses)),
+            "first_loss": losses[0] if losses else None,
+            "last_loss": losses[-1] if losses else None,
+            "seconds_per_step": seconds / len(losses) if losses else None,
         }
 
     def take_step(self, batch: Batch) -> float:

@@ -86,13 +86,21 @@ def first_steps() -> Recipe:
 
 
 def demo() -> Recipe:
-    """The tiny preset on the synthetic set in minutes on two cores; `make demo` runs it."""
+    """The tiny preset on the synthetic set in two minutes on two cores; `make demo` runs it.
+
+    From scratch, what takes longest is that queries learn to look where they are: the transformer
+    and the position embeddings get larger rates than the rest.
+    """
     return Recipe(
         name="demo",
-        steps=600,
+        steps=1200,
         batch_size=4,
-        learning_rate=4e-4,
-        peak_ratio=4.0,
+        learning_rate=5e-4,
+        lr_multipliers=(("transformer", 2.0), ("bev_embedding", 4.0), ("rv_embedding", 4.0)),
+        clip_norm=5.0,
+        peak_ratio=2.0,
+        final_ratio=1e-2,
+        rising_share=0.1,
         checkpoint_every=200,
     )
 

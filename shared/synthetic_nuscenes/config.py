@@ -44,7 +44,7 @@ class SyntheticConfig:
     """
 
     seed: int = 0
-    scenes_train: int = 6
+    scenes_train: int = 8
     scenes_val: int = 2
     samples_per_scene: int = 10
     sweep_rate_hz: int = 10

@@ -92,7 +92,7 @@ def test_diff_with_a_preset_compares_what_stage_1_uses(
     assert main(["diff", str(finished), "tiny"]) == 1
     printed = capsys.readouterr().out
     assert "preset.camera.width_px: 64 in " in printed
-    assert "320 in tiny (the image branch of the preset)" in printed
+    assert "160 in tiny (the image branch of the preset)" in printed
     assert "weights" not in printed
 
 

@@ -177,7 +177,7 @@ def test_a_store_of_another_preset_is_refused_field_by_field_and_unharmed(
 
     message = capsys.readouterr().err
     assert status == 1
-    assert "preset.camera.height_px: 128 in the store, 160 asked for" in message
+    assert "preset.camera.height_px: 64 in the store, 160 asked for" in message
     assert "Nothing was changed" in message
     assert digest(tiny_store, capsys) == before
 

@@ -39,8 +39,11 @@ def weights(run: Path) -> dict[str, torch.Tensor]:
 def test_the_loss_falls(store: CachedFeatures, tmp_path: Path) -> None:
     result = train(store, recipe(steps=40, batch_size=3), tmp_path / "run")
 
+    first, last = result["first_loss"], result["last_loss"]
     assert result["steps"] == 40
-    assert result["last_loss"] < 0.7 * result["first_loss"]
+    assert first is not None
+    assert last is not None
+    assert last < 0.7 * first
 
 
 def test_a_resumed_run_ends_with_the_bits_of_an_undisturbed_one(
@@ -73,7 +76,7 @@ def test_stopping_after_no_step_saves_the_untrained_detector(
 ) -> None:
     result = train(store, recipe(), tmp_path / "run", stop_after=0)
 
-    assert result["steps"] == 0
+    assert result == {"steps": 0, "first_loss": None, "last_loss": None, "seconds_per_step": None}
     fresh = fresh_detector(store.preset, seed=0).state_dict()
     saved = weights(tmp_path / "run")
     assert all(torch.equal(fresh[name], saved[name]) for name in fresh)
@@ -84,6 +87,29 @@ def test_a_run_folder_of_another_recipe_is_refused(store: CachedFeatures, tmp_pa
 
     with pytest.raises(ConfigError, match="holds a run with another recipe"):
         train(store, recipe(learning_rate=2e-3), tmp_path / "run")
+
+
+def test_a_run_that_started_from_other_weights_is_not_gone_on_with(
+    store: CachedFeatures, tmp_path: Path
+) -> None:
+    train(store, recipe(), tmp_path / "run", stop_after=0)
+    checkpoint = tmp_path / "cmt.pth"
+    state = fresh_detector(store.preset, seed=1).state_dict()
+    torch.save({"state_dict": state}, checkpoint)
+
+    with pytest.raises(ConfigError, match="another starting weights"):
+        train(store, recipe(), tmp_path / "run", checkpoint=checkpoint)
+
+
+def test_necks_and_head_start_from_a_checkpoint(store: CachedFeatures, tmp_path: Path) -> None:
+    checkpoint = tmp_path / "cmt.pth"
+    state = fresh_detector(store.preset, seed=1).state_dict()
+    torch.save({"state_dict": state}, checkpoint)
+
+    train(store, recipe(), tmp_path / "run", checkpoint=checkpoint, stop_after=0)
+
+    saved = weights(tmp_path / "run")
+    assert all(torch.equal(state[name], saved[name]) for name in state)
 
 
 def test_training_does_not_start_on_an_incomplete_store(
