@@ -3,6 +3,8 @@
 B samples, V views.
 """
 
+import warnings
+
 import torch
 from torch import Tensor, nn
 
@@ -97,7 +99,11 @@ class FrozenBackbones(nn.Module):
         with torch.autocast("cuda", torch.float16, enabled=half):
             camera = self.img_backbone(images.flatten(0, 1))
         voxel_means = self.pts_voxel_encoder(voxels.points, voxels.counts, voxels.coordinates)
-        bev = self.pts_middle_encoder(voxel_means, voxels.coordinates, samples)
+        with warnings.catch_warnings():
+            # spconv 2.3.8 indexes with a list; tests/stage1_extract/test_frozen.py compares the
+            # dense map it makes that way with dense convolution.
+            warnings.filterwarnings("ignore", message="Using a non-tuple sequence")
+            bev = self.pts_middle_encoder(voxel_means, voxels.coordinates, samples)
         with torch.autocast("cuda", torch.float16, enabled=half):
             lidar = self.pts_backbone(bev)
         maps = [one.unflatten(0, (samples, views)) for one in camera] + list(lidar)
