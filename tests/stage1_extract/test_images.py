@@ -49,7 +49,7 @@ def test_the_top_is_cut_in_view_0() -> None:
     assert identity_transform(r50_800x320().camera) == ImageTransform(
         resize=0.5, left_px=0, top_px=130
     )
-    assert identity_transform(tiny().camera) == ImageTransform(resize=0.2, left_px=0, top_px=52)
+    assert identity_transform(tiny().camera) == ImageTransform(resize=0.1, left_px=0, top_px=26)
 
 
 def test_a_point_ahead_falls_on_the_principal_point(record: SampleRecord) -> None:
@@ -66,7 +66,7 @@ def test_a_point_ahead_falls_on_the_principal_point(record: SampleRecord) -> Non
 
 def test_images_are_six_normalised_and_in_view_order(record: SampleRecord) -> None:
     images, _ = load_images(record, tiny().camera)
-    assert images.shape == (6, 3, 128, 320)
+    assert images.shape == (6, 3, 64, 160)
     assert images.dtype == np.float32
     assert images[:, :, :, 0].max() < -1.7  # the ramp is black on the left
     assert images[:, :, :, -1].min() > 2.2  # and white on the right

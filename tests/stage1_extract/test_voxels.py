@@ -6,11 +6,17 @@ from dataclasses import replace
 import pytest
 import torch
 
+from shared.config import PointGrid
 from shared.presets import tiny
 from stage1_extract.voxels import Voxelizer, batch_voxels
 
 CPU = torch.device("cpu")
-LIDAR = tiny().lidar  # 0.25 x 0.25 x 0.2 m from (-54, -54, -5)
+GRID = PointGrid(
+    point_range_m=(-54.0, -54.0, -5.0, 54.0, 54.0, 3.0),
+    voxel_m=(0.25, 0.25, 0.2),
+    sparse_shape=(41, 432, 432),
+)
+LIDAR = replace(tiny().lidar, grid=GRID)
 
 
 def cloud(*xyz: tuple[float, float, float]) -> torch.Tensor:
