@@ -43,7 +43,7 @@ def r50_800x320() -> Preset:
 def tiny() -> Preset:
     """The same modules, small: for the demo and the tests, not for results.
 
-    Boxes beyond 28.8 m in x or y are out of its sight. 1.0 MB of features per sample.
+    Boxes beyond 28.8 m in x or y are out of its sight. 0.5 MB of features per sample.
 
     Source: ours; every number is chosen so that extraction and training take minutes on two cores.
     """

@@ -142,6 +142,8 @@ def announce(writer: StoreWriter, samples: int) -> None:
         left_gb,
         free_gb,
     )
+    if left_gb > free_gb:
+        log.warning("this may not fit: a full disk stops the run, finished shards are kept")
 
 
 if __name__ == "__main__":

@@ -1,5 +1,7 @@
 """Fill a feature store: every pending shard through the frozen backbones, one after the other."""
 
+import logging
+import time
 from collections.abc import Iterator, Sequence
 
 from torch.utils.data import DataLoader, Subset
@@ -13,6 +15,8 @@ from shared.interrupts import Interrupts
 from stage1_extract.frozen import FrozenBackbones
 from stage1_extract.live import LiveFeatures, RawFrame
 from stage1_extract.records import SampleRecord
+
+log = logging.getLogger(__name__)
 
 
 def fill_store(
@@ -46,6 +50,7 @@ def fill_store(
     pending = writer.pending()
     total = sum(len(shard.tokens) for shard in pending)
     bar = tqdm(total=total, unit="sample", disable=None)
+    started = time.monotonic()
     with Interrupts() as interrupts, bar:
         for done, shard in enumerate(pending):
             rows: list[FrameFeatures] = []
@@ -59,6 +64,10 @@ def fill_store(
                 rows += live.run(raw)
                 bar.update(len(raw))
             writer.write_shard(shard, rows)
+            if done == 0:
+                each_s = (time.monotonic() - started) / len(rows)
+                left_h = each_s * (total - len(rows)) / 3600
+                log.info("%.2f s per sample, about %.2f h for the rest", each_s, left_h)
     after = frozen.digests()
     changed = [name for name in before if before[name] != after[name]]
     if changed:

@@ -85,6 +85,32 @@ def test_killed_at_random_moments_it_resumes_to_the_same_content(
     assert feature_cache(["verify", str(store)]) == 0
 
 
+def test_ctrl_c_keeps_what_is_finished_and_says_how_to_go_on(
+    synthetic_root: Path,
+    tiny_store: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    store = tmp_path / "new.zarr"
+    arguments = [*options(synthetic_root, store), "--shard-mib", "1"]
+    honest = FrozenBackbones.forward
+    calls = iter(range(9))
+
+    def interrupted(self: FrozenBackbones, *inputs: object) -> object:
+        if next(calls) == 1:
+            os.kill(os.getpid(), signal.SIGINT)
+        return honest(self, *inputs)  # type: ignore[arg-type]
+
+    with monkeypatch.context() as patch:
+        patch.setattr(FrozenBackbones, "forward", interrupted)
+        assert extract_features(arguments) == 128 + signal.SIGINT
+
+    assert "run the same command again to go on" in capsys.readouterr().err
+    assert extract_features(arguments) == 0
+    assert digest(store, capsys) == digest(tiny_store, capsys)
+
+
 def test_a_finished_store_is_left_alone(
     synthetic_root: Path, tiny_store: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -2,14 +2,17 @@
 
 import csv
 import json
+import os
 import shutil
+import signal
 from pathlib import Path
 
 import pytest
 import torch
 
 from cache.reader import CachedFeatures
-from shared.errors import CacheError, ConfigError, TrainingError
+from shared.batch import Batch
+from shared.errors import CacheError, ConfigError, InterruptedWorkError, TrainingError
 from shared.model.fresh import fresh_detector
 from stage2_train import loop
 from stage2_train.__main__ import main as train_stage2
@@ -60,6 +63,27 @@ def test_a_resumed_run_ends_with_the_bits_of_an_undisturbed_one(
     assert (tmp_path / "whole" / "log.csv").read_text() == (
         tmp_path / "parts" / "log.csv"
     ).read_text()
+
+
+def test_a_signal_ends_the_step_saves_and_the_run_goes_on_from_there(
+    store: CachedFeatures, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    honest = loop.TrainingRun.take_step
+
+    def interrupted(self: loop.TrainingRun, batch: Batch) -> float:
+        if self.step == 2:
+            os.kill(os.getpid(), signal.SIGTERM)
+        return honest(self, batch)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(loop.TrainingRun, "take_step", interrupted)
+        with pytest.raises(InterruptedWorkError, match=r"step 3 of 6 is saved .* run the same"):
+            train(store, recipe(), tmp_path / "run")
+    train(store, recipe(), tmp_path / "run")
+    train(store, recipe(), tmp_path / "whole")
+
+    run, whole = weights(tmp_path / "run"), weights(tmp_path / "whole")
+    assert all(torch.equal(whole[name], run[name]) for name in whole)
 
 
 def test_the_log_has_every_step_and_every_loss_term(store: CachedFeatures, tmp_path: Path) -> None:

@@ -1,0 +1,44 @@
+"""Commands and options are promises: a change here is a change for every user's scripts."""
+
+import importlib
+import re
+import tomllib
+from pathlib import Path
+
+import pytest
+
+DATASET = {"--nuscenes", "--version", "--split", "--infos", "--box-convention", "--existing-only"}
+OPTIONS = {
+    "extract-features": DATASET
+    | {"--store", "--checkpoint", "--batch-size", "--shard-mib", "--workers"},
+    "check-parity": DATASET | {"--checkpoint", "--samples", "--json"},
+    "draw-samples": DATASET | {"--out", "--results", "--samples", "--min-score"},
+    "train-stage2": {"--out", "--recipe", "--checkpoint", "--stop-after", "--workers"},
+    "evaluate-stage2": {"--out", "--nuscenes", "--workers"},
+}
+
+
+def scripts(root: Path) -> dict[str, str]:
+    found: dict[str, str] = tomllib.loads((root / "pyproject.toml").read_text())["project"][
+        "scripts"
+    ]
+    return found
+
+
+def test_the_commands_are_these(request: pytest.FixtureRequest) -> None:
+    assert set(scripts(request.config.rootpath)) == {*OPTIONS, "feature-cache"}
+
+
+@pytest.mark.parametrize("command", OPTIONS)
+def test_a_command_has_these_options(
+    command: str, request: pytest.FixtureRequest, capsys: pytest.CaptureFixture[str]
+) -> None:
+    module, _, function = scripts(request.config.rootpath)[command].partition(":")
+    main = getattr(importlib.import_module(module), function)
+
+    with pytest.raises(SystemExit) as ended:
+        main(["--help"])
+
+    assert ended.value.code == 0
+    listed = re.findall(r"^  (?:-h, )?(--[a-z-]+)", capsys.readouterr().out, re.MULTILINE)
+    assert set(listed) == OPTIONS[command] | {"--help"}
