@@ -177,7 +177,10 @@ class TrainingRun:
         log.info("resuming %s at step %d", self.folder.path, self.step)
 
     def save(self) -> None:
-        """Write the checkpoint, then the log up to it."""
+        """Write the log, then the checkpoint: a resumed run drops rows it has not reached."""
+        if self.rows:
+            self.folder.log(self.rows, after_step=int(self.rows[0]["step"]) - 1)
+            self.rows = []
         self.folder.save(
             {
                 **self.about,
@@ -188,9 +191,6 @@ class TrainingRun:
                 "recipe": dataclasses.asdict(self.recipe),
             }
         )
-        if self.rows:
-            self.folder.log(self.rows, after_step=int(self.rows[0]["step"]) - 1)
-            self.rows = []
 
     def go(self, batches: Iterator[Batch], last: int) -> dict[str, float | None]:
         """Take steps until `last` are done in all; see `train`."""
@@ -223,7 +223,7 @@ class TrainingRun:
         """Forward, backward, clip, update; return the total loss.
 
         Raises:
-            TrainingError: if the loss is not finite; nothing is updated.
+            TrainingError: if the loss or a gradient is not finite; nothing is updated.
         """
         step_seed = self.recipe.seed * 1_000_003 + self.step
         torch.manual_seed(step_seed)  # dropout
@@ -250,6 +250,9 @@ class TrainingRun:
         norm = self.fabric.clip_gradients(
             self.module, self.optimizer, max_norm=self.recipe.clip_norm, error_if_nonfinite=False
         )
+        # In float16 the gradient scaler skips such a step and lowers its scale.
+        if self.recipe.precision != "16-mixed" and not torch.isfinite(torch.as_tensor(norm)):
+            raise self.diverged(batch, "a gradient is not finite")
         self.optimizer.step()
         self.schedule.step()
         self.step += 1
