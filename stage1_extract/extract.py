@@ -64,7 +64,7 @@ def fill_store(
                 rows += live.run(raw)
                 bar.update(len(raw))
             writer.write_shard(shard, rows)
-            if done == 0:
+            if done == 0 and len(pending) > 1:
                 each_s = (time.monotonic() - started) / len(rows)
                 left_h = each_s * (total - len(rows)) / 3600
                 log.info("%.2f s per sample, about %.2f h for the rest", each_s, left_h)
