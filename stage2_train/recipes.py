@@ -93,7 +93,7 @@ def demo() -> Recipe:
     """
     return Recipe(
         name="demo",
-        steps=1400,
+        steps=1200,
         batch_size=4,
         learning_rate=5e-4,
         lr_multipliers=(("transformer", 2.0), ("bev_embedding", 4.0), ("rv_embedding", 4.0)),
