@@ -2,9 +2,11 @@
 
     check-parity /data/r50.zarr --nuscenes /data/nuscenes --checkpoint cmt.pth
     check-parity /data/r50.zarr --nuscenes /data/nuscenes --samples 8 --json parity.json
+    check-parity /data/r50.zarr --nuscenes /data/nuscenes --head runs/a/checkpoint.pt
 
 Recomputes a few samples from the raw files, at batch size 1 and 2. Prints a table; exits with 1 if
-anything is outside its tolerance. The head starts from the checkpoint, or from seeded weights.
+anything is outside its tolerance. Necks and head come from --head (a checkpoint of train-stage2 or
+of CMT), else from --checkpoint, else they are seeded.
 """
 
 import argparse
@@ -46,6 +48,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("store", type=Path, help="complete feature store")
     add_dataset_options(parser)
     parser.add_argument("--checkpoint", type=Path, help="the one the store was made with")
+    parser.add_argument("--head", type=Path, help="checkpoint with the necks and head to compare")
     parser.add_argument("--samples", type=int, default=4, help="samples to recompute (default 4)")
     parser.add_argument("--json", type=Path, help="write the comparison here too")
     args = parser.parse_args(argv)
@@ -58,7 +61,9 @@ def main(argv: list[str] | None = None) -> int:
         frozen, _ = frozen_backbones(store.preset, args.checkpoint)
         check_identity(store.path, store_identity(frozen, records, dataset.version))
         live = LiveFeatures(records, frozen)
-        rows = check_parity(live, store, samples=args.samples, checkpoint=args.checkpoint)
+        rows = check_parity(
+            live, store, samples=args.samples, checkpoint=args.head or args.checkpoint
+        )
         print(table(rows))
         failed = [row for row in rows if not row.passed]
         if args.json is not None:

@@ -11,7 +11,7 @@ DATASET = {"--nuscenes", "--version", "--split", "--infos", "--box-convention", 
 OPTIONS = {
     "extract-features": DATASET
     | {"--store", "--checkpoint", "--batch-size", "--shard-mib", "--workers"},
-    "check-parity": DATASET | {"--checkpoint", "--samples", "--json"},
+    "check-parity": DATASET | {"--checkpoint", "--head", "--samples", "--json"},
     "draw-samples": DATASET | {"--out", "--results", "--samples", "--min-score"},
     "train-stage2": {"--out", "--recipe", "--checkpoint", "--stop-after", "--workers"},
     "evaluate-stage2": {"--out", "--nuscenes", "--workers"},

@@ -7,14 +7,18 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 
 from cache.reader import CachedFeatures
 from shared.config import Preset
 from shared.features import FrameFeatures
+from shared.model.fresh import fresh_detector
+from shared.presets import tiny
 from stage1_extract.live import LiveFeatures
 from stage1_extract.nuscenes_tables import read_tables
 from stage1_extract.parity import main as check_parity_command
 from stage1_extract.parity_check import check_parity, feature_steps
+from stage1_extract.parity_legs import TRAINED_HEAD
 from stage1_extract.weights import frozen_backbones
 
 Change = Callable[[FrameFeatures], FrameFeatures]
@@ -69,6 +73,21 @@ def test_the_command_passes_a_good_store_and_writes_what_it_found(
         assert ("loss dn_loss_bbox", batch_size) in compared
         assert ("gradient pts_bbox_head.shared_conv", batch_size) in compared
         assert ("decoded boxes", batch_size) in compared
+
+
+def test_the_head_to_compare_can_come_from_a_checkpoint(
+    tiny_store: Path, synthetic_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    head = tmp_path / "head.pt"
+    torch.save({"state_dict": fresh_detector(tiny(), seed=1).state_dict()}, head)
+    command = [str(tiny_store), "--nuscenes", str(synthetic_root), "--samples", "1", "--head"]
+
+    assert check_parity_command([*command, str(head)]) == 0
+    printed = capsys.readouterr().out
+    assert check_parity_command([*command, str(tmp_path / "none.pt")]) == 1
+
+    assert f"{TRAINED_HEAD.gradient:.3g}  of norm" in printed
+    assert "none.pt does not exist" in capsys.readouterr().err
 
 
 def scaled(name: str, factor: float) -> Change:
