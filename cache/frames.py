@@ -6,9 +6,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cache.schema import BOX_COUNT, ArraySpec, Row
+from cache.schema import BOX_COUNT, CAMERA_MATRICES, ArraySpec, Row
 from shared.errors import CacheError
-from shared.features import Annotations, Frame, FrameFeatures
+from shared.features import NO_CAMERAS, Annotations, Frame, FrameFeatures
 
 FLOAT16_MAX = float(np.finfo(np.float16).max)
 GEOMETRY_CODES = 7  # the box codes before the velocity, which nuScenes may leave unknown (NaN)
@@ -25,7 +25,6 @@ def encode_frame(specs: Sequence[ArraySpec], features: FrameFeatures) -> dict[st
     annotations = frame.annotations
     plain: dict[str, NDArray[Any]] = {
         **features.maps,
-        "geometry/img_from_lidar": frame.img_from_lidar,
         "geometry/ego_from_lidar": frame.ego_from_lidar,
         "geometry/global_from_ego": frame.global_from_ego,
         BOX_COUNT: np.asarray(len(annotations.boxes_lidar), np.int64),
@@ -34,6 +33,8 @@ def encode_frame(specs: Sequence[ArraySpec], features: FrameFeatures) -> dict[st
         "annotations/lidar_points": annotations.lidar_points,
         "annotations/radar_points": annotations.radar_points,
     }
+    if len(frame.img_from_lidar):
+        plain[CAMERA_MATRICES] = frame.img_from_lidar
     unknown = plain.keys() - {spec.name for spec in specs}
     if unknown:
         raise CacheError(
@@ -112,7 +113,7 @@ def decode_frame(*, token: str, scene: str, timestamp_us: int, view: int, row: R
         scene=scene,
         timestamp_us=timestamp_us,
         view=view,
-        img_from_lidar=row["geometry/img_from_lidar"],
+        img_from_lidar=row.get(CAMERA_MATRICES, NO_CAMERAS),
         ego_from_lidar=row["geometry/ego_from_lidar"],
         global_from_ego=row["geometry/global_from_ego"],
         annotations=Annotations(

@@ -29,6 +29,7 @@ MEANINGS = {
     "view_seed": "seed of the augmented variants",
     "preset.camera": "the image branch of the preset",
     "preset.lidar": "the LiDAR branch of the preset",
+    "preset.grid": "point range, voxels and BEV cells of the preset",
     "precision": "number formats while computing, which follow the device",
     "weights": "bytes of frozen weights and BatchNorm buffers: another checkpoint or seed",
     "dataset.version": "the nuScenes version",
@@ -54,7 +55,8 @@ def identity_document(
     """Return the identity of the features of these samples.
 
     Args:
-        preset: only its camera and LiDAR branch count, neither name nor head.
+        preset: only its camera and LiDAR branch count, and the grid where there is LiDAR; neither
+            name nor head.
         precision: the policy of the frozen part, e.g. "float32 compute, float16 stored".
         weights: digest of parameters and buffers by frozen module.
         dataset_version: e.g. "v1.0-trainval".
@@ -69,7 +71,11 @@ def identity_document(
         "cut": CUT,
         "views": views,
         "view_seed": view_seed,
-        "preset": {"camera": branches["camera"], "lidar": branches["lidar"]},
+        "preset": {
+            "camera": branches["camera"],
+            "lidar": branches["lidar"],
+            "grid": None if preset.lidar is None else branches["grid"],
+        },
         "precision": precision,
         "weights": dict(weights),
         "dataset": {

@@ -4,7 +4,8 @@ A row is one sample in one view. Each array of a store has the shape (views, sam
 and is cut into one chunk per row. The arrays of a row, n boxes padded to `max_boxes`, V cameras:
 
     camera/stride16, ...          the preset's feature maps, float16
-    geometry/img_from_lidar       (V, 4, 4) float64    see `shared.features.Frame`
+    geometry/img_from_lidar       (V, 4, 4) float64    see `shared.features.Frame`; not there in a
+                                                       store of a preset without cameras
     geometry/ego_from_lidar       (4, 4)    float64
     geometry/global_from_ego      (4, 4)    float64
     annotations/box_count         ()        int64      n; the padding after it means nothing
@@ -26,8 +27,9 @@ from shared.classes import CAMERAS
 from shared.config import Preset
 from shared.digests import array_digest
 
-SCHEMA_VERSION = 1
+SCHEMA_VERSION = 2
 
+CAMERA_MATRICES = "geometry/img_from_lidar"
 BOX_COUNT = "annotations/box_count"
 BOX_CODES = 9  # x y z, length width height, yaw, vx vy
 
@@ -74,7 +76,6 @@ def array_specs(preset: Preset, max_boxes: int) -> tuple[ArraySpec, ...]:
         preset: decides the feature maps.
         max_boxes: boxes a row has room for, at least 1.
     """
-    views = len(CAMERAS)
     maps = [
         ArraySpec(
             name=one.name, dims=tuple(one.dims), shape=one.shape, dtype="float16", is_feature=True
@@ -82,13 +83,11 @@ def array_specs(preset: Preset, max_boxes: int) -> tuple[ArraySpec, ...]:
         for one in preset.maps
     ]
     matrix = ("row", "column")
+    cameras = ArraySpec(
+        name=CAMERA_MATRICES, dims=("V", *matrix), shape=(len(CAMERAS), 4, 4), dtype="float64"
+    )
     geometry = [
-        ArraySpec(
-            name="geometry/img_from_lidar",
-            dims=("V", *matrix),
-            shape=(views, 4, 4),
-            dtype="float64",
-        ),
+        *([] if preset.camera is None else [cameras]),
         ArraySpec(name="geometry/ego_from_lidar", dims=matrix, shape=(4, 4), dtype="float64"),
         ArraySpec(name="geometry/global_from_ego", dims=matrix, shape=(4, 4), dtype="float64"),
     ]

@@ -10,10 +10,13 @@ from typing import Literal
 from shared.classes import CAMERAS, CLASS_NAMES
 from shared.errors import ConfigError
 
-Backbone = Literal["resnet50"]
+Backbone = Literal["resnet50", "vovnet99"]
 
 CAMERA_STRIDES = (16, 32)
 LIDAR_STRIDES = (8, 16)
+
+# Channels at stride 16 and 32, in widths of the stem.
+BACKBONE_GROWTH: dict[Backbone, tuple[int, int]] = {"resnet50": (16, 32), "vovnet99": (12, 16)}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -37,8 +40,9 @@ class CameraBranch:
     """From a raw camera image to the image backbone's maps at stride 16 and 32.
 
     Args:
-        backbone: architecture; `resnet50` is mmdet's ResNet with bottleneck blocks.
-        base_channels: width of the stem; 64 is the published ResNet-50.
+        backbone: architecture; `resnet50` is mmdet's ResNet with bottleneck blocks, `vovnet99` is
+            VoVNet V-99-eSE.
+        base_channels: width of the stem; 64 in both published networks.
         height_px, width_px: size of the network's input.
         raw_height_px, raw_width_px: size of the JPEG.
         resize_lim: official training range of the resize factor (views use it; view 0 does not).
@@ -66,7 +70,8 @@ class CameraBranch:
     @property
     def channels(self) -> tuple[int, int]:
         """Channels at stride 16 and 32."""
-        return 16 * self.base_channels, 32 * self.base_channels
+        fine, coarse = BACKBONE_GROWTH[self.backbone]
+        return fine * self.base_channels, coarse * self.base_channels
 
     @property
     def maps(self) -> tuple[FeatureMap, ...]:
@@ -83,10 +88,11 @@ class CameraBranch:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class PointGrid:
-    """Point range, voxels and BEV cells.
+    """The space a detector looks at, its voxels and its BEV cells.
 
     Args:
-        point_range_m: (x_min, y_min, z_min, x_max, y_max, z_max), LiDAR frame.
+        point_range_m: (x_min, y_min, z_min, x_max, y_max, z_max), LiDAR frame; queries and box
+            centres are fractions of it, also where there is no LiDAR.
         voxel_m: (x, y, z) edges of a voxel.
         sparse_shape: (z, y, x) voxels the sparse encoder is told to keep.
         stride: voxels per BEV cell.
@@ -132,8 +138,11 @@ class LidarBranch:
     """From raw sweeps to SECOND's two BEV maps.
 
     Args:
-        grid: point range, voxels and cells.
         sweeps: previous sweeps merged into the keyframe.
+        drop_close_points: leave out sweep points within 1 m of the sensor in x and in y (returns
+            of the ego vehicle); no official CMT config does.
+        pad_without_sweeps: repeat a keyframe that has no sweep `sweeps` times; no official CMT
+            config does.
         max_points_per_voxel, max_voxels: limits of the voxeliser (test setting).
         encoder_channels: SparseEncoder's stages; the last number of all but the last stage is the
             output of a strided convolution.
@@ -141,27 +150,15 @@ class LidarBranch:
         second_channels, second_layers: SECOND's two stages.
     """
 
-    grid: PointGrid
     sweeps: int = 10
+    drop_close_points: bool = False
+    pad_without_sweeps: bool = False
     max_points_per_voxel: int = 10
     max_voxels: int = 160_000
     encoder_channels: tuple[tuple[int, ...], ...]
     encoder_out_channels: int
     second_channels: tuple[int, int]
     second_layers: tuple[int, int]
-
-    @property
-    def maps(self) -> tuple[FeatureMap, ...]:
-        """The two BEV maps of one sample."""
-        finest = LIDAR_STRIDES[0]
-        return tuple(
-            FeatureMap(
-                name=f"lidar/stride{stride}",
-                dims="CYX",
-                shape=(channels, *[self.grid.bev_cells * finest // stride] * 2),
-            )
-            for stride, channels in zip(LIDAR_STRIDES, self.second_channels, strict=True)
-        )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -191,6 +188,7 @@ class HeadConfig:
         bev_neck_channels: outputs of SECONDFPN's two branches.
         depths: points along a camera ray in the image position embedding.
         task_width: hidden channels of every task head.
+        task_kernel: queries side by side that a task head sees; 1 is each query for itself.
         denoising: denoising queries.
         class_weight, box_weight: weights of focal and L1 loss; matching costs are the same numbers.
         focal_alpha, focal_gamma: the focal loss and the focal matching cost.
@@ -208,6 +206,7 @@ class HeadConfig:
     bev_neck_channels: tuple[int, int] = (256, 256)
     depths: int = 64
     task_width: int = 64
+    task_kernel: int = 1
     classes: int = len(CLASS_NAMES)
     denoising: Denoising = Denoising()
     class_weight: float = 2.0
@@ -228,18 +227,52 @@ class HeadConfig:
     def __post_init__(self) -> None:
         if self.width % self.heads:
             raise ConfigError(f"width {self.width} is not divisible by {self.heads} heads")
+        if self.task_kernel % 2 == 0:
+            raise ConfigError(f"task_kernel {self.task_kernel} is even; it has no middle query")
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Preset:
-    """One detector, whole: what stage 1 runs and what stage 2 trains."""
+    """One detector, whole: what stage 1 runs and what stage 2 trains.
+
+    Args:
+        name: for people.
+        grid: the space all its parts agree on.
+        camera, lidar: the branches; a detector of one sensor has None for the other.
+        head: everything after the backbones.
+    """
 
     name: str
-    camera: CameraBranch
-    lidar: LidarBranch
+    grid: PointGrid
+    camera: CameraBranch | None
+    lidar: LidarBranch | None
     head: HeadConfig
+
+    def __post_init__(self) -> None:
+        if self.camera is None and self.lidar is None:
+            raise ConfigError(f"preset {self.name} has neither a camera nor a LiDAR branch")
+
+    @property
+    def camera_maps(self) -> tuple[FeatureMap, ...]:
+        """The two perspective maps of one sample, or none without cameras."""
+        return () if self.camera is None else self.camera.maps
+
+    @property
+    def lidar_maps(self) -> tuple[FeatureMap, ...]:
+        """The two BEV maps of one sample, or none without LiDAR."""
+        if self.lidar is None:
+            return ()
+        finest = LIDAR_STRIDES[0]
+        return tuple(
+            FeatureMap(
+                name=f"lidar/stride{stride}",
+                dims="CYX",
+                shape=(channels, *[self.grid.bev_cells * finest // stride] * 2),
+            )
+            for stride, channels in zip(LIDAR_STRIDES, self.lidar.second_channels, strict=True)
+        )
 
     @property
     def maps(self) -> tuple[FeatureMap, ...]:
         """Every feature map of one sample, cameras first."""
-        return (*self.camera.maps, *self.lidar.maps)
+        return (*self.camera_maps, *self.lidar_maps)

@@ -15,6 +15,8 @@ from numpy.typing import NDArray
 
 from shared.config import Preset
 
+NO_CAMERAS: NDArray[np.float64] = np.zeros((0, 4, 4))
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Annotations:
@@ -45,7 +47,8 @@ class Frame:
         timestamp_us: time of the LiDAR keyframe, microseconds.
         view: augmented variant; 0 is the frame as recorded.
         img_from_lidar: (V, 4, 4) float64; pixels of the network's input after resize and crop:
-            (u * depth, v * depth, depth, 1) = img_from_lidar @ (x, y, z, 1).
+            (u * depth, v * depth, depth, 1) = img_from_lidar @ (x, y, z, 1). `NO_CAMERAS` for a
+            preset without a camera branch, which knows no such pixels.
         ego_from_lidar: (4, 4) float64, metres.
         global_from_ego: (4, 4) float64, metres, at the time of the LiDAR keyframe.
         annotations: boxes in the LiDAR frame of this view.

@@ -23,7 +23,7 @@ def draw_features(features: FrameFeatures, path: Path) -> None:
     bevs = {name: values for name, values in features.maps.items() if values.ndim == 3}
     figure = Figure(figsize=(20, 7), layout="constrained", facecolor="white")
     grid = figure.add_gridspec(
-        2 * len(cameras), 3 + len(bevs), width_ratios=[1] * 3 + [1.4] * len(bevs)
+        max(1, 2 * len(cameras)), 3 + len(bevs), width_ratios=[1] * 3 + [1.4] * len(bevs)
     )
     for i, (name, values) in enumerate(cameras.items()):
         pictures = principal_colours(np.moveaxis(values, 1, -1))  # (V, H, W, 3)

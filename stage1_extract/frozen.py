@@ -28,18 +28,27 @@ class FrozenBackbones(nn.Module):
     """Image and point backbones, in eval mode for good, without gradients.
 
     Args:
-        preset: the detector; its camera and LiDAR branches are built here.
+        preset: the detector; its camera and LiDAR branches are built here. A module of a branch it
+            does not have is None.
     """
 
     def __init__(self, preset: Preset) -> None:
         super().__init__()
         self.preset = preset
-        self.img_backbone = build_camera_backbone(preset.camera)
-        self.pts_voxel_encoder = build_voxel_encoder()
-        self.pts_middle_encoder = build_sparse_encoder(preset.lidar)
-        self.pts_backbone = build_second(preset.lidar)
+        camera, lidar = preset.camera, preset.lidar
+        self.img_backbone = None if camera is None else build_camera_backbone(camera)
+        self.pts_voxel_encoder = None if lidar is None else build_voxel_encoder()
+        self.pts_middle_encoder = (
+            None if lidar is None else build_sparse_encoder(preset.grid, lidar)
+        )
+        self.pts_backbone = None if lidar is None else build_second(lidar)
         self.requires_grad_(False)
         self.train(False)
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """Names of the modules with weights that this preset has, of `FROZEN_MODULES`."""
+        return tuple(name for name in FROZEN_MODULES if getattr(self, name) is not None)
 
     def train(self, mode: bool = True) -> "FrozenBackbones":
         """Stay in eval mode: BatchNorm in train mode would move its running statistics.
@@ -57,7 +66,7 @@ class FrozenBackbones(nn.Module):
     def to_device(self, device: torch.device) -> None:
         """Move to `device` and choose the sparse algorithm that runs there."""
         self.to(device)
-        if device.type == "cpu":
+        if device.type == "cpu" and self.pts_middle_encoder is not None:
             use_native_convolutions(self.pts_middle_encoder)
 
     @property
@@ -77,15 +86,15 @@ class FrozenBackbones(nn.Module):
 
     def digests(self) -> dict[str, str]:
         """Digest every parameter and buffer, per frozen module."""
-        return {name: state_digest(getattr(self, name).state_dict()) for name in FROZEN_MODULES}
+        return {name: state_digest(getattr(self, name).state_dict()) for name in self.parts}
 
     @torch.inference_mode()
-    def forward(self, images: Tensor, voxels: Voxels) -> dict[str, Tensor]:
-        """Run both branches.
+    def forward(self, images: Tensor | None, voxels: Voxels | None) -> dict[str, Tensor]:
+        """Run the branches there are.
 
         Args:
-            images: (B, V, 3, height, width) float32, normalised, BGR.
-            voxels: of the batch, from `batch_voxels`.
+            images: (B, V, 3, height, width) float32, normalised, BGR; None without cameras.
+            voxels: of the batch, from `batch_voxels`; None without LiDAR.
 
         Returns:
             Maps by `FeatureMap.name`: camera (B, V, C, H, W), LiDAR (B, C, Y, X); float32, or what
@@ -94,17 +103,30 @@ class FrozenBackbones(nn.Module):
         Source:
             CMT's custom_fp16: image branch and SECOND in float16, voxel and sparse encoder float32.
         """
-        samples, views = images.shape[:2]
-        half = images.device.type == "cuda"
-        with torch.autocast("cuda", torch.float16, enabled=half):
-            camera = self.img_backbone(images.flatten(0, 1))
-        voxel_means = self.pts_voxel_encoder(voxels.points, voxels.counts, voxels.coordinates)
+        maps: list[Tensor] = []
+        if self.img_backbone is not None:
+            assert images is not None
+            with self._half():
+                camera = self.img_backbone(images.flatten(0, 1))
+            maps += [one.unflatten(0, images.shape[:2]) for one in camera]
+        if self.pts_backbone is not None:
+            assert voxels is not None
+            bev = self.encode_voxels(voxels)
+            with self._half():
+                maps += self.pts_backbone(bev)
+        return {spec.name: values for spec, values in zip(self.preset.maps, maps, strict=True)}
+
+    def encode_voxels(self, voxels: Voxels) -> Tensor:
+        """Return the sparse encoder's dense BEV map, (B, C, Y, X) float32."""
+        assert self.pts_voxel_encoder is not None
+        assert self.pts_middle_encoder is not None
+        means = self.pts_voxel_encoder(voxels.points, voxels.counts, voxels.coordinates)
         with warnings.catch_warnings():
             # spconv 2.3.8 indexes with a list; tests/stage1_extract/test_frozen.py compares the
             # dense map it makes that way with dense convolution.
             warnings.filterwarnings("ignore", message="Using a non-tuple sequence")
-            bev = self.pts_middle_encoder(voxel_means, voxels.coordinates, samples)
-        with torch.autocast("cuda", torch.float16, enabled=half):
-            lidar = self.pts_backbone(bev)
-        maps = [one.unflatten(0, (samples, views)) for one in camera] + list(lidar)
-        return {spec.name: values for spec, values in zip(self.preset.maps, maps, strict=True)}
+            bev: Tensor = self.pts_middle_encoder(means, voxels.coordinates, voxels.samples)
+        return bev
+
+    def _half(self) -> torch.autocast:
+        return torch.autocast("cuda", torch.float16, enabled=self.device.type == "cuda")

@@ -6,6 +6,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from cache.identity import Identity, identity_document
+from shared.config import Preset
 from shared.digests import array_digest, json_digest
 from stage1_extract.frozen import FrozenBackbones
 from stage1_extract.records import SampleRecord
@@ -21,22 +22,24 @@ def store_identity(
         weights=frozen.digests(),
         dataset_version=dataset_version,
         tokens=[record.token for record in records],
-        inputs_digest=json_digest([_inputs(record) for record in records]),
+        inputs_digest=json_digest([_inputs(record, frozen.preset) for record in records]),
     )
 
 
-def _inputs(record: SampleRecord) -> list[object]:
-    """List what a row is made from beside the weights: file names below the root, never paths."""
+def _inputs(record: SampleRecord, preset: Preset) -> list[object]:
+    """List what a row is made from beside the weights: file names below the root, never paths.
+
+    A sensor that the preset does not have does not count.
+    """
     annotations = record.annotations
+    cameras = () if preset.camera is None else record.cameras
+    sweeps = () if preset.lidar is None else record.sweeps
+    keyframe = () if preset.lidar is None else (record.lidar_file,)
     arrays: list[NDArray[Any]] = [
         record.ego_from_lidar,
         record.global_from_ego,
-        *(array for one in record.sweeps for array in (one.rotation, one.translation_m)),
-        *(
-            array
-            for one in record.cameras
-            for array in (one.intrinsics, one.rotation, one.translation_m)
-        ),
+        *(array for one in sweeps for array in (one.rotation, one.translation_m)),
+        *(array for one in cameras for array in (one.intrinsics, one.rotation, one.translation_m)),
         annotations.boxes_lidar,
         annotations.labels,
         annotations.lidar_points,
@@ -45,7 +48,7 @@ def _inputs(record: SampleRecord) -> list[object]:
     return [
         record.token,
         record.timestamp_us,
-        [record.relative(file) for file in record.keyframe_files],
-        [(record.relative(one.file), one.timestamp_us) for one in record.sweeps],
+        [record.relative(file) for file in (*keyframe, *(one.file for one in cameras))],
+        [(record.relative(one.file), one.timestamp_us) for one in sweeps],
         [array_digest(array) for array in arrays],
     ]

@@ -9,7 +9,7 @@ from mmdet3d.utils import register_all_modules
 from spconv.core import ConvAlgo
 from torch import nn
 
-from shared.config import LidarBranch
+from shared.config import LidarBranch, PointGrid
 
 POINT_CHANNELS = 5  # x, y, z, intensity, time lag
 BATCH_NORM = {"eps": 1e-3, "momentum": 0.01}
@@ -22,7 +22,7 @@ def build_voxel_encoder() -> nn.Module:
     return encoder
 
 
-def build_sparse_encoder(lidar: LidarBranch) -> nn.Module:
+def build_sparse_encoder(grid: PointGrid, lidar: LidarBranch) -> nn.Module:
     """Build the sparse 3D convolutions: voxels to a dense BEV map with two height slices.
 
     Source: CMT, cmt_voxel0100_r50_800x320_cbgs.py `pts_middle_encoder`.
@@ -33,7 +33,7 @@ def build_sparse_encoder(lidar: LidarBranch) -> nn.Module:
             "type": "SparseEncoder",
             "in_channels": POINT_CHANNELS,
             "base_channels": lidar.encoder_channels[0][0],
-            "sparse_shape": list(lidar.grid.sparse_shape),
+            "sparse_shape": list(grid.sparse_shape),
             "output_channels": lidar.encoder_out_channels,
             "order": ("conv", "norm", "act"),
             "encoder_channels": lidar.encoder_channels,

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from shared.config import Preset
+from shared.config import LidarBranch, Preset
 from shared.errors import MissingRowError
-from shared.features import Frame, FrameFeatures
+from shared.features import NO_CAMERAS, Frame, FrameFeatures
 from stage1_extract.frozen import FrozenBackbones
 from stage1_extract.images import load_images
 from stage1_extract.records import SampleRecord
@@ -27,13 +27,13 @@ class RawFrame:
 
     Args:
         frame: geometry and annotations.
-        images: (V, 3, height, width) float32, normalised.
-        voxels: of this sample.
+        images: (V, 3, height, width) float32, normalised; None for a preset without cameras.
+        voxels: of this sample; None for a preset without LiDAR.
     """
 
     frame: Frame
-    images: Tensor
-    voxels: Voxels
+    images: Tensor | None
+    voxels: Voxels | None
 
 
 class RawFrames(Dataset[RawFrame]):
@@ -56,11 +56,11 @@ class RawFrames(Dataset[RawFrame]):
         return len(self.records)
 
     def __getitem__(self, index: int) -> RawFrame:
-        if self._voxelizer is None:
-            self._voxelizer = Voxelizer(self.preset.lidar, torch.device("cpu"))
         record = self.records[index]
-        images, img_from_lidar = load_images(record, self.preset.camera)
-        points = load_points(record, self.preset.lidar.sweeps)
+        images, img_from_lidar = None, NO_CAMERAS
+        if self.preset.camera is not None:
+            pixels, img_from_lidar = load_images(record, self.preset.camera)
+            images = torch.from_numpy(pixels)
         return RawFrame(
             frame=Frame(
                 token=record.token,
@@ -72,9 +72,20 @@ class RawFrames(Dataset[RawFrame]):
                 global_from_ego=record.global_from_ego,
                 annotations=record.annotations,
             ),
-            images=torch.from_numpy(images),
-            voxels=self._voxelizer(torch.from_numpy(points)),
+            images=images,
+            voxels=None if self.preset.lidar is None else self._voxels(record, self.preset.lidar),
         )
+
+    def _voxels(self, record: SampleRecord, lidar: LidarBranch) -> Voxels:
+        if self._voxelizer is None:
+            self._voxelizer = Voxelizer(self.preset.grid, lidar, torch.device("cpu"))
+        points = load_points(
+            record,
+            lidar.sweeps,
+            drop_close_points=lidar.drop_close_points,
+            pad_without_sweeps=lidar.pad_without_sweeps,
+        )
+        return self._voxelizer(torch.from_numpy(points))
 
 
 class LiveFeatures:
@@ -116,13 +127,10 @@ class LiveFeatures:
     def run(self, raw: Sequence[RawFrame]) -> list[FrameFeatures]:
         """Run raw samples as one batch; the maps come back as float32 on the CPU."""
         device = self.frozen.device
-        images = torch.stack([one.images for one in raw]).to(device, non_blocking=True)
-        voxels = batch_voxels([one.voxels for one in raw])
-        voxels = Voxels(
-            points=voxels.points.to(device, non_blocking=True),
-            coordinates=voxels.coordinates.to(device, non_blocking=True),
-            counts=voxels.counts.to(device, non_blocking=True),
-        )
+        seen = [one.images for one in raw if one.images is not None]
+        images = torch.stack(seen).to(device, non_blocking=True) if seen else None
+        clouds = [one.voxels for one in raw if one.voxels is not None]
+        voxels = batch_voxels(clouds).to(device) if clouds else None
         maps = {
             name: np.asarray(values.float().cpu().numpy())
             for name, values in self.frozen(images, voxels).items()

@@ -117,7 +117,7 @@ def _same_frame(live: FrameFeatures, cached: FrameFeatures) -> bool:
 
 
 def _batch(frames: Sequence[FrameFeatures], preset: Preset) -> Batch:
-    return collate([with_trainable_annotations(one, preset.lidar.grid) for one in frames])
+    return collate([with_trainable_annotations(one, preset.grid) for one in frames])
 
 
 def _worst(rows: list[ParityRow]) -> list[ParityRow]:

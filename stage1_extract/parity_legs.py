@@ -131,7 +131,7 @@ def run_leg(detector: CmtDetector, batch: Batch, preset: Preset, live: Leg | Non
         batch.boxes_lidar,
         batch.labels,
         preset.head,
-        preset.lidar.grid.point_range_m,
+        preset.grid.point_range_m,
         generator=torch.Generator().manual_seed(SEED),
     )
     outputs: HeadOutputs = detector(batch, queries)

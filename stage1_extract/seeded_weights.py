@@ -19,6 +19,11 @@ Weights = NDArray[np.float64]
 
 FIRST_LAYER = "pts_middle_encoder.conv_input"
 CAMERA_RESIDUAL_GAIN = 0.4  # last BatchNorm of a bottleneck: 16 blocks grow the variance 11-fold
+FILTER_GAIN = 2.0  # sum of a filter's squared weights, as Kaiming has it
+# VoVNet's chains of layers have no shortcut, so each must keep the variance: 1 / Var(ReLU(z)).
+CHAIN_GAIN = 1 / (0.5 - 0.5 / np.pi)
+GATE_GAIN = 0.5  # with 2.0, white noise shuts or opens most gates where stages 4 and 5 begin
+GATE_MEAN = 0.5  # what a VoVNet block's gate makes of its output
 LIDAR_RESIDUAL_GAIN = 0.05  # of a sparse block: more would favour dense places at every block
 ASKED_HEIGHTS_M = (-2.0, 0.5)  # of the LiDAR frame: ground to the top of a car
 ASKED_INTENSITIES = (0.0, 150.0)
@@ -34,11 +39,12 @@ def seed_weights(frozen: FrozenBackbones, seed: int) -> None:
             draw = _lidar_weights if name.startswith("pts_") else _camera_weights
             values = draw(name, tuple(tensor.shape), _random(seed, name))
             tensor.copy_(torch.from_numpy(values))
-        state = frozen.state_dict()
-        first, border = state[f"{FIRST_LAYER}.0.weight"], state[f"{FIRST_LAYER}.1.bias"]
-        weight, bias = _questions(len(border), seed)
-        first.zero_()[:, 1, 1, 1] = torch.from_numpy(weight).to(first)
-        border.copy_(torch.from_numpy(bias))
+        if frozen.preset.lidar is not None:
+            state = frozen.state_dict()
+            first, border = state[f"{FIRST_LAYER}.0.weight"], state[f"{FIRST_LAYER}.1.bias"]
+            weight, bias = _questions(len(border), seed)
+            first.zero_()[:, 1, 1, 1] = torch.from_numpy(weight).to(first)
+            border.copy_(torch.from_numpy(bias))
 
 
 def _random(seed: int, name: str) -> np.random.RandomState:
@@ -46,14 +52,26 @@ def _random(seed: int, name: str) -> np.random.RandomState:
 
 
 def _camera_weights(name: str, shape: tuple[int, ...], random: np.random.RandomState) -> Weights:
-    """Return Kaiming-like random values whose activations stay of order one through ResNet."""
+    """Return random values whose activations stay of order one through ResNet and VoVNet."""
     normal = random.standard_normal(shape)
     if len(shape) == 4:  # (out, in, y, x)
         # Filters that sum to zero do not answer to what all channels share, the mean after ReLU.
         centred: Weights = normal - normal.mean(axis=(1, 2, 3), keepdims=True)
-        return centred * float(np.sqrt(2.0 / prod(shape[1:])))
-    gain = CAMERA_RESIDUAL_GAIN if ".bn3." in name else 1.0
-    return _batch_norm(name, normal, gain)
+        return centred * float(np.sqrt(_filter_gain(name) / prod(shape[1:])))
+    return _batch_norm(name, normal, _norm_gain(name))
+
+
+def _filter_gain(name: str) -> float:
+    if name.endswith("/conv.weight"):
+        return CHAIN_GAIN
+    return GATE_GAIN if ".ese." in name else FILTER_GAIN
+
+
+def _norm_gain(name: str) -> float:
+    """Return the gain of a camera BatchNorm: less than one where the block adds its input."""
+    if "_1_concat/" in name:  # the first block of a VoVNet stage adds nothing
+        return 1.0 / GATE_MEAN
+    return CAMERA_RESIDUAL_GAIN if ".bn3." in name or "_concat/" in name else 1.0
 
 
 def _lidar_weights(name: str, shape: tuple[int, ...], random: np.random.RandomState) -> Weights:

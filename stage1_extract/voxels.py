@@ -8,7 +8,7 @@ import torch
 from spconv.pytorch.utils import PointToVoxel
 from torch import Tensor
 
-from shared.config import LidarBranch
+from shared.config import LidarBranch, PointGrid
 from stage1_extract.sweeps import COLUMNS
 
 logger = logging.getLogger(__name__)
@@ -23,11 +23,22 @@ class Voxels:
             fewer.
         coordinates: (M, 3) int32 z, y, x; in a batch (M, 4) int32 batch index, z, y, x.
         counts: (M,) int32, points of each voxel, at most 10.
+        samples: clouds in the batch; the last ones may have no voxel at all.
     """
 
     points: Tensor
     coordinates: Tensor
     counts: Tensor
+    samples: int = 1
+
+    def to(self, device: torch.device) -> "Voxels":
+        """Move everything to `device`."""
+        return Voxels(
+            points=self.points.to(device, non_blocking=True),
+            coordinates=self.coordinates.to(device, non_blocking=True),
+            counts=self.counts.to(device, non_blocking=True),
+            samples=self.samples,
+        )
 
 
 class Voxelizer:
@@ -38,16 +49,18 @@ class Voxelizer:
     run to run. Holds a dense grid of int32 on a CPU: 190 MB for `r50_800x320`.
 
     Args:
-        lidar: range, voxel size and limits.
+        grid: range and voxel size.
+        lidar: limits.
         device: of the points that will come.
     """
 
-    def __init__(self, lidar: LidarBranch, device: torch.device) -> None:
+    def __init__(self, grid: PointGrid, lidar: LidarBranch, device: torch.device) -> None:
+        self.grid = grid
         self.lidar = lidar
         self.device = device
         self.generate = PointToVoxel(
-            vsize_xyz=list(lidar.grid.voxel_m),
-            coors_range_xyz=list(lidar.grid.point_range_m),
+            vsize_xyz=list(grid.voxel_m),
+            coors_range_xyz=list(grid.point_range_m),
             num_point_features=COLUMNS,
             max_num_voxels=lidar.max_voxels,
             max_num_points_per_voxel=lidar.max_points_per_voxel,
@@ -64,7 +77,7 @@ class Voxelizer:
         assert points.shape[1:] == (COLUMNS,)
         kept, coordinates, counts = self.generate(points.contiguous())
         if len(kept) == self.lidar.max_voxels:
-            _warn_of_the_limit(self.lidar, points)
+            _warn_of_the_limit(self.grid, self.lidar.max_voxels, points)
         return Voxels(points=kept, coordinates=coordinates, counts=counts)
 
 
@@ -78,19 +91,20 @@ def batch_voxels(clouds: Sequence[Voxels]) -> Voxels:
         points=torch.cat([voxels.points for voxels in clouds]),
         coordinates=torch.cat(coordinates),
         counts=torch.cat([voxels.counts for voxels in clouds]),
+        samples=len(clouds),
     )
 
 
-def _warn_of_the_limit(lidar: LidarBranch, points: Tensor) -> None:
-    low = points.new_tensor(lidar.grid.point_range_m[:3])
-    cells = torch.floor((points[:, :3] - low) / points.new_tensor(lidar.grid.voxel_m))
-    sides = points.new_tensor(lidar.grid.range_voxels).flip(0)
+def _warn_of_the_limit(grid: PointGrid, max_voxels: int, points: Tensor) -> None:
+    low = points.new_tensor(grid.point_range_m[:3])
+    cells = torch.floor((points[:, :3] - low) / points.new_tensor(grid.voxel_m))
+    sides = points.new_tensor(grid.range_voxels).flip(0)
     inside = ((cells >= 0) & (cells < sides)).all(dim=1)
     occupied = len(torch.unique(cells[inside], dim=0))
-    if occupied > lidar.max_voxels:
+    if occupied > max_voxels:
         logger.warning(
             "the cloud fills %d voxels, the limit is %d: the last %d are dropped",
             occupied,
-            lidar.max_voxels,
-            occupied - lidar.max_voxels,
+            max_voxels,
+            occupied - max_voxels,
         )

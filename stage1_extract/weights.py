@@ -6,7 +6,7 @@ import torch
 
 from shared.checkpoints import load_parts, read_state
 from shared.config import Preset
-from stage1_extract.frozen import FROZEN_MODULES, FrozenBackbones
+from stage1_extract.frozen import FrozenBackbones
 from stage1_extract.seeded_weights import seed_weights
 
 SEED = 0
@@ -30,7 +30,7 @@ def frozen_backbones(preset: Preset, checkpoint: Path | None) -> tuple[FrozenBac
         seed_weights(frozen, SEED)
         origin = f"seeded random weights (seed {SEED}), nothing learnt"
     else:
-        load_parts(frozen, read_state(checkpoint), FROZEN_MODULES, path=checkpoint)
+        load_parts(frozen, read_state(checkpoint), frozen.parts, path=checkpoint)
         origin = f"checkpoint {checkpoint.name}"
     frozen.to_device(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
     return frozen, origin

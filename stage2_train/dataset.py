@@ -32,7 +32,7 @@ class StoreDataset(Dataset[FrameFeatures]):
 
     def __getitem__(self, index: int) -> FrameFeatures:
         (features,) = self.store.read([self.tokens[index]])
-        return with_trainable_annotations(features, self.store.preset.lidar.grid)
+        return with_trainable_annotations(features, self.store.preset.grid)
 
 
 class EpochSampler(torch.utils.data.Sampler[list[int]]):

@@ -14,6 +14,7 @@ import numpy as np
 from scipy.spatial.transform import Rotation
 
 from shared.classes import CLASS_NAMES
+from shared.config import Preset
 from shared.features import Frame
 from shared.model.box_coder import Detections
 
@@ -44,13 +45,6 @@ RESTING_ATTRIBUTE = {
     "motorcycle": "cycle.without_rider",
     # Upstream: a resting pedestrian is called standing, one that moves gets the class default.
     "pedestrian": "pedestrian.standing",
-}
-META = {
-    "use_camera": True,
-    "use_lidar": True,
-    "use_radar": False,
-    "use_map": False,
-    "use_external": False,
 }
 
 
@@ -93,8 +87,15 @@ def _attribute(name: str, speed_mps: float) -> str:
     return table.get(name, "")
 
 
-def write_results(path: Path, results: Mapping[str, list[dict[str, Any]]]) -> None:
-    """Write the official result JSON, whole or not at all."""
+def write_results(path: Path, results: Mapping[str, list[dict[str, Any]]], preset: Preset) -> None:
+    """Write the official result JSON, whole or not at all; `preset` says which sensors it used."""
+    meta = {
+        "use_camera": preset.camera is not None,
+        "use_lidar": preset.lidar is not None,
+        "use_radar": False,
+        "use_map": False,
+        "use_external": False,
+    }
     partial = path.with_name(f"{path.name}.partial")
-    partial.write_text(json.dumps({"meta": META, "results": dict(results)}, allow_nan=False))
+    partial.write_text(json.dumps({"meta": meta, "results": dict(results)}, allow_nan=False))
     partial.replace(path)

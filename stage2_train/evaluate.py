@@ -87,7 +87,7 @@ def evaluate(
     out.mkdir(parents=True, exist_ok=True)
     log.info("detecting in %d samples of %s", len(store.tokens), store.path)
     results = out / "results_nusc.json"
-    write_results(results, detect(detector, store, workers=workers))
+    write_results(results, detect(detector, store, workers=workers), store.preset)
     if nuscenes_root is None:
         return {}
     version = store.identity["dataset"]["version"]

@@ -233,7 +233,7 @@ class TrainingRun:
             batch.boxes_lidar,
             batch.labels,
             preset.head,
-            preset.lidar.grid.point_range_m,
+            preset.grid.point_range_m,
             generator=torch.Generator().manual_seed(step_seed),
         )
         self.module.train()

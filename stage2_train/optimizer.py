@@ -7,7 +7,11 @@ import torch
 from torch import nn
 
 from shared.errors import ConfigError
+from shared.model.detector import CmtDetector
 from stage2_train.recipes import Recipe
+
+ONLY_WITH_CAMERAS = ("img_neck", "rv_embedding")
+ONLY_WITH_LIDAR = ("pts_neck", "shared_conv")
 
 
 def parameter_groups(
@@ -67,11 +71,19 @@ def cyclic_ratio(step: int, steps: int, recipe: Recipe) -> float:
 
 
 def make_optimizer(
-    model: nn.Module, recipe: Recipe, steps: int
+    detector: CmtDetector, recipe: Recipe, steps: int
 ) -> tuple[torch.optim.AdamW, torch.optim.lr_scheduler.LambdaLR]:
-    """Return the optimizer of the trainable parameters and its schedule over `steps`."""
+    """Return the optimizer of the trainable parameters and its schedule over `steps`.
+
+    A multiplier for a part that only the sensor has which this detector lacks is left out.
+    """
+    lacking = [
+        *(ONLY_WITH_CAMERAS if detector.preset.camera is None else ()),
+        *(ONLY_WITH_LIDAR if detector.preset.lidar is None else ()),
+    ]
+    multipliers = [(key, factor) for key, factor in recipe.lr_multipliers if key not in lacking]
     optimizer = torch.optim.AdamW(
-        parameter_groups(model, recipe.lr_multipliers, recipe.learning_rate),
+        parameter_groups(detector, multipliers, recipe.learning_rate),
         weight_decay=recipe.weight_decay,
     )
     schedule = torch.optim.lr_scheduler.LambdaLR(

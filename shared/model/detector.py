@@ -1,10 +1,11 @@
-"""The trainable detector, whole: two necks and a head on top of the frozen backbones' maps.
+"""The trainable detector, whole: necks and a head on top of the frozen backbones' maps.
 
     camera maps -> img_neck -> P4 ---------.
                                            pts_bbox_head -> boxes
     LiDAR maps  -> pts_neck -> one BEV map -'
 
-The names of the three parts, and of everything inside, are those of the official checkpoints.
+The names of the three parts, and of everything inside, are those of the official checkpoints. A
+detector of one sensor lacks the other's neck.
 B samples, V views, C channels, H W feature rows and columns, Y X BEV rows and columns.
 
 Source: CMT, detectors/cmt.py.
@@ -30,11 +31,17 @@ class CmtDetector(nn.Module):
 
     Args:
         preset: says which maps a batch must hold.
-        img_neck, pts_neck, pts_bbox_head: the parts, built for that preset.
+        img_neck, pts_neck: built for that preset; None for a sensor it does not have.
+        pts_bbox_head: built for that preset.
     """
 
     def __init__(
-        self, preset: Preset, *, img_neck: CameraNeck, pts_neck: BevNeck, pts_bbox_head: CmtHead
+        self,
+        preset: Preset,
+        *,
+        img_neck: CameraNeck | None,
+        pts_neck: BevNeck | None,
+        pts_bbox_head: CmtHead,
     ) -> None:
         super().__init__()
         self.preset = preset
@@ -55,15 +62,20 @@ class CmtDetector(nn.Module):
         Raises:
             ConfigError: if a map is missing or has another shape than the preset makes.
         """
-        camera = [self._map(batch, one) for one in self.preset.camera.maps]  # (B, V, C, H, W)
-        lidar = [self._map(batch, one) for one in self.preset.lidar.maps]  # (B, C, Y, X)
-        samples, views = camera[0].shape[:2]
-        pyramid = self.img_neck([one.flatten(0, 1) for one in camera])
-        finest = pyramid[0].unflatten(0, (samples, views))  # (B, V, D, H, W)
-        outputs: HeadOutputs = self.pts_bbox_head(
-            self.pts_neck(lidar), finest, batch.img_from_lidar, denoising
-        )
+        bev = camera = None
+        if self.pts_neck is not None:
+            bev = self.pts_neck([self._map(batch, one) for one in self.preset.lidar_maps])
+        if self.img_neck is not None:
+            maps = [self._map(batch, one) for one in self.preset.camera_maps]  # (B, V, C, H, W)
+            pyramid = self.img_neck([one.flatten(0, 1) for one in maps])
+            camera = pyramid[0].unflatten(0, maps[0].shape[:2])  # (B, V, D, H, W)
+        outputs: HeadOutputs = self.pts_bbox_head(bev, camera, batch.img_from_lidar, denoising)
         return outputs
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """Names of the parts there are, the beginnings of their state-dict keys."""
+        return tuple(name for name, _ in self.named_children())
 
     def _map(self, batch: Batch, wanted: FeatureMap) -> Tensor:
         """Return one map in the precision to compute in."""
@@ -89,20 +101,22 @@ def build_detector(preset: Preset) -> CmtDetector:
     The weights are initialised as the official code does; `torch.manual_seed` before the call makes
     them reproducible (torch's own layers take no generator).
     """
+    camera, lidar, head = preset.camera, preset.lidar, preset.head
     return CmtDetector(
         preset,
-        img_neck=CameraNeck(preset.camera.channels, preset.head.width),
-        pts_neck=BevNeck(
-            preset.lidar.second_channels,
-            preset.head.bev_neck_channels,
+        img_neck=None if camera is None else CameraNeck(camera.channels, head.width),
+        pts_neck=None
+        if lidar is None
+        else BevNeck(
+            lidar.second_channels,
+            head.bev_neck_channels,
             strides=[stride // LIDAR_STRIDES[0] for stride in LIDAR_STRIDES],
         ),
         pts_bbox_head=build_head(
-            preset.head,
-            bev_channels=sum(preset.head.bev_neck_channels),
-            point_range_m=preset.lidar.grid.point_range_m,
-            height_px=preset.camera.height_px,
-            width_px=preset.camera.width_px,
+            head,
+            bev_channels=None if lidar is None else sum(head.bev_neck_channels),
+            image_px=None if camera is None else (camera.height_px, camera.width_px),
+            point_range_m=preset.grid.point_range_m,
         ),
     )
 
@@ -110,20 +124,18 @@ def build_detector(preset: Preset) -> CmtDetector:
 def build_head(
     config: HeadConfig,
     *,
-    bev_channels: int,
+    bev_channels: int | None,
+    image_px: tuple[int, int] | None,
     point_range_m: tuple[float, float, float, float, float, float],
-    height_px: int,
-    width_px: int,
 ) -> CmtHead:
     """Assemble the head alone; see `CmtHead` for the arguments."""
     return CmtHead(
         bev_channels=bev_channels,
+        image_px=image_px,
         width=config.width,
         queries=config.queries,
         depths=config.depths,
         point_range_m=point_range_m,
-        height_px=height_px,
-        width_px=width_px,
         decoder=Decoder(
             layers=config.layers,
             width=config.width,
@@ -136,5 +148,6 @@ def build_head(
             width=config.width,
             hidden=config.task_width,
             classes=config.classes,
+            kernel=config.task_kernel,
         ),
     )

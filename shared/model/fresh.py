@@ -8,8 +8,6 @@ from shared.checkpoints import load_parts, read_state
 from shared.config import Preset
 from shared.model.detector import CmtDetector, build_detector
 
-TRAINABLE_PARTS = ("img_neck", "pts_neck", "pts_bbox_head")
-
 
 def fresh_detector(preset: Preset, *, seed: int, checkpoint: Path | None = None) -> CmtDetector:
     """Build the trainable part.
@@ -25,5 +23,5 @@ def fresh_detector(preset: Preset, *, seed: int, checkpoint: Path | None = None)
     torch.manual_seed(seed)
     detector = build_detector(preset)
     if checkpoint is not None:
-        load_parts(detector, read_state(checkpoint), TRAINABLE_PARTS, path=checkpoint)
+        load_parts(detector, read_state(checkpoint), detector.parts, path=checkpoint)
     return detector

@@ -1,9 +1,9 @@
-"""CMT's head: tokens of both sensors, queries placed in space, decoder, boxes.
+"""CMT's head: tokens of the sensors, queries placed in space, decoder, boxes.
 
 B samples, V views, C channels, H W feature rows and columns, Y X BEV rows and columns, Q queries,
 N memory tokens, D width, L decoder layers.
 
-Source: CMT, cmt_head.py `CmtHead.forward_single`.
+Source: CMT, cmt_head.py `CmtHead`, and for one sensor alone `CmtLidarHead` and `CmtImageHead`.
 """
 
 from collections import OrderedDict
@@ -36,12 +36,14 @@ class CmtHead(nn.Module):
     """From the necks' maps to predictions, with the official parameter names.
 
     Args:
-        bev_channels: C of the BEV map.
+        bev_channels: C of the BEV map; None for a detector without LiDAR, which then has no
+            `shared_conv` but keeps `bev_embedding` for its queries.
+        image_px: (height, width) of the images that `img_from_lidar` projects into; None for a
+            detector without cameras, which then has no `rv_embedding`.
         width: D.
         queries: Q.
         depths: points along a camera ray.
         point_range_m: minima, then maxima of x, y, z.
-        height_px, width_px: size of the images that `img_from_lidar` projects into.
         decoder: built for the same width.
         task_heads: built for the same width and number of layers.
     """
@@ -51,70 +53,89 @@ class CmtHead(nn.Module):
     def __init__(
         self,
         *,
-        bev_channels: int,
+        bev_channels: int | None,
+        image_px: tuple[int, int] | None,
         width: int,
         queries: int,
         depths: int,
         point_range_m: Sequence[float],
-        height_px: int,
-        width_px: int,
         decoder: Decoder,
         task_heads: TaskHeads,
     ) -> None:
         super().__init__()
-        self.width, self.depths = width, depths
-        self.height_px, self.width_px = height_px, width_px
+        self.width, self.depths, self.image_px = width, depths, image_px
         range_m = torch.tensor(point_range_m, dtype=torch.float32).view(2, 3)
         self.register_buffer("point_range_m", range_m, persistent=False)
-        self.shared_conv = _conv_norm_relu(bev_channels, width)
+        self.shared_conv = None if bev_channels is None else _conv_norm_relu(bev_channels, width)
         self.transformer = nn.ModuleDict({"decoder": decoder})
         self.reference_points = nn.Embedding(queries, 3)
         self.bev_embedding = _two_layers(2 * width, width, width)
-        self.rv_embedding = _two_layers(3 * depths, RAY_EXPANSION * width, width)
+        self.rv_embedding = (
+            None if image_px is None else _two_layers(3 * depths, RAY_EXPANSION * width, width)
+        )
         self.task_heads = nn.ModuleList([task_heads])
         nn.init.uniform_(self.reference_points.weight, 0.0, 1.0)
 
     def forward(
         self,
-        bev: Tensor,
-        camera: Tensor,
+        bev: Tensor | None,
+        camera: Tensor | None,
         img_from_lidar: Tensor,
         denoising: DenoisingQueries | None = None,
     ) -> HeadOutputs:
         """Predict boxes.
 
         Args:
-            bev: (B, C, Y, X); must be square.
-            camera: (B, V, D, H, W), the finest level of the camera neck.
-            img_from_lidar: (B, V, 4, 4) float64.
+            bev: (B, C, Y, X), must be square; None without LiDAR.
+            camera: (B, V, D, H, W), the finest level of the camera neck; None without cameras.
+            img_from_lidar: (B, V, 4, 4) float64; V is 0 without cameras.
             denoising: extra queries, decoded beside the others and split off again.
         """
-        cameras = invert_cameras(
-            img_from_lidar,
-            height_px=self.height_px,
-            width_px=self.width_px,
-            dtype=self.point_range_m.dtype,
-        )
-        bev = self.shared_conv(bev)  # (B, D, Y, X)
-        values = _tokens(bev, camera)  # (B, N, D)
-        keys = values + self.memory_positions(bev, camera, cameras)
-        references = self.references(len(bev), denoising)  # (B, Q, 3)
-        bev_part, ray_part = self.query_positions(references, cameras)
+        cameras = self.geometry(img_from_lidar)
+        keys, values = self.memory(bev, camera, cameras)  # (B, N, D)
+        references = self.references(len(values), denoising)  # (B, Q, 3)
+        positions = self.query_positions(references, cameras)
         allowed = None if denoising is None else ~denoising.blocked
-        decoded = self.transformer["decoder"](bev_part + ray_part, keys, values, allowed)
+        decoded = self.transformer["decoder"](positions, keys, values, allowed)
         padded = 0 if denoising is None else denoising.references.shape[1]
         return split_denoising(self.predict(decoded, references), padded)
+
+    def geometry(self, img_from_lidar: Tensor) -> CameraGeometry | None:
+        """Return the cameras in both directions, or None for a detector without them."""
+        if self.image_px is None:
+            return None
+        height_px, width_px = self.image_px
+        return invert_cameras(
+            img_from_lidar,
+            height_px=height_px,
+            width_px=width_px,
+            dtype=self.point_range_m.dtype,
+        )
 
     def references(self, samples: int, denoising: DenoisingQueries | None) -> Tensor:
         """Return (B, Q, 3) fractions of the point range, denoising queries first."""
         learnt = self.reference_points.weight.expand(samples, -1, -1)
         return learnt if denoising is None else torch.cat([denoising.references, learnt], dim=1)
 
-    def memory_positions(self, bev: Tensor, camera: Tensor, cameras: CameraGeometry) -> Tensor:
-        """Return (B, N, D), in the order of the tokens."""
-        cells = self.bev_positions(*bev.shape[-2:]).expand(len(bev), -1, -1)
-        pixels = self.image_positions(cameras, *camera.shape[-2:]).flatten(1, 3)
-        return torch.cat([cells, pixels], dim=1)
+    def memory(
+        self, bev: Tensor | None, camera: Tensor | None, cameras: CameraGeometry | None
+    ) -> tuple[Tensor, Tensor]:
+        """Return the keys and values (B, N, D) the queries look at: BEV cells, then pixels.
+
+        Keys are the values plus their positions.
+        """
+        values, positions = [], []
+        if self.shared_conv is not None:
+            assert bev is not None
+            cells = self.shared_conv(bev)  # (B, D, Y, X)
+            values.append(cells.flatten(2).transpose(1, 2))  # (B, Y * X, D)
+            positions.append(self.bev_positions(*cells.shape[-2:]).expand(len(cells), -1, -1))
+        if cameras is not None:
+            assert camera is not None
+            values.append(camera.permute(0, 1, 3, 4, 2).flatten(1, 3))  # (B, V * H * W, D)
+            positions.append(self.image_positions(cameras, *camera.shape[-2:]).flatten(1, 3))
+        seen = torch.cat(values, dim=1)  # (B, N, D)
+        return seen + torch.cat(positions, dim=1), seen
 
     def bev_positions(self, rows: int, columns: int) -> Tensor:
         """Return (Y * X, D)."""
@@ -126,17 +147,24 @@ class CmtHead(nn.Module):
         """Return (B, V, H, W, D)."""
         return self._embed_rays(pixel_rays_m(cameras, rows, columns, self._depths_m()))
 
-    def query_positions(self, references: Tensor, cameras: CameraGeometry) -> tuple[Tensor, Tensor]:
-        """Return the BEV part and the camera part of the queries' positions, each (B, Q, D).
-
-        The camera part sums over the cameras that see the query and is 0 where none does.
-        """
+    def query_positions(self, references: Tensor, cameras: CameraGeometry | None) -> Tensor:
+        """Return (B, Q, D): where a query is from above plus, with cameras, in the images."""
         inside = inverse_sigmoid(references).sigmoid()
-        bev_part = self.bev_embedding(sine_embedding(inside, self.width))
-        points_m = fractions_to_metres(inside, self.point_range_m)
+        from_above = self.bev_query_positions(inside)
+        if cameras is None:
+            return from_above
+        return from_above + self.ray_query_positions(inside, cameras)
+
+    def bev_query_positions(self, fractions: Tensor) -> Tensor:
+        """Return (B, Q, D) of (B, Q, 3) fractions of the point range."""
+        embedded: Tensor = self.bev_embedding(sine_embedding(fractions, self.width))
+        return embedded
+
+    def ray_query_positions(self, fractions: Tensor, cameras: CameraGeometry) -> Tensor:
+        """Return (B, Q, D), summed over the cameras that see a query and 0 where none does."""
+        points_m = fractions_to_metres(fractions, self.point_range_m)
         rays_m, visible = query_rays_m(points_m, cameras, self._depths_m())
-        ray_part = (self._embed_rays(rays_m) * visible.unsqueeze(-1)).sum(dim=1)
-        return bev_part, ray_part
+        return (self._embed_rays(rays_m) * visible.unsqueeze(-1)).sum(dim=1)
 
     def predict(self, decoded: Tensor, references: Tensor) -> dict[str, Tensor]:
         """Turn the decoder's (L, B, Q, D) into branches, centres relative to the references."""
@@ -154,15 +182,9 @@ class CmtHead(nn.Module):
     def _embed_rays(self, rays_m: Tensor) -> Tensor:
         """Return (..., D) from (..., depths, 3)."""
         fractions = metres_to_fractions(rays_m, self.point_range_m)
+        assert self.rv_embedding is not None
         embedded: Tensor = self.rv_embedding(fractions.flatten(-2))
         return embedded
-
-
-def _tokens(bev: Tensor, camera: Tensor) -> Tensor:
-    """Line up (B, D, Y, X) and (B, V, D, H, W) as (B, N, D): BEV cells, then camera pixels."""
-    cells = bev.flatten(2).transpose(1, 2)  # (B, Y * X, D)
-    pixels = camera.permute(0, 1, 3, 4, 2).flatten(1, 3)  # (B, V * H * W, D)
-    return torch.cat([cells, pixels], dim=1)
 
 
 def _conv_norm_relu(source: int, target: int) -> nn.Sequential:

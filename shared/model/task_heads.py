@@ -47,16 +47,25 @@ class TaskHeads(nn.Module):
         width: D.
         hidden: channels between the two layers of a branch.
         classes: K.
+        kernel: queries side by side that both layers of a branch see, odd. Upstream: the LiDAR-only
+            config says 3, so there neighbours in the list of queries, which need not be neighbours
+            in space, and the last denoising query mix.
     """
 
-    def __init__(self, *, layers: int, width: int, hidden: int, classes: int) -> None:
+    def __init__(
+        self, *, layers: int, width: int, hidden: int, classes: int, kernel: int = 1
+    ) -> None:
         super().__init__()
-        self.center = _branch(layers, width, hidden, BOX_BRANCHES["center"])
-        self.height = _branch(layers, width, hidden, BOX_BRANCHES["height"])
-        self.dim = _branch(layers, width, hidden, BOX_BRANCHES["dim"])
-        self.rot = _branch(layers, width, hidden, BOX_BRANCHES["rot"])
-        self.vel = _branch(layers, width, hidden, BOX_BRANCHES["vel"])
-        self.cls_logits = _branch(layers, width, hidden, classes, bias=RARE_CLASS_BIAS)
+
+        def branch(out: int, bias: float = 0.0) -> nn.Sequential:
+            return _branch(layers, width, hidden, out, kernel, bias)
+
+        self.center = branch(BOX_BRANCHES["center"])
+        self.height = branch(BOX_BRANCHES["height"])
+        self.dim = branch(BOX_BRANCHES["dim"])
+        self.rot = branch(BOX_BRANCHES["rot"])
+        self.vel = branch(BOX_BRANCHES["vel"])
+        self.cls_logits = branch(classes, RARE_CLASS_BIAS)
 
     def forward(self, decoded: Tensor) -> dict[str, Tensor]:
         """Return (L, B, Q, k) by branch, unscaled, from the decoder's (L, B, Q, D)."""
@@ -68,14 +77,23 @@ class TaskHeads(nn.Module):
         }
 
 
-def _branch(layers: int, width: int, hidden: int, out: int, *, bias: float = 0.0) -> nn.Sequential:
+def _branch(
+    layers: int, width: int, hidden: int, out: int, kernel: int, bias: float
+) -> nn.Sequential:
     """Return the branch; `bias` is what the last layer starts from.
 
     Upstream: this initialisation is written there but never reached, because mmcv does not look
     for `init_weights` inside an `nn.ModuleList`. It is what the authors meant, so it is used here.
     """
-    first = nn.Conv1d(layers * width, layers * hidden, 1, groups=layers, bias=False)
-    last = nn.Conv1d(layers * hidden, layers * out, 1, groups=layers)
+    first = nn.Conv1d(
+        layers * width,
+        layers * hidden,
+        kernel,
+        padding=kernel // 2,
+        groups=layers,
+        bias=False,
+    )
+    last = nn.Conv1d(layers * hidden, layers * out, kernel, padding=kernel // 2, groups=layers)
     for conv in (first, last):
         nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
     assert last.bias is not None

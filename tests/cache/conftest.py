@@ -29,12 +29,12 @@ def small_preset() -> Preset:
         camera=CameraBranch(
             backbone="resnet50", base_channels=1, height_px=32, width_px=64, resize_lim=(0.04, 0.05)
         ),
+        grid=PointGrid(
+            point_range_m=(-16.0, -16.0, -5.0, 16.0, 16.0, 3.0),
+            voxel_m=(1.0, 1.0, 0.2),
+            sparse_shape=(41, 32, 32),
+        ),
         lidar=LidarBranch(
-            grid=PointGrid(
-                point_range_m=(-16.0, -16.0, -5.0, 16.0, 16.0, 3.0),
-                voxel_m=(1.0, 1.0, 0.2),
-                sparse_shape=(41, 32, 32),
-            ),
             encoder_channels=((2, 2), (2, 2)),
             encoder_out_channels=2,
             second_channels=(2, 3),

@@ -128,7 +128,7 @@ def test_another_schema_version_explains_itself(finished: Path) -> None:
     del ours["checksum"]
     ours["checksum"] = json_digest(ours)
     file.write_text(json.dumps(node))
-    with pytest.raises(CacheError, match="schema version 99, this version of frozen-cmt reads 1"):
+    with pytest.raises(CacheError, match="schema version 99, this version of frozen-cmt reads 2"):
         open_store(finished)
 
 

@@ -32,14 +32,14 @@ from tests.cache.conftest import (
 )
 
 CHANGES: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
-    "schema_version": (lambda i: i.update(schema_version=2), "store's format"),
+    "schema_version": (lambda i: i.update(schema_version=99), "store's format"),
     "cut": (lambda i: i.update(cut="neck"), "where the frozen part ends"),
     "views": (lambda i: i.update(views=2), "augmented variants"),
     "view_seed": (lambda i: i.update(view_seed=1), "seed"),
     "preset.camera.width_px": (lambda i: i["preset"]["camera"].update(width_px=96), "image branch"),
-    "preset.lidar.grid.voxel_m": (
-        lambda i: i["preset"]["lidar"]["grid"].update(voxel_m=[1.0, 1.0, 0.25]),
-        "LiDAR branch",
+    "preset.grid.voxel_m": (
+        lambda i: i["preset"]["grid"].update(voxel_m=[1.0, 1.0, 0.25]),
+        "voxels and BEV cells",
     ),
     "precision": (lambda i: i.update(precision="float16 autocast"), "device"),
     "weights.img_backbone": (

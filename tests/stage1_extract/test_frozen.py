@@ -35,7 +35,7 @@ def cloud(seed: int, points: int) -> torch.Tensor:
 
 
 def inputs(preset: Preset, seeds: tuple[int, ...]) -> tuple[torch.Tensor, Voxels]:
-    voxelizer = Voxelizer(preset.lidar, CPU)
+    voxelizer = Voxelizer(preset.grid, preset.lidar, CPU)
     size = (6, 3, preset.camera.height_px, preset.camera.width_px)
     images = [torch.randn(size, generator=torch.Generator().manual_seed(s)) for s in seeds]
     clouds = [voxelizer(cloud(s, 500 + 100 * s)) for s in seeds]

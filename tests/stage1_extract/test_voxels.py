@@ -16,7 +16,7 @@ GRID = PointGrid(
     voxel_m=(0.25, 0.25, 0.2),
     sparse_shape=(41, 432, 432),
 )
-LIDAR = replace(tiny().lidar, grid=GRID)
+LIDAR = tiny().lidar
 
 
 def cloud(*xyz: tuple[float, float, float]) -> torch.Tensor:
@@ -29,7 +29,7 @@ def cloud(*xyz: tuple[float, float, float]) -> torch.Tensor:
 
 @pytest.fixture(scope="module")
 def voxelizer() -> Voxelizer:
-    return Voxelizer(LIDAR, CPU)
+    return Voxelizer(GRID, LIDAR, CPU)
 
 
 def test_points_are_grouped_by_cell_z_y_x(voxelizer: Voxelizer) -> None:
@@ -77,7 +77,7 @@ def test_a_batch_counts_clouds_first_also_empty_ones(voxelizer: Voxelizer) -> No
 
 
 def test_too_many_voxels_are_dropped_with_a_warning(caplog: pytest.LogCaptureFixture) -> None:
-    few = Voxelizer(replace(LIDAR, max_voxels=2), CPU)
+    few = Voxelizer(GRID, replace(LIDAR, max_voxels=2), CPU)
     inside = [(0.1, 0.1, 0.1), (1, 1, 1), (2, 2, 1), (1, 1, 1.01), (99, 0, 0)]
     with caplog.at_level(logging.WARNING):
         voxels = few(cloud(*inside))

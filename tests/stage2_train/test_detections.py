@@ -9,6 +9,7 @@ import torch
 
 from shared.features import Annotations, Frame
 from shared.model.box_coder import Detections
+from shared.presets import tiny
 from stage2_train.detections import to_nuscenes, write_results
 
 QUARTER_TURN = np.array([[0.0, -1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
@@ -97,9 +98,9 @@ def test_a_frame_without_detections_gives_an_empty_list() -> None:
 
 def test_the_result_file_is_replaced_whole(tmp_path: Path) -> None:
     path = tmp_path / "results.json"
-    write_results(path, {"a": []})
+    write_results(path, {"a": []}, tiny())
 
-    write_results(path, {"b": []})
+    write_results(path, {"b": []}, tiny())
 
     content = json.loads(path.read_text())
     assert content["results"] == {"b": []}
@@ -109,4 +110,4 @@ def test_the_result_file_is_replaced_whole(tmp_path: Path) -> None:
 
 def test_a_score_that_is_not_finite_is_refused(tmp_path: Path) -> None:
     with pytest.raises(ValueError, match="not JSON compliant"):
-        write_results(tmp_path / "results.json", {"a": [{"detection_score": float("nan")}]})
+        write_results(tmp_path / "results.json", {"a": [{"detection_score": float("nan")}]}, tiny())

@@ -9,6 +9,7 @@ import torch
 from cache.reader import CachedFeatures
 from shared.errors import DatasetError
 from shared.model.box_coder import Detections
+from shared.presets import tiny
 from stage2_train.__main__ import main as train_stage2
 from stage2_train.detections import to_nuscenes, write_results
 from stage2_train.evaluate import main as evaluate_stage2
@@ -31,7 +32,7 @@ def test_ground_truth_of_the_store_given_as_detections_is_perfect(
             queries=torch.arange(int(seen.sum())),
         )
         results[frame.token] = to_nuscenes(found, frame)
-    write_results(tmp_path / "results.json", results)
+    write_results(tmp_path / "results.json", results, tiny())
 
     summary = official_metrics(
         tmp_path / "results.json", synthetic_root, "v1.0-mini", store.tokens, tmp_path

@@ -124,8 +124,7 @@ class HeadGolden:
             self.config,
             bev_channels=self.cfg["in_channels"],
             point_range_m=self.point_range_m,
-            height_px=self.height_px,
-            width_px=self.width_px,
+            image_px=(self.height_px, self.width_px),
         )
         head.load_state_dict(self.golden.state("sd/pts_bbox_head."), strict=True)
         return head.eval()

@@ -12,7 +12,7 @@ from torch import Tensor
 from shared.model.box_coder import decode_boxes
 from shared.model.head import CmtHead
 from shared.model.outputs import HeadOutputs
-from shared.model.positions import CameraGeometry, invert_cameras
+from shared.model.positions import CameraGeometry, inverse_sigmoid
 
 BRANCHES = ("center", "height", "dim", "rot", "vel", "cls_logits")
 
@@ -42,12 +42,7 @@ def evaluated(head) -> Evaluated:
     record(module.transformer["decoder"], decoded)
     with torch.no_grad():
         outputs = head.run(module)
-    cameras = invert_cameras(
-        head.img_from_lidar,
-        height_px=head.height_px,
-        width_px=head.width_px,
-        dtype=torch.float32,
-    )
+    cameras = module.geometry(head.img_from_lidar)
     return Evaluated(module, cameras, outputs, bev[0], layers, decoded[0])
 
 
@@ -57,13 +52,16 @@ def test_position_embeddings(head, evaluated: Evaluated) -> None:
         bev = module.bev_positions(*head.bev.shape[-2:])
         image = module.image_positions(cameras, *head.camera.shape[-2:])
         references = module.references(head.samples, None)
-        bev_queries, ray_queries = module.query_positions(references, cameras)
+        queries = module.query_positions(references, cameras)
+        inside = inverse_sigmoid(references).sigmoid()
+        bev_queries = module.bev_query_positions(inside)
+        ray_queries = module.ray_query_positions(inside, cameras)
 
     head.check(bev, "mid/bev_pos_embeds")
     head.check(image.flatten(0, 1), "mid/rv_pos_embeds")
     head.check(bev_queries, "mid/bev_query_embeds")
     head.check(ray_queries, "mid/rv_query_embeds")
-    head.check(bev_queries + ray_queries, "mid/query_embeds")
+    head.check(queries, "mid/query_embeds")
 
 
 def test_every_decoder_layer(head, evaluated: Evaluated) -> None:

@@ -43,7 +43,8 @@ def preset(config: HeadConfig) -> Preset:
         small,
         name="test",
         camera=replace(small.camera, base_channels=1, height_px=32, width_px=64),
-        lidar=replace(small.lidar, grid=grid, second_channels=(3, 5)),
+        grid=grid,
+        lidar=replace(small.lidar, second_channels=(3, 5)),
         head=config,
     )
 

@@ -26,7 +26,7 @@ def denoising(preset: Preset, batch: Batch) -> DenoisingQueries:
         batch.boxes_lidar,
         batch.labels,
         preset.head,
-        preset.lidar.grid.point_range_m,
+        preset.grid.point_range_m,
         generator=torch.Generator().manual_seed(2),
     )
     assert queries is not None
@@ -60,7 +60,7 @@ def test_gradients_reach_every_parameter(detector, batch: Batch, denoising) -> N
 
 
 def test_a_batch_without_ground_truth_trains(detector, batch: Batch, no_boxes, no_labels) -> None:
-    config, range_m = detector.preset.head, detector.preset.lidar.grid.point_range_m
+    config, range_m = detector.preset.head, detector.preset.grid.point_range_m
     queries = make_denoising_queries(
         no_boxes, no_labels, config, range_m, generator=torch.Generator()
     )

@@ -1,0 +1,57 @@
+"""LiDAR alone and cameras alone go all the way: extraction, parity, training, evaluation."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from cache.reader import CachedFeatures
+from shared.classes import CAMERAS
+from stage1_extract.__main__ import main as extract_features
+from stage1_extract.parity import main as check_parity
+from stage1_extract.pictures import main as draw_samples
+from stage2_train.__main__ import main as train_stage2
+from stage2_train.evaluate import main as evaluate_stage2
+
+PRESETS = """
+from dataclasses import replace
+from shared.presets import tiny
+
+def lidar_alone():
+    return replace(tiny(), name="lidar_alone", camera=None)
+
+def cameras_alone():
+    branch = replace(tiny().camera, backbone="vovnet99", base_channels=4)
+    return replace(tiny(), name="cameras_alone", camera=branch, lidar=None)
+"""
+
+
+@pytest.mark.parametrize(
+    ("preset", "sensor"), [("lidar_alone", "lidar"), ("cameras_alone", "camera")]
+)
+def test_one_sensor_goes_all_the_way(
+    synthetic_root: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    preset: str,
+    sensor: str,
+) -> None:
+    file, store, run = tmp_path / "mine.py", tmp_path / "one.zarr", tmp_path / "run"
+    file.write_text(PRESETS)
+    root = ["--nuscenes", str(synthetic_root)]
+    where = [*root, "--version", "v1.0-mini", "--split", "mini_val"]
+
+    assert extract_features([f"{file}:{preset}", *where, "--store", str(store)]) == 0
+    assert check_parity([str(store), *root, "--samples", "2"]) == 0, capsys.readouterr()
+    train = [str(store), "--out", str(run), "--recipe", "first_steps", "--stop-after", "2"]
+    assert train_stage2(train) == 0
+    assert evaluate_stage2([str(store), str(run), "--out", str(run / "val")]) == 0
+    assert draw_samples([str(store), *root, "--out", str(tmp_path / "pictures")]) == 0
+
+    cached = CachedFeatures(store)
+    (features, *_) = cached.read(cached.tokens[:1])
+    assert {name.partition("/")[0] for name in features.maps} == {sensor}
+    views = 0 if sensor == "lidar" else len(CAMERAS)
+    assert features.frame.img_from_lidar.shape == (views, 4, 4)
+    meta = json.loads((run / "val" / "results_nusc.json").read_text())["meta"]
+    assert (meta["use_lidar"], meta["use_camera"]) == (sensor == "lidar", sensor == "camera")
