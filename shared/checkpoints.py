@@ -1,20 +1,45 @@
 """Reading checkpoints safely and loading parts of them strictly.
 
-A checkpoint of the official code has `state_dict` at its top level, with the prefixes img_backbone,
-img_neck, pts_middle_encoder, pts_backbone, pts_neck and pts_bbox_head; ours use the same names.
+A checkpoint of the official code has `state_dict` at its top level, with the parts listed in
+`shared.checkpoint_table`; ours use the same names.
 """
 
 import pickle
+import re
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor, nn
 
+from shared.checkpoint_table import FROZEN_PARTS, PARTS, part_of
+from shared.digests import state_digest
 from shared.errors import CheckpointError
+from shared.sparse_layout import in_our_layout
 
 LISTED_KEYS = 8  # keys shown per kind of mismatch; a wrong file has hundreds
+
+# What keys begin with in a file that has nothing but an image backbone: as CMT names it, as mmdet
+# names it, or ResNet's and VoVNet's own names bare.
+IMAGE_ONLY = {
+    *("img_backbone", "img_neck", "backbone"),
+    *("conv1", "bn1", "layer1", "layer2", "layer3", "layer4", "fc"),
+    *("stem", "stage2", "stage3", "stage4", "stage5"),
+}
+
+# NumPy numbers in `meta` or `optimizer` (a seed, a score) are plain values, too. NumPy 1 and 2 call
+# the function that rebuilds them by different names; the dtypes are classes of their own.
+_scalar = np.float64(0).__reduce__()[0]
+NUMPY_SCALARS: list[Any] = [
+    (_scalar, "numpy.core.multiarray.scalar"),
+    (_scalar, "numpy._core.multiarray.scalar"),
+    np.dtype,
+    *{type(np.dtype(kind)) for kind in np.typecodes["AllInteger"] + np.typecodes["Float"] + "?"},
+]
+
+UNPICKLED = re.compile(r"GLOBAL ([\w.]+)")  # in torch's message: what the file asks to import
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
@@ -29,17 +54,20 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     if not path.is_file():
         raise CheckpointError(f"checkpoint {path} does not exist")
     try:
-        content = torch.load(path, map_location="cpu", weights_only=True)
+        with torch.serialization.safe_globals(NUMPY_SCALARS):
+            content = torch.load(path, map_location="cpu", weights_only=True)
     except pickle.UnpicklingError as error:
+        needed = ", ".join(sorted(set(UNPICKLED.findall(str(error))))) or "code"
         raise CheckpointError(
-            f"checkpoint {path} holds more than tensors and plain values, and loading it would run "
-            f"code from the file, so it was not loaded. Re-save it with only its `state_dict` on a "
-            f"machine where you trust it. ({str(error).splitlines()[0]})"
+            f"checkpoint {path} needs {needed} beside tensors and plain values, and loading that "
+            "would run code from the file, so it was not loaded. If you trust it, keep only its "
+            'weights: torch.save({"state_dict": torch.load(FILE, weights_only=False)["state_dict"]}'
+            ", NEW_FILE)"
         ) from error
     except (RuntimeError, EOFError, ValueError, OSError) as error:
         raise CheckpointError(
             f"checkpoint {path} ({path.stat().st_size} bytes) is not a readable torch file; it may "
-            f"be truncated: copy or download it again. ({str(error).splitlines()[0]})"
+            f"be truncated: copy or download it again. ({type(error).__name__}: {error})"
         ) from error
     if not isinstance(content, dict):
         raise CheckpointError(
@@ -48,21 +76,49 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     return content
 
 
-def read_state(path: Path) -> dict[str, Tensor]:
-    """Return the state dict of a CMT checkpoint.
+def read_state(path: Path) -> Mapping[str, Tensor]:
+    """Return the state dict of a CMT checkpoint as it lies in the file, with its `_metadata`.
 
     Raises:
         CheckpointError: also if there is no `state_dict` in it.
     """
     content = read_checkpoint(path)
     state = content.get("state_dict")
-    if not isinstance(state, Mapping):
-        raise CheckpointError(
-            f"checkpoint {path} has no `state_dict` at its top level (it has "
-            f"{', '.join(map(str, list(content)[:LISTED_KEYS])) or 'nothing'}); expected a CMT "
-            "checkpoint as the official code or `train-stage2` writes it"
-        )
-    return dict(state)
+    if isinstance(state, Mapping):
+        return state
+    if content and all(isinstance(value, Tensor) for value in content.values()):
+        return content  # a bare state dict; whoever loads it says what is missing
+    raise CheckpointError(
+        f"checkpoint {path} has no `state_dict` at its top level (it has "
+        f"{', '.join(map(str, list(content)[:LISTED_KEYS])) or 'nothing'}); expected a CMT "
+        "checkpoint as the official code or `train-stage2` writes it"
+    )
+
+
+def frozen_digests(state: Mapping[str, Tensor], path: Path) -> dict[str, str]:
+    """Digest the frozen parts in a checkpoint, as `FrozenBackbones.digests` does once loaded.
+
+    Returns:
+        Digest by part; empty for a checkpoint that holds only what is trained.
+    """
+    parts: dict[str, dict[str, Tensor]] = {}
+    for key, tensor in in_our_layout(state, path).items():
+        part = part_of(key)
+        if part in FROZEN_PARTS:
+            values = tensor.float() if tensor.is_floating_point() else tensor
+            parts.setdefault(part, {})[key.removeprefix(f"{part}.")] = values
+    return {part: state_digest(tensors) for part, tensors in parts.items()}
+
+
+def other_backbones(
+    state: Mapping[str, Tensor], wanted: Mapping[str, str], path: Path
+) -> list[str]:
+    """List the frozen parts in `state` that are not those of the digests in `wanted`.
+
+    A part that a checkpoint does not hold is not listed, nor is one that nobody wants.
+    """
+    given = frozen_digests(state, path)
+    return [part for part in wanted if part in given and given[part] != wanted[part]]
 
 
 def load_parts(
@@ -79,21 +135,10 @@ def load_parts(
     Raises:
         CheckpointError: listing every missing, unexpected or misshapen key.
     """
-    own = {
-        name: tensor
-        for name, tensor in module.state_dict().items()
-        if name.split(".", 1)[0] in parts
-    }
-    given = {name: tensor for name, tensor in state.items() if name.split(".", 1)[0] in parts}
-    found = sorted({name.split(".", 1)[0] for name in state})
-    absent = [part for part in parts if not any(name.startswith(f"{part}.") for name in given)]
-    if absent:
-        raise CheckpointError(
-            f"checkpoint {path} has no {', '.join(absent)}; it holds "
-            f"{', '.join(found) or 'nothing'}. Expected a complete CMT detector; a file with only "
-            "an image backbone (nuim_r50.pth, fcos3d) initialises CMT's own training and cannot be "
-            "used here"
-        )
+    _require_parts(state, parts, path)
+    state = in_our_layout(state, path)
+    own = {name: one for name, one in module.state_dict().items() if part_of(name) in parts}
+    given = {name: one for name, one in state.items() if part_of(name) in parts}
     problems = [
         *_listed("missing", sorted(own.keys() - given.keys())),
         *_listed("unexpected", sorted(given.keys() - own.keys())),
@@ -116,6 +161,28 @@ def load_parts(
     with torch.no_grad():
         for name, tensor in own.items():
             tensor.copy_(given[name])
+
+
+def _require_parts(state: Mapping[str, Tensor], parts: Sequence[str], path: Path) -> None:
+    """Raise unless the state has something of every part; say what the file is instead."""
+    found = {part_of(name) for name in state}
+    absent = [part for part in parts if part not in found]
+    if not absent:
+        return
+    if found and found <= IMAGE_ONLY:
+        what = (
+            "It holds only an image backbone, as nuim_r50.pth and the fcos3d VoVNet file do: those "
+            "initialise CMT's own training and are no detector"
+        )
+    elif found and found <= set(PARTS):
+        what = "A detector of one sensor needs the preset of that sensor"
+    else:
+        what = "It is not a CMT detector, or its names were changed"
+    raise CheckpointError(
+        f"checkpoint {path} has no {', '.join(absent)}; it holds "
+        f"{', '.join(sorted(found)[:LISTED_KEYS]) or 'nothing'}. {what}. Expected a complete CMT "
+        "detector of this preset"
+    )
 
 
 def _listed(kind: str, keys: Sequence[str]) -> list[str]:

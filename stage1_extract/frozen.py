@@ -8,6 +8,7 @@ import warnings
 import torch
 from torch import Tensor, nn
 
+from shared.checkpoint_table import FROZEN_PARTS
 from shared.config import Preset
 from shared.digests import state_digest
 from shared.errors import FrozenError
@@ -19,9 +20,6 @@ from stage1_extract.lidar_backbone import (
     use_native_convolutions,
 )
 from stage1_extract.voxels import Voxels
-
-# Names of the frozen modules, as in an official checkpoint; the voxel encoder has no weights.
-FROZEN_MODULES = ("img_backbone", "pts_middle_encoder", "pts_backbone")
 
 
 class FrozenBackbones(nn.Module):
@@ -47,8 +45,8 @@ class FrozenBackbones(nn.Module):
 
     @property
     def parts(self) -> tuple[str, ...]:
-        """Names of the modules with weights that this preset has, of `FROZEN_MODULES`."""
-        return tuple(name for name in FROZEN_MODULES if getattr(self, name) is not None)
+        """Names of the modules there are that have weights; the voxel encoder has none."""
+        return tuple(name for name in FROZEN_PARTS if getattr(self, name) is not None)
 
     def train(self, mode: bool = True) -> "FrozenBackbones":
         """Stay in eval mode: BatchNorm in train mode would move its running statistics.

@@ -23,7 +23,7 @@ FILTER_GAIN = 2.0  # sum of a filter's squared weights, as Kaiming has it
 # VoVNet's chains of layers have no shortcut, so each must keep the variance: 1 / Var(ReLU(z)).
 CHAIN_GAIN = 1 / (0.5 - 0.5 / np.pi)
 GATE_GAIN = 0.5  # with 2.0, white noise shuts or opens most gates where stages 4 and 5 begin
-GATE_MEAN = 0.5  # what a VoVNet block's gate makes of its output
+GATE_MEAN = 0.5  # mean factor of those gates; a block that adds no input makes up for it
 LIDAR_RESIDUAL_GAIN = 0.05  # of a sparse block: more would favour dense places at every block
 ASKED_HEIGHTS_M = (-2.0, 0.5)  # of the LiDAR frame: ground to the top of a car
 ASKED_INTENSITIES = (0.0, 150.0)

@@ -25,8 +25,8 @@ class VoVNet99(nn.Module):
     """A stem at stride 4 and four stages at strides 4, 8, 16 and 32; the last two are returned.
 
     Args:
-        base_channels: width of the stem; 64 is the published network. Must be even: the second
-            stage is 2.5 times as wide.
+        base_channels: width of the stem; 64 is the published network. Must be even: the
+            convolutions of stage 3 are 2.5 times as wide.
 
     Raises:
         ConfigError: if a width would not be a whole number of channels.

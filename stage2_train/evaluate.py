@@ -1,6 +1,7 @@
 """Detect objects from a feature store and a checkpoint; score them as nuScenes does.
 
     evaluate-stage2 /data/r50_val.zarr runs/a --out runs/a/val --nuscenes /data/nuscenes
+    evaluate-stage2 /data/r50_val.zarr cmt.pth --out val --nuscenes /data/nuscenes
 
 Writes results_nusc.json, which the official tool accepts; with --nuscenes (a root that has the
 tables) also the official metrics, as metrics_summary.json.
@@ -23,10 +24,12 @@ from shared.config_json import from_json
 from shared.errors import IdentityError
 from shared.model.box_coder import decode_boxes
 from shared.model.detector import CmtDetector, build_detector
+from shared.model.fresh import fresh_detector
+from stage2_train.backbones import require_backbones
 from stage2_train.dataset import StoreDataset, evaluation_batches
 from stage2_train.detections import to_nuscenes, write_results
 from stage2_train.official_metrics import official_metrics
-from stage2_train.run_folder import read_run_checkpoint
+from stage2_train.run_folder import is_run_checkpoint, read_run_checkpoint
 
 log = logging.getLogger(__name__)
 
@@ -34,12 +37,19 @@ BATCH_SIZE = 4
 
 
 def load_detector(run: Path, store: CachedFeatures) -> CmtDetector:
-    """Build the detector of a run and check that its features are the store's.
+    """Build a detector and check that its features are the store's.
+
+    Args:
+        run: run folder or checkpoint of `train-stage2`, or an official CMT checkpoint.
+        store: what it will look at.
 
     Raises:
-        CheckpointError: if `run` is no run of ours.
+        CheckpointError: if `run` is none of these, or of another preset.
         IdentityError: if it was trained on features of other weights or preprocessing.
     """
+    if not is_run_checkpoint(run):
+        require_backbones(run, store)
+        return fresh_detector(store.preset, seed=0, checkpoint=run)
     saved = read_run_checkpoint(run)
     preset = from_json(Preset, saved["preset"])
     if saved["features"] != store.features_digest:
@@ -102,7 +112,7 @@ def main(argv: list[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("store", type=Path, help="complete feature store")
-    parser.add_argument("run", type=Path, help="run folder or checkpoint of train-stage2")
+    parser.add_argument("run", type=Path, help="run folder, or checkpoint of train-stage2 or CMT")
     parser.add_argument("--out", type=Path, required=True, help="folder for results and metrics")
     parser.add_argument("--nuscenes", type=Path, help="nuScenes root with the tables, for metrics")
     parser.add_argument("--workers", type=int, default=0, help="loader processes")

@@ -23,6 +23,7 @@ from shared.model.denoising import DenoisingQueries, make_denoising_queries
 from shared.model.detector import CmtDetector
 from shared.model.fresh import fresh_detector
 from shared.model.losses import detection_losses, total_loss
+from stage2_train.backbones import require_backbones
 from stage2_train.dataset import EpochSampler, StoreDataset, training_batches
 from stage2_train.optimizer import make_optimizer
 from stage2_train.recipes import Recipe
@@ -95,10 +96,14 @@ def train(
 
     Raises:
         CacheError: if the store is incomplete.
+        CheckpointError: if the checkpoint does not fit the preset.
+        IdentityError: if the checkpoint's backbones are not those the store was made with.
         TrainingError: if a loss is not finite.
         InterruptedWorkError: on Ctrl-C or SIGTERM, with the run's state saved.
     """
     store.require_complete()
+    if checkpoint is not None:
+        require_backbones(checkpoint, store)
     detector = fresh_detector(store.preset, seed=recipe.seed, checkpoint=checkpoint)
     folder = RunFolder(out)
     folder.start(
@@ -122,7 +127,12 @@ def train(
         module=step_module,
         optimizer=optimizer,
         schedule=schedule,
-        about={"preset": to_json(store.preset), "features": store.features_digest},
+        about={
+            "preset": to_json(store.preset),
+            "features": store.features_digest,
+            "backbones": store.identity["weights"],
+            "started_from": None if checkpoint is None else str(checkpoint.resolve()),
+        },
     )
     run.resume()
     last = steps if stop_after is None else min(steps, stop_after)

@@ -16,6 +16,11 @@ CHECKPOINT = "checkpoint.pt"
 CONFIG = "config.json"
 LOG = "log.csv"
 
+# What a checkpoint of ours says: weights of the trained part, its preset, steps taken, digest of
+# the features it was trained on, digests of the frozen parts they came from, and the checkpoint
+# that training started from.
+OURS = ("state_dict", "preset", "step", "features", "backbones", "started_from")
+
 
 class RunFolder:
     """The folder of one run.
@@ -89,12 +94,17 @@ def read_run_checkpoint(path: Path) -> dict[str, Any]:
     """
     file = path / CHECKPOINT if path.is_dir() else path
     content = read_checkpoint(file)
-    missing = [key for key in ("state_dict", "preset", "step", "features") if key not in content]
+    missing = [key for key in OURS if key not in content]
     if missing:
         raise CheckpointError(
             f"{file} has no {', '.join(missing)}; expected a checkpoint that train-stage2 wrote"
         )
     return content
+
+
+def is_run_checkpoint(path: Path) -> bool:
+    """Whether `path` is a run folder, or a checkpoint file that `train-stage2` wrote."""
+    return path.is_dir() or "features" in read_checkpoint(path)
 
 
 def _write_whole(file: Path, content: bytes) -> None:

@@ -15,6 +15,7 @@ OPTIONS = {
     "draw-samples": DATASET | {"--out", "--results", "--samples", "--min-score"},
     "train-stage2": {"--out", "--recipe", "--checkpoint", "--stop-after", "--workers"},
     "evaluate-stage2": {"--out", "--nuscenes", "--workers"},
+    "export-checkpoint": {"--out", "--checkpoint"},
 }
 
 

@@ -227,7 +227,7 @@ def test_a_checkpoint_with_another_byte_makes_another_identity(
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ({"state_dict": {"layer1.0.conv1.weight": torch.zeros(1)}}, "has no img_backbone"),
+        ({"state_dict": {"layer1.0.conv1.weight": torch.zeros(1)}}, "holds only an image backbone"),
         ({"model": {}}, "has no `state_dict` at its top level"),
         ({"state_dict": {}, "meta": Path("x")}, "would run code from the file"),
     ],

@@ -4,10 +4,11 @@ import numpy as np
 import pytest
 import torch
 
+from shared.checkpoint_table import FROZEN_PARTS
 from shared.config import Preset
 from shared.errors import FrozenError
 from shared.presets import tiny
-from stage1_extract.frozen import FROZEN_MODULES, FrozenBackbones
+from stage1_extract.frozen import FrozenBackbones
 from stage1_extract.seeded_weights import seed_weights
 from stage1_extract.voxels import Voxelizer, Voxels, batch_voxels
 
@@ -72,7 +73,7 @@ def test_extraction_leaves_every_parameter_and_buffer_as_it_was(
     frozen(*inputs(preset, (0, 1)))
 
     assert frozen.digests() == before
-    assert set(before) == set(FROZEN_MODULES)
+    assert set(before) == set(FROZEN_PARTS)
 
 
 def test_the_digest_sees_one_bit_of_one_buffer(preset: Preset) -> None:
@@ -140,4 +141,4 @@ def test_the_sparse_encoder_equals_dense_convolution(preset: Preset) -> None:
 
 def test_the_head_config_is_not_needed_to_build_it(preset: Preset) -> None:
     names = FrozenBackbones(preset).state_dict()
-    assert {name.split(".")[0] for name in names} == set(FROZEN_MODULES)
+    assert {name.split(".")[0] for name in names} == set(FROZEN_PARTS)

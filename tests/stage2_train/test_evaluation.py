@@ -100,4 +100,4 @@ def test_a_file_that_is_no_run_is_refused(
     torch.save({"state_dict": {}}, foreign)
 
     assert evaluate_stage2([str(tiny_store), str(foreign), "--out", str(tmp_path)]) == 1
-    assert "has no preset, step, features" in capsys.readouterr().err
+    assert "it holds nothing. It is not a CMT detector" in capsys.readouterr().err

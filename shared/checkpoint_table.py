@@ -1,0 +1,28 @@
+"""Which part of the detector each name of an official checkpoint belongs to: one table, both ways.
+
+Our modules carry the official names, so a key of the official state dict is the same key of ours,
+and the table only says who owns it. Every key of a checkpoint belongs to exactly one part;
+tests/upstream/test_state_dict_keys.py compares all of them with the official key lists.
+
+Source: CMT, detectors/cmt.py; the order is that of the official state dict.
+"""
+
+from typing import Literal
+
+Owner = Literal["frozen", "trainable"]
+
+PARTS: dict[str, Owner] = {
+    "pts_middle_encoder": "frozen",
+    "pts_backbone": "frozen",
+    "pts_neck": "trainable",
+    "pts_bbox_head": "trainable",
+    "img_backbone": "frozen",
+    "img_neck": "trainable",
+}
+FROZEN_PARTS = tuple(part for part, owner in PARTS.items() if owner == "frozen")
+TRAINABLE_PARTS = tuple(part for part, owner in PARTS.items() if owner == "trainable")
+
+
+def part_of(key: str) -> str:
+    """Return the part a state-dict key belongs to, or what stands in its place."""
+    return key.partition(".")[0]
