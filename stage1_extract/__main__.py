@@ -5,6 +5,8 @@
         --split val
     extract-features tiny --nuscenes /data/mini --version v1.0-mini --split mini_train
         --store mini.zarr
+    extract-features --config cmt_voxel0100_r50_800x320_cbgs.py --nuscenes /data/nuscenes
+        --store train.zarr --checkpoint cmt.pth
 
 The same command again resumes. About 25 MB per sample for r50_800x320 before compression.
 """
@@ -26,6 +28,8 @@ from cache.samples import Samples
 from cache.schema import row_bytes
 from cache.writer import StoreWriter
 from shared.command import run_command
+from shared.config import Preset
+from shared.errors import ConfigError
 from shared.presets import PRESETS, load_preset
 from stage1_extract.dataset_options import (
     DatasetChoice,
@@ -35,6 +39,7 @@ from stage1_extract.dataset_options import (
 from stage1_extract.extract import fill_store
 from stage1_extract.frozen import FrozenBackbones
 from stage1_extract.identity import store_identity
+from stage1_extract.mm_config.preset import preset_of_config
 from stage1_extract.records import SampleRecord
 from stage1_extract.weights import frozen_backbones
 
@@ -80,6 +85,22 @@ def open_store(
     )
 
 
+def chosen_preset(name: str | None, config: Path | None) -> Preset:
+    """Return the preset that is named, or the one an official config file describes.
+
+    Raises:
+        ConfigError: if there is not exactly one of them, or it cannot be used.
+    """
+    if name is not None and config is None:
+        return load_preset(name)
+    if config is not None and name is None:
+        return preset_of_config(config)
+    raise ConfigError(
+        f"name a preset ({', '.join(PRESETS)}, or file.py:function) or a --config file, "
+        f"{'one of them' if name is None else 'not both'}"
+    )
+
+
 def main(argv: list[str] | None = None) -> int:
     """Parse the command line and hand over; no work happens here."""
     parser = argparse.ArgumentParser(
@@ -87,7 +108,10 @@ def main(argv: list[str] | None = None) -> int:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("preset", help=f"{', '.join(PRESETS)}, or file.py:function")
+    parser.add_argument("preset", nargs="?", help=f"{', '.join(PRESETS)}, or file.py:function")
+    parser.add_argument(
+        "--config", type=Path, help="instead: a CMT config of mmcv 1.x or mmdet3d; it is run"
+    )
     add_dataset_options(parser)
     parser.add_argument("--store", type=Path, required=True, help="Zarr store to write or resume")
     parser.add_argument(
@@ -106,7 +130,7 @@ def main(argv: list[str] | None = None) -> int:
     command = sys.argv[1:] if argv is None else argv
 
     def work() -> None:
-        preset = load_preset(args.preset)
+        preset = chosen_preset(args.preset, args.config)
         dataset = chosen_dataset(args)
         records = dataset.read()
         frozen, origin = frozen_backbones(preset, args.checkpoint)

@@ -10,7 +10,7 @@ import pytest
 DATASET = {"--nuscenes", "--version", "--split", "--infos", "--box-convention", "--existing-only"}
 OPTIONS = {
     "extract-features": DATASET
-    | {"--store", "--checkpoint", "--batch-size", "--shard-mib", "--workers"},
+    | {"--config", "--store", "--checkpoint", "--batch-size", "--shard-mib", "--workers"},
     "check-parity": DATASET | {"--checkpoint", "--head", "--samples", "--json"},
     "draw-samples": DATASET | {"--out", "--results", "--samples", "--min-score"},
     "train-stage2": {"--out", "--recipe", "--checkpoint", "--stop-after", "--workers"},

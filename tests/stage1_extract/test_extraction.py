@@ -1,5 +1,6 @@
 """`extract-features` as a user runs it: it resumes, refuses bad input, and harms nothing."""
 
+import dataclasses
 import os
 import random
 import shutil
@@ -13,10 +14,12 @@ import pytest
 import torch
 
 from cache.__main__ import main as feature_cache
-from shared.presets import tiny
+from shared.presets import r50_800x320, tiny
+from stage1_extract.__main__ import chosen_preset
 from stage1_extract.__main__ import main as extract_features
 from stage1_extract.frozen import FrozenBackbones
 from stage1_extract.seeded_weights import seed_weights
+from tests.stage1_extract.mm_config.forms import mmcv_config
 
 KILLS = 4
 
@@ -206,6 +209,42 @@ def test_a_store_of_another_preset_is_refused_field_by_field_and_unharmed(
     assert "preset.camera.height_px: 64 in the store, 160 asked for" in message
     assert "Nothing was changed" in message
     assert digest(tiny_store, capsys) == before
+
+
+@pytest.mark.parametrize(
+    ("named", "message"),
+    [([], "one of them"), (["tiny", "--config", "cmt.py"], "not both")],
+    ids=["neither", "both"],
+)
+def test_a_preset_or_a_config_file_is_named(
+    named: list[str],
+    message: str,
+    synthetic_root: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    store = tmp_path / "new.zarr"
+    assert extract_features([*named, *options(synthetic_root, store)[1:]]) == 1
+    assert message in capsys.readouterr().err
+    assert not store.exists()
+
+
+def test_a_config_file_stands_for_the_preset_it_describes(tmp_path: Path) -> None:
+    file = tmp_path / "mine.py"
+    config = mmcv_config("r50_800x320")
+    file.write_text("\n".join(f"{name} = {value!r}" for name, value in config.items()))
+    assert chosen_preset(None, file) == dataclasses.replace(r50_800x320(), name="mine")
+
+
+def test_a_config_with_two_models_is_refused(
+    synthetic_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file, store = tmp_path / "twice.py", tmp_path / "new.zarr"
+    file.write_text("model = dict(type='CmtDetector')\nmodel = dict(type='CmtDetector')\n")
+    arguments = ["--config", str(file), *options(synthetic_root, store)[1:]]
+    assert extract_features(arguments) == 1
+    assert "at line 1 and again at line 2" in capsys.readouterr().err
+    assert not store.exists()
 
 
 def test_a_checkpoint_with_another_byte_makes_another_identity(

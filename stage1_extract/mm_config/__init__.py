@@ -1,0 +1,1 @@
+"""Presets from official config files: mmcv 1.x, as CMT itself has them, and mmdet3d 1.x."""

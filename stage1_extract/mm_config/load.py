@@ -1,0 +1,156 @@
+"""Load a config file of mmcv 1.x or mmengine, and refuse one that silently loses its model.
+
+Such a config is a Python program: loading it runs it, so load only files you trust. What it names
+in `custom_imports` or `plugin_dir` is not imported and need not be installed.
+"""
+
+import ast
+import traceback
+from collections.abc import Collection, Iterator
+from pathlib import Path
+
+from mmengine.config import Config
+
+from shared.errors import ConfigError
+
+BASE = "_base_"
+MODEL = "model"
+
+
+def load_mm_config(path: Path) -> dict[str, object]:
+    """Run a config file and return what it defines, merged into its `_base_` files.
+
+    Args:
+        path: a .py file with assignments; `_base_` names files it inherits from.
+
+    Returns:
+        The top-level names; values are plain dicts, lists, tuples, strings and numbers.
+
+    Raises:
+        ConfigError: if a file is missing, has a syntax error or raises when run, if one file
+            assigns `model` twice, or if there is no `model` in the end.
+    """
+    files = _checked_files(path)
+    try:
+        # lazy_import=False: a plain import in a config must not switch mmengine to another dialect.
+        loaded = Config.fromfile(path, import_custom_modules=False, lazy_import=False)
+    except Exception as fault:  # the file is the user's program and may raise anything
+        where = _innermost_line(fault, files) or path
+        raise ConfigError(
+            f"{where}: running this config raised {type(fault).__name__}: {fault}"
+        ) from fault
+    config: dict[str, object] = loaded.to_dict()
+    if not isinstance(config.get(MODEL), dict):
+        raise ConfigError(
+            f"{path} defines no dict called `{MODEL}`, neither itself nor through `{BASE}`; name "
+            "the config that training was started with"
+        )
+    return config
+
+
+def _checked_files(path: Path) -> list[Path]:
+    """Refuse what running would not tell clearly, and return the file and its bases.
+
+    Each file is looked at alone: a model that a base defines and a child overrides is inheritance.
+    """
+    files: list[Path] = []
+    waiting = [(path, "")]
+    while waiting:
+        file, origin = waiting.pop()
+        if not file.is_file():
+            raise ConfigError(f"{origin}{file} does not exist")
+        if file.suffix != ".py":
+            raise ConfigError(f"{origin}{file}: only configs that are Python files can be read")
+        if file in files:
+            continue
+        files.append(file)
+        body = _parsed(file)
+        _refuse_new_style(file, body)
+        _refuse_two_models(file, body)
+        waiting += [
+            (file.parent / base, f"{file}, line {line}: `{BASE}` names a file: ")
+            for base, line in _bases(body)
+        ]
+    return files
+
+
+def _parsed(file: Path) -> list[ast.stmt]:
+    """Return the top-level statements of a Python file."""
+    try:
+        return ast.parse(file.read_text(encoding="utf-8")).body
+    except SyntaxError as fault:
+        raise ConfigError(
+            f"{file}, line {fault.lineno}: this is not valid Python: {fault.msg}"
+        ) from fault
+    except ValueError as fault:  # a null byte, or not UTF-8
+        raise ConfigError(f"{file}: this is not a text file of Python: {fault}") from fault
+
+
+def _refuse_two_models(file: Path, body: list[ast.stmt]) -> None:
+    """Refuse a second `model = ...` that does not build on the first."""
+    lines = [
+        f"line {statement.lineno}"
+        for statement in body
+        if MODEL in _assigned(statement) and not _reads(statement, MODEL)
+    ]
+    if len(lines) > 1:
+        raise ConfigError(
+            f"{file} assigns `{MODEL}` at {' and again at '.join(lines)}; Python keeps only the "
+            f"{'second' if len(lines) == 2 else 'last'}, and all that is said before is lost "
+            "without a word: merge them into one"
+        )
+
+
+def _refuse_new_style(file: Path, body: list[ast.stmt]) -> None:
+    """Refuse mmengine's dialect in which a config imports its bases and its types."""
+    for statement in body:
+        if isinstance(statement, ast.With) and _reads(statement, "read_base"):
+            raise ConfigError(
+                f"{file}, line {statement.lineno}: configs with `read_base()` cannot be read; name "
+                f"the bases in a list called `{BASE}`, and types as strings"
+            )
+
+
+def _assigned(statement: ast.stmt) -> set[str]:
+    """Return the names that a statement binds as a whole."""
+    match statement:
+        case ast.Assign(targets=found):
+            targets = found
+        case ast.AnnAssign(target=target, value=ast.expr()):
+            targets = [target]
+        case _:
+            return set()
+    flat = [one for target in targets for one in getattr(target, "elts", [target])]
+    return {target.id for target in flat if isinstance(target, ast.Name)}
+
+
+def _reads(statement: ast.stmt, name: str) -> bool:
+    """Say whether a statement uses the variable `name`."""
+    return any(
+        isinstance(node, ast.Name) and node.id == name and isinstance(node.ctx, ast.Load)
+        for node in ast.walk(statement)
+    )
+
+
+def _bases(body: list[ast.stmt]) -> Iterator[tuple[str, int]]:
+    """Yield the base files that are written out, with their lines.
+
+    Computed names and those of an installed package ("mmdet3d::...") are left to mmengine.
+    """
+    for statement in body:
+        if isinstance(statement, ast.Assign) and BASE in _assigned(statement):
+            value = statement.value
+            for item in value.elts if isinstance(value, ast.List | ast.Tuple) else [value]:
+                match item:
+                    case ast.Constant(value=str(base)) if "::" not in base:
+                        yield base, item.lineno
+
+
+def _innermost_line(fault: Exception, files: Collection[Path]) -> str | None:
+    """Return the innermost of these files that a traceback passed through, and the line."""
+    known = {file.resolve(): file for file in files}
+    for frame in reversed(traceback.extract_tb(fault.__traceback__)):
+        file = known.get(Path(frame.filename).resolve())
+        if file is not None:
+            return f"{file}, line {frame.lineno}"
+    return None
