@@ -17,11 +17,10 @@ from pathlib import Path
 
 from cache.digest import content_digest
 from cache.estimate import estimate
-from cache.identity import explain_difference
+from cache.identity import explain_difference, frozen_document
 from cache.show import as_text, describe
 from cache.store import open_store
 from cache.verify import verify
-from shared.config_json import to_json
 from shared.errors import FrozenCmtError
 from shared.presets import load_preset
 
@@ -54,9 +53,8 @@ def diff(path: Path, other: str) -> int:
     if Path(other).exists() and not other.endswith(".py"):
         theirs = open_store(Path(other)).metadata.identity
     else:
-        document = json.loads(json.dumps(to_json(load_preset(other))))
         mine = {"preset": mine["preset"]}
-        theirs = {"preset": {name: document[name] for name in mine["preset"]}}
+        theirs = {"preset": frozen_document(load_preset(other))}
     differences = explain_difference(mine, theirs, names=(f"in {path}", f"in {other}"))
     print("\n".join(differences) or "no difference in what determines the features")
     return 1 if differences else 0

@@ -65,17 +65,12 @@ def identity_document(
         views: augmented variants per sample.
         view_seed: what they are drawn from.
     """
-    branches = to_json(preset)
     document = {
         "schema_version": SCHEMA_VERSION,
         "cut": CUT,
         "views": views,
         "view_seed": view_seed,
-        "preset": {
-            "camera": branches["camera"],
-            "lidar": branches["lidar"],
-            "grid": None if preset.lidar is None else branches["grid"],
-        },
+        "preset": frozen_document(preset),
         "precision": precision,
         "weights": dict(weights),
         "dataset": {
@@ -87,6 +82,13 @@ def identity_document(
     plain = json.loads(json.dumps(document, allow_nan=False))  # tuples become lists, as when read
     assert isinstance(plain, dict)
     return plain
+
+
+def frozen_document(preset: Preset) -> dict[str, Any]:
+    """Return what of a preset determines the features, as JSON has it."""
+    whole = json.loads(json.dumps(to_json(preset), allow_nan=False))
+    grid = None if preset.lidar is None else whole["grid"]
+    return {"camera": whole["camera"], "lidar": whole["lidar"], "grid": grid}
 
 
 def features_digest(identity: Mapping[str, Any]) -> str:

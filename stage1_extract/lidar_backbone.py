@@ -3,6 +3,8 @@
 P points per voxel at most, M voxels.
 """
 
+import logging
+
 import spconv.pytorch as spconv
 from mmdet3d.registry import MODELS
 from mmdet3d.utils import register_all_modules
@@ -28,6 +30,8 @@ def build_sparse_encoder(grid: PointGrid, lidar: LidarBranch) -> nn.Module:
     Source: CMT, cmt_voxel0100_r50_800x320_cbgs.py `pts_middle_encoder`.
     """
     register_all_modules(init_default_scope=False)
+    # spconv's tensors are made through a class of torch.fx, which warns of its own use of itself.
+    logging.getLogger("torch.fx._symbolic_trace").setLevel(logging.ERROR)
     encoder: nn.Module = MODELS.build(
         {
             "type": "SparseEncoder",

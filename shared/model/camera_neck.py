@@ -44,6 +44,7 @@ class CameraNeck(nn.Module):
             levels[fine] = levels[fine] + functional.interpolate(
                 levels[fine + 1], size=size, mode="nearest"
             )
+        # Upstream: only the finest level is smoothed; the head reads no other.
         return self.fpn_convs[0](levels[0]), *levels[1:]
 
 

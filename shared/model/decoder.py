@@ -184,6 +184,7 @@ class Decoder(nn.Module):
         outputs = []
         for layer in self.layers:
             content = layer(content, positions, keys, values, allowed)
+            # Upstream: all layers share this norm, and the next one reads what was before it.
             outputs.append(self.post_norm(content))
         return torch.stack(outputs)  # (L, B, Q, D)
 

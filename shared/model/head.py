@@ -149,6 +149,8 @@ class CmtHead(nn.Module):
 
     def query_positions(self, references: Tensor, cameras: CameraGeometry | None) -> Tensor:
         """Return (B, Q, D): where a query is from above plus, with cameras, in the images."""
+        # Upstream: queries stand where their references are after a clamp by 1e-5, while boxes are
+        # predicted relative to the references themselves (`predict`).
         inside = inverse_sigmoid(references).sigmoid()
         from_above = self.bev_query_positions(inside)
         if cameras is None:
@@ -162,6 +164,7 @@ class CmtHead(nn.Module):
 
     def ray_query_positions(self, fractions: Tensor, cameras: CameraGeometry) -> Tensor:
         """Return (B, Q, D), summed over the cameras that see a query and 0 where none does."""
+        # Upstream: a sum, so a query in the overlap of two cameras has a longer position.
         points_m = fractions_to_metres(fractions, self.point_range_m)
         rays_m, visible = query_rays_m(points_m, cameras, self._depths_m())
         return (self._embed_rays(rays_m) * visible.unsqueeze(-1)).sum(dim=1)

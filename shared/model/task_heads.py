@@ -48,8 +48,9 @@ class TaskHeads(nn.Module):
         hidden: channels between the two layers of a branch.
         classes: K.
         kernel: queries side by side that both layers of a branch see, odd. Upstream: the LiDAR-only
-            config says 3, so there neighbours in the list of queries, which need not be neighbours
-            in space, and the last denoising query mix.
+            config says 3, so a box depends on two queries before and two behind in the list, which
+            need not be near in space; and in training the first two ordinary queries see the last
+            two denoising slots, which the attention mask keeps apart.
     """
 
     def __init__(

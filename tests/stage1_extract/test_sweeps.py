@@ -37,6 +37,37 @@ def test_the_newest_sweeps_are_taken(record: SampleRecord, sweeps: int, points: 
     assert len(load_points(record, sweeps)) == points
 
 
+def test_close_points_are_dropped_from_sweeps_but_not_from_the_keyframe(
+    record: SampleRecord,
+) -> None:
+    """A square of 2 m around the sensor, in the sweep's own frame; its border stays."""
+    points = np.array(
+        [[0.9, -0.9, 5, 1, 0], [1, 0, 0, 2, 0], [0, -1, 0, 3, 0], [0.5, 3, 0, 4, 0]], np.float32
+    )
+    for file in (record.lidar_file, record.sweeps[0].file):
+        file.write_bytes(points.tobytes())
+
+    merged = load_points(record, 1, drop_close_points=True)
+
+    assert merged[:, 3].tolist() == [1, 2, 3, 4, 2, 3, 4]
+
+
+@pytest.mark.parametrize(("drop", "copies_have"), [(False, 2), (True, 1)])
+def test_a_keyframe_without_sweeps_can_stand_in_for_them(
+    record: SampleRecord, drop: bool, copies_have: int
+) -> None:
+    points = np.array([[0, 0, 0, 1, 9], [5, 5, 0, 2, 9]], np.float32)
+    record.lidar_file.write_bytes(points.tobytes())
+    alone = replace(record, sweeps=())
+
+    merged = load_points(alone, 3, drop_close_points=drop, pad_without_sweeps=True)
+
+    assert len(merged) == 2 + 3 * copies_have
+    assert not merged[:, 4].any()  # no lag
+    assert len(load_points(alone, 3, drop_close_points=drop)) == 2
+    assert len(load_points(record, 3, pad_without_sweeps=True)) == 2 + 2 * 2
+
+
 def test_a_sweep_turns_before_it_moves(record: SampleRecord) -> None:
     left = np.array([[0.0, -1, 0], [1, 0, 0], [0, 0, 1]])
     sweep = replace(record.sweeps[0], rotation=left, translation_m=np.array([10.0, 20, 30]))

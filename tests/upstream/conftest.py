@@ -59,18 +59,26 @@ class GoldenSet:
 
 
 class HeadGolden:
-    """A head set: its numbers as our config, its weights in our head, its inputs."""
+    """A head set: its numbers as our config, its weights in our head, its inputs.
+
+    A set of one sensor has no `bev`, or no `camera` and no `image_px`.
+    """
 
     def __init__(self, golden: GoldenSet) -> None:
         self.golden, self.arrays, self.document = golden, golden.arrays, golden.document
         self.cfg = golden.document["head_cfg"]
-        self.height_px, self.width_px = (int(n) for n in self.arrays["in/pad_shape"][:2])
         self.point_range_m = tuple(self.cfg["bbox_coder"]["pc_range"])
         self.config = self._config()
-        self.img_from_lidar = self.arrays["in/lidar2img"]
-        self.samples, self.views = self.img_from_lidar.shape[:2]
-        self.bev = self.arrays["in/bev"]
-        self.camera = self.arrays["in/img"].unflatten(0, (self.samples, self.views))
+        self.bev = self.arrays.get("in/bev")
+        self.camera = self.image_px = None
+        if "in/img" in self.arrays:
+            height_px, width_px, _ = self.arrays["in/pad_shape"].tolist()
+            self.image_px = height_px, width_px
+            self.img_from_lidar = self.arrays["in/lidar2img"]
+            self.camera = self.arrays["in/img"].unflatten(0, self.img_from_lidar.shape[:2])
+        else:
+            self.img_from_lidar = torch.empty(len(self.bev), 0, 4, 4, dtype=torch.float64)
+        self.samples = len(self.img_from_lidar)
 
     def _config(self) -> HeadConfig:
         (task,) = self.cfg["tasks"]
@@ -87,6 +95,7 @@ class HeadGolden:
             dropout=self_attention["dropout"],
             depths=self.cfg["depth_num"],
             task_width=self.cfg["separate_head"].get("head_conv", 64),
+            task_kernel=self.cfg["separate_head"].get("final_kernel", 1),
             classes=len(task["class_names"]),
             denoising=Denoising(
                 groups=self.cfg["scalar"],
@@ -122,9 +131,9 @@ class HeadGolden:
         """Return our head with the golden's weights, in eval mode."""
         head = build_head(
             self.config,
-            bev_channels=self.cfg["in_channels"],
+            bev_channels=None if self.bev is None else self.cfg["in_channels"],
+            image_px=self.image_px,
             point_range_m=self.point_range_m,
-            image_px=(self.height_px, self.width_px),
         )
         head.load_state_dict(self.golden.state("sd/pts_bbox_head."), strict=True)
         return head.eval()

@@ -53,7 +53,9 @@ def trained(head) -> Trained:
     module.transformer["decoder"].register_forward_hook(
         lambda _module, inputs, decoded: calls.append((inputs[0], decoded))
     )
-    bev, camera = head.bev.clone().requires_grad_(), head.camera.clone().requires_grad_()
+    bev, camera = (
+        None if one is None else one.clone().requires_grad_() for one in (head.bev, head.camera)
+    )
     outputs = module(bev, camera, head.img_from_lidar, denoising)
     matches = match(outputs, boxes, labels, head.matching_config)
     losses = detection_losses(
@@ -63,7 +65,10 @@ def trained(head) -> Trained:
     gradients = {
         f"pts_bbox_head.{name}": parameter.grad for name, parameter in module.named_parameters()
     }
-    gradients |= {"in_bev": bev.grad, "in_img": camera.grad.flatten(0, 1)}
+    if bev is not None:
+        gradients["in_bev"] = bev.grad
+    if camera is not None:
+        gradients["in_img"] = camera.grad.flatten(0, 1)
     return Trained(outputs, *calls[0], denoising, matches, losses, gradients)
 
 
