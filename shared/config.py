@@ -97,9 +97,10 @@ class PointGrid:
         sparse_shape: (z, y, x) voxels the sparse encoder is told to keep.
         stride: voxels per BEV cell.
 
-    Upstream: the r50 config says 1,024 voxels for a range that holds 1,080; the sparse encoder
-    drops the rest (x or y >= 48.4 m). `range_voxels` is what the voxeliser produces, `sparse_shape`
-    what the encoder keeps, `bev_cells` what the head sees. Pretrained weights have learnt it.
+    Upstream: the r50 config says 1,024 voxels for a range that holds 1,080; what lies beyond (x or
+    y >= 48.4 m) is lost. `range_voxels` is what the voxeliser produces, `sparse_shape` what the
+    encoder gets (`stage1_extract.voxels.inside_sparse_shape`), `bev_cells` what the head sees.
+    Pretrained weights have learnt it; docs/fidelity.md has the details.
     """
 
     point_range_m: tuple[float, float, float, float, float, float]

@@ -19,7 +19,7 @@ from stage1_extract.lidar_backbone import (
     build_voxel_encoder,
     use_native_convolutions,
 )
-from stage1_extract.voxels import Voxels
+from stage1_extract.voxels import Voxels, inside_sparse_shape
 
 
 class FrozenBackbones(nn.Module):
@@ -118,12 +118,18 @@ class FrozenBackbones(nn.Module):
         """Return the sparse encoder's dense BEV map, (B, C, Y, X) float32."""
         assert self.pts_voxel_encoder is not None
         assert self.pts_middle_encoder is not None
-        means = self.pts_voxel_encoder(voxels.points, voxels.counts, voxels.coordinates)
+        assert self.preset.lidar is not None
+        seen = inside_sparse_shape(voxels, self.preset.grid)
+        if not len(seen.counts):  # spconv wants at least one voxel in a batch
+            cells, height_slices = self.preset.grid.bev_cells, 2
+            channels = height_slices * self.preset.lidar.encoder_out_channels
+            return seen.points.new_zeros(seen.samples, channels, cells, cells)
+        means = self.pts_voxel_encoder(seen.points, seen.counts, seen.coordinates)
         with warnings.catch_warnings():
-            # spconv 2.3.8 indexes with a list; tests/stage1_extract/test_frozen.py compares the
-            # dense map it makes that way with dense convolution.
+            # spconv 2.3.8 indexes with a list; test_sparse_encoder_dense.py compares the map it
+            # makes that way with dense convolution.
             warnings.filterwarnings("ignore", message="Using a non-tuple sequence")
-            bev: Tensor = self.pts_middle_encoder(means, voxels.coordinates, voxels.samples)
+            bev: Tensor = self.pts_middle_encoder(means, seen.coordinates, seen.samples)
         return bev
 
     def _half(self) -> torch.autocast:

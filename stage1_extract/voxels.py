@@ -95,6 +95,31 @@ def batch_voxels(clouds: Sequence[Voxels]) -> Voxels:
     )
 
 
+def inside_sparse_shape(voxels: Voxels, grid: PointGrid) -> Voxels:
+    """Leave out what the sparse encoder is told not to keep: see `PointGrid`.
+
+    Upstream: such voxels are handed on, lose their own output at the first strided convolution, and
+    until then act as if they were at the other end of the grid, upon other neighbours on a CPU than
+    on a GPU (tests/stage1_extract/test_voxels_beyond_the_shape.py). Left out here, their points are
+    lost all the same, and the result depends neither on the device nor on the order of points. It
+    is bit-identical to upstream's on a CPU for the real frames at hand.
+
+    Args:
+        voxels: of a batch; coordinates (M, 4) int32 batch index, z, y, x.
+        grid: the preset's.
+    """
+    # spconv reads memory as rows, whatever the strides say.
+    assert voxels.coordinates.is_contiguous()
+    sides = torch.tensor(grid.sparse_shape, device=voxels.coordinates.device)
+    kept = (voxels.coordinates[:, 1:] < sides).all(dim=1)
+    return Voxels(
+        points=voxels.points[kept],
+        coordinates=voxels.coordinates[kept],
+        counts=voxels.counts[kept],
+        samples=voxels.samples,
+    )
+
+
 def _warn_of_the_limit(grid: PointGrid, max_voxels: int, points: Tensor) -> None:
     low = points.new_tensor(grid.point_range_m[:3])
     cells = torch.floor((points[:, :3] - low) / points.new_tensor(grid.voxel_m))

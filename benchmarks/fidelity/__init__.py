@@ -1,0 +1,1 @@
+"""Our preprocessing of real frames against other libraries, step by step."""
