@@ -2,72 +2,120 @@
 
     feature-cache show STORE              # what it is, how complete, sizes, statistics
     feature-cache show STORE --json       # the same for programs
+    feature-cache show STORE --picture FILE.png
     feature-cache verify STORE            # reads every row again; exit status 1 if one is damaged
-    feature-cache diff STORE OTHER        # OTHER is a store or a preset; status 1 if they differ
-    feature-cache estimate r50_800x320 --samples 28130
+    feature-cache verify STORE --repair   # lets the next extraction rebuild the damaged shards
+    feature-cache diff STORE OTHER...     # stores or presets; exit status 1 if one differs
+    feature-cache estimate r50_800x320 --samples 28130 --codec uint8-zstd-1
     feature-cache digest STORE            # one line, equal for equal content
 
-Works on unfinished stores; changes nothing on disk.
+Works on unfinished stores; only --repair changes anything in a store. A verification that was
+interrupted goes on where it stopped.
 """
 
 import argparse
 import json
+import math
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
+from tqdm import tqdm
+
+from cache.codec import CODECS, DEFAULT_CODEC
 from cache.digest import content_digest
 from cache.estimate import estimate
-from cache.identity import explain_difference, frozen_document
+from cache.identity import frozen_document
+from cache.ledger import DAMAGED_SUFFIX
+from cache.picture import draw_store
+from cache.rebuild import explain_rebuild
 from cache.show import as_text, describe
 from cache.store import open_store
-from cache.verify import verify
-from shared.errors import FrozenCmtError
+from cache.verification import cores, verify
+from shared.command import run_command
+from shared.cut import parse_cut
 from shared.presets import load_preset
 
 GIGABYTE = 1e9
+SECONDS_PER_HOUR = 3600
 
 
-def show(path: Path, *, as_json: bool) -> int:
+def show(path: Path, *, as_json: bool, picture: Path | None) -> int:
     """Print what a store is."""
-    description = describe(open_store(path))
+    store = open_store(path)
+    if picture is not None:
+        draw_store(store, picture)
+        print(f"{picture}: completeness, and value statistics shard by shard")
+        return 0
+    description = describe(store)
     print(json.dumps(description, indent=2) if as_json else as_text(description))
     return 0
 
 
-def verify_store(path: Path) -> int:
-    """Print every damage; the status says whether there was one."""
+def verify_store(path: Path, *, workers: int, anew: bool, repair: bool) -> int:
+    """Print every damage; the status says whether some is left."""
     store = open_store(path)
-    damages = 0
-    for damage in verify(store, is_quiet=not sys.stderr.isatty()):
-        print(damage)
-        damages += 1
-    rows = store.rows_in(store.ledger.complete())
-    of_all = f"{rows} of {store.layout.rows} rows are complete and were read again"
-    print(f"{of_all}: {f'{damages} damaged' if damages else 'all as written'}")
-    return 1 if damages else 0
+    outcome = verify(
+        store,
+        workers=workers,
+        anew=anew,
+        repair=repair,
+        report=lambda damage: tqdm.write(str(damage), file=sys.stdout),
+    )
+    complete = outcome.rows_read + outcome.rows_before
+    read = "and were read again"
+    if outcome.rows_before:
+        read = (
+            f"({outcome.rows_read} read now, {outcome.rows_before} since {outcome.before}; --anew "
+            "reads all)"
+        )
+    found = f"{len(outcome.damages)} damaged" if outcome.damages else "all as written"
+    print(f"{complete} of {store.layout.rows} rows are complete {read}: {found}")
+    if outcome.dropped:
+        entries = ", ".join(str(entry.relative_to(path)) for entry in outcome.dropped)
+        print(
+            f"moved aside: {entries} (now *{DAMAGED_SUFFIX}). Rebuild these shards with: "
+            f"{store.metadata.provenance.command}"
+        )
+    elsewhere = sum(damage.shard is None for damage in outcome.damages)
+    if repair and elsewhere:
+        print(f"{elsewhere} of these --repair cannot mend: they are not in shards, see above")
+    return 1 if outcome.damages else 0
 
 
-def diff(path: Path, other: str) -> int:
-    """Print the fields in which a store differs from another store or from a preset."""
-    mine = open_store(path).metadata.identity
-    if Path(other).exists() and not other.endswith(".py"):
-        theirs = open_store(Path(other)).metadata.identity
-    else:
-        mine = {"preset": mine["preset"]}
-        theirs = {"preset": frozen_document(load_preset(other))}
-    differences = explain_difference(mine, theirs, names=(f"in {path}", f"in {other}"))
-    print("\n".join(differences) or "no difference in what determines the features")
-    return 1 if differences else 0
+def diff(path: Path, others: Sequence[str]) -> int:
+    """Print where a store differs from other stores or presets, and what that touches."""
+    store = open_store(path)
+    arrays = tuple(spec.name for spec in store.arrays)
+    has_difference = False
+    for other in others:
+        mine = store.metadata.identity
+        if Path(other).exists() and not other.endswith(".py"):
+            theirs = open_store(Path(other)).metadata.identity
+        else:
+            theirs = {"preset": frozen_document(load_preset(other), parse_cut(mine["cut"]))}
+            mine = {"preset": mine["preset"]}
+        lines = explain_rebuild(mine, theirs, arrays, names=(f"in {path}", f"in {other}"))
+        if len(others) > 1:
+            print(f"{path} and {other}:")
+        print("\n".join(lines) or "no difference in what determines the features")
+        has_difference |= bool(lines)
+    return 1 if has_difference else 0
 
 
-def print_estimate(preset: str, *, samples: int, views: int) -> int:
-    """Print how large a store would be."""
-    size = estimate(load_preset(preset), samples=samples, views=views)
+def print_estimate(
+    preset: str, *, samples: int, views: int, codec: str, seconds_per_sample: float | None
+) -> int:
+    """Print how large a store would be, and how long it takes at a measured speed."""
+    size = estimate(load_preset(preset), samples=samples, views=views, codec=codec)
     print(
-        f"{samples} samples x {views} views of {preset}: {size.row / 1e6:.2f} MB a row, "
+        f"{samples} samples x {views} views of {preset} as {codec}: {size.row / 1e6:.2f} MB a row, "
         f"{size.uncompressed / GIGABYTE:.2f} GB uncompressed, about "
         f"{size.smallest / GIGABYTE:.2f} to {size.largest / GIGABYTE:.2f} GB on disk"
     )
+    if seconds_per_sample is not None:
+        hours = samples * views * seconds_per_sample / SECONDS_PER_HOUR
+        print(f"{hours:.2f} h for one worker at {seconds_per_sample:g} s a row; n workers share it")
     return 0
 
 
@@ -75,6 +123,13 @@ def _positive(text: str) -> int:
     number = int(text)
     if number < 1:
         raise argparse.ArgumentTypeError(f"{text} is not at least 1")
+    return number
+
+
+def _seconds(text: str) -> float:
+    number = float(text)
+    if not 0 < number < math.inf:
+        raise argparse.ArgumentTypeError(f"{text} is no duration")
     return number
 
 
@@ -88,15 +143,25 @@ def _parser() -> argparse.ArgumentParser:
     one = commands.add_parser("show", help="what a store is")
     one.add_argument("store", type=Path)
     one.add_argument("--json", action="store_true", help="for programs")
+    one.add_argument("--picture", type=Path, help="draw it instead, as PNG; needs matplotlib")
     one = commands.add_parser("verify", help="read every row again")
     one.add_argument("store", type=Path)
+    one.add_argument("--workers", type=_positive, default=cores(), help="threads (default: cores)")
+    one.add_argument("--anew", action="store_true", help="do not go on where one was interrupted")
+    one.add_argument(
+        "--repair",
+        action="store_true",
+        help="drop the ledger entries of damaged shards; extract-features then rebuilds them",
+    )
     one = commands.add_parser("diff", help="why two stores, or a store and a preset, differ")
     one.add_argument("store", type=Path)
-    one.add_argument("other", help="a store, or a preset")
+    one.add_argument("others", nargs="+", metavar="other", help="a store, or a preset")
     one = commands.add_parser("estimate", help="how large a store would be")
     one.add_argument("preset", help="a name, or path/to/file.py:function")
     one.add_argument("--samples", type=_positive, required=True)
     one.add_argument("--views", type=_positive, default=1)
+    one.add_argument("--codec", choices=tuple(CODECS), default=DEFAULT_CODEC)
+    one.add_argument("--seconds-per-sample", type=_seconds, help="measured; adds hours")
     one = commands.add_parser("digest", help="digest of a store's content")
     one.add_argument("store", type=Path)
     one.add_argument("--recompute", action="store_true", help="read every byte again")
@@ -106,13 +171,21 @@ def _parser() -> argparse.ArgumentParser:
 def _run(args: argparse.Namespace) -> int:
     match args.command:
         case "show":
-            return show(args.store, as_json=args.json)
+            return show(args.store, as_json=args.json, picture=args.picture)
         case "verify":
-            return verify_store(args.store)
+            return verify_store(
+                args.store, workers=args.workers, anew=args.anew, repair=args.repair
+            )
         case "diff":
-            return diff(args.store, args.other)
+            return diff(args.store, args.others)
         case "estimate":
-            return print_estimate(args.preset, samples=args.samples, views=args.views)
+            return print_estimate(
+                args.preset,
+                samples=args.samples,
+                views=args.views,
+                codec=args.codec,
+                seconds_per_sample=args.seconds_per_sample,
+            )
         case _:
             print(content_digest(open_store(args.store), recompute=args.recompute))
             return 0
@@ -121,11 +194,7 @@ def _run(args: argparse.Namespace) -> int:
 def main(argv: list[str] | None = None) -> int:
     """Run one command; return its exit status."""
     args = _parser().parse_args(argv)
-    try:
-        return _run(args)
-    except FrozenCmtError as error:
-        print(f"feature-cache: {error}", file=sys.stderr)
-        return 1
+    return run_command(lambda: _run(args))
 
 
 if __name__ == "__main__":

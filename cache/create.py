@@ -11,9 +11,11 @@ import uuid
 from datetime import UTC, datetime
 from pathlib import Path
 
+import numpy as np
 import zarr
 
-from cache.codec import array_codecs
+from cache.codec import CODECS, DEFAULT_CODEC
+from cache.extend import extend_views
 from cache.identity import Identity, check_identity
 from cache.layout import SHARD_BYTES, Layout, slots_per_shard
 from cache.ledger import ABOUT, GROUP
@@ -31,6 +33,7 @@ from cache.shard_file import sync_directory
 from cache.writer import StoreWriter
 from shared.config import Preset
 from shared.config_json import to_json
+from shared.cut import parse_cut
 from shared.errors import CacheError
 
 _log = logging.getLogger(__name__)
@@ -44,6 +47,7 @@ def open_or_create(
     samples: Samples,
     max_boxes: int,
     provenance: Provenance,
+    codec: str = DEFAULT_CODEC,
     shard_bytes: int = SHARD_BYTES,
 ) -> StoreWriter:
     """Return a writer for the store at `path`: a new one, or the one to go on with.
@@ -52,7 +56,7 @@ def open_or_create(
 
     Raises:
         IdentityError: if the store there was made from something else; it is left as it is.
-        CacheError: if something else than a store is there.
+        CacheError: if something else than a store is there, or the store has another codec.
     """
     if not (path / METADATA_FILE).exists():
         create_store(
@@ -62,11 +66,24 @@ def open_or_create(
             samples=samples,
             max_boxes=max_boxes,
             provenance=provenance,
+            codec=codec,
             shard_bytes=shard_bytes,
         )
+    extend_views(path, identity, provenance)
     check_identity(path, identity)  # also of our own: another worker may have been faster
-    _warn_about_versions(read_metadata(path).provenance.software, provenance.software, path)
+    metadata = read_metadata(path)
+    if metadata.codec != codec:
+        raise CacheError(
+            f"{path} is coded as {metadata.codec}, asked for is {codec}; a store has one codec. "
+            "Leave out --codec to go on with it, or choose another --store. Nothing was changed."
+        )
+    _warn_about_versions(metadata.provenance.software, provenance.software, path)
     return StoreWriter(path)
+
+
+def codec_at(path: Path) -> str:
+    """Return the codec of the store at `path`, or the default where there is none yet."""
+    return read_metadata(path).codec if (path / METADATA_FILE).exists() else DEFAULT_CODEC
 
 
 def create_store(
@@ -77,6 +94,7 @@ def create_store(
     samples: Samples,
     max_boxes: int,
     provenance: Provenance,
+    codec: str = DEFAULT_CODEC,
     shard_bytes: int = SHARD_BYTES,
 ) -> None:
     """Create an empty store; if a worker beside this one was faster, leave its store.
@@ -88,22 +106,27 @@ def create_store(
         samples: every sample the store will hold, in order.
         max_boxes: most boxes of any sample; at least 1 is kept.
         provenance: recorded for people.
+        codec: of the feature maps, see `cache.codec`; the identity has its storage.
         shard_bytes: uncompressed size of a shard, all arrays together.
 
     Raises:
         CacheError: if something else is at `path`.
     """
     _refuse_foreign(path)
-    layout, arrays = _cut(preset, samples, identity["views"], max(1, max_boxes), shard_bytes)
+    assert identity["storage"] == CODECS[codec].storage
+    arrays = array_specs(preset, max(1, max_boxes), codec, parse_cut(identity["cut"]))
+    count = len(samples.tokens)
+    slots = slots_per_shard(row_bytes(arrays), count, shard_bytes)
     metadata = Metadata(
         identity=identity,
         preset_document=to_json(preset),
         provenance=provenance,
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
-        layout=layout,
+        layout=Layout(views=identity["views"], samples=count, slots=slots),
         samples_digest=samples.digest,
         max_boxes=max(1, max_boxes),
         arrays=arrays,
+        codec=codec,
         metadata_digests={},
     )
     building = path.with_name(f".{path.name}.creating-{uuid.uuid4().hex}")
@@ -115,16 +138,6 @@ def create_store(
         raise CacheError(f"cannot create {path}: {error}") from error
     finally:
         shutil.rmtree(building, ignore_errors=True)
-
-
-def _cut(
-    preset: Preset, samples: Samples, views: int, max_boxes: int, shard_bytes: int
-) -> tuple[Layout, tuple[ArraySpec, ...]]:
-    """Decide the arrays and how their rows are cut into shards."""
-    arrays = array_specs(preset, max_boxes)
-    count = len(samples.tokens)
-    slots = slots_per_shard(row_bytes(arrays), count, shard_bytes)
-    return Layout(views=views, samples=count, slots=slots), arrays
 
 
 def _refuse_foreign(path: Path) -> None:
@@ -155,6 +168,7 @@ def _build(path: Path, metadata: Metadata, samples: Samples) -> None:
 
 
 def _create_array(root: zarr.Group, spec: ArraySpec, layout: Layout) -> None:
+    codecs = CODECS[spec.codec].in_zarr(np.dtype(spec.dtype).itemsize)
     root.create_array(
         spec.name,
         shape=(layout.views, layout.samples, *spec.shape),
@@ -162,9 +176,11 @@ def _create_array(root: zarr.Group, spec: ArraySpec, layout: Layout) -> None:
         shards=(1, layout.slots, *spec.shape),
         dtype=spec.dtype,
         fill_value=spec.fill_value,
-        compressors=array_codecs(),
+        serializer=codecs.serializer,
+        compressors=codecs.compressors,
         chunk_key_encoding={"name": "default", "separator": "."},  # files, not deep directories
         dimension_names=("view", "sample", *spec.dims),
+        attributes={"about": spec.about} if spec.about else {},
     )
 
 

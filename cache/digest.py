@@ -1,17 +1,17 @@
 """The digest of a store's content: equal for equal features, however they are stored.
 
-It covers, for every row, token, view, scene, time and the values of every array. It does not depend
+It covers, for every row, token, view, scene, time and the values of every array, and the null
+features. It does not depend
 on the order of samples or shards, shard size, compression, room for boxes, identity or provenance.
 """
 
-from collections import defaultdict
-
+from cache.null_store import open_null
 from cache.rows import read_back
 from cache.store import Store
 from shared.digests import json_digest
 from shared.errors import CacheError
 
-DIGEST_VERSION = 1
+DIGEST_VERSION = 2
 
 
 def content_digest(store: Store, *, recompute: bool = False) -> str:
@@ -39,7 +39,9 @@ def content_digest(store: Store, *, recompute: bool = False) -> str:
     )
     samples = store.samples
     frames = sorted(zip(samples.tokens, samples.scenes, samples.timestamps_us, strict=True))
-    return json_digest({"version": DIGEST_VERSION, "frames": frames, "rows": rows})
+    null = open_null(store)
+    absent = None if null is None else content_digest(null, recompute=recompute)
+    return json_digest({"version": DIGEST_VERSION, "frames": frames, "rows": rows, "null": absent})
 
 
 def _recorded(store: Store, shard: int) -> dict[str, dict[str, str]]:
@@ -54,12 +56,11 @@ def _recorded(store: Store, shard: int) -> dict[str, dict[str, str]]:
 def _recomputed(store: Store, shard: int) -> dict[str, dict[str, str]]:
     """Return the digests of what lies on disk, likewise."""
     view, _ = store.layout.span(shard)
-    found: dict[str, dict[str, str]] = defaultdict(dict)
+    found: dict[str, dict[str, str]] = {}
     for row in read_back(store, shard):
-        if row.problem:
+        for array, problem in row.problems.items():
             raise CacheError(
-                f"{row.array} of sample {row.token}, view {view}: {row.problem}. "
-                f"{store.repair(shard)}"
+                f"{array} of sample {row.token}, view {view}: {problem}. {store.repair(shard)}"
             )
-        found[row.token][row.array] = row.digest
+        found[row.token] = row.digests
     return found

@@ -1,21 +1,30 @@
 """Between `shared.features.FrameFeatures` and the arrays of a row, with every check on the way."""
 
 from collections.abc import Sequence
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from cache.schema import BOX_COUNT, CAMERA_MATRICES, ArraySpec, Row
+from cache.quantise import quantise
+from cache.schema import BOX_COUNT, CAMERA_MATRICES, ArraySpec, Row, scale_name, zero_name
 from shared.errors import CacheError
-from shared.features import NO_CAMERAS, Annotations, Frame, FrameFeatures
+from shared.features import (
+    NO_CAMERAS,
+    Annotations,
+    Frame,
+    FrameFeatures,
+    MapValues,
+    QuantisedMap,
+)
 
 FLOAT16_MAX = float(np.finfo(np.float16).max)
 GEOMETRY_CODES = 7  # the box codes before the velocity, which nuScenes may leave unknown (NaN)
 
 
 def encode_frame(specs: Sequence[ArraySpec], features: FrameFeatures) -> dict[str, NDArray[Any]]:
-    """Return the arrays of one row, checked, rounded and padded.
+    """Return the arrays of one row, checked, rounded or quantised, and padded.
 
     Raises:
         CacheError: naming sample and array, if an array is absent, has the wrong shape, is not
@@ -24,7 +33,7 @@ def encode_frame(specs: Sequence[ArraySpec], features: FrameFeatures) -> dict[st
     frame = features.frame
     annotations = frame.annotations
     plain: dict[str, NDArray[Any]] = {
-        **features.maps,
+        **{name: _not_quantised(values, name, frame) for name, values in features.maps.items()},
         "geometry/ego_from_lidar": frame.ego_from_lidar,
         "geometry/global_from_ego": frame.global_from_ego,
         BOX_COUNT: np.asarray(len(annotations.boxes_lidar), np.int64),
@@ -44,16 +53,39 @@ def encode_frame(specs: Sequence[ArraySpec], features: FrameFeatures) -> dict[st
     row: dict[str, NDArray[Any]] = {}
     for spec in specs:
         where = f"{spec.name} of sample {frame.token}, view {frame.view}"
+        if spec.name in row:
+            continue  # scales and zero points come with their map
         if spec.name not in plain:
             raise CacheError(
                 f"{where} is absent; the running preset is not the one the store was created with"
             )
         values = plain[spec.name]
-        if spec.per_box:
+        if spec.is_quantised:
+            row |= _quantised(spec, _checked(replace(spec, dtype="float16"), values, where=where))
+        elif spec.per_box:
             row[spec.name] = _pad(spec, values, boxes=len(annotations.boxes_lidar), where=where)
         else:
             row[spec.name] = _checked(spec, values, where=where)
     return row
+
+
+def _not_quantised(values: MapValues, name: str, frame: Frame) -> NDArray[np.floating[Any]]:
+    if isinstance(values, QuantisedMap):
+        raise CacheError(
+            f"{name} of sample {frame.token}, view {frame.view} is in 8 bit already; a store is "
+            "written from what the backbones gave"
+        )
+    return values
+
+
+def _quantised(spec: ArraySpec, values: NDArray[np.float16]) -> dict[str, NDArray[Any]]:
+    """Return the three arrays of a map in 8 bit."""
+    found = quantise(values)
+    return {
+        spec.name: found.values,
+        scale_name(spec.name): found.scale,
+        zero_name(spec.name): found.zero,
+    }
 
 
 def _checked(spec: ArraySpec, values: NDArray[Any], *, where: str) -> NDArray[Any]:
@@ -64,7 +96,7 @@ def _checked(spec: ArraySpec, values: NDArray[Any], *, where: str) -> NDArray[An
             f"{values.shape}. The running preset is not the one the store was created with; "
             "`feature-cache show STORE` names it."
         )
-    if spec.is_feature:
+    if spec.feature_map is not None:
         low, high = float(values.min()), float(values.max())
         peak = max(-low, high) if low == low else low  # a NaN anywhere makes min NaN
         if not peak <= FLOAT16_MAX:  # written so that NaN fails too
@@ -103,6 +135,21 @@ def _pad(spec: ArraySpec, values: NDArray[Any], *, boxes: int, where: str) -> ND
             np.nan
         )  # one bit pattern, so that digests do not depend on its sign
     return padded
+
+
+def decode_maps(specs: Sequence[ArraySpec], row: Row) -> dict[str, MapValues]:
+    """Return the feature maps of a row; quantised ones stay in 8 bit."""
+    maps: dict[str, MapValues] = {}
+    for spec in specs:
+        if spec.is_quantised:
+            maps[spec.name] = QuantisedMap(
+                values=row[spec.name],
+                scale=row[scale_name(spec.name)],
+                zero=row[zero_name(spec.name)],
+            )
+        elif spec.feature_map == spec.name:
+            maps[spec.name] = row[spec.name]
+    return maps
 
 
 def decode_frame(*, token: str, scene: str, timestamp_us: int, view: int, row: Row) -> Frame:

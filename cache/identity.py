@@ -12,14 +12,16 @@ from typing import Any
 
 from cache.metadata import read_metadata
 from cache.schema import SCHEMA_VERSION
+from shared.augmentation import ViewDraws
 from shared.config import Preset
 from shared.config_json import to_json
+from shared.cut import BACKBONE_CUT, Cut
 from shared.digests import json_digest
 from shared.errors import IdentityError
 
 Identity = dict[str, Any]
 
-CUT = "backbone"  # where the frozen part ends: before both necks
+NECK_FIELDS = ("width", "bev_neck_channels")  # of `HeadConfig`, what necks are built from
 
 # What a user makes of a field; the longest matching beginning counts.
 MEANINGS = {
@@ -27,9 +29,12 @@ MEANINGS = {
     "cut": "where the frozen part ends",
     "views": "augmented variants per sample",
     "view_seed": "seed of the augmented variants",
+    "augmentation": "how far the augmented variants differ from the sample",
     "preset.camera": "the image branch of the preset",
     "preset.lidar": "the LiDAR branch of the preset",
+    "preset.head": "the necks of the preset, which lie before the cut",
     "preset.grid": "point range, voxels and BEV cells of the preset",
+    "storage": "number format of the maps in the store, see --codec; codecs of one format agree",
     "precision": "number formats while computing, which follow the device",
     "weights": "bytes of frozen weights and BatchNorm buffers: another checkpoint or seed",
     "dataset.version": "the nuScenes version",
@@ -45,33 +50,39 @@ def identity_document(
     *,
     preset: Preset,
     precision: str,
+    storage: str,
     weights: Mapping[str, str],
     dataset_version: str,
     tokens: Sequence[str],
     inputs_digest: str,
+    cut: Cut = BACKBONE_CUT,
     views: int = 1,
-    view_seed: int = 0,
+    draws: ViewDraws | None = None,
 ) -> Identity:
     """Return the identity of the features of these samples.
 
     Args:
         preset: only its camera and LiDAR branch count, and the grid where there is LiDAR; neither
-            name nor head.
-        precision: the policy of the frozen part, e.g. "float32 compute, float16 stored".
+            name nor head, except for what of it lies before the cut.
+        precision: the policy of the frozen part, e.g. "float32".
+        storage: what the values were rounded to, `cache.codec.Codec.storage`.
         weights: digest of parameters and buffers by frozen module.
         dataset_version: e.g. "v1.0-trainval".
         tokens: samples in the store's order.
         inputs_digest: digest of what is computed from the tables: sweeps, calibration, annotations.
+        cut: where the frozen part ends.
         views: augmented variants per sample.
-        view_seed: what they are drawn from.
+        draws: what they are drawn from; None for view 0 alone.
     """
     document = {
         "schema_version": SCHEMA_VERSION,
-        "cut": CUT,
+        "cut": str(cut),
         "views": views,
-        "view_seed": view_seed,
-        "preset": frozen_document(preset),
+        "view_seed": None if draws is None else draws.seed,
+        "augmentation": None if draws is None else to_json(draws.augmentation),
+        "preset": frozen_document(preset, cut),
         "precision": precision,
+        "storage": storage,
         "weights": dict(weights),
         "dataset": {
             "version": dataset_version,
@@ -84,18 +95,24 @@ def identity_document(
     return plain
 
 
-def frozen_document(preset: Preset) -> dict[str, Any]:
+def frozen_document(preset: Preset, cut: Cut) -> dict[str, Any]:
     """Return what of a preset determines the features, as JSON has it."""
     whole = json.loads(json.dumps(to_json(preset), allow_nan=False))
-    grid = None if preset.lidar is None else whole["grid"]
-    return {"camera": whole["camera"], "lidar": whole["lidar"], "grid": grid}
+    return {
+        "camera": whole["camera"],
+        "lidar": whole["lidar"],
+        "grid": None if preset.lidar is None else whole["grid"],
+        "head": {name: whole["head"][name] for name in NECK_FIELDS} if cut.frozen_parts else None,
+    }
 
 
 def features_digest(identity: Mapping[str, Any]) -> str:
     """Return the digest of what one sample's features depend on: weights, branches, cut.
 
     Equal for stores of two splits, so that a model trained on one may be evaluated on the other.
-    Precision is left out: a store from a GPU and one from a CPU differ by roundings only.
+    Precision is left out: a store from a GPU and one from a CPU differ by roundings only. So is the
+    storage: 8 bit is a coarser rounding, measured in docs/store.md, not another meaning of a value.
+    A model trained on 8-bit features may be evaluated on float16 ones, which tells what 8 bit cost.
     """
     return json_digest({field: identity[field] for field in ("cut", "preset", "weights")})
 
@@ -124,6 +141,17 @@ def _meaning(field: str) -> str:
     return f" ({MEANINGS[max(known, key=len)]})" if known else ""
 
 
+def differing_fields(mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:
+    """Return the dotted names of the fields that differ, or that only one side has."""
+    first, second = _leaves(mine), _leaves(theirs)
+    missing = object()
+    return [
+        field
+        for field in dict.fromkeys([*first, *second])
+        if first.get(field, missing) != second.get(field, missing)
+    ]
+
+
 def explain_difference(
     mine: Mapping[str, Any],
     theirs: Mapping[str, Any],
@@ -139,12 +167,11 @@ def explain_difference(
     """
     first, second = _leaves(mine), _leaves(theirs)
     lines = []
-    for field in dict.fromkeys([*first, *second]):
+    for field in differing_fields(mine, theirs):
         mine_here, theirs_here = first.get(field), second.get(field)
         a = _shown(mine_here, theirs_here) if field in first else ABSENT
         b = _shown(theirs_here, mine_here) if field in second else ABSENT
-        if field not in first or field not in second or mine_here != theirs_here:
-            lines.append(f"{field}: {a} {names[0]}, {b} {names[1]}{_meaning(field)}")
+        lines.append(f"{field}: {a} {names[0]}, {b} {names[1]}{_meaning(field)}")
     return lines
 
 

@@ -6,8 +6,7 @@ store without complaint.
 """
 
 import contextlib
-import errno
-import fcntl
+import hashlib
 import json
 import logging
 import os
@@ -15,6 +14,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
+from cache.file_lock import NO_LOCKS, lock_file
 from cache.shard_file import sync_directory
 from cache.statistics import Statistics
 from shared.config_json import from_json, to_json
@@ -25,7 +25,7 @@ GROUP = "ledger"
 ABOUT = (
     "One JSON file per complete shard lies in this directory; a shard without one does not exist."
 )
-NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)
+DAMAGED_SUFFIX = ".damaged"  # an entry that `feature-cache verify --repair` moved aside
 
 _log = logging.getLogger(__name__)
 
@@ -79,12 +79,17 @@ class Ledger:
         document = json.loads(json.dumps(to_json(entry), allow_nan=False))
         path = self.path(entry.shard)
         partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-        with partial.open("w") as file:
-            json.dump({**document, "checksum": json_digest(document)}, file)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
+        try:
+            with partial.open("w") as file:
+                json.dump({**document, "checksum": json_digest(document)}, file)
+                file.flush()
+                os.fsync(file.fileno())
+            partial.replace(path)
+        except BaseException:  # a full disk, Ctrl-C: leave no half file behind
+            partial.unlink(missing_ok=True)
+            raise
         sync_directory(path.parent)
+        path.with_suffix(DAMAGED_SUFFIX).unlink(missing_ok=True)  # the shard is whole again
 
     def read(self, shard: int) -> LedgerEntry:
         """Read one entry.
@@ -101,6 +106,31 @@ class Ledger:
         except (ValueError, KeyError, AttributeError, TypeError, ConfigError) as error:
             raise CacheError(f"ledger entry {path} is damaged ({error})") from error
 
+    def fingerprint(self, shard: int) -> str:
+        """Return the digest of an entry's file, damaged or not; empty if there is none."""
+        try:
+            return hashlib.sha256(self.path(shard).read_bytes()).hexdigest()
+        except FileNotFoundError:
+            return ""
+
+    def drop(self, shard: int, fingerprint: str) -> bool:
+        """Move an entry aside, so that its shard does not exist and is extracted again.
+
+        Args:
+            shard: which; also one that the store does not have.
+            fingerprint: of the entry that was found wanting.
+
+        Returns:
+            False if the entry is another one by now; it is left alone.
+        """
+        path = self.path(shard)
+        with self.lock(shard):
+            if self.fingerprint(shard) != fingerprint:
+                return False
+            path.replace(path.with_suffix(DAMAGED_SUFFIX))
+            sync_directory(path.parent)
+        return True
+
     @contextlib.contextmanager
     def lock(self, shard: int) -> Iterator[bool]:
         """Hold a shard while writing it; waits for another worker on the same one.
@@ -112,15 +142,18 @@ class Ledger:
             Whether the lock is held; False on a file system that has none.
         """
         path = self.path(shard).with_suffix(".lock")
-        with path.open("w") as file:
-            try:
-                fcntl.flock(file, fcntl.LOCK_EX)
-            except OSError as error:
-                if error.errno not in NO_LOCKS:
-                    raise
-                _log.warning("%s has no file locks; give every worker its own --part", path.parent)
-                yield False
-                return
+        try:
+            file = lock_file(path, is_patient=True)
+        except OSError as error:
+            if error.errno not in NO_LOCKS:
+                raise
+            _log.warning("%s has no file locks; give every worker its own --part", path.parent)
+            yield False
+            return
+        assert file is not None
+        with file:
+            for stale in path.parent.glob(f".{self.path(shard).name}.*.partial"):
+                stale.unlink(missing_ok=True)  # left by a killed worker
             yield True
             # Whoever waits on this file, or makes a new one, finds the entry and has nothing to do.
             if self.path(shard).exists():

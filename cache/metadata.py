@@ -12,7 +12,7 @@ from typing import Any
 
 import cattrs
 
-from cache.codec import CODEC_NAME
+from cache.codec import CODECS
 from cache.layout import Layout
 from cache.schema import SCHEMA_VERSION, ArraySpec
 from shared.config import Preset
@@ -21,6 +21,7 @@ from shared.digests import json_digest
 from shared.errors import CacheError, ConfigError
 
 ATTRIBUTE = "frozen_cmt"
+NULL_GROUP = "null"  # see `cache.null_store`
 METADATA_FILE = "zarr.json"  # of a Zarr v3 group or array
 
 
@@ -54,7 +55,7 @@ class Metadata:
         max_boxes: boxes a row has room for.
         arrays: every array of a row.
         metadata_digests: digest of the Zarr metadata of every array and group below the root.
-        codec: name of the codec of every row.
+        codec: name of the codec of the feature maps.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -67,7 +68,7 @@ class Metadata:
     max_boxes: int
     arrays: tuple[ArraySpec, ...]
     metadata_digests: dict[str, str]
-    codec: str = CODEC_NAME
+    codec: str
 
     @property
     def preset(self) -> Preset:
@@ -88,8 +89,12 @@ def metadata_digest_of(path: Path, node: str) -> str:
 
 def with_metadata_digests(metadata: Metadata, path: Path) -> Metadata:
     """Fill in `metadata_digests` from what lies under `path`."""
-    nodes = [file.parent.relative_to(path).as_posix() for file in path.rglob(METADATA_FILE)]
-    digests = {node: metadata_digest_of(path, node) for node in sorted(nodes) if node != "."}
+    nodes = [file.parent.relative_to(path) for file in path.rglob(METADATA_FILE)]
+    digests = {
+        node.as_posix(): metadata_digest_of(path, node.as_posix())
+        for node in sorted(nodes)
+        if node.parts and node.parts[0] != NULL_GROUP  # a store of its own
+    }
     return replace(metadata, metadata_digests=digests)
 
 
@@ -128,8 +133,10 @@ def read_metadata(path: Path) -> Metadata:
         metadata = from_json(Metadata, document)
     except (ConfigError, cattrs.BaseValidationError) as error:
         raise CacheError(f"{damaged} ({error})") from error
-    if metadata.codec != CODEC_NAME:
+    unknown = {metadata.codec, *(spec.codec for spec in metadata.arrays)} - CODECS.keys()
+    if unknown:
         raise CacheError(
-            f"{path} is coded as {metadata.codec!r}; this version reads {CODEC_NAME!r}"
+            f"{path} is coded as {', '.join(sorted(unknown))}; this version of frozen-cmt reads "
+            f"{', '.join(CODECS)}; use the version that wrote it"
         )
     return metadata

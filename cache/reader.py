@@ -11,12 +11,14 @@ from typing import Any
 from numpy.typing import NDArray
 
 from cache.codec import DamageError
-from cache.frames import decode_frame
+from cache.frames import decode_frame, decode_maps
 from cache.identity import Identity, features_digest
 from cache.metadata import Provenance
+from cache.null_store import NULL_SAMPLES, open_null
 from cache.schema import ArraySpec
 from cache.store import Store, open_store
 from shared.config import Preset
+from shared.cut import Cut, parse_cut
 from shared.digests import json_digest
 from shared.errors import CacheError, MissingRowError
 from shared.features import Frame, FrameFeatures
@@ -39,8 +41,8 @@ class CachedFeatures:
         self._preset: Preset = self._store.metadata.preset
         self._position = {token: i for i, token in enumerate(self._store.samples.tokens)}
         self._complete = self._store.ledger.complete()
-        self._features = tuple(spec for spec in self._store.arrays if spec.is_feature)
-        self._others = tuple(spec for spec in self._store.arrays if not spec.is_feature)
+        self._maps = tuple(one for one in self._store.arrays if one.feature_map is not None)
+        self._others = tuple(one for one in self._store.arrays if one.feature_map is None)
 
     def __reduce__(self) -> tuple[Callable[..., "CachedFeatures"], tuple[Path]]:
         return CachedFeatures, (self._store.path,)
@@ -54,6 +56,11 @@ class CachedFeatures:
     def preset(self) -> Preset:
         """The detector the features belong to."""
         return self._preset
+
+    @property
+    def cut(self) -> Cut:
+        """Where the frozen part ends."""
+        return parse_cut(self.identity["cut"])
 
     @property
     def identity(self) -> Identity:
@@ -115,7 +122,9 @@ class CachedFeatures:
             )
 
     def read(self, tokens: Sequence[str], view: int = 0) -> list[FrameFeatures]:
-        """Return the features of these samples, in this order; maps are float16.
+        """Return the features of these samples, in this order.
+
+        Maps are float16; those of a quantised store stay in 8 bit, as `QuantisedMap`.
 
         Raises:
             MissingRowError: if a sample is not in the store, or not there yet.
@@ -124,9 +133,26 @@ class CachedFeatures:
         found = []
         for token in tokens:
             position = self._locate(token, view)
-            maps = {spec.name: self._read_array(spec, view, position) for spec in self._features}
+            row = {spec.name: self._read_array(spec, view, position) for spec in self._maps}
+            maps = decode_maps(self._maps, row)
             found.append(FrameFeatures(frame=self._frame(view, position), maps=maps))
         return found
+
+    @property
+    def null(self) -> FrameFeatures:
+        """What the frozen part answers without any sensor; for `shared.sensor_drop`.
+
+        Raises:
+            CacheError: if the store has no null features yet.
+        """
+        store = open_null(self._store)
+        if store is None or not store.ledger.complete():
+            raise CacheError(
+                f"{self.path} has no null features, so no sensor can be dropped; run the "
+                f"extraction again, it adds them: {self._command}"
+            )
+        (features,) = CachedFeatures(store.path).read(NULL_SAMPLES.tokens)
+        return features
 
     def read_frames(self, tokens: Sequence[str], view: int = 0) -> list[Frame]:
         """Return geometry and annotations only: for class balance and evaluation.

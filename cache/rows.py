@@ -1,48 +1,64 @@
-"""Re-reading rows: the digest of what really lies on disk, shard by shard."""
+"""Re-reading rows: what really lies on disk, shard by shard."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from cache.codec import DamageError
+from cache.frames import decode_maps
 from cache.schema import BOX_COUNT, row_digest
+from cache.statistics import Statistics
 from cache.store import Store
+from shared.features import as_floats
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ReadBack:
-    """One array of one row, as it is on disk now.
+    """One row, as it is on disk now.
 
     Args:
-        token, array: which.
-        digest: of its values; empty if it could not be read.
-        problem: why not, or what is wrong with the values; empty if nothing is.
+        token: of its sample.
+        digests: of the values of every array that could be read.
+        problems: by array, why it could not be read, or what is wrong with its values.
+        statistics: by feature map, if asked for and nothing is wrong.
     """
 
     token: str
-    array: str
-    digest: str
-    problem: str
+    digests: dict[str, str]
+    problems: dict[str, str]
+    statistics: dict[str, Statistics]
 
 
-def read_back(store: Store, shard: int) -> Iterator[ReadBack]:
-    """Read every array of every row of a shard; damage is reported, not raised."""
+def read_back(store: Store, shard: int, *, needs_statistics: bool = False) -> Iterator[ReadBack]:
+    """Read every row of a shard; damage is reported, not raised.
+
+    Raises:
+        CacheError: if a file cannot be read now, which says nothing about its content.
+    """
     view, samples = store.layout.span(shard)
-    box_count_spec = next(spec for spec in store.arrays if spec.name == BOX_COUNT)
     for sample in samples:
-        token = store.samples.tokens[sample]
-        try:
-            boxes = int(store.read_array(box_count_spec, view, sample))
-        except DamageError:
-            boxes = 0  # the loop below reports it
+        row: dict[str, NDArray[Any]] = {}
+        problems: dict[str, str] = {}
         for spec in store.arrays:
-            digest, problem = "", ""
             try:
-                values = store.read_array(spec, view, sample)
-                digest = row_digest(spec, values, boxes)
-                if spec.is_feature and not np.isfinite(values).all():
-                    problem = "holds a value that is not finite"
+                row[spec.name] = store.read_array(spec, view, sample)
             except DamageError as error:
-                problem = str(error)
-            yield ReadBack(token=token, array=spec.name, digest=digest, problem=problem)
+                problems[spec.name] = str(error)
+                continue
+            if spec.feature_map is not None and not np.isfinite(row[spec.name]).all():
+                problems[spec.name] = "holds a value that is not finite"
+        boxes = int(row.get(BOX_COUNT, np.zeros((), np.int64)))  # its own damage is a problem above
+        maps = decode_maps(store.arrays, row) if needs_statistics and not problems else {}
+        yield ReadBack(
+            token=store.samples.tokens[sample],
+            digests={
+                spec.name: row_digest(spec, row[spec.name], boxes)
+                for spec in store.arrays
+                if spec.name in row
+            },
+            problems=problems,
+            statistics={name: Statistics.of(as_floats(values)) for name, values in maps.items()},
+        )

@@ -13,7 +13,7 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
-from cache.codec import array_codecs
+from cache.codec import ZSTD
 from shared.digests import json_digest
 from shared.errors import CacheError
 
@@ -80,7 +80,7 @@ def write_samples(root: zarr.Group, samples: Samples) -> None:
             f"{GROUP}/{name}",
             data=values,
             chunks=values.shape,
-            compressors=array_codecs(),
+            compressors=ZSTD.in_zarr(values.itemsize).compressors,
             dimension_names=dims,
         )
 

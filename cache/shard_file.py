@@ -9,16 +9,20 @@ The tests read every file with plain Zarr, and read here what plain Zarr wrote.
 Source: zarr-specs v3, codecs/sharding-indexed v1.0, index at the end, with crc32c.
 """
 
+import contextlib
+import errno
 import os
 import uuid
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 
 import numpy as np
 
 from cache.codec import CHECKSUM_BYTES, DamageError, seal, unseal
+from shared.errors import CacheError
 
 EMPTY = 2**64 - 1  # offset and length of a slot that holds no row
+LOST = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EIO)  # damage; a permission is not
 PARTIAL_SUFFIX = ".partial"  # a file still being written, or left by a killed writer
 
 
@@ -73,22 +77,37 @@ def read_row_bytes(path: Path, slot: int, slots: int) -> bytes:
 
     Raises:
         DamageError: if the file is missing or truncated, the index damaged, or the slot empty.
+        CacheError: if the file may be whole, but cannot be read now.
     """
     index_bytes = slots * 16 + CHECKSUM_BYTES
-    try:
+    with _explained(path):
         descriptor = os.open(path, os.O_RDONLY)
+        try:
+            size = os.fstat(descriptor).st_size
+            if size < index_bytes:
+                raise DamageError(f"file {path} is truncated to {size} bytes")
+            index = unseal(
+                os.pread(descriptor, index_bytes, size - index_bytes), what=f"the index of {path}"
+            )
+            offset, length = (int(number) for number in index.view("<u8").reshape(slots, 2)[slot])
+            if offset == EMPTY or offset + length > size - index_bytes:
+                raise DamageError(f"{path} holds no row in slot {slot}")
+            return os.pread(descriptor, length, offset)
+        finally:
+            os.close(descriptor)
+
+
+@contextlib.contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """Tell damage from a file that cannot be read for another reason."""
+    try:
+        yield
     except FileNotFoundError:
         raise DamageError(f"file {path} is missing") from None
-    try:
-        size = os.fstat(descriptor).st_size
-        if size < index_bytes:
-            raise DamageError(f"file {path} is truncated to {size} bytes")
-        index = unseal(
-            os.pread(descriptor, index_bytes, size - index_bytes), what=f"the index of {path}"
-        )
-        offset, length = (int(number) for number in index.view("<u8").reshape(slots, 2)[slot])
-        if offset == EMPTY or offset + length > size - index_bytes:
-            raise DamageError(f"{path} holds no row in slot {slot}")
-        return os.pread(descriptor, length, offset)
-    finally:
-        os.close(descriptor)
+    except OSError as error:
+        if error.errno in LOST:
+            raise DamageError(f"file {path} cannot be read: {error.strerror}") from error
+        raise CacheError(
+            f"{path} cannot be read: {error.strerror}. Nothing is known to be damaged; solve this "
+            "and run the same command again"
+        ) from error

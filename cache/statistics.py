@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Statistics:
-    """Of every value of one array in some rows, after rounding to float16.
+    """Of every value of one feature map in some rows, as it is stored: rounded or dequantised.
 
     Args:
         count: values looked at.
@@ -27,7 +27,7 @@ class Statistics:
     absmax: float
 
     @classmethod
-    def of(cls, values: NDArray[np.float16]) -> "Statistics":
+    def of(cls, values: NDArray[np.floating[Any]]) -> "Statistics":
         """Look at one row."""
         wide = values.astype(np.float32)
         low, high = float(wide.min()), float(wide.max())

@@ -1,12 +1,13 @@
 """An opened store: what it is, which samples and shards it has, and how one row is read."""
 
+import shlex
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
 
-from cache.codec import DamageError, decode_row
+from cache.codec import CODECS, DamageError
 from cache.layout import Layout, Shard
 from cache.ledger import Ledger
 from cache.metadata import Metadata, read_metadata
@@ -72,7 +73,7 @@ class Store:
         """
         shard, slot = self.layout.locate(view, sample)
         sealed = read_row_bytes(self.file(spec, shard), slot, self.layout.slots)
-        return decode_row(sealed, spec.shape, spec.dtype)
+        return CODECS[spec.codec].decode_row(sealed, spec.shape, spec.dtype)
 
     def damage(self, spec: ArraySpec, view: int, sample: int, error: DamageError) -> CacheError:
         """Return the error to raise for a row that cannot be read."""
@@ -85,8 +86,8 @@ class Store:
     def repair(self, shard: int) -> str:
         """Say how to rebuild a damaged shard."""
         return (
-            f"To rebuild this shard, delete {self.ledger.path(shard)} and run the extraction "
-            f"again: {self.metadata.provenance.command}"
+            f"To rebuild shard {shard}, run `feature-cache verify {shlex.quote(str(self.path))} "
+            f"--repair`, then the extraction again: {self.metadata.provenance.command}"
         )
 
 

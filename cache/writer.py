@@ -1,8 +1,6 @@
 """The write side: whole shards, in any order, by any number of workers, resumable after a kill."""
 
-import errno
 import platform
-import shutil
 import time
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -12,18 +10,17 @@ from pathlib import Path
 
 import numpy as np
 
-from cache.codec import encode_row
-from cache.frames import encode_frame
+from cache.codec import CODECS
+from cache.frames import decode_maps, encode_frame
 from cache.layout import Shard
 from cache.ledger import LedgerEntry
-from cache.schema import BOX_COUNT, ArraySpec, Row, row_bytes, row_digest
+from cache.room import explain_failed_write
+from cache.schema import BOX_COUNT, ArraySpec, Row, row_digest
 from cache.shard_file import remove_partials, write_shard_file
 from cache.statistics import Statistics, merge_by_array
 from cache.store import Store, open_store
 from shared.errors import CacheError
-from shared.features import FrameFeatures
-
-DISK_FULL = (errno.ENOSPC, errno.EDQUOT)
+from shared.features import FrameFeatures, as_floats
 
 
 class StoreWriter:
@@ -71,7 +68,7 @@ class StoreWriter:
                 size = self._write_arrays(shard, encoded, is_locked=is_locked)
                 ledger.write(_entry(shard, self.store.arrays, encoded, size, started))
         except OSError as error:
-            raise self._explain(error, shard) from error
+            raise explain_failed_write(self.store, shard.index, error) from error
         return True
 
     def _ordered(self, shard: Shard, rows: Sequence[FrameFeatures]) -> list[FrameFeatures]:
@@ -106,27 +103,9 @@ class StoreWriter:
             file = self.store.file(spec, shard.index)
             if is_locked:
                 remove_partials(file)
-            chunks = (encode_row(row[spec.name]) for row in encoded)
+            chunks = (CODECS[spec.codec].encode_row(row[spec.name]) for row in encoded)
             size += write_shard_file(file, chunks, self.store.layout.slots)
         return size
-
-    def _explain(self, error: OSError, shard: Shard) -> CacheError:
-        """Return what to tell the user about a write that failed."""
-        store = self.store
-        if error.errno not in DISK_FULL:
-            return CacheError(
-                f"cannot write shard {shard.index} of {store.path}: {error}. Run the same command "
-                "again when this is solved; finished shards are kept."
-            )
-        left = store.layout.rows - store.rows_in(store.ledger.complete())
-        needed = left * row_bytes(store.arrays)
-        free = shutil.disk_usage(store.path).free
-        return CacheError(
-            f"the disk is full at shard {shard.index} of {store.path}: {left} rows are left, at "
-            f"most {needed} bytes before compression, and {free} bytes are free. Free "
-            f"{max(needed - free, 0)} bytes and run the same command again; finished shards are "
-            "kept."
-        )
 
 
 def _entry(
@@ -138,7 +117,7 @@ def _entry(
         for spec in specs
     }
     statistics: list[Mapping[str, Statistics]] = [
-        {spec.name: Statistics.of(row[spec.name]) for spec in specs if spec.is_feature}
+        {name: Statistics.of(as_floats(values)) for name, values in decode_maps(specs, row).items()}
         for row in encoded
     ]
     return LedgerEntry(

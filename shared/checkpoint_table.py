@@ -7,6 +7,7 @@ tests/upstream/test_state_dict_keys.py compares all of them with the official ke
 Source: CMT, detectors/cmt.py; the order is that of the official state dict.
 """
 
+from collections.abc import Iterable
 from typing import Literal
 
 Owner = Literal["frozen", "trainable"]
@@ -21,6 +22,11 @@ PARTS: dict[str, Owner] = {
 }
 FROZEN_PARTS = tuple(part for part, owner in PARTS.items() if owner == "frozen")
 TRAINABLE_PARTS = tuple(part for part, owner in PARTS.items() if owner == "trainable")
+
+
+def belongs(key: str, parts: Iterable[str]) -> bool:
+    """Whether a state-dict key lies in one of these parts, or parts of parts."""
+    return any(key.startswith(f"{part}.") for part in parts)
 
 
 def part_of(key: str) -> str:

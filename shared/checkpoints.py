@@ -6,7 +6,7 @@ A checkpoint of the official code has `state_dict` at its top level, with the pa
 
 import pickle
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import Tensor, nn
 
-from shared.checkpoint_table import FROZEN_PARTS, PARTS, part_of
+from shared.checkpoint_table import PARTS, belongs, part_of
 from shared.digests import state_digest
 from shared.errors import CheckpointError
 from shared.sparse_layout import in_our_layout
@@ -95,19 +95,20 @@ def read_state(path: Path) -> Mapping[str, Tensor]:
     )
 
 
-def frozen_digests(state: Mapping[str, Tensor], path: Path) -> dict[str, str]:
-    """Digest the frozen parts in a checkpoint, as `FrozenBackbones.digests` does once loaded.
+def part_digests(state: Mapping[str, Tensor], parts: Iterable[str], path: Path) -> dict[str, str]:
+    """Digest parts of a checkpoint, as `FrozenBackbones.digests` does once they are loaded.
 
     Returns:
-        Digest by part; empty for a checkpoint that holds only what is trained.
+        Digest by part; a part that is not in the checkpoint is not in it.
     """
-    parts: dict[str, dict[str, Tensor]] = {}
-    for key, tensor in in_our_layout(state, path).items():
-        part = part_of(key)
-        if part in FROZEN_PARTS:
-            values = tensor.float() if tensor.is_floating_point() else tensor
-            parts.setdefault(part, {})[key.removeprefix(f"{part}.")] = values
-    return {part: state_digest(tensors) for part, tensors in parts.items()}
+    ours = in_our_layout(state, path)
+    found: dict[str, dict[str, Tensor]] = {}
+    for part in parts:
+        for key, tensor in ours.items():
+            if belongs(key, [part]):
+                values = tensor.float() if tensor.is_floating_point() else tensor
+                found.setdefault(part, {})[key.removeprefix(f"{part}.")] = values
+    return {part: state_digest(tensors) for part, tensors in found.items()}
 
 
 def other_backbones(
@@ -117,28 +118,38 @@ def other_backbones(
 
     A part that a checkpoint does not hold is not listed, nor is one that nobody wants.
     """
-    given = frozen_digests(state, path)
-    return [part for part in wanted if part in given and given[part] != wanted[part]]
+    given = part_digests(state, wanted, path)
+    return [part for part, digest in given.items() if digest != wanted[part]]
 
 
 def load_parts(
-    module: nn.Module, state: Mapping[str, Tensor], parts: Sequence[str], *, path: Path
+    module: nn.Module,
+    state: Mapping[str, Tensor],
+    parts: Sequence[str],
+    *,
+    path: Path,
+    without: Sequence[str] = (),
 ) -> None:
-    """Copy the named children's tensors from a state dict, all of them or none.
+    """Copy the named parts' tensors from a state dict, all of them or none.
 
     Args:
-        module: owner of the children.
+        module: owner of the parts.
         state: state dict with full names.
-        parts: names of direct children, each a prefix of the keys to load.
+        parts: names of modules inside, each a prefix of the keys to load.
         path: where `state` comes from, for messages.
+        without: parts of these parts that are left alone.
 
     Raises:
         CheckpointError: listing every missing, unexpected or misshapen key.
     """
     _require_parts(state, parts, path)
     state = in_our_layout(state, path)
-    own = {name: one for name, one in module.state_dict().items() if part_of(name) in parts}
-    given = {name: one for name, one in state.items() if part_of(name) in parts}
+    own = {name: one for name, one in module.state_dict().items() if belongs(name, parts)}
+    given = {
+        name: one
+        for name, one in state.items()
+        if belongs(name, parts) and not belongs(name, without)
+    }
     problems = [
         *_listed("missing", sorted(own.keys() - given.keys())),
         *_listed("unexpected", sorted(given.keys() - own.keys())),
@@ -166,7 +177,7 @@ def load_parts(
 def _require_parts(state: Mapping[str, Tensor], parts: Sequence[str], path: Path) -> None:
     """Raise unless the state has something of every part; say what the file is instead."""
     found = {part_of(name) for name in state}
-    absent = [part for part in parts if part not in found]
+    absent = [part for part in parts if not any(belongs(name, [part]) for name in state)]
     if not absent:
         return
     if found and found <= IMAGE_ONLY:

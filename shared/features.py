@@ -14,6 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shared.config import Preset
+from shared.cut import Cut
 
 NO_CAMERAS: NDArray[np.float64] = np.zeros((0, 4, 4))
 
@@ -65,11 +66,43 @@ class Frame:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class QuantisedMap:
+    """A feature map in 8 bit, as a quantised store holds it.
+
+    Args:
+        values: (..., H, W) uint8.
+        scale: (...) float32, the step between two levels of a plane; 0 where it is constant.
+        zero: (...) float32, what a plane's level 0 stands for.
+    """
+
+    values: NDArray[np.uint8]
+    scale: NDArray[np.float32]
+    zero: NDArray[np.float32]
+
+    def dequantised(self) -> NDArray[np.float32]:
+        """Return zero + scale * values; `shared.batch.QuantisedTensor` does it on a device."""
+        found: NDArray[np.float32] = self.values * self.scale[..., None, None]
+        found += self.zero[..., None, None]
+        return found
+
+
+MapValues = NDArray[np.floating[Any]] | QuantisedMap
+
+
+def as_floats(values: MapValues) -> NDArray[np.floating[Any]]:
+    """Return a map as numbers to compute with."""
+    return values.dequantised() if isinstance(values, QuantisedMap) else values
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class FrameFeatures:
-    """A frame with its feature maps, keyed by `FeatureMap.name`; float16 cached, float32 live."""
+    """A frame with its feature maps, keyed by `FeatureMap.name`.
+
+    float32 live; cached, float16 or in a store whose codec quantises, 8 bit.
+    """
 
     frame: Frame
-    maps: Mapping[str, NDArray[np.floating[Any]]]
+    maps: Mapping[str, MapValues]
 
 
 class FeatureSource(Protocol):
@@ -78,6 +111,10 @@ class FeatureSource(Protocol):
     @property
     def preset(self) -> Preset:
         """The detector the features belong to."""
+
+    @property
+    def cut(self) -> Cut:
+        """Where the frozen part ends."""
 
     @property
     def tokens(self) -> tuple[str, ...]:

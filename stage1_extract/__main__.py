@@ -7,28 +7,34 @@
         --store mini.zarr
     extract-features --config cmt_voxel0100_r50_800x320_cbgs.py --nuscenes /data/nuscenes
         --store train.zarr --checkpoint cmt.pth
+    extract-features r50_800x320 ... --part 2/8     # the second of eight workers on one store
+    torchrun --nproc-per-node 8 -m stage1_extract r50_800x320 ...
+    sbatch --array 1-8 job.sh                       # job.sh runs the first command
 
-The same command again resumes. About 25 MB per sample for r50_800x320 before compression.
+The same command again resumes, with any number of workers: a part only says where a worker begins,
+and when that is done it helps with the rest. About 25 MB per sample for r50_800x320 before
+compression.
 """
 
 import argparse
 import logging
 import shlex
-import shutil
 import sys
 import time
 from collections.abc import Sequence
 from importlib.metadata import version
 from pathlib import Path
 
-from cache.create import open_or_create
+from cache.codec import CODECS, DEFAULT_CODEC
+from cache.create import codec_at, open_or_create
+from cache.extend import views_at
 from cache.layout import SHARD_BYTES
 from cache.metadata import Provenance
 from cache.samples import Samples
-from cache.schema import row_bytes
 from cache.writer import StoreWriter
 from shared.command import run_command
 from shared.config import Preset
+from shared.cut import BACKBONE_CUT, Cut, parse_cut
 from shared.errors import ConfigError
 from shared.presets import PRESETS, load_preset
 from stage1_extract.dataset_options import (
@@ -38,8 +44,10 @@ from stage1_extract.dataset_options import (
 )
 from stage1_extract.extract import fill_store
 from stage1_extract.frozen import FrozenBackbones
-from stage1_extract.identity import store_identity
+from stage1_extract.identity import draws_of, store_identity
 from stage1_extract.mm_config.preset import preset_of_config
+from stage1_extract.null_sample import write_null_features
+from stage1_extract.parts import choose_cuda_device, choose_part, parse_part, without_part
 from stage1_extract.records import SampleRecord
 from stage1_extract.weights import frozen_backbones
 
@@ -57,18 +65,23 @@ def open_store(
     *,
     origin: str,
     command: Sequence[str],
+    codec: str | None,
+    views: int,
     shard_bytes: int,
 ) -> StoreWriter:
     """Create the store, or open the one that is to be gone on with.
 
     Raises:
         IdentityError: if the store there was made from something else.
-        CacheError: if something else is there.
+        CacheError: if something else is there, or the store has another codec.
     """
+    codec = codec_at(path) if codec is None else codec
     return open_or_create(
         path,
         preset=frozen.preset,
-        identity=store_identity(frozen, records, dataset.version),
+        identity=store_identity(
+            frozen, records, dataset.version, storage=CODECS[codec].storage, views=views
+        ),
         samples=Samples(
             tokens=tuple(record.token for record in records),
             scenes=tuple(record.scene for record in records),
@@ -76,11 +89,12 @@ def open_store(
         ),
         max_boxes=max(len(record.annotations.labels) for record in records),
         provenance=Provenance(
-            command=shlex.join(["extract-features", *command]),
+            command=shlex.join(["extract-features", *without_part(command)]),
             weights=origin,
             software={name: version(name) for name in SOFTWARE},
             dataset=dataset.document(),
         ),
+        codec=codec,
         shard_bytes=shard_bytes,
     )
 
@@ -101,6 +115,22 @@ def chosen_preset(name: str | None, config: Path | None) -> Preset:
     )
 
 
+def positive(text: str) -> int:
+    """Read a number that is at least 1."""
+    number = int(text)
+    if number < 1:
+        raise argparse.ArgumentTypeError(f"{text} is not at least 1")
+    return number
+
+
+def cut_option(text: str) -> Cut:
+    """Read --cut."""
+    try:
+        return parse_cut(text)
+    except ConfigError as error:
+        raise argparse.ArgumentTypeError(str(error)) from None
+
+
 def main(argv: list[str] | None = None) -> int:
     """Parse the command line and hand over; no work happens here."""
     parser = argparse.ArgumentParser(
@@ -117,6 +147,25 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--checkpoint", type=Path, help="CMT checkpoint; else seeded random weights"
     )
+    parser.add_argument(
+        "--cut",
+        type=cut_option,
+        default=BACKBONE_CUT,
+        help="where the frozen part ends: backbone (default), neck, memory, or per sensor as in "
+        "camera=neck,lidar=memory",
+    )
+    parser.add_argument(
+        "--views",
+        type=positive,
+        help="augmented variants per sample, the recorded one included (default that of the store "
+        "to resume, else 1); more than a store has are added to it",
+    )
+    parser.add_argument(
+        "--codec",
+        choices=tuple(CODECS),
+        help=f"how maps are stored (default that of the store to resume, else {DEFAULT_CODEC}); "
+        "docs/store.md",
+    )
     parser.add_argument("--batch-size", type=int, default=1, help="samples per forward (default 1)")
     parser.add_argument(
         "--shard-mib",
@@ -126,14 +175,22 @@ def main(argv: list[str] | None = None) -> int:
         "shard at work, and small shards make many files",
     )
     parser.add_argument("--workers", type=int, default=0, help="processes that load raw files")
+    parser.add_argument(
+        "--part",
+        type=parse_part,
+        help="begin with part i of n, e.g. 2/8 (default from torchrun or Slurm, else 1/1)",
+    )
     args = parser.parse_args(argv)
     command = sys.argv[1:] if argv is None else argv
 
     def work() -> None:
         preset = chosen_preset(args.preset, args.config)
+        part = choose_part(args.part)
+        choose_cuda_device()
         dataset = chosen_dataset(args)
         records = dataset.read()
-        frozen, origin = frozen_backbones(preset, args.checkpoint)
+        frozen, origin = frozen_backbones(preset, args.checkpoint, args.cut)
+        views = views_at(args.store) if args.views is None else args.views
         log.info("%s on %s: %s", preset.name, frozen.device, origin)
         writer = open_store(
             args.store,
@@ -142,32 +199,28 @@ def main(argv: list[str] | None = None) -> int:
             dataset,
             origin=origin,
             command=command,
+            codec=args.codec,
+            views=views,
             shard_bytes=args.shard_mib * MIB,
         )
-        announce(writer, len(records))
         started = time.monotonic()
-        fill_store(writer, records, frozen, batch_size=args.batch_size, workers=args.workers)
-        log.info("%s is complete, %.0f s", args.store, time.monotonic() - started)
+        write_null_features(writer.store, frozen, shard_bytes=args.shard_mib * MIB)
+        fill_store(
+            writer,
+            records,
+            frozen,
+            batch_size=args.batch_size,
+            workers=args.workers,
+            part=part,
+            draws=draws_of(preset, views),
+        )
+        left, seconds = len(writer.pending()), time.monotonic() - started
+        if left:
+            log.info("%d shards are left, other workers are at them; %.0f s", left, seconds)
+        else:
+            log.info("%s is complete, %.0f s", args.store, seconds)
 
     return run_command(work)
-
-
-def announce(writer: StoreWriter, samples: int) -> None:
-    """Say before the work starts how large it will be, and whether the disk can hold it."""
-    store = writer.store
-    left = sum(len(shard.tokens) for shard in writer.pending())
-    left_gb = left * row_bytes(store.arrays) / 1e9
-    free_gb = shutil.disk_usage(store.path).free / 1e9
-    log.info(
-        "%d of %d samples to extract in %d shards; %.2f GB before compression, %.0f GB free",
-        left,
-        samples,
-        len(writer.pending()),
-        left_gb,
-        free_gb,
-    )
-    if left_gb > free_gb:
-        log.warning("this may not fit: a full disk stops the run, finished shards are kept")
 
 
 if __name__ == "__main__":

@@ -9,7 +9,7 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from shared.classes import CAMERAS
-from shared.features import FrameFeatures
+from shared.features import FrameFeatures, as_floats
 from stage1_extract.draw_scene import LAYOUT
 
 COMPONENTS = 3
@@ -19,8 +19,9 @@ SHOWN_PERCENTILES = (1.0, 99.0)
 def draw_features(features: FrameFeatures, path: Path) -> None:
     """Write the panel: a row of six cameras per camera map, and a column of BEV maps."""
     matplotlib.use("Agg")
-    cameras = {name: values for name, values in features.maps.items() if values.ndim == 4}
-    bevs = {name: values for name, values in features.maps.items() if values.ndim == 3}
+    maps = {name: as_floats(values) for name, values in features.maps.items()}
+    cameras = {name: values for name, values in maps.items() if values.ndim == 4}
+    bevs = {name: values for name, values in maps.items() if values.ndim == 3}
     figure = Figure(figsize=(20, 7), layout="constrained", facecolor="white")
     grid = figure.add_gridspec(
         max(1, 2 * len(cameras)), 3 + len(bevs), width_ratios=[1] * 3 + [1.4] * len(bevs)

@@ -1,22 +1,30 @@
-"""Fill a feature store: every pending shard through the frozen backbones, one after the other."""
+"""Fill a feature store: shard after shard through the frozen backbones, beside other workers."""
 
+import contextlib
 import logging
-import time
-from collections.abc import Iterator, Sequence
+import signal
+from collections import deque
+from collections.abc import Iterable, Iterator, Sequence
+from multiprocessing import resource_tracker
 
-from torch.utils.data import DataLoader, Subset
-from tqdm import tqdm
+from torch.utils.data import DataLoader
 
+from cache.claims import Claims, Part, shards_to_do
 from cache.layout import Shard
 from cache.writer import StoreWriter
+from shared.augmentation import ViewDraws
 from shared.errors import FrozenError, InterruptedWorkError
 from shared.features import FrameFeatures
 from shared.interrupts import Interrupts
+from stage1_extract.background import BackgroundWriter
+from stage1_extract.forecast import Forecast
 from stage1_extract.frozen import FrozenBackbones
 from stage1_extract.live import LiveFeatures, RawFrame
 from stage1_extract.records import SampleRecord
 
 log = logging.getLogger(__name__)
+
+ONE_WORKER = Part()
 
 
 def fill_store(
@@ -26,11 +34,16 @@ def fill_store(
     *,
     batch_size: int = 1,
     workers: int = 0,
+    part: Part = ONE_WORKER,
+    draws: ViewDraws | None = None,
 ) -> None:
-    """Extract the shards that have no ledger entry.
+    """Extract the shards that have no ledger entry and no worker.
 
     Batches start anew in every shard, so a resumed run computes the very batches that an
-    undisturbed one does.
+    undisturbed one does. One shard is written while the next is computed, and no third one is
+    begun: the rows of two shards are in memory in float32 and those of one as stored. With F bytes
+    of float32 maps and S stored bytes per shard that is 2 F + S: 1.25 GiB for shards of 256 MiB
+    in float16 (F = 2 S), 2.25 GiB in 8 bit (F = 4 S).
 
     Args:
         writer: the store.
@@ -38,6 +51,8 @@ def fill_store(
         frozen: backbones with their weights.
         batch_size: samples per forward.
         workers: processes that load raw files.
+        part: the shards to begin with.
+        draws: how views are drawn; None for a store of view 0 alone.
 
     Raises:
         DatasetError: if a raw file is missing or broken; finished shards are kept.
@@ -46,28 +61,24 @@ def fill_store(
         InterruptedWorkError: on Ctrl-C or SIGTERM.
     """
     before = frozen.digests()
-    live = LiveFeatures(records, frozen)
-    pending = writer.pending()
-    total = sum(len(shard.tokens) for shard in pending)
-    bar = tqdm(total=total, unit="sample", disable=None)
-    started = time.monotonic()
-    with Interrupts() as interrupts, bar:
-        for done, shard in enumerate(pending):
-            rows: list[FrameFeatures] = []
-            for raw in _raw_batches(live, shard, batch_size, workers):
-                if interrupts.signum is not None:
-                    raise InterruptedWorkError(
-                        f"{done} of {len(pending)} pending shards were finished and are kept; run "
-                        "the same command again to go on",
-                        interrupts.signum,
-                    )
-                rows += live.run(raw)
-                bar.update(len(raw))
-            writer.write_shard(shard, rows)
-            if done == 0 and len(pending) > 1:
-                each_s = (time.monotonic() - started) / len(rows)
-                left_h = each_s * (total - len(rows)) / 3600
-                log.info("%.2f s per sample, about %.2f h for the rest", each_s, left_h)
+    claims, forecast = Claims(writer.store), Forecast(writer.store, part)
+    batches = ShardBatches(shards_to_do(writer.store, part, claims), batch_size)
+    live = LiveFeatures(records, frozen, draws)
+    rows: list[FrameFeatures] = []
+    with forecast.bar, Interrupts() as interrupts, BackgroundWriter(writer, claims) as background:
+        for raw in _raw_batches(live, batches, workers):
+            if interrupts.signum is not None:
+                raise _stopped(background, writer, interrupts.signum)
+            background.check()
+            rows += live.run(raw)
+            forecast.computed(len(raw))
+            forecast.written(background.finished)
+            if len(rows) == len(batches.begun[0].tokens):
+                background.write(batches.begun.popleft(), rows)
+                rows = []
+        background.wait()
+        if interrupts.signum is not None and writer.pending():
+            raise _stopped(background, writer, interrupts.signum)
     after = frozen.digests()
     changed = [name for name in before if before[name] != after[name]]
     if changed:
@@ -77,14 +88,60 @@ def fill_store(
         )
 
 
+class ShardBatches:
+    """Batches of (view, sample), none of which straddles two shards.
+
+    Args:
+        shards: asked for one by one, only when the loader wants the next batch.
+        batch_size: samples of a batch; the last of a shard may have fewer.
+    """
+
+    def __init__(self, shards: Iterable[Shard], batch_size: int) -> None:
+        self._shards = shards
+        self._batch_size = batch_size
+        self.begun: deque[Shard] = deque()  # in the order in which their batches come
+
+    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
+        for shard in self._shards:
+            self.begun.append(shard)
+            end = shard.start + len(shard.tokens)
+            for start in range(shard.start, end, self._batch_size):
+                stop = min(start + self._batch_size, end)
+                yield [(shard.view, sample) for sample in range(start, stop)]
+
+
+def _stopped(background: BackgroundWriter, writer: StoreWriter, signum: int) -> Exception:
+    """Finish the shard that is being written; the one being computed is dropped."""
+    background.wait()
+    return InterruptedWorkError(
+        f"{background.finished} shards were finished and are kept, {len(writer.pending())} of "
+        f"{len(writer.shards)} are left; run the same command again to go on",
+        signum,
+    )
+
+
 def _raw_batches(
-    live: LiveFeatures, shard: Shard, batch_size: int, workers: int
+    live: LiveFeatures, batches: ShardBatches, workers: int
 ) -> Iterator[list[RawFrame]]:
-    """Load the raw samples of a shard in batches, ahead of their use if there are workers."""
-    yield from DataLoader(
-        Subset(live.raw, range(shard.start, shard.start + len(shard.tokens))),
-        batch_size=batch_size,
+    """Load raw samples in batches, ahead of their use if there are workers."""
+    loader = DataLoader(
+        live.raw,
+        batch_sampler=batches,
         collate_fn=list,
         num_workers=workers,
         multiprocessing_context="spawn" if workers else None,
     )
+    with _children_without_signals():
+        iterator = iter(loader)
+    yield from iterator
+
+
+@contextlib.contextmanager
+def _children_without_signals() -> Iterator[None]:
+    """Let processes started here leave Ctrl-C and SIGTERM to us, which go to a whole group."""
+    resource_tracker.ensure_running()  # else it starts with the first child, and lifts the mask
+    before = signal.pthread_sigmask(signal.SIG_BLOCK, Interrupts.SIGNALS)
+    try:
+        yield
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -4,14 +4,18 @@ B samples, V views.
 """
 
 import warnings
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor, nn
 
 from shared.checkpoint_table import FROZEN_PARTS
 from shared.config import Preset
+from shared.cut import BACKBONE_CUT, Cut
 from shared.digests import state_digest
 from shared.errors import FrozenError
+from shared.model.detector import build_bev_neck, build_camera_neck
+from shared.model.head import conv_norm_relu
 from stage1_extract.camera_backbone import build_camera_backbone
 from stage1_extract.lidar_backbone import (
     build_second,
@@ -23,16 +27,17 @@ from stage1_extract.voxels import Voxels, inside_sparse_shape
 
 
 class FrozenBackbones(nn.Module):
-    """Image and point backbones, in eval mode for good, without gradients.
+    """Image and point backbones, and what else lies before the cut, in eval mode for good.
 
     Args:
         preset: the detector; its camera and LiDAR branches are built here. A module of a branch it
             does not have is None.
+        cut: where the frozen part ends. Beyond the backbones, the names are the official ones, too.
     """
 
-    def __init__(self, preset: Preset) -> None:
+    def __init__(self, preset: Preset, cut: Cut = BACKBONE_CUT) -> None:
         super().__init__()
-        self.preset = preset
+        self.preset, self.cut = preset, cut
         camera, lidar = preset.camera, preset.lidar
         self.img_backbone = None if camera is None else build_camera_backbone(camera)
         self.pts_voxel_encoder = None if lidar is None else build_voxel_encoder()
@@ -40,13 +45,23 @@ class FrozenBackbones(nn.Module):
             None if lidar is None else build_sparse_encoder(preset.grid, lidar)
         )
         self.pts_backbone = None if lidar is None else build_second(lidar)
+        self.img_neck = self.pts_neck = self.pts_bbox_head = None
+        if camera is not None and cut.camera != "backbone":
+            self.img_neck = build_camera_neck(camera, preset.head)
+        if lidar is not None and cut.lidar != "backbone":
+            self.pts_neck = build_bev_neck(lidar, preset.head)
+        if lidar is not None and cut.lidar == "memory":
+            source = sum(preset.head.bev_neck_channels)
+            shared_conv = conv_norm_relu(source, preset.head.width)
+            self.pts_bbox_head = nn.ModuleDict({"shared_conv": shared_conv})
         self.requires_grad_(False)
         self.train(False)
 
     @property
     def parts(self) -> tuple[str, ...]:
         """Names of the modules there are that have weights; the voxel encoder has none."""
-        return tuple(name for name in FROZEN_PARTS if getattr(self, name) is not None)
+        names = tuple(dict(self.named_modules()))
+        return tuple(name for name in (*FROZEN_PARTS, *self.cut.frozen_parts) if name in names)
 
     def train(self, mode: bool = True) -> "FrozenBackbones":
         """Stay in eval mode: BatchNorm in train mode would move its running statistics.
@@ -75,16 +90,13 @@ class FrozenBackbones(nn.Module):
     @property
     def precision(self) -> str:
         """The precision policy of the device the weights are on, as the identity states it."""
-        compute = (
-            "float32"
-            if self.device.type == "cpu"
-            else "float16 autocast, voxels and sparse encoder float32"
-        )
-        return f"compute {compute}; stored float16"
+        if self.device.type == "cpu":
+            return "float32"
+        return "float16 autocast, voxels and sparse encoder float32"
 
     def digests(self) -> dict[str, str]:
         """Digest every parameter and buffer, per frozen module."""
-        return {name: state_digest(getattr(self, name).state_dict()) for name in self.parts}
+        return {name: state_digest(self.get_submodule(name).state_dict()) for name in self.parts}
 
     @torch.inference_mode()
     def forward(self, images: Tensor | None, voxels: Voxels | None) -> dict[str, Tensor]:
@@ -102,17 +114,34 @@ class FrozenBackbones(nn.Module):
             CMT's custom_fp16: image branch and SECOND in float16, voxel and sparse encoder float32.
         """
         maps: list[Tensor] = []
-        if self.img_backbone is not None:
-            assert images is not None
-            with self._half():
-                camera = self.img_backbone(images.flatten(0, 1))
-            maps += [one.unflatten(0, images.shape[:2]) for one in camera]
-        if self.pts_backbone is not None:
-            assert voxels is not None
-            bev = self.encode_voxels(voxels)
-            with self._half():
-                maps += self.pts_backbone(bev)
-        return {spec.name: values for spec, values in zip(self.preset.maps, maps, strict=True)}
+        if images is not None:
+            samples_and_views = images.shape[:2]
+            maps += [
+                one.view(*samples_and_views, *one.shape[1:]) for one in self.camera_maps(images)
+            ]
+        if voxels is not None:
+            maps += self.lidar_maps(voxels)
+        specs = self.cut.maps(self.preset)
+        return {spec.name: values for spec, values in zip(specs, maps, strict=True)}
+
+    def camera_maps(self, images: Tensor) -> Sequence[Tensor]:
+        """Return (B * V, C, H, W) per map of (B, V, 3, height, width)."""
+        assert self.img_backbone is not None
+        with self._half():
+            maps: Sequence[Tensor] = self.img_backbone(images.flatten(0, 1))
+            return maps if self.img_neck is None else self.img_neck(maps)[:1]
+
+    def lidar_maps(self, voxels: Voxels) -> Sequence[Tensor]:
+        """Return (B, C, Y, X) per map."""
+        assert self.pts_backbone is not None
+        bev = self.encode_voxels(voxels)
+        with self._half():
+            maps: Sequence[Tensor] = self.pts_backbone(bev)
+            if self.pts_neck is not None:
+                maps = [self.pts_neck(maps)]
+        if self.pts_bbox_head is not None:
+            maps = [self.pts_bbox_head["shared_conv"](maps[0].float())]
+        return maps
 
     def encode_voxels(self, voxels: Voxels) -> Tensor:
         """Return the sparse encoder's dense BEV map, (B, C, Y, X) float32."""

@@ -6,6 +6,7 @@ from typing import Any
 from numpy.typing import NDArray
 
 from cache.identity import Identity, identity_document
+from shared.augmentation import ViewDraws, official_augmentation
 from shared.config import Preset
 from shared.digests import array_digest, json_digest
 from stage1_extract.frozen import FrozenBackbones
@@ -13,17 +14,31 @@ from stage1_extract.records import SampleRecord
 
 
 def store_identity(
-    frozen: FrozenBackbones, records: Sequence[SampleRecord], dataset_version: str
+    frozen: FrozenBackbones,
+    records: Sequence[SampleRecord],
+    dataset_version: str,
+    *,
+    storage: str,
+    views: int = 1,
 ) -> Identity:
     """Return the identity of the features that these backbones make of these records."""
     return identity_document(
         preset=frozen.preset,
+        cut=frozen.cut,
         precision=frozen.precision,
+        storage=storage,
         weights=frozen.digests(),
         dataset_version=dataset_version,
         tokens=[record.token for record in records],
         inputs_digest=json_digest([_inputs(record, frozen.preset) for record in records]),
+        views=views,
+        draws=draws_of(frozen.preset, views),
     )
+
+
+def draws_of(preset: Preset, views: int) -> ViewDraws | None:
+    """Return what the views of a store are drawn from: what the official config trains with."""
+    return None if views == 1 else ViewDraws(augmentation=official_augmentation(preset))
 
 
 def _inputs(record: SampleRecord, preset: Preset) -> list[object]:

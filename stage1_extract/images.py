@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 
 from shared.config import CameraBranch
 from shared.errors import DatasetError
+from stage1_extract.grid_mask import GridMask, apply_grid_mask
 from stage1_extract.records import Camera, SampleRecord
 from stage1_extract.transforms import camera_from_lidar
 
@@ -40,7 +41,7 @@ def identity_transform(camera: CameraBranch) -> ImageTransform:
     Source: CMT, `ResizeCropFlipImage._sample_augmentation`, not training, bot_pct_lim (0, 0).
     """
     resize = max(camera.height_px / camera.raw_height_px, camera.width_px / camera.raw_width_px)
-    width_px, height_px = _resized_px(camera, resize)
+    width_px, height_px = resized_px(camera, resize)
     return ImageTransform(
         resize=resize,
         left_px=int(max(0, width_px - camera.width_px) / 2),
@@ -49,13 +50,18 @@ def identity_transform(camera: CameraBranch) -> ImageTransform:
 
 
 def load_images(
-    record: SampleRecord, camera: CameraBranch
+    record: SampleRecord,
+    camera: CameraBranch,
+    transform: ImageTransform | None = None,
+    mask: GridMask | None = None,
 ) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
-    """Return view 0 of a frame's images.
+    """Return a frame's images in one view.
 
     Args:
         record: the frame.
         camera: size and normalisation of the network's input.
+        transform: of all cameras; None is view 0.
+        mask: squares to wipe out of all cameras.
 
     Returns:
         Images (V, 3, H, W) float32, BGR, normalised; and `img_from_lidar` (V, 4, 4) float64 in the
@@ -64,11 +70,13 @@ def load_images(
     Raises:
         DatasetError: if a JPEG is missing, truncated, not decodable or not of the expected size.
     """
-    transform = identity_transform(camera)
+    transform = identity_transform(camera) if transform is None else transform
     images = np.empty((len(record.cameras), 3, camera.height_px, camera.width_px), np.float32)
     for image, one in zip(images, record.cameras, strict=True):
         pixels = decode_jpeg(one.file, camera.raw_height_px, camera.raw_width_px)
         normalise(transform_pixels(pixels, transform, camera), camera, out=image)
+    if mask is not None:
+        apply_grid_mask(images, mask)
     matrices = [img_from_lidar(one, transform, camera) for one in record.cameras]
     return images, np.stack(matrices)
 
@@ -117,7 +125,7 @@ def transform_pixels(
     Source: CMT, `ResizeCropFlipImage._img_transform`. Without its rotation, which no official
     config uses: then the values stay whole numbers, and uint8 holds what upstream has in float64.
     """
-    resized = cv2.resize(pixels, _resized_px(camera, transform.resize))
+    resized = cv2.resize(pixels, resized_px(camera, transform.resize))
     cropped = np.zeros((camera.height_px, camera.width_px, 3), np.uint8)
     top_px, left_px = max(0, -transform.top_px), max(0, -transform.left_px)
     found = resized[
@@ -171,6 +179,6 @@ def img_from_lidar(
     return projection
 
 
-def _resized_px(camera: CameraBranch, resize: float) -> tuple[int, int]:
+def resized_px(camera: CameraBranch, resize: float) -> tuple[int, int]:
     """Return (width, height) after resizing, truncated as upstream does."""
     return math.trunc(camera.raw_width_px * resize), math.trunc(camera.raw_height_px * resize)

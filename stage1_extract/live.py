@@ -11,13 +11,22 @@ import torch
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from shared.config import LidarBranch, Preset
+from shared.augmentation import ViewDraws
+from shared.config import Preset
+from shared.cut import Cut
 from shared.errors import MissingRowError
 from shared.features import NO_CAMERAS, Frame, FrameFeatures
+from stage1_extract.augment import View, draw_view
 from stage1_extract.frozen import FrozenBackbones
 from stage1_extract.images import load_images
 from stage1_extract.records import SampleRecord
 from stage1_extract.sweeps import load_points
+from stage1_extract.view_geometry import (
+    augment_annotations,
+    augment_points,
+    ego_from_augmented,
+    img_from_augmented,
+)
 from stage1_extract.voxels import Voxelizer, Voxels, batch_voxels
 
 
@@ -37,16 +46,20 @@ class RawFrame:
 
 
 class RawFrames(Dataset[RawFrame]):
-    """Raw samples by position; safe in worker processes.
+    """Raw samples by view and position; safe in worker processes.
 
     Args:
         records: what to load.
         preset: how to load it.
+        views: how augmented views are drawn; None where there is only view 0.
     """
 
-    def __init__(self, records: Sequence[SampleRecord], preset: Preset) -> None:
+    def __init__(
+        self, records: Sequence[SampleRecord], preset: Preset, views: ViewDraws | None = None
+    ) -> None:
         self.records = tuple(records)
         self.preset = preset
+        self.views = views
         self._voxelizer: Voxelizer | None = None  # holds native memory: made where it is used
 
     def __getstate__(self) -> dict[str, object]:
@@ -55,28 +68,44 @@ class RawFrames(Dataset[RawFrame]):
     def __len__(self) -> int:
         return len(self.records)
 
-    def __getitem__(self, index: int) -> RawFrame:
-        record = self.records[index]
+    def __getitem__(self, place: tuple[int, int]) -> RawFrame:
+        number, index = place
+        record, camera = self.records[index], self.preset.camera
+        view = self._view(record.token, number)
         images, img_from_lidar = None, NO_CAMERAS
-        if self.preset.camera is not None:
-            pixels, img_from_lidar = load_images(record, self.preset.camera)
+        if camera is not None:
+            pixels, img_from_lidar = load_images(record, camera, view.image, view.grid_mask)
             images = torch.from_numpy(pixels)
         return RawFrame(
             frame=Frame(
                 token=record.token,
                 scene=record.scene,
                 timestamp_us=record.timestamp_us,
-                view=0,
-                img_from_lidar=img_from_lidar,
-                ego_from_lidar=record.ego_from_lidar,
+                view=number,
+                img_from_lidar=img_from_augmented(img_from_lidar, view),
+                ego_from_lidar=ego_from_augmented(record.ego_from_lidar, view),
                 global_from_ego=record.global_from_ego,
-                annotations=record.annotations,
+                annotations=augment_annotations(record.annotations, view),
             ),
             images=images,
-            voxels=None if self.preset.lidar is None else self._voxels(record, self.preset.lidar),
+            voxels=None if self.preset.lidar is None else self._voxels(record, view),
         )
 
-    def _voxels(self, record: SampleRecord, lidar: LidarBranch) -> Voxels:
+    def _view(self, token: str, number: int) -> View:
+        if number == 0:
+            return View()
+        assert self.views is not None, "this source was made for view 0 alone"
+        return draw_view(
+            token,
+            number,
+            seed=self.views.seed,
+            camera=self.preset.camera,
+            augmentation=self.views.augmentation,
+        )
+
+    def _voxels(self, record: SampleRecord, view: View) -> Voxels:
+        lidar = self.preset.lidar
+        assert lidar is not None
         if self._voxelizer is None:
             self._voxelizer = Voxelizer(self.preset.grid, lidar, torch.device("cpu"))
         points = load_points(
@@ -85,19 +114,25 @@ class RawFrames(Dataset[RawFrame]):
             drop_close_points=lidar.drop_close_points,
             pad_without_sweeps=lidar.pad_without_sweeps,
         )
-        return self._voxelizer(torch.from_numpy(points))
+        return self._voxelizer(torch.from_numpy(augment_points(points, view)))
 
 
 class LiveFeatures:
-    """A `FeatureSource` that computes what it is asked for.
+    """A `FeatureSource` that computes what it is asked for, any view of it.
 
     Args:
         records: the samples.
         frozen: the backbones, on the device they shall run on.
+        views: how augmented views are drawn; None where there is only view 0.
     """
 
-    def __init__(self, records: Sequence[SampleRecord], frozen: FrozenBackbones) -> None:
-        self.raw = RawFrames(records, frozen.preset)
+    def __init__(
+        self,
+        records: Sequence[SampleRecord],
+        frozen: FrozenBackbones,
+        views: ViewDraws | None = None,
+    ) -> None:
+        self.raw = RawFrames(records, frozen.preset, views)
         self.frozen = frozen
         self._position = {record.token: i for i, record in enumerate(records)}
 
@@ -105,6 +140,11 @@ class LiveFeatures:
     def preset(self) -> Preset:
         """The detector the backbones belong to."""
         return self.frozen.preset
+
+    @property
+    def cut(self) -> Cut:
+        """Where the frozen part ends."""
+        return self.frozen.cut
 
     @property
     def tokens(self) -> tuple[str, ...]:
@@ -118,11 +158,10 @@ class LiveFeatures:
             MissingRowError: if there is no such record.
             DatasetError: if a raw file is missing or broken.
         """
-        assert view == 0, "augmented views are extracted by a later release"
         for token in tokens:
             if token not in self._position:
                 raise MissingRowError(f"sample {token} is not among the {len(self.raw)} records")
-        return self.run([self.raw[self._position[token]] for token in tokens])
+        return self.run([self.raw[view, self._position[token]] for token in tokens])
 
     def run(self, raw: Sequence[RawFrame]) -> list[FrameFeatures]:
         """Run raw samples as one batch; the maps come back as float32 on the CPU."""

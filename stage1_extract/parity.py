@@ -19,7 +19,7 @@ from cache.reader import CachedFeatures
 from shared.command import run_command
 from shared.errors import ParityError
 from stage1_extract.dataset_options import add_dataset_options, chosen_dataset
-from stage1_extract.identity import store_identity
+from stage1_extract.identity import draws_of, store_identity
 from stage1_extract.live import LiveFeatures
 from stage1_extract.parity_check import check_parity
 from stage1_extract.parity_legs import ParityRow
@@ -58,11 +58,22 @@ def main(argv: list[str] | None = None) -> int:
         store.require_complete()
         dataset = chosen_dataset(args, store.provenance.dataset)
         records = dataset.read()
-        frozen, _ = frozen_backbones(store.preset, args.checkpoint)
-        check_identity(store.path, store_identity(frozen, records, dataset.version))
-        live = LiveFeatures(records, frozen)
+        frozen, _ = frozen_backbones(store.preset, args.checkpoint, store.cut)
+        identity = store_identity(
+            frozen,
+            records,
+            dataset.version,
+            storage=store.identity["storage"],
+            views=store.views,
+        )
+        check_identity(store.path, identity)
+        live = LiveFeatures(records, frozen, draws_of(store.preset, store.views))
         rows = check_parity(
-            live, store, samples=args.samples, checkpoint=args.head or args.checkpoint
+            live,
+            store,
+            samples=args.samples,
+            views=store.views,
+            checkpoint=args.head or args.checkpoint,
         )
         print(table(rows))
         failed = [row for row in rows if not row.passed]

@@ -10,25 +10,14 @@ from numpy.typing import NDArray
 
 from shared.batch import Batch, collate
 from shared.config import Preset
-from shared.features import FeatureSource, FrameFeatures
+from shared.features import FeatureSource, FrameFeatures, MapValues, QuantisedMap, as_floats
 from shared.model.detector import CmtDetector
 from shared.model.fresh import fresh_detector
 from shared.targets import with_trainable_annotations
-from stage1_extract.parity_legs import (
-    SEED,
-    SEEDED_HEAD,
-    TRAINED_HEAD,
-    ParityRow,
-    Tolerances,
-    compare_legs,
-    run_leg,
-)
+from stage1_extract.parity_legs import SEED, ParityRow, compare_legs, run_leg
+from stage1_extract.parity_tolerances import FEATURE_STEPS, QUANTISED_STEPS, tolerances
 
 BATCH_SIZES = (1, 2)
-
-# Storage rounds to the nearest float16: half a step. The other half allows for a live value that
-# another batch size or thread count moved; it is the only room the features get.
-FEATURE_STEPS = 1.0
 FLOAT16 = np.finfo(np.float16)
 
 
@@ -37,6 +26,7 @@ def check_parity(
     cached: FeatureSource,
     *,
     samples: int,
+    views: int = 1,
     checkpoint: Path | None = None,
 ) -> list[ParityRow]:
     """Compare two sources of the same samples at batch size 1 and 2.
@@ -45,53 +35,66 @@ def check_parity(
         live: the backbones.
         cached: the store.
         samples: how many, spread evenly over the store.
+        views: of the store; they take turns from batch to batch.
         checkpoint: CMT checkpoint for necks and head; without one, seeded random weights.
     """
     preset = cached.preset
-    detector = fresh_detector(preset, seed=SEED, checkpoint=checkpoint)
-    allowed = SEEDED_HEAD if checkpoint is None else TRAINED_HEAD
+    detector = fresh_detector(preset, cached.cut, seed=SEED, checkpoint=checkpoint)
     chosen = np.unique(np.linspace(0, len(cached.tokens) - 1, samples).round().astype(int))
     tokens = [cached.tokens[i] for i in chosen]
     rows: list[ParityRow] = []
     for batch_size in BATCH_SIZES:
         for start in range(0, len(tokens), batch_size):
-            part = tokens[start : start + batch_size]
+            part, view = tokens[start : start + batch_size], start // batch_size % views
             if len(part) == batch_size:
-                rows += _compare(detector, live.read(part), cached.read(part), allowed)
+                rows += _compare(
+                    detector,
+                    live.read(part, view),
+                    cached.read(part, view),
+                    is_trained=checkpoint is not None,
+                )
     return _worst(rows)
+
+
+def float16_step(values: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
+    """Return the distance between two float16 numbers at each value."""
+    _, exponent = np.frexp(np.maximum(np.abs(values.astype(np.float64)), FLOAT16.tiny))
+    step: NDArray[np.float64] = np.ldexp(1.0, exponent - 1 - FLOAT16.nmant)
+    return step
 
 
 def feature_steps(live: NDArray[np.floating[Any]], cached: NDArray[np.floating[Any]]) -> float:
     """Return the largest distance of cached from live values, in float16 steps."""
-    exact = live.astype(np.float64)
-    _, exponent = np.frexp(np.maximum(np.abs(exact), FLOAT16.tiny))
-    step = np.ldexp(1.0, exponent - 1 - FLOAT16.nmant)
-    gap: NDArray[np.float64] = np.abs(exact - cached.astype(np.float64)) / step
+    gap = np.abs(live.astype(np.float64) - cached.astype(np.float64)) / float16_step(live)
     return float(gap.max()) if np.isfinite(gap).all() else float("nan")
+
+
+def quantised_steps(live: NDArray[np.floating[Any]], cached: QuantisedMap) -> float:
+    """Return the largest distance in 8-bit steps, without the float16 steps that are allowed."""
+    gap = np.abs(live.astype(np.float64) - cached.dequantised())
+    gap = np.maximum(gap - FEATURE_STEPS * float16_step(live), 0.0)  # NaN stays NaN
+    # A constant plane has steps of no size: there nothing is allowed.
+    step = np.maximum(cached.scale, np.finfo(np.float32).tiny).astype(np.float64)[..., None, None]
+    return float((gap / step).max())
 
 
 def _compare(
     detector: CmtDetector,
     live: Sequence[FrameFeatures],
     cached: Sequence[FrameFeatures],
-    allowed: Tolerances,
+    *,
+    is_trained: bool,
 ) -> list[ParityRow]:
     """Compare one batch."""
     preset = detector.preset
     size = len(live)
     rows = [
-        ParityRow(
-            quantity=spec.name,
-            batch_size=size,
-            difference=max(
-                feature_steps(a.maps[spec.name], b.maps[spec.name])
-                for a, b in zip(live, cached, strict=True)
-            ),
-            allowed=FEATURE_STEPS,
-            unit="float16 steps",
-        )
-        for spec in preset.maps
+        _compare_maps(name, as_floats(values), b.maps[name], size)
+        for a, b in zip(live, cached, strict=True)
+        for name, values in a.maps.items()
     ]
+    is_quantised = any(isinstance(one, QuantisedMap) for b in cached for one in b.maps.values())
+    allowed = tolerances(is_trained=is_trained, is_quantised=is_quantised)
     rows.append(
         ParityRow(
             quantity="geometry and annotations",
@@ -106,6 +109,27 @@ def _compare(
     return rows + compare_legs(one, other, size, allowed)
 
 
+def _compare_maps(
+    name: str, live: NDArray[np.floating[Any]], cached: MapValues, size: int
+) -> ParityRow:
+    """Compare one feature map of one sample."""
+    if isinstance(cached, QuantisedMap):
+        return ParityRow(
+            quantity=name,
+            batch_size=size,
+            difference=quantised_steps(live, cached),
+            allowed=QUANTISED_STEPS,
+            unit="8-bit steps, beyond one of float16",
+        )
+    return ParityRow(
+        quantity=name,
+        batch_size=size,
+        difference=feature_steps(live, cached),
+        allowed=FEATURE_STEPS,
+        unit="float16 steps",
+    )
+
+
 def _same_frame(live: FrameFeatures, cached: FrameFeatures) -> bool:
     """Whether everything beside the maps is equal, bit for bit."""
     a, b = dataclasses.asdict(live.frame), dataclasses.asdict(cached.frame)
@@ -117,7 +141,8 @@ def _same_frame(live: FrameFeatures, cached: FrameFeatures) -> bool:
 
 
 def _batch(frames: Sequence[FrameFeatures], preset: Preset) -> Batch:
-    return collate([with_trainable_annotations(one, preset.grid) for one in frames])
+    batch = collate([with_trainable_annotations(one, preset.grid) for one in frames])
+    return batch.to("cpu")
 
 
 def _worst(rows: list[ParityRow]) -> list[ParityRow]:

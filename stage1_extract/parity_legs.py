@@ -23,46 +23,12 @@ from shared.model.detector import CmtDetector
 from shared.model.losses import detection_losses, total_loss
 from shared.model.matcher import Matches, match, matching_cost
 from shared.model.outputs import HeadOutputs
+from stage1_extract.parity_tolerances import Tolerances
 
 SEED = 0
 BRANCHES = ("center", "height", "dim", "rot", "vel", "cls_logits")
 
 SAME_SLOPE = 0.05  # of the largest slope of a branch; a sign that flips moves it by up to 2
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Tolerances:
-    """What half a float16 step on every feature may do downstream.
-
-    About three times the largest value measured (docs/parity.md).
-
-    Args:
-        output: largest difference of a branch, over its largest magnitude.
-        loss: relative.
-        gradient: norm of the difference over the norm, per module.
-        box: metres, radians or metres per second.
-        score: of a detection.
-        assignment: how much more the cached leg's own assignment costs, at the live leg's costs,
-            than the cheapest one; queries that are alike swap boxes at no cost.
-        slopes: share of the losses' slopes that differ.
-    """
-
-    output: float
-    loss: float
-    gradient: float
-    box: float
-    score: float
-    assignment: float
-    slopes: float
-
-
-SEEDED_HEAD = Tolerances(
-    output=1e-3, loss=5e-4, gradient=3e-2, box=0.02, score=5e-4, assignment=1e-3, slopes=2e-3
-)
-# Trained attention is sharp, and what is sharp amplifies rounding.
-TRAINED_HEAD = Tolerances(
-    output=5e-3, loss=5e-4, gradient=0.15, box=0.15, score=2e-3, assignment=1e-3, slopes=5e-3
-)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -6,18 +6,22 @@ import torch
 
 from shared.checkpoints import load_parts, read_state
 from shared.config import Preset
+from shared.cut import BACKBONE_CUT, Cut
 from stage1_extract.frozen import FrozenBackbones
 from stage1_extract.seeded_weights import seed_weights
 
 SEED = 0
 
 
-def frozen_backbones(preset: Preset, checkpoint: Path | None) -> tuple[FrozenBackbones, str]:
+def frozen_backbones(
+    preset: Preset, checkpoint: Path | None, cut: Cut = BACKBONE_CUT
+) -> tuple[FrozenBackbones, str]:
     """Build the frozen part on the best device there is.
 
     Args:
         preset: the detector.
         checkpoint: CMT checkpoint; without one, seeded random weights.
+        cut: where the frozen part ends.
 
     Returns:
         The backbones, and where their weights come from, for people to read.
@@ -25,7 +29,7 @@ def frozen_backbones(preset: Preset, checkpoint: Path | None) -> tuple[FrozenBac
     Raises:
         CheckpointError: if the file is no checkpoint of this preset.
     """
-    frozen = FrozenBackbones(preset)
+    frozen = FrozenBackbones(preset, cut)
     if checkpoint is None:
         seed_weights(frozen, SEED)
         origin = f"seeded random weights (seed {SEED}), nothing learnt"

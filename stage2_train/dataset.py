@@ -14,9 +14,11 @@ from shared.batch import Batch, collate
 from shared.features import FrameFeatures
 from shared.targets import with_trainable_annotations
 
+Place = tuple[int, int]  # view, position in the dataset
+
 
 class StoreDataset(Dataset[FrameFeatures]):
-    """Samples of a store by position, with the annotations that training uses.
+    """Samples of a store by view and position, with the annotations that training uses.
 
     Args:
         store: an open store; it re-opens itself in worker processes.
@@ -30,23 +32,28 @@ class StoreDataset(Dataset[FrameFeatures]):
     def __len__(self) -> int:
         return len(self.tokens)
 
-    def __getitem__(self, index: int) -> FrameFeatures:
-        (features,) = self.store.read([self.tokens[index]])
+    def __getitem__(self, place: Place) -> FrameFeatures:
+        view, index = place
+        (features,) = self.store.read([self.tokens[index]], view)
         return with_trainable_annotations(features, self.store.preset.grid)
 
 
-class EpochSampler(torch.utils.data.Sampler[list[int]]):
-    """Every sample once per epoch in an order that depends only on seed and epoch.
+class EpochSampler(torch.utils.data.Sampler[list[Place]]):
+    """Every sample once per epoch, in an order and in views that depend only on seed and epoch.
 
     Args:
         samples: number of samples.
+        views: views of each; every epoch draws one of them for each sample.
         batch_size: samples per batch; a shorter last batch is dropped unless it is the only one.
         seed: of the run.
         first_step: batches to leave out, counted from the run's beginning (resume).
     """
 
-    def __init__(self, samples: int, batch_size: int, seed: int, first_step: int = 0) -> None:
+    def __init__(
+        self, samples: int, batch_size: int, seed: int, *, views: int = 1, first_step: int = 0
+    ) -> None:
         self.samples = samples
+        self.views = views
         self.batch_size = min(batch_size, samples)
         self.seed = seed
         self.first_step = first_step
@@ -56,14 +63,16 @@ class EpochSampler(torch.utils.data.Sampler[list[int]]):
         """Batches of one epoch."""
         return self.samples // self.batch_size
 
-    def __iter__(self) -> Iterator[list[int]]:
+    def __iter__(self) -> Iterator[list[Place]]:
         step = self.first_step
         while True:
             epoch, position = divmod(step, self.steps_per_epoch)
             generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
             order = torch.randperm(self.samples, generator=generator).tolist()
+            views = torch.randint(self.views, (self.samples,), generator=generator).tolist()
+            places = list(zip(views, order, strict=True))
             for start in range(position, self.steps_per_epoch):
-                yield order[start * self.batch_size : (start + 1) * self.batch_size]
+                yield places[start * self.batch_size : (start + 1) * self.batch_size]
                 step += 1
 
 
@@ -83,11 +92,11 @@ def training_batches(
 
 
 def evaluation_batches(dataset: StoreDataset, batch_size: int, workers: int) -> DataLoader[Batch]:
-    """Return a loader of every sample once, in the dataset's order."""
+    """Return a loader of every sample once, as recorded (view 0), in the dataset's order."""
     loader: DataLoader[Any] = DataLoader(
         dataset,
+        sampler=[(0, index) for index in range(len(dataset))],
         batch_size=batch_size,
-        shuffle=False,
         collate_fn=collate,
         num_workers=workers,
         multiprocessing_context="spawn" if workers else None,

@@ -49,7 +49,7 @@ def load_detector(run: Path, store: CachedFeatures) -> CmtDetector:
     """
     if not is_run_checkpoint(run):
         require_backbones(run, store)
-        return fresh_detector(store.preset, seed=0, checkpoint=run)
+        return fresh_detector(store.preset, store.cut, seed=0, checkpoint=run)
     saved = read_run_checkpoint(run)
     preset = from_json(Preset, saved["preset"])
     if saved["features"] != store.features_digest:
@@ -58,7 +58,7 @@ def load_detector(run: Path, store: CachedFeatures) -> CmtDetector:
             f"preprocessing than those of {store.path}; evaluate on a store of the same extraction "
             "(`feature-cache show` prints what a store was made from)"
         )
-    detector = build_detector(preset)
+    detector = build_detector(preset, store.cut)
     detector.load_state_dict(saved["state_dict"])
     return detector
 

@@ -20,7 +20,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from shared.checkpoint_table import FROZEN_PARTS, PARTS, part_of
+from shared.checkpoint_table import PARTS, belongs, part_of
 from shared.checkpoints import other_backbones, read_state
 from shared.classes import CLASS_NAMES
 from shared.command import run_command
@@ -49,8 +49,8 @@ def official_checkpoint(saved: Mapping[str, Any], source: Path) -> dict[str, Any
     """
     official = read_state(source)
     wanted: dict[str, str] = saved["backbones"]
-    frozen = {key: tensor for key, tensor in official.items() if part_of(key) in wanted}
-    absent = wanted.keys() - {part_of(key) for key in frozen}
+    frozen = {key: tensor for key, tensor in official.items() if belongs(key, wanted)}
+    absent = {part for part in wanted if not any(belongs(key, [part]) for key in frozen)}
     others = sorted(absent) or other_backbones(official, wanted, source)
     if others:
         raise CheckpointError(
@@ -146,7 +146,7 @@ def main(argv: list[str] | None = None) -> int:
         content = official_checkpoint(saved, source)
         write_checkpoint(content, args.out)
         state = content["state_dict"]
-        count = sum(part_of(key) in FROZEN_PARTS for key in state)
+        count = sum(belongs(key, saved["backbones"]) for key in state)
         log.info(
             "%s: %d frozen tensors of %s and %d trained ones of step %d",
             args.out,

@@ -25,6 +25,7 @@ from shared.model.fresh import fresh_detector
 from shared.model.losses import detection_losses, total_loss
 from stage2_train.backbones import require_backbones
 from stage2_train.dataset import EpochSampler, StoreDataset, training_batches
+from stage2_train.freezing import eval_frozen, freeze, require_trainable
 from stage2_train.optimizer import make_optimizer
 from stage2_train.recipes import Recipe
 from stage2_train.run_folder import RunFolder
@@ -97,14 +98,17 @@ def train(
     Raises:
         CacheError: if the store is incomplete.
         CheckpointError: if the checkpoint does not fit the preset.
+        ConfigError: if the recipe trains what the store has frozen, or freezes what is not there.
         IdentityError: if the checkpoint's backbones are not those the store was made with.
         TrainingError: if a loss is not finite.
         InterruptedWorkError: on Ctrl-C or SIGTERM, with the run's state saved.
     """
     store.require_complete()
+    require_trainable(recipe, store)
     if checkpoint is not None:
         require_backbones(checkpoint, store)
-    detector = fresh_detector(store.preset, seed=recipe.seed, checkpoint=checkpoint)
+    detector = fresh_detector(store.preset, store.cut, seed=recipe.seed, checkpoint=checkpoint)
+    freeze(detector, recipe.frozen)
     folder = RunFolder(out)
     folder.start(
         {
@@ -144,9 +148,11 @@ def train(
         run.step,
         last,
         recipe.batch_size,
-        sum(parameter.numel() for parameter in step_module.parameters()),
+        sum(one.numel() for one in step_module.parameters() if one.requires_grad),
     )
-    sampler = EpochSampler(len(dataset), recipe.batch_size, recipe.seed, first_step=run.step)
+    sampler = EpochSampler(
+        len(dataset), recipe.batch_size, recipe.seed, views=store.views, first_step=run.step
+    )
     return run.go(iter(training_batches(dataset, sampler, workers)), last)
 
 
@@ -247,6 +253,7 @@ class TrainingRun:
             generator=torch.Generator().manual_seed(step_seed),
         )
         self.module.train()
+        eval_frozen(self.raw_module.detector, self.recipe.frozen)
         try:
             terms = self.module(Work(batch, queries))
         except FloatingPointError as error:

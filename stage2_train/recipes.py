@@ -17,6 +17,8 @@ class Recipe:
 
     Args:
         name: for the record.
+        frozen: parts of the detector that are not trained, by the beginning of their names; a store
+            that is cut after a part needs it here.
         steps, epochs: length of the run; exactly one of them is given.
         batch_size: samples per optimizer step.
         learning_rate, weight_decay: of AdamW, before multipliers.
@@ -30,6 +32,7 @@ class Recipe:
     """
 
     name: str
+    frozen: tuple[str, ...] = ()
     steps: int | None = None
     epochs: int | None = None
     batch_size: int
@@ -51,6 +54,8 @@ class Recipe:
             raise ConfigError(f"recipe {self.name}: batch_size and checkpoint_every are at least 1")
 
 
+NECKS = ("img_neck", "pts_neck")
+
 # The plan's multipliers; its key `query_embed` names no CMT parameter, what it means is the two
 # MLPs that make the query embedding.
 FROZEN_A = (
@@ -71,6 +76,15 @@ def frozen_a() -> Recipe:
     20 epochs at batch 16, as CMT trains (it does so with CBGS, which comes with a later release).
     """
     return Recipe(name="frozen_a", epochs=20, batch_size=16, lr_multipliers=FROZEN_A)
+
+
+def frozen_all() -> Recipe:
+    """Backbones and necks frozen, transformer and heads trained: may use a store cut at the neck.
+
+    When the necks' features are to stay what they are, or disk and time are short.
+    """
+    kept = tuple(pair for pair in FROZEN_A if pair[0] not in NECKS)
+    return Recipe(name="frozen_all", frozen=NECKS, epochs=20, batch_size=16, lr_multipliers=kept)
 
 
 def from_scratch() -> Recipe:
@@ -106,7 +120,7 @@ def demo() -> Recipe:
 
 
 RECIPES: dict[str, Callable[[], Recipe]] = {
-    make.__name__: make for make in (frozen_a, from_scratch, first_steps, demo)
+    make.__name__: make for make in (frozen_a, frozen_all, from_scratch, first_steps, demo)
 }
 
 

@@ -59,3 +59,15 @@ def tiny_store(synthetic_root: Path, tmp_path_factory: pytest.TempPathFactory) -
     where = ["--nuscenes", str(synthetic_root), "--version", "v1.0-mini", "--split", "mini_train"]
     assert extract_features(["tiny", *where, "--store", str(store)]) == 0
     return store
+
+
+@pytest.fixture(scope="session")
+def tiny_store_8bit(synthetic_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same scene in 8 bit; tests must not write to it."""
+    from stage1_extract.__main__ import main as extract_features
+
+    store = tmp_path_factory.mktemp("stores") / "tiny8.zarr"
+    where = ["--nuscenes", str(synthetic_root), "--version", "v1.0-mini", "--split", "mini_train"]
+    command = ["tiny", *where, "--store", str(store), "--codec", "uint8-zstd-1"]
+    assert extract_features(command) == 0
+    return store

@@ -10,7 +10,8 @@ import pytest
 DATASET = {"--nuscenes", "--version", "--split", "--infos", "--box-convention", "--existing-only"}
 OPTIONS = {
     "extract-features": DATASET
-    | {"--config", "--store", "--checkpoint", "--batch-size", "--shard-mib", "--workers"},
+    | {"--config", "--cut", "--views", "--store", "--checkpoint", "--codec", "--batch-size"}
+    | {"--shard-mib", "--workers", "--part"},
     "check-parity": DATASET | {"--checkpoint", "--head", "--samples", "--json"},
     "draw-samples": DATASET | {"--out", "--results", "--samples", "--min-score"},
     "train-stage2": {"--out", "--recipe", "--checkpoint", "--stop-after", "--workers"},

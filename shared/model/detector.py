@@ -15,7 +15,15 @@ import torch
 from torch import Tensor, nn
 
 from shared.batch import Batch
-from shared.config import LIDAR_STRIDES, FeatureMap, HeadConfig, Preset
+from shared.config import (
+    LIDAR_STRIDES,
+    CameraBranch,
+    FeatureMap,
+    HeadConfig,
+    LidarBranch,
+    Preset,
+)
+from shared.cut import BACKBONE_CUT, Cut
 from shared.errors import ConfigError
 from shared.model.bev_neck import BevNeck
 from shared.model.camera_neck import CameraNeck
@@ -30,21 +38,23 @@ class CmtDetector(nn.Module):
     """Everything after the backbones.
 
     Args:
-        preset: says which maps a batch must hold.
-        img_neck, pts_neck: built for that preset; None for a sensor it does not have.
-        pts_bbox_head: built for that preset.
+        preset, cut: say which maps a batch must hold.
+        img_neck, pts_neck: built for that preset; None for a sensor it does not have, or where the
+            neck lies before the cut.
+        pts_bbox_head: built for that preset; without `shared_conv` where that lies before the cut.
     """
 
     def __init__(
         self,
         preset: Preset,
+        cut: Cut,
         *,
         img_neck: CameraNeck | None,
         pts_neck: BevNeck | None,
         pts_bbox_head: CmtHead,
     ) -> None:
         super().__init__()
-        self.preset = preset
+        self.preset, self.cut = preset, cut
         self.img_neck = img_neck
         self.pts_neck = pts_neck
         self.pts_bbox_head = pts_bbox_head
@@ -62,13 +72,13 @@ class CmtDetector(nn.Module):
         Raises:
             ConfigError: if a map is missing or has another shape than the preset makes.
         """
-        bev = camera = None
-        if self.pts_neck is not None:
-            bev = self.pts_neck([self._map(batch, one) for one in self.preset.lidar_maps])
+        lidar_maps = [self._map(batch, one) for one in self.cut.lidar_maps(self.preset)]
+        camera_maps = [self._map(batch, one) for one in self.cut.camera_maps(self.preset)]
+        bev = self.pts_neck(lidar_maps) if self.pts_neck is not None else _only(lidar_maps)
+        camera = _only(camera_maps)  # (B, V, D, H, W)
         if self.img_neck is not None:
-            maps = [self._map(batch, one) for one in self.preset.camera_maps]  # (B, V, C, H, W)
-            pyramid = self.img_neck([one.flatten(0, 1) for one in maps])
-            camera = pyramid[0].unflatten(0, maps[0].shape[:2])  # (B, V, D, H, W)
+            pyramid = self.img_neck([one.flatten(0, 1) for one in camera_maps])
+            camera = pyramid[0].unflatten(0, camera_maps[0].shape[:2])  # (B, V, D, H, W)
         outputs: HeadOutputs = self.pts_bbox_head(bev, camera, batch.img_from_lidar, denoising)
         return outputs
 
@@ -95,29 +105,48 @@ class CmtDetector(nn.Module):
         return features.to(self.pts_bbox_head.point_range_m.dtype)
 
 
-def build_detector(preset: Preset) -> CmtDetector:
-    """Assemble the detector with fresh weights, drawn from torch's global generator.
+def _only(maps: list[Tensor]) -> Tensor | None:
+    """Return the one map a sensor has after its neck, None for a sensor that is not there."""
+    return maps[0] if maps else None
+
+
+def build_detector(preset: Preset, cut: Cut = BACKBONE_CUT) -> CmtDetector:
+    """Assemble what comes after the cut, with fresh weights from torch's global generator.
 
     The weights are initialised as the official code does; `torch.manual_seed` before the call makes
     them reproducible (torch's own layers take no generator).
     """
     camera, lidar, head = preset.camera, preset.lidar, preset.head
+    has_shared_conv = lidar is not None and cut.lidar != "memory"
     return CmtDetector(
         preset,
-        img_neck=None if camera is None else CameraNeck(camera.channels, head.width),
-        pts_neck=None
-        if lidar is None
-        else BevNeck(
-            lidar.second_channels,
-            head.bev_neck_channels,
-            strides=[stride // LIDAR_STRIDES[0] for stride in LIDAR_STRIDES],
-        ),
+        cut,
+        img_neck=build_camera_neck(camera, head)
+        if camera is not None and cut.camera == "backbone"
+        else None,
+        pts_neck=build_bev_neck(lidar, head)
+        if lidar is not None and cut.lidar == "backbone"
+        else None,
         pts_bbox_head=build_head(
             head,
-            bev_channels=None if lidar is None else sum(head.bev_neck_channels),
+            bev_channels=sum(head.bev_neck_channels) if has_shared_conv else None,
             image_px=None if camera is None else (camera.height_px, camera.width_px),
             point_range_m=preset.grid.point_range_m,
         ),
+    )
+
+
+def build_camera_neck(camera: CameraBranch, head: HeadConfig) -> CameraNeck:
+    """Build `img_neck` alone."""
+    return CameraNeck(camera.channels, head.width)
+
+
+def build_bev_neck(lidar: LidarBranch, head: HeadConfig) -> BevNeck:
+    """Build `pts_neck` alone."""
+    return BevNeck(
+        lidar.second_channels,
+        head.bev_neck_channels,
+        strides=[stride // LIDAR_STRIDES[0] for stride in LIDAR_STRIDES],
     )
 
 

@@ -36,8 +36,8 @@ class CmtHead(nn.Module):
     """From the necks' maps to predictions, with the official parameter names.
 
     Args:
-        bev_channels: C of the BEV map; None for a detector without LiDAR, which then has no
-            `shared_conv` but keeps `bev_embedding` for its queries.
+        bev_channels: C of the BEV map; None for a detector without LiDAR, or whose BEV maps come
+            from after it: then there is no `shared_conv` (`bev_embedding` places queries, too).
         image_px: (height, width) of the images that `img_from_lidar` projects into; None for a
             detector without cameras, which then has no `rv_embedding`.
         width: D.
@@ -66,7 +66,7 @@ class CmtHead(nn.Module):
         self.width, self.depths, self.image_px = width, depths, image_px
         range_m = torch.tensor(point_range_m, dtype=torch.float32).view(2, 3)
         self.register_buffer("point_range_m", range_m, persistent=False)
-        self.shared_conv = None if bev_channels is None else _conv_norm_relu(bev_channels, width)
+        self.shared_conv = None if bev_channels is None else conv_norm_relu(bev_channels, width)
         self.transformer = nn.ModuleDict({"decoder": decoder})
         self.reference_points = nn.Embedding(queries, 3)
         self.bev_embedding = _two_layers(2 * width, width, width)
@@ -86,7 +86,7 @@ class CmtHead(nn.Module):
         """Predict boxes.
 
         Args:
-            bev: (B, C, Y, X), must be square; None without LiDAR.
+            bev: (B, C, Y, X), must be square, C is D without `shared_conv`; None without LiDAR.
             camera: (B, V, D, H, W), the finest level of the camera neck; None without cameras.
             img_from_lidar: (B, V, 4, 4) float64; V is 0 without cameras.
             denoising: extra queries, decoded beside the others and split off again.
@@ -125,9 +125,8 @@ class CmtHead(nn.Module):
         Keys are the values plus their positions.
         """
         values, positions = [], []
-        if self.shared_conv is not None:
-            assert bev is not None
-            cells = self.shared_conv(bev)  # (B, D, Y, X)
+        if bev is not None:
+            cells = bev if self.shared_conv is None else self.shared_conv(bev)  # (B, D, Y, X)
             values.append(cells.flatten(2).transpose(1, 2))  # (B, Y * X, D)
             positions.append(self.bev_positions(*cells.shape[-2:]).expand(len(cells), -1, -1))
         if cameras is not None:
@@ -190,7 +189,7 @@ class CmtHead(nn.Module):
         return embedded
 
 
-def _conv_norm_relu(source: int, target: int) -> nn.Sequential:
+def conv_norm_relu(source: int, target: int) -> nn.Sequential:
     """Return mmcv's ConvModule: convolution, batch norm, ReLU."""
     conv = nn.Conv2d(source, target, kernel_size=3, padding=1, bias=False)
     nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")

@@ -8,6 +8,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from cache.codec import CODECS, DEFAULT_CODEC
 from cache.create import open_or_create
 from cache.identity import Identity, identity_document
 from cache.metadata import Provenance
@@ -88,12 +89,17 @@ def with_map(features: FrameFeatures, name: str, values: np.ndarray) -> FrameFea
 
 
 def make_identity(
-    *, tokens: tuple[str, ...] = TOKENS, views: int = 1, precision: str = "float32 compute"
+    *,
+    tokens: tuple[str, ...] = TOKENS,
+    views: int = 1,
+    precision: str = "float32 compute",
+    codec: str = DEFAULT_CODEC,
 ) -> Identity:
     """Identity of the small preset, with made-up digests."""
     return identity_document(
         preset=small_preset(),
         precision=precision,
+        storage=CODECS[codec].storage,
         weights={"img_backbone": "a" * 64, "pts_backbone": "b" * 64},
         dataset_version="v1.0-mini",
         tokens=tokens,
@@ -109,16 +115,18 @@ def make_writer(
     rows_per_shard: int = 2,
     views: int = 1,
     max_boxes: int = MAX_BOXES,
+    codec: str = DEFAULT_CODEC,
 ) -> StoreWriter:
     """Create or open a store of the small preset."""
     return open_or_create(
         path,
         preset=small_preset(),
-        identity=make_identity(tokens=tokens, views=views),
+        identity=make_identity(tokens=tokens, views=views, codec=codec),
         samples=make_samples(tokens),
         max_boxes=max_boxes,
         provenance=Provenance(command=COMMAND, weights="none", software={"torch": "2.13.0"}),
-        shard_bytes=rows_per_shard * row_bytes(array_specs(small_preset(), max_boxes)),
+        codec=codec,
+        shard_bytes=rows_per_shard * row_bytes(array_specs(small_preset(), max_boxes, codec)),
     )
 
 

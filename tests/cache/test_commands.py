@@ -7,7 +7,8 @@ import numpy as np
 import pytest
 
 from cache.__main__ import main
-from cache.estimate import estimate
+from cache.codec import CODECS
+from cache.estimate import RATIOS, estimate
 from cache.statistics import Statistics, merge
 from shared.presets import r50_800x320
 from tests.cache.conftest import COMMAND, TOKENS, fill, make_features, make_writer
@@ -83,7 +84,8 @@ def test_diff_names_each_field_and_exits_with_1(
     assert main(["diff", str(finished), str(tmp_path / "fewer")]) == 1
     printed = capsys.readouterr().out
     assert printed.startswith("dataset.tokens: ")
-    assert printed.count("\n") == 1
+    assert printed.count("\n") == 2
+    assert "every array, but only samples that one of the two lacks" in printed
 
 
 def test_diff_with_a_preset_compares_what_stage_1_uses(
@@ -99,12 +101,25 @@ def test_diff_with_a_preset_compares_what_stage_1_uses(
 def test_estimate_counts_bytes_from_the_shapes(capsys: pytest.CaptureFixture[str]) -> None:
     camera = 2 * 6 * (1024 * 20 * 50 + 2048 * 10 * 25)
     lidar = 2 * (128 * 128 * 128 + 256 * 64 * 64)
-    size = estimate(r50_800x320(), samples=10, views=2)
+    size = estimate(r50_800x320(), samples=10, views=2, codec="zstd-1")
     assert 0 < size.row - (camera + lidar) < 20_000  # geometry and boxes
     assert size.uncompressed == 20 * size.row
     assert size.smallest < size.largest < size.uncompressed
     assert main(["estimate", "r50_800x320", "--samples", "28130"]) == 0
     assert "24.74 MB a row, 695.8" in capsys.readouterr().out
+
+
+def test_estimate_knows_the_ratio_of_every_codec(capsys: pytest.CaptureFixture[str]) -> None:
+    sizes = {
+        codec: estimate(r50_800x320(), samples=10, views=2, codec=codec).largest for codec in CODECS
+    }
+    assert set(RATIOS) == set(CODECS)
+    assert sizes["uint8-zstd-1"] < sizes["pcodec"] < sizes["zstd-1"] < sizes["none"]
+    command = ["estimate", "r50_800x320", "--samples", "28130", "--codec"]
+    assert main([*command, "uint8-zstd-1"]) == 0
+    assert "as uint8-zstd-1: 12.5" in capsys.readouterr().out
+    with pytest.raises(SystemExit):
+        main([*command, "zip"])
 
 
 def test_digest_prints_one_line(finished: Path, capsys: pytest.CaptureFixture[str]) -> None:

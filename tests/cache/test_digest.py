@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import cache.codec
+from cache.codec import CODECS, FLOAT16
 from cache.digest import content_digest
 from cache.store import open_store
 from shared.errors import CacheError
@@ -18,7 +18,7 @@ def digest(finished: Path) -> str:
     return content_digest(open_store(finished))
 
 
-def digest_of(path: Path, **options: int | tuple[str, ...]) -> str:
+def digest_of(path: Path, **options: int | str | tuple[str, ...]) -> str:
     writer = make_writer(path, **options)  # type: ignore[arg-type]
     for shard in reversed(writer.shards):
         writer.write_shard(shard, [make_features(t, view=shard.view) for t in shard.tokens])
@@ -39,11 +39,19 @@ def test_it_does_not_depend_on_the_order_of_samples_or_room_for_boxes(
     assert digest_of(tmp_path / "room", max_boxes=50) == digest
 
 
-def test_it_does_not_depend_on_compression(
-    tmp_path: Path, digest: str, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("codec", [one.name for one in CODECS.values() if one.storage == FLOAT16])
+def test_it_does_not_depend_on_a_lossless_codec(tmp_path: Path, digest: str, codec: str) -> None:
+    assert digest_of(tmp_path / "other", codec=codec) == digest
+
+
+def test_it_is_another_one_of_quantised_features_but_one_for_all_their_codecs(
+    tmp_path: Path, digest: str
 ) -> None:
-    monkeypatch.setattr(cache.codec, "_zstd", cache.codec.Zstd(level=9))
-    assert digest_of(tmp_path / "other") == digest
+    quantised = [one.name for one in CODECS.values() if one.storage != FLOAT16]
+    found = {digest_of(tmp_path / codec, codec=codec) for codec in quantised}
+    assert len(quantised) > 1
+    assert len(found) == 1
+    assert found != {digest}
 
 
 def test_it_does_not_depend_on_the_sign_of_an_unknown_velocity(tmp_path: Path, digest: str) -> None:
@@ -86,7 +94,7 @@ def test_recomputed_from_the_bytes_it_is_the_same(finished: Path, digest: str) -
 
 def test_it_is_frozen(digest: str) -> None:
     """A change of this number is a change of the schema: say so in CHANGELOG.md."""
-    assert digest == "a91210dffad7a861bf8c9df4e94bca1b227827959562999993c9a9a9719a9d19"
+    assert digest == "b6b21906b4d235ad96d0893b600872de165a0a63ee33925b4ff6f1b285591c9f"
 
 
 def test_an_unfinished_store_has_none(begun: Path) -> None:
@@ -98,5 +106,5 @@ def test_an_unfinished_store_has_none(begun: Path) -> None:
 
 def test_damage_is_named_when_recomputing(finished: Path) -> None:
     (finished / "lidar/stride8/c.0.2.0.0.0").unlink()
-    with pytest.raises(CacheError, match=r"lidar/stride8 of sample elk.*is missing.*delete"):
+    with pytest.raises(CacheError, match=r"lidar/stride8 of sample elk.*is missing.*--repair"):
         content_digest(open_store(finished), recompute=True)

@@ -42,6 +42,7 @@ CHANGES: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
         "voxels and BEV cells",
     ),
     "precision": (lambda i: i.update(precision="float16 autocast"), "device"),
+    "storage": (lambda i: i.update(storage="uint8 per channel"), "number format of the maps"),
     "weights.img_backbone": (
         lambda i: i["weights"].update(img_backbone="a" * 63 + "b"),
         "checkpoint or seed",
@@ -96,6 +97,7 @@ def test_name_and_head_of_a_preset_are_not_part_of_the_identity() -> None:
     document = identity_document(
         preset=renamed,
         precision="float32 compute",
+        storage="float16",
         weights={"pts_backbone": "b" * 64, "img_backbone": "a" * 64},
         dataset_version="v1.0-mini",
         tokens=TOKENS,

@@ -13,9 +13,8 @@ import pytest
 import cache.shard_file
 import cache.writer
 from cache.reader import CachedFeatures
-from cache.schema import row_bytes
 from cache.store import open_store
-from cache.verify import verify
+from cache.verification import verify
 from shared.errors import CacheError, MissingRowError
 from shared.features import FrameFeatures
 from tests.cache.conftest import fill, make_features, make_writer, with_map
@@ -154,7 +153,7 @@ def test_a_kill_between_the_bytes_and_the_ledger_leaves_no_shard(
 
     fill(make_writer(begun))
 
-    assert not list(verify(open_store(begun), is_quiet=True))
+    assert not verify(open_store(begun)).damages
 
 
 KILLED = """
@@ -191,7 +190,7 @@ def test_after_kills_at_any_file_the_store_is_finished_whole(tmp_path: Path) -> 
 
     fill(make_writer(path))
 
-    assert not list(verify(open_store(path), is_quiet=True))
+    assert not verify(open_store(path)).damages
     assert not [file for file in path.rglob("*.partial") if "ledger" not in file.parts]
 
 
@@ -220,7 +219,7 @@ def test_two_processes_on_the_same_shards_end_in_one_whole_store(tmp_path: Path)
     assert [process.wait() for process in racers] == [0, 0]
 
     store = open_store(path)
-    assert not list(verify(store, is_quiet=True))
+    assert not verify(store).damages
     for read in CachedFeatures(path).read(store.samples.tokens):
         written = make_features(read.frame.token).maps
         offsets = {round(float((read.maps[n] - written[n]).mean())) for n in written}
@@ -250,10 +249,10 @@ def test_a_full_disk_says_how_much_to_free_and_resumes(
 
     with monkeypatch.context() as patch:
         patch.setattr(cache.shard_file.os, "fsync", full)
-        needed = 3 * row_bytes(writer.store.arrays)
+        needed = 3 * writer.store.ledger.read(0).bytes_on_disk // 2
         with pytest.raises(
             CacheError,
-            match=rf"disk is full at shard 1.*3 rows are left, at most {needed} bytes.*kept",
+            match=rf"disk is full at shard 1.*3 rows are left, {needed} bytes as measured.*kept",
         ):
             fill(writer)
     assert not list(begun.rglob("*.partial"))

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 
 from shared.checkpoint_table import FROZEN_PARTS, PARTS, TRAINABLE_PARTS, part_of
-from shared.checkpoints import frozen_digests, load_parts, other_backbones, read_state
+from shared.checkpoints import load_parts, other_backbones, part_digests, read_state
 from shared.errors import CheckpointError
 from shared.sparse_layout import FIRST_LAYER, in_our_layout
 
@@ -183,9 +183,9 @@ def test_an_unknown_order_of_sparse_weights_is_refused(swapped: tuple[int, ...])
 def test_digests_do_not_depend_on_the_stored_order_but_on_every_bit() -> None:
     ours = {FIRST_LAYER: numbered(16, 3, 3, 3, 5), "img_backbone.a": torch.ones(2)}
     old = ours | {FIRST_LAYER: ours[FIRST_LAYER].permute(1, 2, 3, 4, 0)}
-    wanted = frozen_digests(ours, Path("x"))
+    wanted = part_digests(ours, FROZEN_PARTS, Path("x"))
     assert set(wanted) == {"pts_middle_encoder", "img_backbone"}
-    assert frozen_digests(old, Path("x")) == wanted
+    assert part_digests(old, FROZEN_PARTS, Path("x")) == wanted
 
     moved = ours | {"img_backbone.a": torch.tensor([1.0, 1 + 2.0**-23])}
     assert other_backbones(moved, wanted, Path("x")) == ["img_backbone"]

@@ -11,6 +11,7 @@ import torch
 
 from cache.reader import CachedFeatures
 from shared.config import Preset
+from shared.cut import Cut
 from shared.features import FrameFeatures
 from shared.model.fresh import fresh_detector
 from shared.presets import tiny
@@ -18,7 +19,7 @@ from stage1_extract.live import LiveFeatures
 from stage1_extract.nuscenes_tables import read_tables
 from stage1_extract.parity import main as check_parity_command
 from stage1_extract.parity_check import check_parity, feature_steps
-from stage1_extract.parity_legs import TRAINED_HEAD
+from stage1_extract.parity_tolerances import TRAINED_HEAD
 from stage1_extract.weights import frozen_backbones
 
 Change = Callable[[FrameFeatures], FrameFeatures]
@@ -34,6 +35,10 @@ class Changed:
     @property
     def preset(self) -> Preset:
         return self.source.preset
+
+    @property
+    def cut(self) -> Cut:
+        return self.source.cut
 
     @property
     def tokens(self) -> tuple[str, ...]:

@@ -170,10 +170,10 @@ def test_a_batch_without_ground_truth_trains(
 ) -> None:
     honest = loop.StoreDataset.__getitem__
 
-    def empty(self: StoreDataset, index: int) -> object:
+    def empty(self: StoreDataset, place: tuple[int, int]) -> object:
         from dataclasses import replace
 
-        features = honest(self, index)
+        features = honest(self, place)
         found = features.frame.annotations
         nothing = replace(found, boxes_lidar=found.boxes_lidar[:0], labels=found.labels[:0])
         return replace(features, frame=replace(features.frame, annotations=nothing))
@@ -197,18 +197,30 @@ def test_an_epoch_holds_every_sample_once_in_an_order_of_its_own() -> None:
     sampler = EpochSampler(samples=6, batch_size=2, seed=0)
     batches = iter(sampler)
 
-    epochs = [[i for _ in range(3) for i in next(batches)] for _ in range(2)]
+    epochs = [[i for _ in range(3) for _, i in next(batches)] for _ in range(2)]
 
     assert [sorted(epoch) for epoch in epochs] == [list(range(6))] * 2
     assert epochs[0] != epochs[1]
 
 
+def test_every_epoch_draws_a_view_of_each_sample() -> None:
+    batches = iter(EpochSampler(samples=600, batch_size=600, seed=0, views=3))
+
+    (first, second) = (dict(map(reversed, next(batches))) for _ in range(2))
+
+    for views in (first, second):
+        counts = [list(views.values()).count(view) for view in range(3)]
+        assert sum(counts) == 600
+        assert min(counts) > 150
+    assert sum(first[sample] == second[sample] for sample in range(600)) < 300
+
+
 def test_the_order_can_be_entered_at_any_step() -> None:
-    whole = iter(EpochSampler(samples=5, batch_size=2, seed=3))
+    whole = iter(EpochSampler(samples=5, batch_size=2, seed=3, views=2))
     expected = [next(whole) for _ in range(7)]
 
     for start in range(7):
-        part = iter(EpochSampler(samples=5, batch_size=2, seed=3, first_step=start))
+        part = iter(EpochSampler(samples=5, batch_size=2, seed=3, views=2, first_step=start))
         assert [next(part) for _ in range(7 - start)] == expected[start:]
 
 

@@ -41,6 +41,8 @@ class GoldenSet:
             return "vovnet"
         if "samples" in self.document:
             return "preprocessing"
+        if "augmentation" in self.document:
+            return "augmentation"
         return "keys" if {"config", "keys"} <= set(self.document) else "unknown"
 
     @cached_property

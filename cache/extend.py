@@ -1,0 +1,89 @@
+"""More views in a store that exists: new shards behind the old ones, nothing rewritten.
+
+Only metadata changes, file by file, the root group last. A kill in between leaves a store that
+reads as before; the same command again finishes.
+"""
+
+import json
+import os
+import uuid
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from cache.identity import Identity
+from cache.metadata import (
+    METADATA_FILE,
+    Provenance,
+    read_metadata,
+    to_attributes,
+    with_metadata_digests,
+)
+from cache.shard_file import sync_directory
+from shared.errors import IdentityError
+
+# Of the identity: what more views may change. A store of one view was drawn from nothing.
+OF_VIEWS = ("views", "view_seed", "augmentation")
+
+
+def views_at(path: Path) -> int:
+    """Return the views of the store at `path`, 1 where there is none yet."""
+    if not (path / METADATA_FILE).exists():
+        return 1
+    views: int = read_metadata(path).identity["views"]
+    return views
+
+
+def extend_views(path: Path, identity: Identity, provenance: Provenance) -> None:
+    """Give the store at `path` the views of `identity`, if it has fewer of otherwise the same.
+
+    Does nothing for a store that differs in anything else: `check_identity` says why.
+
+    Args:
+        path: an existing store.
+        identity: of the wanted store.
+        provenance: of the command that asks for more views; it resumes the store from now on.
+
+    Raises:
+        IdentityError: if the store has more views than asked for; they are never taken away.
+    """
+    metadata = read_metadata(path)
+    before = metadata.identity
+    if before["views"] == identity["views"] or _rest(before) != _rest(identity):
+        return
+    if before["views"] > identity["views"]:
+        raise IdentityError(
+            f"{path} has {before['views']} views, asked for are {identity['views']}; views are "
+            "never taken away. Leave out --views to go on with it. Nothing was changed."
+        )
+    if before["views"] > 1 and any(before[name] != identity[name] for name in OF_VIEWS[1:]):
+        return
+    for spec in metadata.arrays:
+        file = path / spec.name / METADATA_FILE
+        node = json.loads(file.read_bytes())
+        node["shape"][0] = identity["views"]
+        _replace(file, node)
+    grown = replace(
+        metadata,
+        identity=identity,
+        provenance=provenance,
+        layout=replace(metadata.layout, views=identity["views"]),
+    )
+    file = path / METADATA_FILE
+    root = json.loads(file.read_bytes())
+    _replace(file, {**root, "attributes": to_attributes(with_metadata_digests(grown, path))})
+
+
+def _rest(identity: Identity) -> dict[str, Any]:
+    return {name: value for name, value in identity.items() if name not in OF_VIEWS}
+
+
+def _replace(file: Path, node: dict[str, Any]) -> None:
+    """Put a metadata file in place, whole or not at all, on disk when this returns."""
+    partial = file.with_name(f".{file.name}.{uuid.uuid4().hex}.partial")
+    with partial.open("w") as handle:
+        json.dump(node, handle, allow_nan=False)
+        handle.flush()
+        os.fsync(handle.fileno())
+    partial.replace(file)
+    sync_directory(file.parent)

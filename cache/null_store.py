@@ -1,0 +1,37 @@
+"""The null features of a store: the frozen part's answer to absent sensors, in a store of its own.
+
+`STORE/null` is a feature store of one sample in one view, made by the same weights, so it is
+written, checked and repaired like any other. Its maps replace those of a sensor that is dropped.
+"""
+
+from pathlib import Path
+
+from cache.identity import Identity
+from cache.metadata import METADATA_FILE, NULL_GROUP
+from cache.samples import Samples
+from cache.store import Store, open_store
+from shared.digests import json_digest
+
+NULL_SAMPLES = Samples(tokens=("no-sensor",), scenes=("none",), timestamps_us=(0,))
+
+
+def null_path(store: Path) -> Path:
+    """Return where the null features of a store are."""
+    return store / NULL_GROUP
+
+
+def null_identity(identity: Identity) -> Identity:
+    """Return the identity of the null features of a store with this identity."""
+    dataset = {
+        "version": "absent sensors",
+        "tokens": json_digest(list(NULL_SAMPLES.tokens)),
+        "inputs": json_digest([]),
+    }
+    alone = {"views": 1, "view_seed": None, "augmentation": None}
+    return {**identity, **alone, "dataset": dataset}
+
+
+def open_null(store: Store) -> Store | None:
+    """Return the null features of a store, or None where there are none yet."""
+    path = null_path(store.path)
+    return open_store(path) if (path / METADATA_FILE).exists() else None

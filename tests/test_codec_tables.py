@@ -1,0 +1,44 @@
+"""What the documentation and the estimate say of codecs is what was measured."""
+
+import json
+from math import ceil, floor
+from typing import Any
+
+import pytest
+
+from benchmarks.codec_tables import SENSORS, markdown, ratios
+from cache.codec import CODECS
+from cache.estimate import RATIOS
+
+EXACT = 1e-3  # of a hundredth: four bytes of checksum do not change a ratio
+
+
+@pytest.fixture
+def document(request: pytest.FixtureRequest) -> dict[str, Any]:
+    results = request.config.rootpath / "benchmarks/results/codecs.json"
+    found: dict[str, Any] = json.loads(results.read_text())
+    return found
+
+
+def test_the_estimate_covers_every_measured_ratio(document: dict[str, Any]) -> None:
+    assert set(RATIOS) == set(CODECS)
+    for codec, by_sensor in RATIOS.items():
+        for sensor in SENSORS:
+            low, high = ratios(document["rows"], codec, sensor)
+            rounded = floor(100 * low + EXACT) / 100, ceil(100 * high - EXACT) / 100
+            assert by_sensor[sensor] == rounded, (codec, sensor)
+
+
+def test_the_tables_in_the_documentation_are_those_of_the_measurement(
+    document: dict[str, Any], request: pytest.FixtureRequest
+) -> None:
+    assert markdown(document) in (request.config.rootpath / "docs/store.md").read_text()
+
+
+def test_no_path_of_a_machine_is_in_the_results(document: dict[str, Any]) -> None:
+    assert not [
+        value
+        for row in document["rows"]
+        for value in row.values()
+        if "/" in str(value) and not isinstance(value, dict)
+    ]
