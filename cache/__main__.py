@@ -104,12 +104,21 @@ def diff(path: Path, others: Sequence[str]) -> int:
 
 
 def print_estimate(
-    preset: str, *, samples: int, views: int, codec: str, seconds_per_sample: float | None
+    preset: str,
+    *,
+    samples: int,
+    views: int,
+    codec: str,
+    cut: str,
+    seconds_per_sample: float | None,
 ) -> int:
     """Print how large a store would be, and how long it takes at a measured speed."""
-    size = estimate(load_preset(preset), samples=samples, views=views, codec=codec)
+    size = estimate(
+        load_preset(preset), samples=samples, views=views, codec=codec, cut=parse_cut(cut)
+    )
     print(
-        f"{samples} samples x {views} views of {preset} as {codec}: {size.row / 1e6:.2f} MB a row, "
+        f"{samples} samples x {views} views of {preset}, cut {cut}, as {codec}: "
+        f"{size.row / 1e6:.2f} MB a row, "
         f"{size.uncompressed / GIGABYTE:.2f} GB uncompressed, about "
         f"{size.smallest / GIGABYTE:.2f} to {size.largest / GIGABYTE:.2f} GB on disk"
     )
@@ -161,6 +170,7 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--samples", type=_positive, required=True)
     one.add_argument("--views", type=_positive, default=1)
     one.add_argument("--codec", choices=tuple(CODECS), default=DEFAULT_CODEC)
+    one.add_argument("--cut", default="backbone", help="as extract-features takes it")
     one.add_argument("--seconds-per-sample", type=_seconds, help="measured; adds hours")
     one = commands.add_parser("digest", help="digest of a store's content")
     one.add_argument("store", type=Path)
@@ -184,6 +194,7 @@ def _run(args: argparse.Namespace) -> int:
                 samples=args.samples,
                 views=args.views,
                 codec=args.codec,
+                cut=args.cut,
                 seconds_per_sample=args.seconds_per_sample,
             )
         case _:

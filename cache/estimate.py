@@ -5,10 +5,12 @@ from math import prod
 
 from cache.schema import array_specs, row_bytes
 from shared.config import Preset
+from shared.cut import BACKBONE_CUT, Cut
 
 # Float16 bytes over bytes on disk, low and high, by codec and sensor: of two presets and two kinds
 # of untrained weights on real frames, benchmarks/results/codecs.json. Indicative only: how features
-# compress hangs on the weights. `feature-cache show` measures, once a shard is there.
+# compress hangs on the weights, and maps of a deeper cut were not measured. `feature-cache show`
+# measures, once a shard is there.
 RATIOS = {
     "zstd-1": {"camera": (1.17, 1.30), "lidar": (2.72, 10.17)},
     "none": {"camera": (1.00, 1.00), "lidar": (1.00, 1.00)},
@@ -37,9 +39,11 @@ class Estimate:
     largest: int
 
 
-def estimate(preset: Preset, *, samples: int, views: int, codec: str) -> Estimate:
+def estimate(
+    preset: Preset, *, samples: int, views: int, codec: str, cut: Cut = BACKBONE_CUT
+) -> Estimate:
     """Estimate the size of a store of `preset`."""
-    specs = array_specs(preset, MAX_BOXES, codec)
+    specs = array_specs(preset, MAX_BOXES, codec, cut)
     rows = samples * views
     least = most = 0.0
     for spec in specs:

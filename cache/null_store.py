@@ -11,6 +11,7 @@ from cache.metadata import METADATA_FILE, NULL_GROUP
 from cache.samples import Samples
 from cache.store import Store, open_store
 from shared.digests import json_digest
+from shared.errors import CacheError
 
 NULL_SAMPLES = Samples(tokens=("no-sensor",), scenes=("none",), timestamps_us=(0,))
 
@@ -32,6 +33,17 @@ def null_identity(identity: Identity) -> Identity:
 
 
 def open_null(store: Store) -> Store | None:
-    """Return the null features of a store, or None where there are none yet."""
+    """Return the null features of a store, or None where there are none yet.
+
+    Raises:
+        CacheError: if what is there is damaged.
+    """
     path = null_path(store.path)
-    return open_store(path) if (path / METADATA_FILE).exists() else None
+    if (path / METADATA_FILE).exists():
+        return open_store(path)
+    if path.exists():
+        raise CacheError(
+            f"{path} has lost its {METADATA_FILE}; delete this directory and run the extraction "
+            f"again, which computes the null features anew: {store.metadata.provenance.command}"
+        )
+    return None

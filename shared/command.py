@@ -1,6 +1,7 @@
 """How every command ends: 0, or one message and an exit status that is not 0."""
 
 import logging
+import signal
 import sys
 from collections.abc import Callable
 
@@ -20,6 +21,9 @@ def run_command(work: Callable[[], int | None]) -> int:
     except InterruptedWorkError as stopped:
         print(f"stopped: {stopped}", file=sys.stderr)
         return 128 + stopped.signum
+    except KeyboardInterrupt:  # before there was work to finish, or the second one
+        print("stopped: the same command again goes on or starts anew", file=sys.stderr)
+        return 128 + signal.SIGINT
     except FrozenCmtError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1

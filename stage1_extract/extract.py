@@ -67,8 +67,7 @@ def fill_store(
     rows: list[FrameFeatures] = []
     with forecast.bar, Interrupts() as interrupts, BackgroundWriter(writer, claims) as background:
         for raw in _raw_batches(live, batches, workers):
-            if interrupts.signum is not None:
-                raise _stopped(background, writer, interrupts.signum)
+            _stop_if_asked(interrupts, background, writer)
             background.check()
             rows += live.run(raw)
             forecast.computed(len(raw))
@@ -76,9 +75,8 @@ def fill_store(
             if len(rows) == len(batches.begun[0].tokens):
                 background.write(batches.begun.popleft(), rows)
                 rows = []
+            _stop_if_asked(interrupts, background, writer)  # before the next batch is loaded
         background.wait()
-        if interrupts.signum is not None and writer.pending():
-            raise _stopped(background, writer, interrupts.signum)
     after = frozen.digests()
     changed = [name for name in before if before[name] != after[name]]
     if changed:
@@ -110,14 +108,20 @@ class ShardBatches:
                 yield [(shard.view, sample) for sample in range(start, stop)]
 
 
-def _stopped(background: BackgroundWriter, writer: StoreWriter, signum: int) -> Exception:
-    """Finish the shard that is being written; the one being computed is dropped."""
+def _stop_if_asked(
+    interrupts: Interrupts, background: BackgroundWriter, writer: StoreWriter
+) -> None:
+    """After a signal, finish the shard being written; the one being computed is dropped."""
+    if interrupts.signum is None:
+        return
     background.wait()
-    return InterruptedWorkError(
-        f"{background.finished} shards were finished and are kept, {len(writer.pending())} of "
-        f"{len(writer.shards)} are left; run the same command again to go on",
-        signum,
-    )
+    left = len(writer.pending())
+    if left:
+        raise InterruptedWorkError(
+            f"{background.finished} shards were finished and are kept, {left} of "
+            f"{len(writer.shards)} are left; run the same command again to go on",
+            interrupts.signum,
+        )
 
 
 def _raw_batches(

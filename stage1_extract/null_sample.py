@@ -9,7 +9,7 @@ import numpy as np
 import torch
 
 from cache.create import open_or_create
-from cache.null_store import NULL_SAMPLES, null_identity, null_path
+from cache.null_store import NULL_SAMPLES, null_identity, null_path, open_null
 from cache.store import Store
 from shared.classes import CAMERAS
 from shared.config import CameraBranch, Preset
@@ -27,6 +27,7 @@ def write_null_features(store: Store, frozen: FrozenBackbones, *, shard_bytes: i
     Raises:
         IdentityError: if those that are there were made from something else.
     """
+    open_null(store)  # says what to do if it is damaged
     metadata = store.metadata
     writer = open_or_create(
         null_path(store.path),

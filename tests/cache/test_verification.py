@@ -5,6 +5,7 @@ import json
 import os
 import signal
 import threading
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,15 @@ import pytest
 import cache.shard_file
 import cache.verification
 from cache.__main__ import main
+from cache.create import open_or_create
 from cache.ledger import Ledger
+from cache.null_store import NULL_SAMPLES, null_identity, null_path
 from cache.reader import CachedFeatures
 from cache.store import Store, open_store
 from cache.verification import verify
 from cache.verify import Damage, shard_damage
 from shared.digests import json_digest
-from tests.cache.conftest import COMMAND, fill, make_writer
+from tests.cache.conftest import COMMAND, fill, make_features, make_writer
 
 
 def damage_shard(store: Path, index: int) -> None:
@@ -208,3 +211,42 @@ def test_a_bad_sector_is_damage(finished: Path, monkeypatch: pytest.MonkeyPatch)
     damages = verify(open_store(finished)).damages
     assert {damage.shard for damage in damages} == {0, 1, 2}
     assert "cannot be read: Input/output error" in str(damages[0])
+
+
+@pytest.fixture
+def with_null(finished: Path) -> Path:
+    """A finished store with null features."""
+    metadata = open_store(finished).metadata
+    writer = open_or_create(
+        null_path(finished),
+        preset=metadata.preset,
+        identity=null_identity(metadata.identity),
+        samples=NULL_SAMPLES,
+        max_boxes=1,
+        provenance=metadata.provenance,
+    )
+    ant = make_features("ant")
+    frame = replace(ant.frame, token="no-sensor", scene="none", timestamp_us=0)
+    writer.write_shard(writer.shards[0], [replace(ant, frame=frame)])
+    return finished
+
+
+def test_null_features_are_verified_and_repaired_too(
+    with_null: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["verify", str(with_null)]) == 0
+    damage_shard(with_null / "null", 0)
+    assert main(["verify", str(with_null), "--repair"]) == 1
+    assert "moved aside: null/ledger/000000.json" in capsys.readouterr().out
+    assert CachedFeatures(with_null).is_complete()
+    assert not open_store(null_path(with_null)).ledger.complete()
+
+
+def test_null_features_that_cannot_be_opened_are_damage(
+    with_null: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (with_null / "null/zarr.json").write_text("{")
+    assert main(["verify", str(with_null), "--repair"]) == 1
+    printed = capsys.readouterr().out
+    assert "move this directory away and run the extraction again" in printed
+    assert "5 of 5 rows are complete" in printed

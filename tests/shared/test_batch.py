@@ -119,3 +119,11 @@ def test_page_locked_batches_are_batches(
     assert isinstance(found, Batch)
     assert batch.quantised["camera/stride16"].values.data_ptr() in locked
     assert found.quantised["camera/stride16"].values.data_ptr() not in locked
+
+
+@pytest.mark.gpu
+def test_a_gpu_gives_the_same_numbers(frames: list[FrameFeatures]) -> None:
+    on_cpu, on_gpu = (collate(frames).to(device, dtype=torch.float32) for device in ("cpu", "cuda"))
+    for name, values in on_gpu.maps.items():
+        assert values.is_cuda
+        torch.testing.assert_close(values.cpu(), on_cpu.maps[name], rtol=0, atol=0)
