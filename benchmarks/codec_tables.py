@@ -17,30 +17,32 @@ def ratios(rows: Sequence[Row], codec: str, sensor: str) -> tuple[float, float]:
     return _range(row["float16_bytes"] / row["bytes"] for row in _of(rows, codec, (sensor,)))
 
 
-def markdown(document: dict[str, Any]) -> str:
-    """Return the two tables: of whole samples, and by sensor."""
+def tables(document: dict[str, Any]) -> tuple[str, str]:
+    """Return the two tables as Markdown: of whole samples, and by sensor."""
     rows: list[Row] = document["rows"]
     presets = sorted({row["preset"] for row in rows})
     codecs = list(dict.fromkeys(row["codec"] for row in rows))
-    lines = [
+    whole = [
         f"| codec | {' | '.join(f'{name}, MB a sample' for name in presets)} | encode, GB/s "
         "| decode, GB/s | error, % of std | |",
         f"|---|{'---|' * len(presets)}---|---|---|---|",
     ]
     for codec in codecs:
         sizes = [_sample_megabytes(rows, codec, preset) for preset in presets]
-        note = {True: "", False: NOT_OFFERED}[codec in CODECS]
+        note = "" if codec in CODECS else NOT_OFFERED
         note = "default" if codec == DEFAULT_CODEC else note
-        lines.append(
+        whole.append(
             f"| {codec} | {' | '.join(sizes)} | {_measured(rows, codec, SENSORS)} | {note} |"
         )
-    lines += ["", "| codec | sensor | ratio | encode, GB/s | decode, GB/s | error, % of std |"]
-    lines.append("|---|---|---|---|---|---|")
+    by_sensor = ["| codec | sensor | ratio | encode, GB/s | decode, GB/s | error, % of std |"]
+    by_sensor.append("|---|---|---|---|---|---|")
     for codec in codecs:
         for sensor in SENSORS:
             ratio = _text(ratios(rows, codec, sensor), 2)
-            lines.append(f"| {codec} | {sensor} | {ratio} | {_measured(rows, codec, (sensor,))} |")
-    return "\n".join(lines)
+            by_sensor.append(
+                f"| {codec} | {sensor} | {ratio} | {_measured(rows, codec, (sensor,))} |"
+            )
+    return "\n".join(whole), "\n".join(by_sensor)
 
 
 def _of(rows: Sequence[Row], codec: str, sensors: Sequence[str]) -> list[Row]:

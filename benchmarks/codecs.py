@@ -18,6 +18,7 @@ from typing import Any
 
 import numpy as np
 from numcodecs.blosc import Blosc
+from numcodecs.zstd import Zstd
 from numpy.typing import NDArray
 
 from benchmarks.codec_features import (
@@ -27,7 +28,7 @@ from benchmarks.codec_features import (
     real_records,
     stored_frames,
 )
-from benchmarks.codec_tables import SENSORS, markdown
+from benchmarks.codec_tables import SENSORS, tables
 from cache.codec import CODECS, UINT8, Codec
 from cache.quantise import quantise
 from shared.features import QuantisedMap
@@ -50,6 +51,7 @@ def _blosc(name: str, compressor: str, level: int, shuffle: int) -> Codec:
 # Measured and found wanting: no store can have these.
 ALL_VIEWS = replace(CODECS["uint8-zstd-1"], name="uint8-zstd-1, views together")
 REJECTED = (
+    replace(CODECS["zstd-1"], name="zstd-3", pack=Zstd(level=3).encode),
     _blosc("lz4-shuffle", "lz4", 5, Blosc.SHUFFLE),
     _blosc("blosc-zstd-1-shuffle", "zstd", 1, Blosc.SHUFFLE),
     _blosc("blosc-zstd-1-bitshuffle", "zstd", 1, Blosc.BITSHUFFLE),
@@ -213,7 +215,7 @@ def main(argv: list[str] | None = None) -> None:
     }
     arguments.json.parent.mkdir(parents=True, exist_ok=True)
     arguments.json.write_text(json.dumps(document, indent=1) + "\n")
-    print(markdown(document))
+    print(*tables(document), sep="\n\n")
 
 
 if __name__ == "__main__":
