@@ -1,0 +1,1 @@
+"""How fast the store is, against its own codec and against what else a user would pick."""

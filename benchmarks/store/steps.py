@@ -1,0 +1,80 @@
+"""Where the loader's time goes: each step alone, in one process, on all rows."""
+
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+from benchmarks.store.loading import BATCH_SIZE, sealed_rows
+from benchmarks.store.reading import GIGABYTE, Measured
+from benchmarks.store.sample_rows import Rows
+from benchmarks.store.timing import Timing, timed
+from cache.codec import CODECS, unseal
+from cache.reader import CachedFeatures
+from cache.schema import ArraySpec
+from shared.batch import collate
+from shared.features import FrameFeatures
+
+DECODE = "codec alone (with checksum)"
+
+Batches = list[list[FrameFeatures]]
+
+
+def measure_steps(rows: Rows, passes: int) -> list[Measured]:
+    """Measure what the loader does with a batch, one step after the other."""
+    source = CachedFeatures(rows.store.path)
+    sealed = sealed_rows(rows.store, rows.positions)
+    features = list(rows.features)
+    batches = [features[i : i + BATCH_SIZE] for i in range(0, len(features), BATCH_SIZE)]
+    steps: dict[str, Callable[[], Any]] = {
+        "reading the bytes": partial(_read_bytes, rows),
+        "checksum": partial(_checksum, sealed),
+        DECODE: partial(_decode, sealed),
+        "geometry and annotations": partial(source.read_frames, rows.tokens),
+        "CachedFeatures.read": partial(_read, source, rows.tokens),
+        "collate": partial(_collate, batches, is_shared=False),
+        "collate, and moving to shared memory": partial(_collate, batches, is_shared=True),
+    }
+    best = {name: Timing() for name in steps}
+    for _ in range(passes):
+        for name, step in steps.items():
+            with timed(best[name]):
+                step()
+    gigabytes = rows.map_bytes / GIGABYTE
+    return [
+        {
+            "what": name,
+            "wall_s_per_gb": one.wall_s / gigabytes,
+            "cpu_s_per_gb": one.cpu_s / gigabytes,
+            "of_codec": one.cpu_s / best[DECODE].cpu_s,
+        }
+        for name, one in best.items()
+    ]
+
+
+def _read_bytes(rows: Rows) -> None:
+    for position in rows.positions:
+        sealed_rows(rows.store, (position,))
+
+
+def _checksum(sealed: list[tuple[ArraySpec, bytes]]) -> None:
+    for _, row in sealed:
+        unseal(row, what="the row")
+
+
+def _decode(sealed: list[tuple[ArraySpec, bytes]]) -> None:
+    for spec, row in sealed:
+        CODECS[spec.codec].decode_row(row, spec.shape, spec.dtype)
+
+
+def _read(source: CachedFeatures, tokens: tuple[str, ...]) -> None:
+    for token in tokens:
+        source.read([token])
+
+
+def _collate(batches: Batches, *, is_shared: bool) -> None:
+    """Make batches, and move them as a worker does that hands a tensor to the main process."""
+    for features in batches:
+        batch = collate(features)
+        if is_shared:
+            for values in batch.maps.values():
+                values.share_memory_()
