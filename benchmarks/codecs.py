@@ -36,7 +36,7 @@ from shared.presets import r50_800x320, vov_1600x640
 
 RESULTS = Path("benchmarks/results/codecs.json")
 PRESETS = (r50_800x320(), vov_1600x640())
-PASSES = 5
+PASSES = 7
 LIBRARIES = ("numpy", "numcodecs", "pcodec", "zarr")
 
 Origin = tuple[str, str]  # preset and weights

@@ -31,6 +31,34 @@ def encode_frame(specs: Sequence[ArraySpec], features: FrameFeatures) -> dict[st
             finite, does not fit float16, or there are more boxes than the store has room for.
     """
     frame = features.frame
+    plain = _plain(specs, features)
+    boxes = len(frame.annotations.boxes_lidar)
+    row: dict[str, NDArray[Any]] = {}
+    for spec in specs:
+        where = f"{spec.name} of sample {frame.token}, view {frame.view}"
+        if spec.name in row:
+            continue  # scales and zero points come with their map
+        if spec.name not in plain:
+            raise CacheError(
+                f"{where} is absent; the running preset is not the one the store was created with"
+            )
+        values = plain[spec.name]
+        if spec.is_quantised:
+            row |= _quantised(spec, _checked(replace(spec, dtype="float16"), values, where=where))
+        elif spec.per_box:
+            row[spec.name] = _pad(spec, values, boxes=boxes, where=where)
+        else:
+            row[spec.name] = _checked(spec, values, where=where)
+    return row
+
+
+def _plain(specs: Sequence[ArraySpec], features: FrameFeatures) -> dict[str, NDArray[Any]]:
+    """Return everything of a frame by array name, as it came.
+
+    Raises:
+        CacheError: if the store has no such array, or a map is in 8 bit already.
+    """
+    frame = features.frame
     annotations = frame.annotations
     plain: dict[str, NDArray[Any]] = {
         **{name: _not_quantised(values, name, frame) for name, values in features.maps.items()},
@@ -50,23 +78,7 @@ def encode_frame(specs: Sequence[ArraySpec], features: FrameFeatures) -> dict[st
             f"sample {frame.token}: this store has no array called {', '.join(sorted(unknown))}; "
             "the running preset is not the one the store was created with"
         )
-    row: dict[str, NDArray[Any]] = {}
-    for spec in specs:
-        where = f"{spec.name} of sample {frame.token}, view {frame.view}"
-        if spec.name in row:
-            continue  # scales and zero points come with their map
-        if spec.name not in plain:
-            raise CacheError(
-                f"{where} is absent; the running preset is not the one the store was created with"
-            )
-        values = plain[spec.name]
-        if spec.is_quantised:
-            row |= _quantised(spec, _checked(replace(spec, dtype="float16"), values, where=where))
-        elif spec.per_box:
-            row[spec.name] = _pad(spec, values, boxes=len(annotations.boxes_lidar), where=where)
-        else:
-            row[spec.name] = _checked(spec, values, where=where)
-    return row
+    return plain
 
 
 def _not_quantised(values: MapValues, name: str, frame: Frame) -> NDArray[np.floating[Any]]:

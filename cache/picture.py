@@ -42,13 +42,18 @@ def draw_store(store: Store, path: Path) -> None:
         ) from error
     complete = sorted(store.ledger.complete() & frozenset(store.all_shards))
     entries = [store.ledger.read(index) for index in complete]
-    maps = sorted({name for entry in entries for name in entry.statistics})
+    maps = list(dict.fromkeys(name for entry in entries for name in entry.statistics))
     heights = [BAR_IN, *[PANEL_IN] * len(maps)]
     figure = Figure(figsize=(WIDTH_IN, sum(heights)), layout="constrained")
     panels = figure.subplots(len(heights), 1, squeeze=False, height_ratios=heights)[:, 0]
     _draw_completeness(panels[0], store, complete)
     for panel, name in zip(panels[1:], maps, strict=True):
         _draw_statistics(panel, name, entries, store.layout.shard_count)
+    if maps:
+        panels[1].legend(
+            loc="lower right", bbox_to_anchor=(1, 1), ncols=2, frameon=False, fontsize="small"
+        )
+        panels[-1].set_xlabel("shard of the store")
     try:
         figure.savefig(path, format="png")
     except OSError as error:
@@ -90,4 +95,3 @@ def _draw_statistics(panel: "Axes", name: str, entries: list[LedgerEntry], shard
     panel.set_yscale("symlog", linthresh=float(std.max()) or 1.0)
     panel.set_xlim(-0.5, shards - 0.5)
     panel.set_ylabel(name)
-    panel.legend(loc="upper right", fontsize="small", ncols=2)

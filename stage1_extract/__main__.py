@@ -131,8 +131,8 @@ def cut_option(text: str) -> Cut:
         raise argparse.ArgumentTypeError(str(error)) from None
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Parse the command line and hand over; no work happens here."""
+def options() -> argparse.ArgumentParser:
+    """Return the command line's parser."""
     parser = argparse.ArgumentParser(
         prog="extract-features",
         description=__doc__,
@@ -180,47 +180,58 @@ def main(argv: list[str] | None = None) -> int:
         type=parse_part,
         help="begin with part i of n, e.g. 2/8 (default from torchrun or Slurm, else 1/1)",
     )
-    args = parser.parse_args(argv)
+    return parser
+
+
+def extract(args: argparse.Namespace, command: Sequence[str]) -> None:
+    """Do what the command line says.
+
+    Args:
+        args: of `options`.
+        command: the words they were read from, for the store to remember.
+    """
+    preset = chosen_preset(args.preset, args.config)
+    part = choose_part(args.part)
+    choose_cuda_device()
+    dataset = chosen_dataset(args)
+    records = dataset.read()
+    frozen, origin = frozen_backbones(preset, args.checkpoint, args.cut)
+    views = views_at(args.store) if args.views is None else args.views
+    log.info("%s on %s: %s", preset.name, frozen.device, origin)
+    writer = open_store(
+        args.store,
+        frozen,
+        records,
+        dataset,
+        origin=origin,
+        command=command,
+        codec=args.codec,
+        views=views,
+        shard_bytes=args.shard_mib * MIB,
+    )
+    started = time.monotonic()
+    write_null_features(writer.store, frozen, shard_bytes=args.shard_mib * MIB)
+    fill_store(
+        writer,
+        records,
+        frozen,
+        batch_size=args.batch_size,
+        workers=args.workers,
+        part=part,
+        draws=draws_of(preset, views),
+    )
+    left, seconds = len(writer.pending()), time.monotonic() - started
+    if left:
+        log.info("%d shards are left, other workers are at them; %.0f s", left, seconds)
+    else:
+        log.info("%s is complete, %.0f s", args.store, seconds)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Parse the command line and hand over; no work happens here."""
+    args = options().parse_args(argv)
     command = sys.argv[1:] if argv is None else argv
-
-    def work() -> None:
-        preset = chosen_preset(args.preset, args.config)
-        part = choose_part(args.part)
-        choose_cuda_device()
-        dataset = chosen_dataset(args)
-        records = dataset.read()
-        frozen, origin = frozen_backbones(preset, args.checkpoint, args.cut)
-        views = views_at(args.store) if args.views is None else args.views
-        log.info("%s on %s: %s", preset.name, frozen.device, origin)
-        writer = open_store(
-            args.store,
-            frozen,
-            records,
-            dataset,
-            origin=origin,
-            command=command,
-            codec=args.codec,
-            views=views,
-            shard_bytes=args.shard_mib * MIB,
-        )
-        started = time.monotonic()
-        write_null_features(writer.store, frozen, shard_bytes=args.shard_mib * MIB)
-        fill_store(
-            writer,
-            records,
-            frozen,
-            batch_size=args.batch_size,
-            workers=args.workers,
-            part=part,
-            draws=draws_of(preset, views),
-        )
-        left, seconds = len(writer.pending()), time.monotonic() - started
-        if left:
-            log.info("%d shards are left, other workers are at them; %.0f s", left, seconds)
-        else:
-            log.info("%s is complete, %.0f s", args.store, seconds)
-
-    return run_command(work)
+    return run_command(lambda: extract(args, command))
 
 
 if __name__ == "__main__":

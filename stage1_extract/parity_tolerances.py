@@ -47,10 +47,10 @@ TRAINED_HEAD = Tolerances(
 )
 # Maps in 8 bit. Wide, because the effect is large: what guards such a store is the half step.
 SEEDED_HEAD_QUANTISED = Tolerances(
-    output=0.02, loss=0.025, gradient=0.13, box=0.7, score=2e-3, assignment=1e-3, slopes=2e-3
+    output=0.03, loss=0.025, gradient=0.13, box=1.4, score=2e-3, assignment=3e-3, slopes=2e-3
 )
 TRAINED_HEAD_QUANTISED = Tolerances(
-    output=0.13, loss=0.025, gradient=0.45, box=1.4, score=0.04, assignment=1e-3, slopes=7e-3
+    output=0.13, loss=0.025, gradient=0.45, box=1.4, score=0.04, assignment=3e-3, slopes=7e-3
 )
 
 

@@ -1,10 +1,15 @@
 """Options of the whole test suite."""
 
+import os
 from pathlib import Path
 
 import pytest
 
 from shared.synthetic_nuscenes import SyntheticConfig, write_synthetic_nuscenes
+
+# Threads of torch that wait for each other should sleep: where other processes use the same cores,
+# waiting busily made an extraction ten times slower. Read when torch is first imported.
+os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

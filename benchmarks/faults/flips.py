@@ -38,8 +38,8 @@ class FlipResult:
     """
 
     trials: int = 0
-    outcomes: Counter[str] = field(default_factory=Counter)
-    by_group: Counter[str] = field(default_factory=Counter)
+    outcomes: dict[str, int] = field(default_factory=dict)
+    by_group: dict[str, int] = field(default_factory=dict)
     failures: list[str] = field(default_factory=list)
 
     @property
@@ -66,6 +66,8 @@ def damage_files(path: Path, trials: int, randomness: random.Random) -> FlipResu
         randomness: which file, where and how.
     """
     before, result = _content(path), FlipResult()
+    outcomes: Counter[str] = Counter()
+    by_group: Counter[str] = Counter()
     files = sorted(file for file in path.rglob("*") if file.is_file() and file.stat().st_size)
     for _ in range(trials):
         file = randomness.choice(files)
@@ -75,10 +77,14 @@ def damage_files(path: Path, trials: int, randomness: random.Random) -> FlipResu
         outcome = _outcome(path, before)
         file.write_bytes(whole)
         result.trials += 1
-        result.outcomes[f"{kind}: {outcome}"] += 1
-        result.by_group[f"{_group(file.relative_to(path))}: {outcome}"] += 1
+        outcomes[f"{kind}: {outcome}"] += 1
+        by_group[f"{_group(file.relative_to(path))}: {outcome}"] += 1
         if outcome.startswith((MISSED, CRASHED)):
             result.failures.append(f"{what} of {file.relative_to(path)}: {outcome}")
+    result.outcomes, result.by_group = (
+        dict(sorted(outcomes.items())),
+        dict(sorted(by_group.items())),
+    )
     assert _outcome(path, before) == HARMLESS  # all was put back
     return result
 

@@ -14,6 +14,7 @@ from cache.shard_file import PARTIAL_SUFFIX
 from cache.store import Store, open_store
 from cache.verification import verify
 
+AFTER_START = 0.8  # of the kills come only when the worker has the store open
 Command = Callable[[Path, str], list[object]]  # store and part to the worker's command line
 
 
@@ -101,17 +102,21 @@ def _disturb(
     parts = [f"{number}/{result.writers}" for number in range(1, result.writers + 1)]
     workers = {part: Worker(command(path, part)) for part in parts}
     finished: dict[int, tuple[int, ...]] = {}
-    while result.kills < kills and any(worker.is_running for worker in workers.values()):
+    while result.kills < kills:
         part = random_moments.choice([part for part in parts if workers[part].is_running] or parts)
-        if random_moments.random() < 0.8:  # else also while it starts, or creates the store
+        if random_moments.random() < AFTER_START:  # else also while it starts, or creates the store
             workers[part].wait_until_it_writes()
-        time.sleep(random_moments.uniform(0, write_s / 2))
-        result.kills += workers[part].kill()
+        time.sleep(random_moments.uniform(0, write_s / (1 + result.writers)))
+        was_killed = workers[part].kill()
+        result.kills += was_killed
         if (path / METADATA_FILE).exists():
-            found = _written(open_store(path))
+            store = open_store(path)
+            found = _written(store)
             result.recomputed += sum(found.get(shard) != at for shard, at in finished.items())
-            result.finished_at_kills += len(found)
+            result.finished_at_kills += len(found) if was_killed else 0
             finished |= found
+            if len(found) == store.layout.shard_count:
+                break
         workers[part] = Worker(command(path, part))
     for worker in workers.values():
         worker.finish()

@@ -161,3 +161,12 @@ def finished(templates: Path, tmp_path: Path) -> Path:
 def begun(templates: Path, tmp_path: Path) -> Path:
     """A store of which only the first shard (ant, bee) is there."""
     return shutil.copytree(templates / "begun", tmp_path / "begun.zarr")
+
+
+@pytest.fixture(scope="session")
+def stores(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """A finished store of every codec; tests must not write to them."""
+    path = tmp_path_factory.mktemp("codecs")
+    for codec in CODECS:
+        fill(make_writer(path / codec, codec=codec))
+    return {codec: path / codec for codec in CODECS}

@@ -8,6 +8,7 @@ import shutil
 import signal
 import threading
 import time
+import weakref
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 from types import SimpleNamespace
@@ -59,6 +60,7 @@ class Live:
 @pytest.fixture(autouse=True)
 def _stand_ins(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stage1_extract.extract, "LiveFeatures", Live)
+    monkeypatch.setattr(os, "fsync", lambda _: None)  # no test here cuts the power
 
 
 @pytest.fixture
@@ -126,6 +128,23 @@ def test_a_shard_is_written_while_the_next_is_computed_and_no_third_is_begun(
     run_first(monkeypatch, run)
     extract(writer)
     assert events[:4] == ["ant", "bee", "written 0", "cow"]
+
+
+def test_the_rows_of_two_shards_are_in_memory_at_most(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alive: list[weakref.ref[Any]] = []
+    most = 0
+
+    def run(raw: Rows) -> None:
+        nonlocal most
+        alive.extend(weakref.ref(one.maps["lidar/stride8"]) for one in raw)
+        most = max(most, sum(one() is not None for one in alive))
+
+    run_first(monkeypatch, run)
+    extract(make_writer(tmp_path / "many", rows_per_shard=2, views=4))
+    assert len(alive) == 20
+    assert 2 < most <= 2 * 2 + 1  # and the row that is being computed
 
 
 @pytest.mark.parametrize("failing", [0, 2, 4])
