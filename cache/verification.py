@@ -1,7 +1,8 @@
 """A verification from end to end: parallel, interruptible, resumable, and able to repair.
 
-Threads, not processes: decompression, SHA-256 and NumPy release Python's global lock, and on two
-busy cores threads read 1.2 to 1.7 times as fast as spawned processes (LOG.md).
+Threads, not processes: all but some percent of the work (decompression, SHA-256, NumPy) releases
+Python's global lock, so that threads read as fast as spawned processes (LOG.md), start at once and
+can be stopped between two rows.
 """
 
 import contextlib
