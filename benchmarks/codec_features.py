@@ -3,7 +3,7 @@
 Two kinds of untrained ones, because how well features compress hangs on the weights. Seeded weights
 are those of an extraction without a checkpoint; their LiDAR branch hardly mixes neighbours, so wide
 areas are constant and compress far too well. Random weights whose BatchNorms were calibrated on the
-frames have the statistics of a trained network where they matter most, about half zeros in LiDAR.
+frames give maps of which about half is zeros in LiDAR, as a ReLU makes of centred values.
 """
 
 from collections.abc import Iterator, Sequence
