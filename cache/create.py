@@ -29,12 +29,12 @@ from cache.metadata import (
 )
 from cache.samples import Samples, write_samples
 from cache.schema import ArraySpec, array_specs, row_bytes
-from cache.shard_file import sync_directory
 from cache.writer import StoreWriter
 from shared.config import Preset
 from shared.config_json import to_json
 from shared.cut import parse_cut
 from shared.errors import CacheError
+from shared.whole_file import sync_directory
 
 _log = logging.getLogger(__name__)
 

@@ -5,8 +5,6 @@ reads as before; the same command again finishes.
 """
 
 import json
-import os
-import uuid
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -19,8 +17,8 @@ from cache.metadata import (
     to_attributes,
     with_metadata_digests,
 )
-from cache.shard_file import sync_directory
 from shared.errors import IdentityError
+from shared.whole_file import whole_file
 
 # Of the identity: what more views may change. A store of one view was drawn from nothing.
 OF_VIEWS = ("views", "view_seed", "augmentation")
@@ -79,11 +77,5 @@ def _rest(identity: Identity) -> dict[str, Any]:
 
 
 def _replace(file: Path, node: dict[str, Any]) -> None:
-    """Put a metadata file in place, whole or not at all, on disk when this returns."""
-    partial = file.with_name(f".{file.name}.{uuid.uuid4().hex}.partial")
-    with partial.open("w") as handle:
+    with whole_file(file, "w", has_rivals=True) as handle:
         json.dump(node, handle, allow_nan=False)
-        handle.flush()
-        os.fsync(handle.fileno())
-    partial.replace(file)
-    sync_directory(file.parent)

@@ -15,11 +15,11 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from cache.file_lock import NO_LOCKS, lock_file
-from cache.shard_file import sync_directory
 from cache.statistics import Statistics
 from shared.config_json import from_json, to_json
 from shared.digests import json_digest
 from shared.errors import CacheError, ConfigError
+from shared.whole_file import sync_directory, whole_file
 
 GROUP = "ledger"
 ABOUT = (
@@ -78,17 +78,8 @@ class Ledger:
         """Put an entry in place, whole or not at all, on disk when this returns."""
         document = json.loads(json.dumps(to_json(entry), allow_nan=False))
         path = self.path(entry.shard)
-        partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-        try:
-            with partial.open("w") as file:
-                json.dump({**document, "checksum": json_digest(document)}, file)
-                file.flush()
-                os.fsync(file.fileno())
-            partial.replace(path)
-        except BaseException:  # a full disk, Ctrl-C: leave no half file behind
-            partial.unlink(missing_ok=True)
-            raise
-        sync_directory(path.parent)
+        with whole_file(path, "w", has_rivals=True) as file:
+            json.dump({**document, "checksum": json_digest(document)}, file)
         path.with_suffix(DAMAGED_SUFFIX).unlink(missing_ok=True)  # the shard is whole again
 
     def read(self, shard: int) -> LedgerEntry:

@@ -35,6 +35,7 @@ def draw_store(store: Store, path: Path) -> None:
     """
     try:
         from matplotlib.figure import Figure
+        from matplotlib.ticker import MaxNLocator
     except ImportError as error:
         raise ConfigError(
             "a picture needs matplotlib, which is not installed here: pip install matplotlib (it "
@@ -54,6 +55,8 @@ def draw_store(store: Store, path: Path) -> None:
             loc="lower right", bbox_to_anchor=(1, 1), ncols=2, frameon=False, fontsize="small"
         )
         panels[-1].set_xlabel("shard of the store")
+    for panel in panels:
+        panel.xaxis.set_major_locator(MaxNLocator(integer=True))
     try:
         figure.savefig(path, format="png")
     except OSError as error:

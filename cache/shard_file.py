@@ -12,7 +12,6 @@ Source: zarr-specs v3, codecs/sharding-indexed v1.0, index at the end, with crc3
 import contextlib
 import errno
 import os
-import uuid
 from collections.abc import Iterable, Iterator
 from pathlib import Path
 
@@ -20,10 +19,10 @@ import numpy as np
 
 from cache.codec import CHECKSUM_BYTES, DamageError, seal, unseal
 from shared.errors import CacheError
+from shared.whole_file import PARTIAL_SUFFIX, whole_file
 
 EMPTY = 2**64 - 1  # offset and length of a slot that holds no row
 LOST = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EIO)  # damage; a permission is not
-PARTIAL_SUFFIX = ".partial"  # a file still being written, or left by a killed writer
 
 
 def write_shard_file(path: Path, rows: Iterable[bytes], slots: int) -> int:
@@ -37,23 +36,14 @@ def write_shard_file(path: Path, rows: Iterable[bytes], slots: int) -> int:
     Returns:
         Bytes written.
     """
-    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}{PARTIAL_SUFFIX}")
     index = np.full((slots, 2), EMPTY, "<u8")
     offset = 0
-    try:
-        with partial.open("xb") as file:
-            for slot, row in enumerate(rows):
-                file.write(row)
-                index[slot] = offset, len(row)
-                offset += len(row)
-            file.write(seal(index.tobytes()))
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(path)
-    except BaseException:  # also Ctrl-C: leave no half file behind
-        partial.unlink(missing_ok=True)
-        raise
-    sync_directory(path.parent)
+    with whole_file(path, has_rivals=True) as file:
+        for slot, row in enumerate(rows):
+            file.write(row)
+            index[slot] = offset, len(row)
+            offset += len(row)
+        file.write(seal(index.tobytes()))
     return offset + index.nbytes + CHECKSUM_BYTES
 
 
@@ -61,15 +51,6 @@ def remove_partials(path: Path) -> None:
     """Remove what killed writers left of this shard; only while holding its lock."""
     for stale in path.parent.glob(f".{path.name}.*{PARTIAL_SUFFIX}"):
         stale.unlink(missing_ok=True)
-
-
-def sync_directory(directory: Path) -> None:
-    """Make a rename in this directory survive a power cut."""
-    descriptor = os.open(directory, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
 
 
 def read_row_bytes(path: Path, slot: int, slots: int) -> bytes:

@@ -5,10 +5,10 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from cache.shard_file import PARTIAL_SUFFIX
 from cache.statistics import merge_by_array
 from cache.store import Store
 from shared.digests import json_digest
+from shared.whole_file import PARTIAL_SUFFIX
 
 MEGABYTE = 1e6
 

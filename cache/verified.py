@@ -8,7 +8,6 @@ it was read with. When a verification ends without damage the file goes: the nex
 import contextlib
 import json
 import logging
-import os
 import time
 from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
@@ -19,6 +18,7 @@ from cache.store import Store
 from shared.config_json import from_json
 from shared.digests import json_digest
 from shared.errors import ConfigError
+from shared.whole_file import whole_file
 
 FILE_NAME = "verified.json"
 SAVED_EVERY_S = 5.0
@@ -79,14 +79,11 @@ class Verified:
         if not self._can_save or not self._seen:
             return
         document = _plain(_Record(shards=self._seen))
-        partial = self.path.with_name(f".{FILE_NAME}.{os.getpid()}.partial")
         try:
-            partial.write_text(json.dumps({**document, "checksum": json_digest(document)}))
-            partial.replace(self.path)
+            with whole_file(self.path, "w", has_rivals=True) as file:
+                json.dump({**document, "checksum": json_digest(document)}, file)
         except OSError as error:  # a store that is mounted read-only can be verified, too
             self._can_save = False
-            with contextlib.suppress(OSError):
-                partial.unlink(missing_ok=True)
             _log.warning(
                 "what was read cannot be noted, so stopping means starting anew: %s", error
             )

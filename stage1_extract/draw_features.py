@@ -23,18 +23,21 @@ def draw_features(features: FrameFeatures, path: Path) -> None:
     cameras = {name: values for name, values in maps.items() if values.ndim == 4}
     bevs = {name: values for name, values in maps.items() if values.ndim == 3}
     figure = Figure(figsize=(20, 7), layout="constrained", facecolor="white")
+    columns = len(LAYOUT[0]) if cameras else 0
     grid = figure.add_gridspec(
-        max(1, 2 * len(cameras)), 3 + len(bevs), width_ratios=[1] * 3 + [1.4] * len(bevs)
+        max(1, 2 * len(cameras)),
+        columns + len(bevs),
+        width_ratios=[1] * columns + [1.4] * len(bevs),
     )
     for i, (name, values) in enumerate(cameras.items()):
         pictures = principal_colours(np.moveaxis(values, 1, -1))  # (V, H, W, 3)
         for j, camera in enumerate(camera for row in LAYOUT for camera in row):
-            axes = figure.add_subplot(grid[2 * i + j // 3, j % 3])
+            axes = figure.add_subplot(grid[2 * i + j // columns, j % columns])
             axes.imshow(pictures[CAMERAS.index(camera)])
             axes.set(xticks=[], yticks=[])
             axes.set_title(f"{name} {camera}", fontsize=8)
     for i, (name, values) in enumerate(bevs.items()):
-        axes = figure.add_subplot(grid[:, 3 + i])
+        axes = figure.add_subplot(grid[:, columns + i])
         # Row 0 of a BEV map is y_min: draw it at the bottom, so that forward is up.
         axes.imshow(principal_colours(np.moveaxis(values, 0, -1)), origin="lower")
         axes.set(xticks=[], yticks=[])

@@ -17,6 +17,7 @@ from shared.classes import CLASS_NAMES
 from shared.config import Preset
 from shared.features import Frame
 from shared.model.box_coder import Detections
+from shared.whole_file import whole_file
 
 # nuScenes evaluates each class within this distance of the ego vehicle (detection_cvpr_2019).
 RANGE_M = {
@@ -96,6 +97,6 @@ def write_results(path: Path, results: Mapping[str, list[dict[str, Any]]], prese
         "use_map": False,
         "use_external": False,
     }
-    partial = path.with_name(f"{path.name}.partial")
-    partial.write_text(json.dumps({"meta": meta, "results": dict(results)}, allow_nan=False))
-    partial.replace(path)
+    text = json.dumps({"meta": meta, "results": dict(results)}, allow_nan=False)
+    with whole_file(path, "w") as file:
+        file.write(text)

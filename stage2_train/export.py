@@ -10,7 +10,6 @@ or its test script, or with --checkpoint here.
 
 import argparse
 import logging
-import os
 import sys
 from collections import OrderedDict
 from collections.abc import Mapping
@@ -25,6 +24,7 @@ from shared.checkpoints import other_backbones, read_state
 from shared.classes import CLASS_NAMES
 from shared.command import run_command
 from shared.errors import CheckpointError
+from shared.whole_file import whole_file
 from stage2_train.run_folder import read_run_checkpoint
 
 log = logging.getLogger(__name__)
@@ -114,16 +114,15 @@ def write_checkpoint(content: Mapping[str, Any], out: Path) -> None:
     """Write a new file, whole or not at all.
 
     Raises:
-        CheckpointError: if there is one already.
+        CheckpointError: if there is one already, or the disk is full.
     """
     if out.exists():
         raise CheckpointError(f"{out} exists and is not overwritten; choose another --out")
-    partial = out.with_name(f"{out.name}.partial")
-    with partial.open("wb") as file:
-        torch.save(dict(content), file)
-        file.flush()
-        os.fsync(file.fileno())
-    partial.replace(out)
+    try:
+        with whole_file(out) as file:
+            torch.save(dict(content), file)
+    except OSError as error:
+        raise CheckpointError(f"{out} cannot be written: {error}") from error
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -2,7 +2,6 @@
 
 import csv
 import json
-import os
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -11,6 +10,7 @@ import torch
 
 from shared.checkpoints import read_checkpoint
 from shared.errors import CheckpointError, ConfigError
+from shared.whole_file import whole_file
 
 CHECKPOINT = "checkpoint.pt"
 CONFIG = "config.json"
@@ -42,7 +42,8 @@ class RunFolder:
         file = self.path / CONFIG
         text = json.dumps(config, indent=2, sort_keys=True)
         if not file.exists():
-            _write_whole(file, text.encode())
+            with whole_file(file, "w") as handle:
+                handle.write(text)
             return
         before = json.loads(file.read_text())
         wanted = json.loads(text)
@@ -55,12 +56,8 @@ class RunFolder:
 
     def save(self, checkpoint: Mapping[str, Any]) -> None:
         """Replace the run's checkpoint; a kill leaves the old one or the new one."""
-        partial = self.path / f"{CHECKPOINT}.partial"
-        with partial.open("wb") as file:
+        with whole_file(self.path / CHECKPOINT) as file:
             torch.save(dict(checkpoint), file)
-            file.flush()
-            os.fsync(file.fileno())
-        partial.replace(self.path / CHECKPOINT)
 
     def load(self) -> dict[str, Any] | None:
         """Return the run's checkpoint, or None if there is none yet."""
@@ -78,12 +75,10 @@ class RunFolder:
         if not rows_out:
             return
         columns = list(dict.fromkeys(key for row in rows_out for key in row))
-        partial = file.with_name(f"{LOG}.partial")
-        with partial.open("w", newline="") as handle:
+        with whole_file(file, "w") as handle:
             writer = csv.DictWriter(handle, columns)
             writer.writeheader()
             writer.writerows(rows_out)
-        partial.replace(file)
 
 
 def read_run_checkpoint(path: Path) -> dict[str, Any]:
@@ -105,10 +100,3 @@ def read_run_checkpoint(path: Path) -> dict[str, Any]:
 def is_run_checkpoint(path: Path) -> bool:
     """Whether `path` is a run folder, or a checkpoint file that `train-stage2` wrote."""
     return path.is_dir() or "features" in read_checkpoint(path)
-
-
-def _write_whole(file: Path, content: bytes) -> None:
-    """Write a small file atomically."""
-    partial = file.with_name(f"{file.name}.partial")
-    partial.write_bytes(content)
-    partial.replace(file)

@@ -11,9 +11,9 @@ from benchmarks.commands import folder_bytes
 from benchmarks.faults.workers import Worker, replay_command
 from cache.digest import content_digest
 from cache.metadata import METADATA_FILE
-from cache.shard_file import PARTIAL_SUFFIX
 from cache.store import open_store
 from cache.verification import verify
+from shared.whole_file import PARTIAL_SUFFIX
 
 SHARES = (0.02, 0.3, 0.6, 0.8, 0.9)  # of the finished store's size that the disk has
 ROOMY = 3  # times its size after more room was made

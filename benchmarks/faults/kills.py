@@ -10,9 +10,9 @@ from pathlib import Path
 from benchmarks.faults.workers import Worker
 from cache.digest import content_digest
 from cache.metadata import METADATA_FILE
-from cache.shard_file import PARTIAL_SUFFIX
 from cache.store import Store, open_store
 from cache.verification import verify
+from shared.whole_file import PARTIAL_SUFFIX
 
 AFTER_START = 0.8  # of the kills come only when the worker has the store open
 Command = Callable[[Path, str], list[object]]  # store and part to the worker's command line

@@ -101,11 +101,11 @@ def test_no_flipped_bit_of_the_record_makes_a_shard_count_as_read(interrupted: P
 def test_where_nothing_can_be_written_a_verification_goes_on(
     finished: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    def refuse(*_: object) -> int:
+    def refuse(*_: object, **__: object) -> None:
         raise OSError(errno.EROFS, "Read-only file system")
 
     damage_shard(finished, 1)
-    monkeypatch.setattr(Path, "write_text", refuse)
+    monkeypatch.setattr("cache.verified.whole_file", refuse)
     assert len(verify(open_store(finished)).damages) == 1
     assert "stopping means starting anew" in caplog.text
 

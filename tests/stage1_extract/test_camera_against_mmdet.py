@@ -14,6 +14,7 @@ from torch import nn
 
 from shared.presets import r50_800x320
 from stage1_extract.frozen import FrozenBackbones
+from tests.stage1_extract.random_weights import randomise
 
 V, HEIGHT_PX, WIDTH_PX = 2, 64, 160
 
@@ -29,19 +30,6 @@ def official_resnet() -> nn.Module:
         with_cp=True,
         style="pytorch",
     )
-
-
-def randomise(module: nn.Module) -> None:
-    """Overwrite weights and BatchNorm statistics so that activations stay of order one."""
-    random = torch.Generator().manual_seed(0)
-    for name, tensor in module.state_dict().items():
-        if tensor.dim() > 1:
-            fan_in = tensor[0].numel()
-            tensor.copy_(torch.randn(tensor.shape, generator=random) * (2 / fan_in) ** 0.5)
-        elif name.endswith(("weight", "running_var")):
-            tensor.copy_(0.5 + torch.rand(tensor.shape, generator=random))
-        elif tensor.is_floating_point():
-            tensor.copy_(0.1 * torch.randn(tensor.shape, generator=random))
 
 
 @pytest.fixture(scope="module")

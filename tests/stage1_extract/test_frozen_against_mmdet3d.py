@@ -23,6 +23,7 @@ from shared.checkpoints import load_parts
 from shared.presets import r50_800x320
 from stage1_extract.frozen import FrozenBackbones
 from stage1_extract.voxels import Voxelizer, Voxels, batch_voxels
+from tests.stage1_extract.random_weights import randomise
 
 CPU = torch.device("cpu")
 CROWDS, CROWD = 60, 50  # and points in each
@@ -72,19 +73,6 @@ def official_voxels(samples: int) -> dict[str, Tensor]:
     preprocessor.eval()
     voxels: dict[str, Tensor] = preprocessor.voxelize(clouds(samples), data_samples=[])
     return voxels
-
-
-def randomise(module: nn.Module) -> None:
-    """Overwrite weights and BatchNorm statistics so that activations stay of order one."""
-    random = torch.Generator().manual_seed(0)
-    for name, tensor in module.state_dict().items():
-        if tensor.dim() > 1:
-            fan_in = tensor[0].numel()
-            tensor.copy_(torch.randn(tensor.shape, generator=random) * (2 / fan_in) ** 0.5)
-        elif name.endswith(("weight", "running_var")):
-            tensor.copy_(0.5 + torch.rand(tensor.shape, generator=random))
-        elif tensor.is_floating_point():
-            tensor.copy_(0.1 * torch.randn(tensor.shape, generator=random))
 
 
 @pytest.fixture(scope="module")
