@@ -133,6 +133,11 @@ class PointGrid:
         """BEV cells along one side."""
         return self.sparse_shape[1] // self.stride
 
+    @property
+    def bev_cell_m(self) -> float:
+        """Side of a BEV cell."""
+        return self.voxel_m[0] * self.stride
+
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LidarBranch:

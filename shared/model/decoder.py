@@ -10,6 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
+from shared.model.aqr.attention_bias import AttentionBias
+from shared.model.aqr.biased_attention import biased_attention
+
 
 class ProjectedAttention(nn.Module):
     """Multi-head attention with the parameters of `nn.MultiheadAttention`.
@@ -34,6 +37,7 @@ class ProjectedAttention(nn.Module):
         values: Tensor,
         *,
         mask: Tensor | None = None,
+        bias: AttentionBias | None = None,
         dropout: float = 0.0,
     ) -> Tensor:
         """Attend.
@@ -44,6 +48,7 @@ class ProjectedAttention(nn.Module):
             values: (B, N, D).
             mask: broadcastable to (B, heads, Q, N); bool, True where a query may look, or float,
                 added to the scores.
+            bias: added to the scores of some tokens, instead of a mask; weights are not dropped.
             dropout: probability of dropping an attention weight.
 
         Returns:
@@ -58,9 +63,14 @@ class ProjectedAttention(nn.Module):
                 strict=True,
             )
         )  # (B, heads, Q or N, D / heads)
-        seen = functional.scaled_dot_product_attention(
-            query, key, value, attn_mask=mask, dropout_p=dropout
-        )
+        if bias is not None:
+            assert mask is None
+            assert dropout == 0.0
+            seen = biased_attention(query, key, value, bias)
+        else:
+            seen = functional.scaled_dot_product_attention(
+                query, key, value, attn_mask=mask, dropout_p=dropout
+            )
         merged: Tensor = self.out_proj(seen.transpose(1, 2).flatten(-2))  # (B, Q, D)
         return merged
 
@@ -94,27 +104,35 @@ class CrossAttention(nn.Module):
         self.dropout = dropout
         self.attn = ProjectedAttention(width, heads)
 
-    def forward(self, content: Tensor, positions: Tensor, keys: Tensor, values: Tensor) -> Tensor:
+    def forward(
+        self,
+        content: Tensor,
+        positions: Tensor,
+        keys: Tensor,
+        values: Tensor,
+        bias: AttentionBias | None = None,
+    ) -> Tensor:
         """Return (B, Q, D); `keys` are the `values` (B, N, D) plus their positions."""
         # Upstream: the dropout meant for the attention weights lands in FlashMHA's `bias` argument,
         # so the weights are never dropped here, only the residual branch.
-        seen = self.attn(content + positions, keys, values)
+        seen = self.attn(content + positions, keys, values, bias=bias)
         return content + functional.dropout(seen, self.dropout, self.training)
 
 
 class FeedForward(nn.Module):
-    """Two linear layers with a residual; upstream drops nothing here."""
+    """Two linear layers with a residual; upstream drops nothing in the decoder's."""
 
-    def __init__(self, width: int, hidden: int) -> None:
+    def __init__(self, width: int, hidden: int, dropout: float = 0.0) -> None:
         super().__init__()
+        self.dropout = dropout
         self.layers = nn.Sequential(
             nn.Sequential(_linear(width, hidden), nn.ReLU(inplace=True)), _linear(hidden, width)
         )
 
     def forward(self, content: Tensor) -> Tensor:
         """Return (B, Q, D)."""
-        refined: Tensor = content + self.layers(content)
-        return refined
+        thought = functional.dropout(self.layers(content), self.dropout, self.training)
+        return content + thought
 
 
 class DecoderLayer(nn.Module):
@@ -135,11 +153,12 @@ class DecoderLayer(nn.Module):
         keys: Tensor,
         values: Tensor,
         allowed: Tensor | None,
+        bias: AttentionBias | None = None,
     ) -> Tensor:
         """Return (B, Q, D)."""
         look_at_each_other, look_at_memory = self.attentions
         content = self.norms[0](look_at_each_other(content, positions, allowed))
-        content = self.norms[1](look_at_memory(content, positions, keys, values))
+        content = self.norms[1](look_at_memory(content, positions, keys, values, bias))
         refined: Tensor = self.norms[2](self.ffns[0](content))
         return refined
 
@@ -163,7 +182,12 @@ class Decoder(nn.Module):
         self.post_norm = nn.LayerNorm(width)
 
     def forward(
-        self, positions: Tensor, keys: Tensor, values: Tensor, allowed: Tensor | None
+        self,
+        positions: Tensor,
+        keys: Tensor,
+        values: Tensor,
+        allowed: Tensor | None,
+        bias: AttentionBias | None = None,
     ) -> Tensor:
         """Decode queries that start empty.
 
@@ -172,6 +196,7 @@ class Decoder(nn.Module):
             keys: (B, N, D) memory plus its positions.
             values: (B, N, D) memory.
             allowed: (Q, Q) bool, True where row may look at column; None allows everything.
+            bias: on how the queries look at the memory, the same in every layer.
 
         Returns:
             (L, B, Q, D), every layer's output after the shared norm. The next layer reads the
@@ -183,7 +208,7 @@ class Decoder(nn.Module):
         content = torch.zeros_like(positions)
         outputs = []
         for layer in self.layers:
-            content = layer(content, positions, keys, values, allowed)
+            content = layer(content, positions, keys, values, allowed, bias)
             # Upstream: all layers share this norm, and the next one reads what was before it.
             outputs.append(self.post_norm(content))
         return torch.stack(outputs)  # (L, B, Q, D)

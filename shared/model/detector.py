@@ -21,10 +21,12 @@ from shared.config import (
     FeatureMap,
     HeadConfig,
     LidarBranch,
+    PointGrid,
     Preset,
 )
 from shared.cut import BACKBONE_CUT, Cut
 from shared.errors import ConfigError
+from shared.model.aqr.config import AqrConfig
 from shared.model.bev_neck import BevNeck
 from shared.model.camera_neck import CameraNeck
 from shared.model.decoder import Decoder
@@ -110,13 +112,23 @@ def _only(maps: list[Tensor]) -> Tensor | None:
     return maps[0] if maps else None
 
 
-def build_detector(preset: Preset, cut: Cut = BACKBONE_CUT) -> CmtDetector:
+def build_detector(
+    preset: Preset, cut: Cut = BACKBONE_CUT, aqr: AqrConfig | None = None
+) -> CmtDetector:
     """Assemble what comes after the cut, with fresh weights from torch's global generator.
 
     The weights are initialised as the official code does; `torch.manual_seed` before the call makes
-    them reproducible (torch's own layers take no generator).
+    them reproducible (torch's own layers take no generator), the same with and without AQR.
+
+    Raises:
+        ConfigError: if AQR is asked for where there is only one sensor.
     """
     camera, lidar, head = preset.camera, preset.lidar, preset.head
+    if aqr is not None and (camera is None or lidar is None):
+        raise ConfigError(
+            f"AQR weighs LiDAR against cameras, but preset {preset.name} has only one of them; "
+            "train it with a recipe without AQR, such as `cmt`"
+        )
     has_shared_conv = lidar is not None and cut.lidar != "memory"
     return CmtDetector(
         preset,
@@ -131,7 +143,8 @@ def build_detector(preset: Preset, cut: Cut = BACKBONE_CUT) -> CmtDetector:
             head,
             bev_channels=sum(head.bev_neck_channels) if has_shared_conv else None,
             image_px=None if camera is None else (camera.height_px, camera.width_px),
-            point_range_m=preset.grid.point_range_m,
+            grid=preset.grid,
+            aqr=aqr,
         ),
     )
 
@@ -155,7 +168,8 @@ def build_head(
     *,
     bev_channels: int | None,
     image_px: tuple[int, int] | None,
-    point_range_m: tuple[float, float, float, float, float, float],
+    grid: PointGrid,
+    aqr: AqrConfig | None = None,
 ) -> CmtHead:
     """Assemble the head alone; see `CmtHead` for the arguments."""
     return CmtHead(
@@ -164,7 +178,9 @@ def build_head(
         width=config.width,
         queries=config.queries,
         depths=config.depths,
-        point_range_m=point_range_m,
+        point_range_m=grid.point_range_m,
+        bev_cell_m=grid.bev_cell_m,
+        aqr=aqr,
         decoder=Decoder(
             layers=config.layers,
             width=config.width,

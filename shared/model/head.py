@@ -12,6 +12,11 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
+from shared.model.aqr.attention_bias import AttentionBiasGenerator
+from shared.model.aqr.config import AqrConfig
+from shared.model.aqr.routing import Routed, route
+from shared.model.aqr.weight_generator import AqrWeightGenerator
+from shared.model.aqr.windows import QueryCells, TokenLayout, query_cells
 from shared.model.decoder import Decoder
 from shared.model.denoising import DenoisingQueries
 from shared.model.outputs import HeadOutputs, split_denoising
@@ -44,6 +49,8 @@ class CmtHead(nn.Module):
         queries: Q.
         depths: points along a camera ray.
         point_range_m: minima, then maxima of x, y, z.
+        bev_cell_m: side of a BEV cell.
+        aqr: adaptive query routing, for a detector of both sensors; None is plain CMT.
         decoder: built for the same width.
         task_heads: built for the same width and number of layers.
     """
@@ -59,6 +66,8 @@ class CmtHead(nn.Module):
         queries: int,
         depths: int,
         point_range_m: Sequence[float],
+        bev_cell_m: float,
+        aqr: AqrConfig | None,
         decoder: Decoder,
         task_heads: TaskHeads,
     ) -> None:
@@ -75,6 +84,12 @@ class CmtHead(nn.Module):
         )
         self.task_heads = nn.ModuleList([task_heads])
         nn.init.uniform_(self.reference_points.weight, 0.0, 1.0)
+        self.bev_cell_m, self.aqr = bev_cell_m, aqr
+        # Last, so that the weights of everything else are those of a detector without AQR.
+        self.aqr_weight_generator = None if aqr is None else AqrWeightGenerator(width, aqr)
+        self.attention_bias_generator = (
+            AttentionBiasGenerator(aqr) if aqr is not None and aqr.effect == "bias" else None
+        )
 
     def forward(
         self,
@@ -95,10 +110,41 @@ class CmtHead(nn.Module):
         keys, values = self.memory(bev, camera, cameras)  # (B, N, D)
         references = self.references(len(values), denoising)  # (B, Q, 3)
         positions = self.query_positions(references, cameras)
-        allowed = None if denoising is None else ~denoising.blocked
-        decoded = self.transformer["decoder"](positions, keys, values, allowed)
         padded = 0 if denoising is None else denoising.references.shape[1]
-        return split_denoising(self.predict(decoded, references), padded)
+        routed = Routed(keys=keys, values=values)
+        if self.aqr is not None and self.aqr_weight_generator is not None:
+            assert bev is not None
+            assert camera is not None
+            layout = TokenLayout.of(bev, camera)
+            routed = route(
+                self.aqr,
+                self.aqr_weight_generator,
+                self.attention_bias_generator,
+                positions=positions,
+                keys=keys,
+                values=values,
+                cells=self.query_cells(references, cameras, layout),
+                padded=padded,
+            )
+        allowed = None if denoising is None else ~denoising.blocked
+        decoded = self.transformer["decoder"](
+            positions, routed.keys, routed.values, allowed, routed.bias
+        )
+        return split_denoising(self.predict(decoded, references), routed.weights, padded)
+
+    def query_cells(
+        self, references: Tensor, cameras: CameraGeometry | None, layout: TokenLayout
+    ) -> QueryCells:
+        """Return where (B, Q, 3) references lie on both maps, as the queries' positions have it."""
+        assert cameras is not None
+        inside = inverse_sigmoid(references).sigmoid()
+        return query_cells(
+            fractions_to_metres(inside, self.point_range_m),
+            cameras,
+            layout,
+            origin_m=self.point_range_m[0, :2],
+            bev_cell_m=self.bev_cell_m,
+        )
 
     def geometry(self, img_from_lidar: Tensor) -> CameraGeometry | None:
         """Return the cameras in both directions, or None for a detector without them."""

@@ -26,6 +26,7 @@ class HeadOutputs:
         vel: (L, B, Q, 2) metres per second along x and y.
         cls_logits: (L, B, Q, K).
         denoising: the same for the denoising queries, or None where there were none.
+        sensor_weights: (B, Q, 2) AQR's weights of LiDAR and cameras, -1 to 1; None without AQR.
     """
 
     center: Tensor
@@ -35,6 +36,7 @@ class HeadOutputs:
     vel: Tensor
     cls_logits: Tensor
     denoising: "HeadOutputs | None" = None
+    sensor_weights: Tensor | None = None
 
     @property
     def codes(self) -> Tensor:
@@ -42,20 +44,33 @@ class HeadOutputs:
         return torch.cat([self.center, self.height, self.dim, self.rot, self.vel], dim=-1)
 
 
-def split_denoising(predictions: dict[str, Tensor], padded: int) -> HeadOutputs:
+def split_denoising(
+    predictions: dict[str, Tensor], sensor_weights: Tensor | None, padded: int
+) -> HeadOutputs:
     """Part the denoising queries, which come first, from the others.
 
     Args:
         predictions: (L, B, padded + Q, k) by branch.
+        sensor_weights: (B, padded + Q, 2), or None without AQR.
         padded: number of denoising queries, 0 if there are none.
     """
     denoising = None
     if padded:
-        denoising = _as_outputs({name: one[:, :, :padded] for name, one in predictions.items()})
-    return _as_outputs({name: one[:, :, padded:] for name, one in predictions.items()}, denoising)
+        first = None if sensor_weights is None else sensor_weights[:, :padded]
+        denoising = _as_outputs(
+            {name: one[:, :, :padded] for name, one in predictions.items()}, first
+        )
+    others = None if sensor_weights is None else sensor_weights[:, padded:]
+    return _as_outputs(
+        {name: one[:, :, padded:] for name, one in predictions.items()}, others, denoising
+    )
 
 
-def _as_outputs(branches: dict[str, Tensor], denoising: HeadOutputs | None = None) -> HeadOutputs:
+def _as_outputs(
+    branches: dict[str, Tensor],
+    sensor_weights: Tensor | None,
+    denoising: HeadOutputs | None = None,
+) -> HeadOutputs:
     return HeadOutputs(
         center=branches["center"],
         height=branches["height"],
@@ -64,4 +79,5 @@ def _as_outputs(branches: dict[str, Tensor], denoising: HeadOutputs | None = Non
         vel=branches["vel"],
         cls_logits=branches["cls_logits"],
         denoising=denoising,
+        sensor_weights=sensor_weights,
     )

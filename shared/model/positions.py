@@ -120,6 +120,30 @@ def pixel_rays_m(cameras: CameraGeometry, rows: int, columns: int, depths_m: Ten
     return points[..., :3]
 
 
+def project(points_m: Tensor, cameras: CameraGeometry) -> tuple[Tensor, Tensor]:
+    """Project points into every camera.
+
+    Args:
+        points_m: (B, Q, 3) float, metres, LiDAR frame.
+        cameras: of the batch.
+
+    Returns:
+        pixels: (B, V, Q, 3) as (u, v, 1) in pixels of the network's input; meaningless where
+            `visible` is False.
+        visible: (B, V, Q) bool, the point lies before the camera and inside its image.
+    """
+    homogeneous = torch.cat([points_m, torch.ones_like(points_m[..., :1])], dim=-1)
+    with torch.autocast(points_m.device.type, enabled=False):
+        projected = torch.einsum("bqc,bvdc->bvqd", homogeneous, cameras.img_from_lidar)[..., :3]
+    depth_m = projected[..., 2:].detach()  # (B, V, Q, 1)
+    in_front = depth_m > 0
+    # Upstream: the divisor carries no gradient, and the depth is divided by itself.
+    pixels = projected / (depth_m + torch.where(in_front, DEPTH_EPS_M, -DEPTH_EPS_M))
+    u_px, v_px = pixels[..., 0], pixels[..., 1]
+    inside = (u_px >= 0) & (u_px < cameras.width_px) & (v_px >= 0) & (v_px < cameras.height_px)
+    return pixels, inside & in_front.squeeze(-1)
+
+
 def query_rays_m(
     points_m: Tensor, cameras: CameraGeometry, depths_m: Tensor
 ) -> tuple[Tensor, Tensor]:
@@ -132,19 +156,11 @@ def query_rays_m(
 
     Returns:
         rays: (B, V, Q, depths, 3) metres, LiDAR frame; meaningless where `visible` is False.
-        visible: (B, V, Q) bool, the point lies before the camera and inside its image.
+        visible: (B, V, Q) bool, as `project` gives it.
     """
-    homogeneous = torch.cat([points_m, torch.ones_like(points_m[..., :1])], dim=-1)
+    pixels, visible = project(points_m, cameras)
     with torch.autocast(points_m.device.type, enabled=False):
-        projected = torch.einsum("bqc,bvdc->bvqd", homogeneous, cameras.img_from_lidar)[..., :3]
-        depth_m = projected[..., 2:].detach()  # (B, V, Q, 1)
-        in_front = depth_m > 0
-        # Upstream: the divisor carries no gradient, and the depth is divided by itself.
-        away_from_zero = depth_m + torch.where(in_front, DEPTH_EPS_M, -DEPTH_EPS_M)
-        pixels = projected / away_from_zero
         rays = pixels.unsqueeze(-2) * depths_m.unsqueeze(-1)  # (B, V, Q, depths, 3)
         rays = torch.cat([rays, torch.ones_like(rays[..., :1])], dim=-1)  # (B, V, Q, depths, 4)
         rays_m = torch.einsum("bvqdo,bvco->bvqdc", rays, cameras.lidar_from_img)[..., :3]
-    u_px, v_px = pixels[..., 0], pixels[..., 1]
-    inside = (u_px >= 0) & (u_px < cameras.width_px) & (v_px >= 0) & (v_px < cameras.height_px)
-    return rays_m, inside & in_front.squeeze(-1)
+    return rays_m, visible

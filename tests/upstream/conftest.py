@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any
@@ -17,6 +17,7 @@ from shared.model.denoising import DenoisingQueries, make_denoising_queries
 from shared.model.detector import build_head
 from shared.model.head import CmtHead
 from shared.model.outputs import HeadOutputs
+from shared.presets import GRID_0100
 
 # Of the largest value of a tensor. Recomputing the goldens in float64 moves them by 2e-6; so do we.
 FORWARD = 1e-5
@@ -135,7 +136,8 @@ class HeadGolden:
             self.config,
             bev_channels=None if self.bev is None else self.cfg["in_channels"],
             image_px=self.image_px,
-            point_range_m=self.point_range_m,
+            # Without AQR nothing of the grid counts but its range.
+            grid=replace(GRID_0100, point_range_m=self.point_range_m),
         )
         head.load_state_dict(self.golden.state("sd/pts_bbox_head."), strict=True)
         return head.eval()

@@ -113,4 +113,5 @@ def test_decoding_does_not_change_the_outputs(head, evaluated: Evaluated) -> Non
 
 
 def test_branches_are_the_fields_of_the_outputs() -> None:
-    assert tuple(one.name for one in fields(HeadOutputs)) == (*BRANCHES, "denoising")
+    expected = (*BRANCHES, "denoising", "sensor_weights")
+    assert tuple(one.name for one in fields(HeadOutputs)) == expected

@@ -69,8 +69,8 @@ def test_a_fresh_head_says_background(heads: TaskHeads) -> None:
 
 def test_denoising_queries_come_first_and_are_split_off(heads: TaskHeads) -> None:
     predictions = heads(torch.randn(L, B, Q, D))
-    outputs = split_denoising(predictions, padded=2)
+    outputs = split_denoising(predictions, None, padded=2)
     assert outputs.denoising is not None
     assert torch.equal(outputs.denoising.vel, predictions["vel"][:, :, :2])
     assert torch.equal(outputs.vel, predictions["vel"][:, :, 2:])
-    assert split_denoising(predictions, padded=0).denoising is None
+    assert split_denoising(predictions, None, padded=0).denoising is None

@@ -1,0 +1,1 @@
+"""Adaptive query routing: per query, how far to trust LiDAR and cameras."""
