@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 from typing import Any
 
 import torch
-from torch.utils.data import DataLoader, Dataset
+from torch.utils.data import DataLoader, Dataset, Sampler
 
 from cache.reader import CachedFeatures
 from shared.batch import Batch, collate
@@ -38,7 +38,7 @@ class StoreDataset(Dataset[FrameFeatures]):
         return with_trainable_annotations(features, self.store.preset.grid)
 
 
-class EpochSampler(torch.utils.data.Sampler[list[Place]]):
+class EpochSampler(Sampler[list[Place]]):
     """Every sample once per epoch, in an order and in views that depend only on seed and epoch.
 
     Args:
@@ -77,7 +77,7 @@ class EpochSampler(torch.utils.data.Sampler[list[Place]]):
 
 
 def training_batches(
-    dataset: StoreDataset, sampler: EpochSampler, workers: int
+    dataset: StoreDataset, sampler: Sampler[list[Place]], workers: int
 ) -> DataLoader[Batch]:
     """Return an endless loader of training batches in the sampler's order."""
     loader: DataLoader[Any] = DataLoader(

@@ -29,7 +29,7 @@ from stage2_train.backbones import require_backbones
 from stage2_train.dataset import StoreDataset, evaluation_batches
 from stage2_train.detections import to_nuscenes, write_results
 from stage2_train.official_metrics import official_metrics
-from stage2_train.run_folder import is_run_checkpoint, read_run_checkpoint
+from stage2_train.run_folder import is_run_checkpoint, read_run_checkpoint, trained_weights
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +59,7 @@ def load_detector(run: Path, store: CachedFeatures) -> CmtDetector:
             "(`feature-cache show` prints what a store was made from)"
         )
     detector = build_detector(preset, store.cut)
-    detector.load_state_dict(saved["state_dict"])
+    detector.load_state_dict(trained_weights(saved))
     return detector
 
 

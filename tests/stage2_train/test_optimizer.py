@@ -7,8 +7,9 @@ from torch import nn
 from shared.errors import ConfigError
 from shared.model.detector import build_detector
 from shared.presets import tiny
-from stage2_train.optimizer import cyclic_ratio, parameter_groups
+from stage2_train.optimizer import parameter_groups
 from stage2_train.recipes import RECIPES, Recipe, frozen_a
+from stage2_train.schedules import cyclic_ratio
 
 BASE = 1.4e-4
 

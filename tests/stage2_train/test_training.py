@@ -11,15 +11,17 @@ import pytest
 import torch
 
 from cache.reader import CachedFeatures
-from shared.batch import Batch
 from shared.errors import CacheError, ConfigError, InterruptedWorkError, TrainingError
 from shared.model.fresh import fresh_detector
-from stage2_train import loop
+from stage2_train import loss_step
 from stage2_train.__main__ import main as train_stage2
 from stage2_train.dataset import EpochSampler, StoreDataset
+from stage2_train.device_shares import Share
 from stage2_train.loop import train
 from stage2_train.recipes import Recipe
 from stage2_train.run_folder import RunFolder
+from stage2_train.training_step import StepResult, TrainingStep
+from stage2_train.whole_batch import WholeBatch
 
 
 def recipe(**changes: object) -> Recipe:
@@ -68,15 +70,15 @@ def test_a_resumed_run_ends_with_the_bits_of_an_undisturbed_one(
 def test_a_signal_ends_the_step_saves_and_the_run_goes_on_from_there(
     store: CachedFeatures, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    honest = loop.TrainingRun.take_step
+    honest = TrainingStep.take
 
-    def interrupted(self: loop.TrainingRun, batch: Batch) -> float:
-        if self.step == 2:
+    def interrupted(self: TrainingStep, share: Share, whole: WholeBatch, step: int) -> StepResult:
+        if step == 2:
             os.kill(os.getpid(), signal.SIGTERM)
-        return honest(self, batch)
+        return honest(self, share, whole, step)
 
     with monkeypatch.context() as patch:
-        patch.setattr(loop.TrainingRun, "take_step", interrupted)
+        patch.setattr(TrainingStep, "take", interrupted)
         with pytest.raises(InterruptedWorkError, match=r"step 3 of 6 is saved .* run the same"):
             train(store, recipe(), tmp_path / "run")
     train(store, recipe(), tmp_path / "run")
@@ -153,13 +155,13 @@ def test_training_does_not_start_on_an_incomplete_store(
 def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_samples(
     store: CachedFeatures, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    honest = loop.detection_losses
+    honest = loss_step.detection_losses
 
     def broken(*arguments: object, **options: object) -> dict[str, torch.Tensor]:
         losses = honest(*arguments, **options)  # type: ignore[arg-type]
         return losses | {"loss_bbox": losses["loss_bbox"] * float("nan")}
 
-    monkeypatch.setattr(loop, "detection_losses", broken)
+    monkeypatch.setattr(loss_step, "detection_losses", broken)
 
     with pytest.raises(TrainingError, match=r"step 0, samples .*: loss_bbox is not finite"):
         train(store, recipe(), tmp_path / "run")
@@ -168,7 +170,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_samples(
 def test_a_batch_without_ground_truth_trains(
     store: CachedFeatures, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    honest = loop.StoreDataset.__getitem__
+    honest = StoreDataset.__getitem__
 
     def empty(self: StoreDataset, place: tuple[int, int]) -> object:
         from dataclasses import replace
@@ -178,7 +180,7 @@ def test_a_batch_without_ground_truth_trains(
         nothing = replace(found, boxes_lidar=found.boxes_lidar[:0], labels=found.labels[:0])
         return replace(features, frame=replace(features.frame, annotations=nothing))
 
-    monkeypatch.setattr(loop.StoreDataset, "__getitem__", empty)
+    monkeypatch.setattr(StoreDataset, "__getitem__", empty)
 
     result = train(store, recipe(steps=2), tmp_path / "run")
 
