@@ -17,6 +17,8 @@ import json
 import sys
 from pathlib import Path
 
+from lightning.fabric.utilities.rank_zero import rank_zero_only
+
 from cache.reader import CachedFeatures
 from shared.command import run_command
 from stage2_train.loop import train
@@ -53,7 +55,7 @@ def main(argv: list[str] | None = None) -> int:
             devices=args.devices,
             nodes=args.nodes,
         )
-        print(json.dumps(result))
+        rank_zero_only(print)(json.dumps(result))
 
     return run_command(work)
 

@@ -19,7 +19,7 @@ from stage2_train.freeze_report import as_text, freeze_report
 from stage2_train.freezing import absent_parts, freeze, require_trainable
 from stage2_train.loss_step import LossStep
 from stage2_train.optimizer import make_optimizer
-from stage2_train.processes import make_fabric
+from stage2_train.processes import launch_fabric
 from stage2_train.recipes import Recipe
 from stage2_train.run_folder import RunFolder
 from stage2_train.training_run import TrainingRun
@@ -76,8 +76,7 @@ def train(
     require_trainable(recipe, store)
     if checkpoint is not None:
         require_backbones(checkpoint, store)
-    fabric, scaler = make_fabric(recipe, devices=devices, nodes=nodes)
-    fabric.launch()
+    fabric, scaler = launch_fabric(recipe, devices=devices, nodes=nodes)
     detector = fresh_detector(store.preset, store.cut, seed=recipe.seed, checkpoint=checkpoint)
     freeze(detector, recipe.frozen, absent=sorted(absent_parts(detector)))
     folder = RunFolder(out)

@@ -1,7 +1,6 @@
-"""The processes of a run: how many, and in which precision they compute.
+"""The processes of a run: how many, how they meet, and in which precision they compute.
 
-Started by this program (`--devices`, on each node), by torchrun, or by Slurm's srun; under torchrun
-the numbers are in its environment.
+They are started by this program (`--devices`), by torchrun, or by Slurm's srun.
 """
 
 import os
@@ -9,35 +8,54 @@ import os
 import torch
 from lightning.fabric import Fabric
 from lightning.fabric.plugins import MixedPrecision, Precision
-from lightning.fabric.strategies import DDPStrategy
+from torch import distributed
+from torch.distributed.distributed_c10d import PrefixStore
+from torch.distributed.rendezvous import rendezvous
 
 from stage2_train.recipes import Recipe
 
 
-def make_fabric(
+def launch_fabric(
     recipe: Recipe, *, devices: int = 1, nodes: int = 1
 ) -> tuple[Fabric, torch.amp.GradScaler | None]:
-    """Return Fabric, not launched yet, and the gradient scaler that float16 needs.
+    """Return Fabric in every process of the run, and the gradient scaler that float16 needs.
 
     Args:
         recipe: says the precision.
-        devices: per node.
-        nodes: of the run.
+        devices: per node; under torchrun, what it says counts.
+        nodes: of the run; the same.
     """
-    if torch.distributed.is_torchelastic_launched():
+    if distributed.is_torchelastic_launched():
         devices = int(os.environ["LOCAL_WORLD_SIZE"])
         nodes = int(os.environ["WORLD_SIZE"]) // devices
+        if devices > 1 and nodes == 1:
+            _meet_anew()
     precision, scaler = _precision(recipe)
-    # Upstream: each process has BatchNorm statistics of its own, those of the first are saved.
-    several = DDPStrategy(broadcast_buffers=False)
     fabric = Fabric(
         accelerator="auto",
         devices=devices,
         num_nodes=nodes,
-        strategy=several if devices * nodes > 1 else "auto",
+        strategy="ddp" if devices * nodes > 1 else "auto",
         plugins=[precision],
     )
+    fabric.launch()
     return fabric, scaler
+
+
+def _meet_anew() -> None:
+    """Connect the processes that torchrun started, apart from those it started before a restart.
+
+    torchrun keeps the store they meet in, so that a process may find the address of one that is
+    dead. On several nodes the restarts are not counted alike; there torch's own way is used.
+    """
+    store, rank, size = next(rendezvous("env://"))
+    restart = os.environ["TORCHELASTIC_RESTART_COUNT"]
+    distributed.init_process_group(
+        "nccl" if torch.cuda.is_available() else "gloo",
+        store=PrefixStore(f"restart_{restart}", store),
+        rank=rank,
+        world_size=size,
+    )
 
 
 def _precision(recipe: Recipe) -> tuple[Precision, torch.amp.GradScaler | None]:

@@ -4,7 +4,7 @@ Everything random in it is a function of the seed and the step.
 """
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -144,19 +144,23 @@ class TrainingStep:
 
     def _gradient_norms(self) -> dict[str, float]:
         """Return the norm of all gradients, before clipping, and that of each part's."""
-        norms = {"grad_norm": _norm(self.raw_module)}
+        norms = {"grad_norm": _norm(self._trained())}
         for name, part in self.raw_module.detector.named_children():
-            norms[f"grad_norm/{name}"] = _norm(part)
+            if trained := [one for one in part.parameters() if one.requires_grad]:
+                norms[f"grad_norm/{name}"] = _norm(trained)
         return dict(zip(norms, torch.stack(list(norms.values())).tolist(), strict=True))
 
     def _update(self, norm: float) -> bool:
         """Clip and update; return whether the gradient scaler skipped it and lowered its scale."""
         torch.nn.utils.clip_grads_with_norm_(
-            self.raw_module.parameters(), self.recipe.clip_norm, torch.tensor(norm)
+            self._trained(), self.recipe.clip_norm, torch.tensor(norm)
         )
         before = 0.0 if self.scaler is None else self.scaler.get_scale()
         self.optimizer.step()
         return self.scaler is not None and self.scaler.get_scale() < before
+
+    def _trained(self) -> list[nn.Parameter]:
+        return [one for group in self.raw_optimizer.param_groups for one in group["params"]]
 
 
 def diverged(step: int, batches: Sequence[Batch], reason: str) -> TrainingError:
@@ -168,6 +172,5 @@ def diverged(step: int, batches: Sequence[Batch], reason: str) -> TrainingError:
     )
 
 
-def _norm(module: nn.Module) -> Tensor:
-    gradients = [one.grad for one in module.parameters() if one.grad is not None]
-    return torch.nn.utils.get_total_norm(gradients)
+def _norm(parameters: Iterable[nn.Parameter]) -> Tensor:
+    return torch.nn.utils.get_total_norm([one.grad for one in parameters if one.grad is not None])

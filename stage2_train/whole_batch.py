@@ -4,8 +4,8 @@ Losses are divided by the boxes of the whole batch, denoising queries are as man
 sample allows, and their noise is drawn for all of it: everything a share needs to know of the other
 shares is how many boxes their samples have. So with any number of processes a step has the losses
 and gradients of one process that holds the whole batch, up to the order of additions. Not so:
-dropout, which draws per share, and BatchNorm in train mode, whose statistics are those of a share,
-as in the official code.
+dropout, which draws per part, and BatchNorm in train mode, whose statistics are those of a part, as
+in the official code; the running statistics that are saved are those of the first process.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
@@ -115,7 +115,9 @@ def agree(fabric: Fabric, share: Sequence[Batch], step: int, signum: int) -> Who
     if fabric.world_size == 1:
         return WholeBatch(box_counts=tuple(counts), signum=signum)
     mine = torch.tensor([step, signum, *counts], device=fabric.device)
-    rows: list[list[int]] = fabric.all_gather(mine).tolist()
+    table = mine.new_zeros(fabric.world_size, len(mine))
+    table[fabric.global_rank] = mine
+    rows: list[list[int]] = fabric.all_reduce(table, reduce_op="sum").tolist()
     steps = [row[0] for row in rows]
     if len(set(steps)) > 1:
         raise TrainingError(
