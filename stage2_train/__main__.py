@@ -4,7 +4,7 @@
     train-stage2 /data/r50.zarr --out runs/a --checkpoint cmt.pth      # again: resumes
     train-stage2 /data/r50.zarr --out runs/b --recipe my_recipes.py:fast
     train-stage2 /data/r50.zarr --out runs/c --devices 4               # DDP; the batch is shared
-    torchrun --nproc-per-node 4 --max-restarts 3 -m stage2_train /data/r50.zarr --out runs/c
+    torchrun --standalone --nproc-per-node 4 --max-restarts 3 -m stage2_train STORE --out DIR
     srun train-stage2 /data/r50.zarr --out runs/c --devices 4 --nodes 2
 
 The run folder gets config.json; freezing.json, what is trained and what is not; log.csv, timing.csv

@@ -69,7 +69,7 @@ class Recipe:
             if getattr(self, field) < 1:
                 raise ConfigError(f"recipe {self.name}: {field} is at least 1")
         if self.ema_decay is not None and not 0 < self.ema_decay < 1:
-            raise ConfigError(f"recipe {self.name}: ema_decay {self.ema_decay} is not between 0, 1")
+            raise ConfigError(f"recipe {self.name}: ema_decay lies between 0 and 1")
 
 
 NECKS = ("img_neck", "pts_neck")
