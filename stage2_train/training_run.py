@@ -141,7 +141,9 @@ class TrainingRun:
         now.recent_losses.append(result.loss)
         self.losses.append(result.loss)
         if now.skipped_in_a_row > SKIPPED_IN_A_ROW:
-            raise diverged(now.step - 1, share, f"{SKIPPED_IN_A_ROW} steps in a row were skipped")
+            raise diverged(
+                now.step - 1, share, f"{now.skipped_in_a_row} steps in a row were skipped"
+            )
         if self.averaged is not None and not result.was_skipped:
             self.averaged.update(self.detector)
         if self.notes is not None:
