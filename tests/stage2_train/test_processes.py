@@ -11,9 +11,11 @@ from pathlib import Path
 
 import pytest
 import torch
+from torch import Tensor
 
 from cache.reader import CachedFeatures
 from stage2_train.loop import train
+from stage2_train.loss_step import LossStep, Work
 from stage2_train.recipes import Recipe
 from stage2_train.run_folder import RunFolder
 
@@ -149,6 +151,22 @@ def test_two_passes_have_the_losses_of_one_with_the_double_batch(
     train(CachedFeatures(store), replace(STILL, accumulate=2), tmp_path / "run")
 
     assert_same_losses(tmp_path / "run", undisturbed)
+
+
+def test_every_part_of_a_run_draws_dropout_of_its_own(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    honest, seeds = LossStep.forward, []
+
+    def watched(self: LossStep, work: Work) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        seeds.append(torch.initial_seed())
+        return honest(self, work)
+
+    monkeypatch.setattr(LossStep, "forward", watched)
+
+    train(CachedFeatures(store), replace(STILL, accumulate=2), tmp_path / "run", stop_after=3)
+
+    assert len(set(seeds)) == len(seeds) == 6
 
 
 def test_torchrun_restarts_a_killed_process_and_the_run_ends_with_the_same_bits(
