@@ -24,11 +24,13 @@ from shared.model.detector import CmtDetector
 from shared.model.fresh import fresh_detector
 from shared.model.losses import detection_losses, total_loss
 from stage2_train.backbones import require_backbones
-from stage2_train.dataset import EpochSampler, StoreDataset, training_batches
+from stage2_train.dataset import StoreDataset
 from stage2_train.freezing import eval_frozen, freeze, require_trainable
+from stage2_train.loader import training_batches
 from stage2_train.optimizer import make_optimizer
 from stage2_train.recipes import Recipe
 from stage2_train.run_folder import RunFolder
+from stage2_train.sampler import EpochSampler
 
 log = logging.getLogger(__name__)
 
@@ -89,7 +91,7 @@ def train(
         out: run folder.
         checkpoint: official CMT checkpoint to start from; without one, seeded random weights.
         stop_after: stop after this many steps in all, earlier than the recipe says.
-        workers: loader processes.
+        workers: loader threads.
 
     Returns:
         Steps in all; of the steps taken now, the first and last total loss and the seconds each

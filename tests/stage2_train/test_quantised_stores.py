@@ -6,9 +6,11 @@ import pytest
 import torch
 
 from cache.reader import CachedFeatures
-from stage2_train.dataset import EpochSampler, StoreDataset, evaluation_batches, training_batches
+from stage2_train.dataset import StoreDataset
 from stage2_train.evaluate import load_detector
+from stage2_train.loader import evaluation_batches, training_batches
 from stage2_train.loop import train
+from stage2_train.sampler import EpochSampler
 from tests.stage2_train.test_training import recipe
 
 
