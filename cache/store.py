@@ -80,7 +80,8 @@ class Store:
             DamageError: if the bytes are not those that were written.
         """
         shard, slot = self.layout.locate(view, sample)
-        sealed = read_row_bytes(self.file(spec, shard), slot, self.layout.slots)
+        file, slots = self.file(spec, shard), self.layout.slots
+        sealed = read_row_bytes(file, slot, slots, is_passing=room is not None)
         return CODECS[spec.codec].decode_row(sealed, spec.shape, spec.dtype, room)
 
     def damage(self, spec: ArraySpec, view: int, sample: int, error: DamageError) -> CacheError:
