@@ -61,33 +61,27 @@ class SensorDrop:
             return (CAMERAS[single],)
         return NOTHING
 
-    def require_sensors(self, preset: Preset) -> None:
-        """Make sure that what is left of a sample can still be looked at.
-
-        Raises:
-            ConfigError: if the preset does not have the sensors.
-        """
-        if self.lidar > 0 or self.cameras > 0:
-            require_sensors((LIDAR, *CAMERAS), preset)
-        elif self.single_camera > 0:
-            require_sensors(CAMERAS[:1], preset)
+    @property
+    def possible(self) -> tuple[Absent, ...]:
+        """What can be drawn, one camera for any."""
+        chances = {(LIDAR,): self.lidar, CAMERAS: self.cameras, CAMERAS[:1]: self.single_camera}
+        return tuple(absent for absent, chance in chances.items() if chance > 0)
 
 
-def require_sensors(absent: Absent, preset: Preset) -> None:
-    """Make sure that a preset has these sensors, to take away or to look at instead.
+def require_remaining(absent: Absent, preset: Preset) -> None:
+    """Make sure that a preset has these sensors and others besides.
 
     Raises:
         ConfigError: if not.
     """
-    kinds = {"LiDAR": preset.lidar is not None, "cameras": preset.camera is not None}
-    needed = {"LiDAR" if sensor == LIDAR else "cameras" for sensor in absent}
-    for kind in sorted(needed):
-        if not kinds[kind]:
-            (other,) = kinds.keys() - {kind}
-            raise ConfigError(
-                f"sensor drop needs {' and '.join(sorted(needed))}, but {preset.name} has only "
-                f"{other}; leave sensor drop out of the recipe"
-            )
+    lidar = () if preset.lidar is None else (LIDAR,)
+    cameras = () if preset.camera is None else CAMERAS
+    if not set(absent) < {*lidar, *cameras}:
+        only = "cameras" if cameras else "LiDAR"
+        raise ConfigError(
+            f"sensor drop: a sample cannot be taken with {condition(absent)}, because "
+            f"{preset.name} has only {only}; leave this out"
+        )
 
 
 def condition(absent: Absent) -> str:

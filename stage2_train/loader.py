@@ -14,7 +14,7 @@ import torch
 
 from shared.batch import Batch, BatchRoom
 from shared.features import Frame
-from shared.sensor_drop import NOTHING, Absent, condition, require_sensors
+from shared.sensor_drop import NOTHING, Absent, condition, require_remaining
 from stage2_train.dataset import StoreDataset
 from stage2_train.sampler import EpochSampler, Place
 
@@ -91,9 +91,7 @@ def training_batches(dataset: StoreDataset, sampler: EpochSampler, workers: int)
         CacheError: if the sampler drops sensors and the store has no null features.
         ConfigError: if it does so and the preset has not got them.
     """
-    if sampler.drop is not None:
-        sampler.drop.require_sensors(dataset.store.preset)
-        _ = dataset.null
+    _require_droppable(dataset, () if sampler.drop is None else sampler.drop.possible)
     return BatchLoader(dataset, sampler, workers)
 
 
@@ -110,11 +108,17 @@ def evaluation_batches(
 
     Raises:
         CacheError: if there are some and the store has no null features.
-        ConfigError: if the preset has not got them.
+        ConfigError: if the preset has no others.
     """
-    if absent:
-        require_sensors(absent, dataset.store.preset)
-        _ = dataset.null
+    _require_droppable(dataset, (absent,) if absent else ())
     places = [Place(0, index, absent) for index in range(len(dataset))]
     batches = [places[i : i + batch_size] for i in range(0, len(places), batch_size)]
     return BatchLoader(dataset, batches, workers)
+
+
+def _require_droppable(dataset: StoreDataset, possible: Sequence[Absent]) -> None:
+    """Find out now, not at the first sample that has to do without something."""
+    for absent in possible:
+        require_remaining(absent, dataset.store.preset)
+    if possible:
+        _ = dataset.null  # read here, and not by several threads at once
