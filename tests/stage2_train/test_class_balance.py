@@ -1,6 +1,7 @@
 """Class-balanced sampling draws what mmdet3d's CBGSDataset draws."""
 
 import pickle
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -9,8 +10,9 @@ import pytest
 from numpy.typing import NDArray
 
 from cache.reader import CachedFeatures
-from shared.classes import CLASS_NAMES
+from shared.classes import CLASS_NAMES, OTHER_CLASS
 from shared.errors import ConfigError
+from shared.features import Frame
 from stage1_extract.info_files import read_infos
 from stage2_train.class_balance import ClassBalance, class_balance
 from stage2_train.sampler import EpochSampler
@@ -89,6 +91,7 @@ def test_an_epoch_is_drawn_anew_and_holds_only_samples_with_a_class() -> None:
         assert len(epoch) == 40  # 20 of each class, of 41 pairs
         assert epoch.count(0) >= 20
         assert max(epoch) < 40
+        assert 0 < epoch[:20].count(0) < 20  # and is not drawn class by class
     assert sorted(epochs[0]) != sorted(epochs[1])
 
 
@@ -100,6 +103,21 @@ def test_classes_are_read_from_the_store_with_boxes_nobody_trains_on(tiny_store:
         expected = [i for i, one in enumerate(frames) if (one.annotations.labels == label).any()]
         assert samples.tolist() == expected
     assert any(len(samples) for samples in balanced.samples_of)
+
+
+def test_boxes_of_no_class_do_not_count(tiny_store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    store = CachedFeatures(tiny_store)
+    labels = {token: [OTHER_CLASS, number] for number, token in enumerate(store.tokens)}
+    honest = store.frame
+
+    def frame(token: str) -> Frame:
+        one = honest(token)
+        annotations = replace(one.annotations, labels=np.array(labels[token]))
+        return replace(one, annotations=annotations)
+
+    monkeypatch.setattr(store, "frame", frame)
+    balanced = class_balance(store, store.tokens)
+    assert [one.tolist() for one in balanced.samples_of] == [[0], [1], [2], *[[]] * 7]
 
 
 def official_dataset(infos: Path, classes: tuple[str, ...]) -> Any:

@@ -105,6 +105,21 @@ def test_what_an_absent_sensor_saw_is_not_read(
     assert read == [everything, cameras, everything - cameras, everything]
 
 
+def test_the_view_of_a_place_is_the_view_that_is_read(
+    dataset: StoreDataset, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked = []
+    honest = dataset.store.read_into
+
+    def read_into(maps: Mapping[str, MapValues], token: str, view: int) -> Frame:
+        asked.append((token, view))
+        return honest(maps, token)
+
+    monkeypatch.setattr(dataset.store, "read_into", read_into)
+    list(BatchLoader(dataset, [[Place(2, 0), Place(1, 2)]], 0))
+    assert asked == [(dataset.tokens[0], 2), (dataset.tokens[2], 1)]
+
+
 def test_null_features_are_read_once(
     dataset: StoreDataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
