@@ -1,11 +1,11 @@
 """Samples of a feature store as training takes them: filtered annotations, some sensors dropped."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
 from cache.reader import CachedFeatures
 from shared.features import Frame, FrameFeatures, MapValues
-from shared.sensor_drop import fill_absent, is_replaced
+from shared.sensor_drop import Absent, fill_absent, is_replaced, require_remaining
 from shared.targets import trainable_annotations
 from stage2_train.sampler import Place
 
@@ -37,6 +37,20 @@ class StoreDataset:
         if self._null is None:
             self._null = self.store.null
         return self._null
+
+    def require_droppable(self, possible: Iterable[Absent]) -> None:
+        """Make sure before any reading that samples can do without these sensors.
+
+        Args:
+            possible: what may be absent at once, as `SensorDrop.possible`.
+
+        Raises:
+            CacheError: if the store has no null features.
+            ConfigError: if the preset has no others.
+        """
+        for absent in possible:
+            require_remaining(absent, self.store.preset)
+        _ = self.null  # read here, and not by several threads at once
 
     def read(self, place: Place, maps: Mapping[str, MapValues]) -> Frame:
         """Read one sample, without the sensors that its place leaves out.

@@ -14,9 +14,9 @@ import torch
 
 from shared.batch import Batch, BatchRoom
 from shared.features import Frame
-from shared.sensor_drop import NOTHING, Absent, condition, require_remaining
+from shared.sensor_drop import NOTHING, Absent, condition
 from stage2_train.dataset import StoreDataset
-from stage2_train.sampler import EpochSampler, Place
+from stage2_train.sampler import Place
 
 AHEAD_PER_WORKER = 2  # samples in line for each thread, so that none waits while one batch is late
 
@@ -84,17 +84,6 @@ def _batch(room: BatchRoom, places: Sequence[Place], frames: list[Frame]) -> Bat
     return room.batch(frames, [condition(one.absent) for one in places])
 
 
-def training_batches(dataset: StoreDataset, sampler: EpochSampler, workers: int) -> BatchLoader:
-    """Return an endless loader of training batches in the sampler's order.
-
-    Raises:
-        CacheError: if the sampler drops sensors and the store has no null features.
-        ConfigError: if it does so and the preset has not got them.
-    """
-    _require_droppable(dataset, () if sampler.drop is None else sampler.drop.possible)
-    return BatchLoader(dataset, sampler, workers)
-
-
 def evaluation_batches(
     dataset: StoreDataset, batch_size: int, workers: int, absent: Absent = NOTHING
 ) -> BatchLoader:
@@ -110,15 +99,8 @@ def evaluation_batches(
         CacheError: if there are some and the store has no null features.
         ConfigError: if the preset has no others.
     """
-    _require_droppable(dataset, (absent,) if absent else ())
+    if absent:
+        dataset.require_droppable((absent,))
     places = [Place(0, index, absent) for index in range(len(dataset))]
     batches = [places[i : i + batch_size] for i in range(0, len(places), batch_size)]
     return BatchLoader(dataset, batches, workers)
-
-
-def _require_droppable(dataset: StoreDataset, possible: Sequence[Absent]) -> None:
-    """Find out now, not at the first sample that has to do without something."""
-    for absent in possible:
-        require_remaining(absent, dataset.store.preset)
-    if possible:
-        _ = dataset.null  # read here, and not by several threads at once

@@ -26,7 +26,7 @@ from shared.model.losses import detection_losses, total_loss
 from stage2_train.backbones import require_backbones
 from stage2_train.dataset import StoreDataset
 from stage2_train.freezing import eval_frozen, freeze, require_trainable
-from stage2_train.loader import training_batches
+from stage2_train.loader import BatchLoader
 from stage2_train.optimizer import make_optimizer
 from stage2_train.recipes import Recipe
 from stage2_train.run_folder import RunFolder
@@ -155,7 +155,7 @@ def train(
     sampler = EpochSampler(
         len(dataset), recipe.batch_size, recipe.seed, views=store.views, first_step=run.step
     )
-    return run.go(iter(training_batches(dataset, sampler, workers)), last)
+    return run.go(iter(BatchLoader(dataset, sampler, workers)), last)
 
 
 class TrainingRun:

@@ -10,7 +10,6 @@ from typing import NamedTuple
 import numpy as np
 import torch
 
-from shared.errors import ConfigError
 from shared.sensor_drop import NOTHING, Absent, SensorDrop
 from stage2_train.class_balance import ClassBalance
 
@@ -34,18 +33,13 @@ class EpochSampler:
 
     Args:
         samples: number of samples.
-        batch_size: samples per step, of all ranks together; a shorter last batch is dropped unless
-            it is the only one.
+        batch_size: samples per step, of all processes together; a shorter last batch is dropped
+            unless it is the only one.
         seed: of the run.
         views: views of each sample; one of them is drawn every time a sample is taken.
         first_step: batches to leave out, counted from the run's beginning (resume).
         balance: draws the samples of an epoch; without it, every sample comes once.
         drop: takes sensors away.
-        rank, world: give only this rank's part of every batch. The parts of all ranks, in their
-            order, are what a single process takes.
-
-    Raises:
-        ConfigError: if a batch cannot be shared among the ranks.
     """
 
     def __init__(
@@ -58,8 +52,6 @@ class EpochSampler:
         first_step: int = 0,
         balance: ClassBalance | None = None,
         drop: SensorDrop | None = None,
-        rank: int = 0,
-        world: int = 1,
     ) -> None:
         self.samples = samples
         self.seed = seed
@@ -67,14 +59,7 @@ class EpochSampler:
         self.first_step = first_step
         self.balance = balance
         self.drop = drop
-        self.rank = rank
-        self.world = world
         self.batch_size = min(batch_size, self.samples_per_epoch)
-        if self.batch_size % world:
-            raise ConfigError(
-                f"batches of {self.batch_size} samples ({self.samples_per_epoch} in an epoch) "
-                f"cannot be shared among {world} processes; choose a multiple of {world}"
-            )
 
     @property
     def samples_per_epoch(self) -> int:
@@ -88,16 +73,14 @@ class EpochSampler:
 
     def __iter__(self) -> Iterator[list[Place]]:
         epoch, position = divmod(self.first_step, self.steps_per_epoch)
-        share = self.batch_size // self.world
         while True:
             places = self.epoch(epoch)
             for step in range(position, self.steps_per_epoch):
-                start = step * self.batch_size + self.rank * share
-                yield places[start : start + share]
+                yield places[step * self.batch_size : (step + 1) * self.batch_size]
             epoch, position = epoch + 1, 0
 
     def epoch(self, epoch: int) -> list[Place]:
-        """Return the places of an epoch, for all ranks together."""
+        """Return the places of an epoch in their order, those of a dropped last batch included."""
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
         count = self.samples_per_epoch
         order = torch.randperm(count, generator=generator).numpy()

@@ -21,7 +21,7 @@ from shared.features import Frame, MapValues
 from shared.sensor_drop import Absent, SensorDrop, condition, require_remaining, without
 from shared.targets import with_trainable_annotations
 from stage2_train.dataset import StoreDataset
-from stage2_train.loader import BatchLoader, evaluation_batches, training_batches
+from stage2_train.loader import BatchLoader, evaluation_batches
 from stage2_train.sampler import EpochSampler, Place
 
 LOSSES: tuple[Absent, ...] = ((), (LIDAR,), CAMERAS, (CAMERAS[2],))
@@ -126,15 +126,14 @@ def test_null_features_are_read_once(
     nothing, reads = dataset.store.null, []
     monkeypatch.setattr(CachedFeatures, "null", property(lambda self: reads.append(1) or nothing))
     sampler = EpochSampler(3, 3, seed=0, drop=SensorDrop(lidar=0.5, cameras=0.5))
-    list(islice(training_batches(dataset, sampler, workers=2), 4))
+    dataset.require_droppable(SensorDrop().possible)
+    list(islice(BatchLoader(dataset, sampler, workers=2), 4))
     assert len(reads) == 1
 
 
 def test_threads_give_the_order_of_one(dataset: StoreDataset) -> None:
     taken = [
-        list(
-            islice(training_batches(dataset, EpochSampler(3, 2, 1, drop=SensorDrop()), workers), 9)
-        )
+        list(islice(BatchLoader(dataset, EpochSampler(3, 2, 1, drop=SensorDrop()), workers), 9))
         for workers in (0, 4)
     ]
     for batch, twin in zip(*taken, strict=True):
@@ -230,9 +229,8 @@ def test_sensors_cannot_be_dropped_without_null_features(tiny_store: Path, tmp_p
     shutil.rmtree(null_path(copy))
     store = CachedFeatures(copy)
     dataset = StoreDataset(store, store.tokens)
-    sampler = EpochSampler(3, 1, seed=0, drop=SensorDrop())
     with pytest.raises(CacheError, match="no null features, so no sensor can be dropped; run"):
-        training_batches(dataset, sampler, workers=0)
+        dataset.require_droppable(SensorDrop().possible)
     with pytest.raises(CacheError, match="no null features"):
         evaluation_batches(dataset, 1, 0, absent=CAMERAS)
 
@@ -243,7 +241,7 @@ def test_the_only_sensor_of_a_preset_cannot_be_dropped(
     lidar_alone = replace(dataset.store.preset, name="lidar_alone", camera=None)
     monkeypatch.setattr(dataset.store, "_preset", lidar_alone)
     with pytest.raises(ConfigError, match="with no lidar, because lidar_alone has only LiDAR"):
-        training_batches(dataset, EpochSampler(3, 1, seed=0, drop=SensorDrop()), workers=0)
+        dataset.require_droppable(SensorDrop().possible)
     with pytest.raises(ConfigError, match="with no cameras, because lidar_alone has only LiDAR"):
         evaluation_batches(dataset, 1, 0, absent=CAMERAS)
 

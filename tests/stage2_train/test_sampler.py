@@ -60,21 +60,6 @@ def test_the_order_can_be_entered_at_any_step(*, has_all: bool) -> None:
         assert take(sampler(12, 5, first_step=start, **options), 8 - start) == expected[start:]
 
 
-@pytest.mark.parametrize("world", [2, 3])
-def test_the_ranks_together_take_what_a_single_process_takes(world: int) -> None:
-    options = {"views": 2, "balance": balance(20), "drop": SINGLES, "first_step": 2}
-    ranks = [take(sampler(20, 6, rank=rank, world=world, **options), 7) for rank in range(world)]
-    together = [list(chain(*parts)) for parts in zip(*ranks, strict=True)]
-    assert together == take(sampler(20, 6, **options), 7)
-
-
-def test_a_batch_that_cannot_be_shared_is_refused() -> None:
-    with pytest.raises(ConfigError, match=r"batches of 5 samples .* choose a multiple of 2"):
-        sampler(6, 5, world=2)
-    with pytest.raises(ConfigError, match=r"batches of 3 samples \(3 in an epoch\)"):
-        sampler(3, 4, world=2)
-
-
 def test_another_seed_is_another_order() -> None:
     assert take(sampler(50), 5) != list(islice(EpochSampler(50, 2, seed=4), 5))
 
