@@ -13,15 +13,17 @@ from shared.digests import state_digest
 from shared.model.detector import CmtDetector
 from shared.model.fresh import fresh_detector
 from stage2_train.backbones import require_backbones
-from stage2_train.dataset import EpochSampler, StoreDataset, training_batches
+from stage2_train.dataset import StoreDataset
 from stage2_train.device_shares import Share, device_shares
 from stage2_train.freeze_report import as_text, freeze_report
 from stage2_train.freezing import absent_parts, freeze, require_trainable
+from stage2_train.loader import BatchLoader
 from stage2_train.loss_step import LossStep
 from stage2_train.optimizer import make_optimizer
 from stage2_train.processes import launch_fabric
 from stage2_train.recipes import Recipe
 from stage2_train.run_folder import RunFolder
+from stage2_train.sampler import EpochSampler
 from stage2_train.training_run import TrainingRun
 from stage2_train.training_step import TrainingStep
 from stage2_train.whole_batch import Shares
@@ -54,7 +56,7 @@ def train(
         out: run folder.
         checkpoint: official CMT checkpoint to start from; without one, seeded random weights.
         stop_after: stop after this many steps in all, earlier than the recipe says.
-        workers: loader processes, for each device.
+        workers: loader threads, for each device.
         devices: on each node; under torchrun, what it says counts.
         nodes: of the run.
 
@@ -135,7 +137,7 @@ def _shares(
         processes=fabric.world_size,
         passes=recipe.accumulate,
     )
-    batches = training_batches(StoreDataset(store, store.tokens), own, workers)
+    batches = BatchLoader(StoreDataset(store, store.tokens), own, workers)
     return device_shares(batches, recipe.accumulate, fabric.device)
 
 

@@ -13,17 +13,16 @@ from dataclasses import dataclass
 
 import torch
 from lightning.fabric import Fabric
-from torch.utils.data import Sampler
 
 from shared.batch import Batch
 from shared.config import Preset
 from shared.errors import ConfigError, TrainingError
 from shared.model.denoising import DenoisingQueries, denoising_groups, make_denoising_queries
 from shared.model.losses import BatchCounts
-from stage2_train.dataset import Place
+from stage2_train.sampler import Place
 
 
-class Shares(Sampler[list[Place]]):
+class Shares:
     """A sampler's batches, cut into those that one process takes.
 
     Args:

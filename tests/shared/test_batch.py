@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from shared.batch import Batch, collate
+from shared.batch import BatchRoom, collate
 from shared.features import (
     NO_CAMERAS,
     Annotations,
@@ -103,22 +103,41 @@ def test_maps_of_other_stores_keep_their_dtype() -> None:
     np.testing.assert_array_equal(batch.to("cpu").maps["lidar/stride8"][1], values)
 
 
-def test_page_locked_batches_are_batches(
-    frames: list[FrameFeatures], monkeypatch: pytest.MonkeyPatch
+def test_a_room_filled_in_any_order_is_the_batch_of_its_samples(
+    frames: list[FrameFeatures],
 ) -> None:
-    """DataLoader asks a batch to lock itself, and hands on a type it does not know as it is."""
-    locked = []
+    room = BatchRoom(frames[0].maps, len(frames))
+    for i in (2, 0, 1):
+        for name, values in room.sample(i).items():
+            assert isinstance(values, QuantisedMap)
+            found = frames[i].maps[name]
+            assert isinstance(found, QuantisedMap)
+            values.values[...] = found.values
+            values.scale[...] = found.scale
+            values.zero[...] = found.zero
+    batch = room.batch([one.frame for one in frames], ["all", "no lidar", "all"])
 
-    def pin(tensor: torch.Tensor) -> torch.Tensor:
-        locked.append(tensor.data_ptr())
-        return tensor.clone()
+    twin = collate(frames)
+    for name, one in batch.to("cpu").maps.items():
+        assert torch.equal(one, twin.to("cpu").maps[name])
+    assert batch.tokens == twin.tokens
+    assert batch.to("cpu").conditions == ("all", "no lidar", "all")
+    assert twin.conditions == ("all",) * 3
 
-    monkeypatch.setattr(torch.Tensor, "pin_memory", pin)
-    batch = collate(frames)
-    found = torch.utils.data._utils.pin_memory.pin_memory(batch)
-    assert isinstance(found, Batch)
-    assert batch.quantised["camera/stride16"].values.data_ptr() in locked
-    assert found.quantised["camera/stride16"].values.data_ptr() not in locked
+
+@pytest.mark.parametrize("is_pinned", [False, True])
+def test_only_a_page_locked_room_asks_for_page_locked_memory(
+    frames: list[FrameFeatures], monkeypatch: pytest.MonkeyPatch, *, is_pinned: bool
+) -> None:
+    honest, asked = torch.empty, []
+
+    def empty(shape: tuple[int, ...], *, dtype: torch.dtype, pin_memory: bool) -> torch.Tensor:
+        asked.append((shape, dtype, pin_memory))
+        return honest(shape, dtype=dtype)
+
+    monkeypatch.setattr(torch, "empty", empty)
+    BatchRoom({"lidar/stride8": np.zeros((C, H, W), np.float16)}, 2, is_pinned=is_pinned)
+    assert asked == ([((2, C, H, W), torch.float16, True)] if is_pinned else [])
 
 
 @pytest.mark.gpu
@@ -127,3 +146,9 @@ def test_a_gpu_gives_the_same_numbers(frames: list[FrameFeatures]) -> None:
     for name, values in on_gpu.maps.items():
         assert values.is_cuda
         torch.testing.assert_close(values.cpu(), on_cpu.maps[name], rtol=0, atol=0)
+
+
+@pytest.mark.gpu
+def test_the_memory_of_a_page_locked_batch_is_page_locked(frames: list[FrameFeatures]) -> None:
+    batch = BatchRoom(frames[0].maps, 3, is_pinned=True).batch([one.frame for one in frames], ())
+    assert all(one.values.is_pinned() for one in batch.quantised.values())

@@ -7,16 +7,18 @@ import pytest
 import torch
 
 from cache.reader import CachedFeatures
-from shared.batch import Batch, collate
-from stage2_train.dataset import EpochSampler, StoreDataset
+from shared.batch import Batch
+from stage2_train.dataset import StoreDataset
 from stage2_train.device_shares import device_shares
+from stage2_train.loader import BatchLoader
+from stage2_train.sampler import EpochSampler
 from stage2_train.step_clock import StepClock
 
 
 def endless(store: CachedFeatures) -> list[Batch]:
-    dataset = StoreDataset(store, store.tokens)
     order = EpochSampler(samples=3, batch_size=1, seed=0)
-    return [collate([dataset[place] for place in places]) for places in islice(iter(order), 8)]
+    loader = BatchLoader(StoreDataset(store, store.tokens), order, workers=0)
+    return list(islice(iter(loader), 8))
 
 
 def test_a_share_holds_the_passes_of_one_step(tiny_store: Path) -> None:
@@ -39,8 +41,7 @@ def test_a_share_that_travelled_beside_the_work_arrives_whole(
     expected = [batch.to("cpu") for batch in batches]
     busy = torch.ones(2000, 2000, device="cuda")
 
-    pinned = [batch.pin_memory() for batch in batches]
-    for index, (share,) in enumerate(islice(device_shares(pinned, 1, torch.device("cuda")), 6)):
+    for index, (share,) in enumerate(islice(device_shares(batches, 1, torch.device("cuda")), 6)):
         for _ in range(20):
             busy = busy @ busy / 2000
         for key, values in expected[index].maps.items():

@@ -8,13 +8,15 @@ import pytest
 import torch
 
 from cache.reader import CachedFeatures
-from shared.batch import Batch, collate
+from shared.batch import Batch
 from shared.errors import ConfigError
 from shared.model.denoising import make_denoising_queries
 from shared.model.fresh import fresh_detector
 from shared.model.losses import BatchCounts
-from stage2_train.dataset import EpochSampler, StoreDataset
+from stage2_train.dataset import StoreDataset
+from stage2_train.loader import evaluation_batches
 from stage2_train.loss_step import LossStep, Work
+from stage2_train.sampler import EpochSampler
 from stage2_train.whole_batch import Shares, WholeBatch
 
 
@@ -26,8 +28,7 @@ def store(tiny_store: Path) -> CachedFeatures:
 @pytest.fixture(scope="module")
 def batches(store: CachedFeatures) -> list[Batch]:
     """The three samples as batches of one, with 0, 2 and some more boxes."""
-    dataset = StoreDataset(store, store.tokens)
-    found = [collate([dataset[0, index]]) for index in range(3)]
+    found = list(evaluation_batches(StoreDataset(store, store.tokens), 1, workers=0))
     for index, boxes in ((0, 0), (1, 2)):
         one = found[index]
         found[index] = replace(
