@@ -19,15 +19,16 @@ from stage2_train.loss_step import LossStep, Work
 from stage2_train.recipes import Recipe
 from stage2_train.run_folder import RunFolder
 
-# Losses of processes or passes that add up, against one that holds the whole batch; measured 1e-7.
-ADDED_UP = 2e-6
+# Of losses and gradient norms of processes or passes that add up, against one that holds the whole
+# batch; measured 2e-7. At higher rates rounding grows from step to step, as it does with threads.
+ADDED_UP = 1e-5
 
-# BatchNorm is frozen: in train mode its statistics are those of a share.
+# BatchNorm is frozen: in train mode its statistics are those of a part.
 STILL = Recipe(
     name="still",
     steps=6,
     batch_size=2,
-    learning_rate=1e-5,
+    learning_rate=1e-6,
     frozen=("pts_neck", "pts_bbox_head.shared_conv"),
     checkpoint_every=2,
 )
@@ -97,7 +98,7 @@ def run(
         text=True,
         check=False,
         env=os.environ | {"DIE": die, "OMP_NUM_THREADS": "1"},
-        timeout=120,
+        timeout=600,
     )
 
 
