@@ -55,7 +55,7 @@ def remove_partials(path: Path) -> None:
 
 
 class _Scratch(threading.local):
-    """Memory of each thread for one encoded row: new pages for each would cost a tenth of decoding.
+    """Memory of each thread for one encoded row: new pages for each cost up to a tenth of decoding.
 
     It stays as large as the largest row read.
     """

@@ -12,6 +12,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from shared.batch_memory import BatchMemory
 from shared.features import Frame, FrameFeatures, MapValues, QuantisedMap
 from shared.sensor_drop import NOTHING, condition
 
@@ -88,24 +89,28 @@ class BatchRoom:
     Args:
         like: maps of a sample, for shapes and dtypes.
         samples: B.
-        is_pinned: whether the memory is page-locked, for a fast copy to a GPU. PyTorch keeps such
-            memory and hands it out again once the copies out of it are done.
+        memory: where the memory comes from.
     """
 
     def __init__(
-        self, like: Mapping[str, MapValues], samples: int, *, is_pinned: bool = False
+        self, like: Mapping[str, MapValues], samples: int, memory: BatchMemory | None = None
     ) -> None:
+        memory = memory or BatchMemory()
+
+        def empty(one: NDArray[Any]) -> Tensor:
+            return memory.tensor((samples, *one.shape), one.dtype)
+
         self._maps: dict[str, Tensor] = {}
         self._quantised: dict[str, QuantisedTensor] = {}
         for name, values in like.items():
             if isinstance(values, QuantisedMap):
                 self._quantised[name] = QuantisedTensor(
-                    values=_empty(values.values, samples, is_pinned=is_pinned),
-                    scale=_empty(values.scale, samples, is_pinned=is_pinned),
-                    zero=_empty(values.zero, samples, is_pinned=is_pinned),
+                    values=empty(values.values),
+                    scale=empty(values.scale),
+                    zero=empty(values.zero),
                 )
             else:
-                self._maps[name] = _empty(values, samples, is_pinned=is_pinned)
+                self._maps[name] = empty(values)
 
     def sample(self, index: int) -> dict[str, MapValues]:
         """Return the maps of one sample; what is written to them is in the batch."""
@@ -152,11 +157,3 @@ def _copy(values: MapValues, room: MapValues) -> None:
     else:
         assert not isinstance(values, QuantisedMap), "the frames of a batch come from one source"
         room[...] = values
-
-
-def _empty(like: NDArray[Any], samples: int, *, is_pinned: bool) -> Tensor:
-    if is_pinned:
-        dtype = torch.from_numpy(np.empty(0, like.dtype)).dtype
-        return torch.empty((samples, *like.shape), dtype=dtype, pin_memory=True)
-    # NumPy asks for huge pages, which are faster to fill than those torch.empty takes.
-    return torch.from_numpy(np.empty((samples, *like.shape), like.dtype))

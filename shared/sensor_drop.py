@@ -74,10 +74,10 @@ def require_remaining(absent: Absent, preset: Preset) -> None:
     Raises:
         ConfigError: if not.
     """
-    lidar = () if preset.lidar is None else (LIDAR,)
-    cameras = () if preset.camera is None else CAMERAS
-    if not set(absent) < {*lidar, *cameras}:
-        only = "cameras" if cameras else "LiDAR"
+    there = {"LiDAR": preset.lidar and (LIDAR,), "cameras": preset.camera and CAMERAS}
+    sensors = {sensor for some in there.values() for sensor in some or ()}
+    if not set(absent) < sensors:
+        only = " and ".join(kind for kind, some in there.items() if some)
         raise ConfigError(
             f"sensor drop: a sample cannot be taken with {condition(absent)}, because "
             f"{preset.name} has only {only}; leave this out"

@@ -13,6 +13,7 @@ from math import ceil
 import torch
 
 from shared.batch import Batch, BatchRoom
+from shared.batch_memory import BatchMemory
 from shared.features import Frame
 from shared.sensor_drop import NOTHING, Absent, condition
 from stage2_train.dataset import StoreDataset
@@ -38,6 +39,7 @@ class BatchLoader:
         self.dataset = dataset
         self.batches = batches
         self.workers = workers
+        self._memory = BatchMemory(is_pinned=torch.cuda.is_available())
 
     def __len__(self) -> int:
         if not isinstance(self.batches, Sized):
@@ -69,8 +71,7 @@ class BatchLoader:
             yield _finished(*ahead.popleft())
 
     def _room(self, places: Sequence[Place]) -> BatchRoom:
-        is_pinned = torch.cuda.is_available()
-        return BatchRoom(self.dataset.blank_maps, len(places), is_pinned=is_pinned)
+        return BatchRoom(self.dataset.blank_maps, len(places), self._memory)
 
     def _read(self, room: BatchRoom, position: int, place: Place) -> Frame:
         return self.dataset.read(place, room.sample(position))

@@ -125,30 +125,9 @@ def test_a_room_filled_in_any_order_is_the_batch_of_its_samples(
     assert twin.conditions == ("all",) * 3
 
 
-@pytest.mark.parametrize("is_pinned", [False, True])
-def test_only_a_page_locked_room_asks_for_page_locked_memory(
-    frames: list[FrameFeatures], monkeypatch: pytest.MonkeyPatch, *, is_pinned: bool
-) -> None:
-    honest, asked = torch.empty, []
-
-    def empty(shape: tuple[int, ...], *, dtype: torch.dtype, pin_memory: bool) -> torch.Tensor:
-        asked.append((shape, dtype, pin_memory))
-        return honest(shape, dtype=dtype)
-
-    monkeypatch.setattr(torch, "empty", empty)
-    BatchRoom({"lidar/stride8": np.zeros((C, H, W), np.float16)}, 2, is_pinned=is_pinned)
-    assert asked == ([((2, C, H, W), torch.float16, True)] if is_pinned else [])
-
-
 @pytest.mark.gpu
 def test_a_gpu_gives_the_same_numbers(frames: list[FrameFeatures]) -> None:
     on_cpu, on_gpu = (collate(frames).to(device, dtype=torch.float32) for device in ("cpu", "cuda"))
     for name, values in on_gpu.maps.items():
         assert values.is_cuda
         torch.testing.assert_close(values.cpu(), on_cpu.maps[name], rtol=0, atol=0)
-
-
-@pytest.mark.gpu
-def test_the_memory_of_a_page_locked_batch_is_page_locked(frames: list[FrameFeatures]) -> None:
-    batch = BatchRoom(frames[0].maps, 3, is_pinned=True).batch([one.frame for one in frames], ())
-    assert all(one.values.is_pinned() for one in batch.quantised.values())

@@ -246,6 +246,11 @@ def test_the_only_sensor_of_a_preset_cannot_be_dropped(
         evaluation_batches(dataset, 1, 0, absent=CAMERAS)
 
 
+def test_something_has_to_remain(dataset: StoreDataset) -> None:
+    with pytest.raises(ConfigError, match="no lidar and cameras, because tiny has only LiDAR and"):
+        dataset.require_droppable([(LIDAR, *CAMERAS)])
+
+
 def test_a_preset_without_lidar_can_do_without_one_camera(dataset: StoreDataset) -> None:
     cameras_alone = replace(dataset.store.preset, name="cameras_alone", lidar=None)
     (one_camera,) = SensorDrop(lidar=0.0, cameras=0.0, single_camera=0.5).possible
