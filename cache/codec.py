@@ -22,6 +22,7 @@ from zarr.codecs import BloscCodec, Crc32cCodec, ZstdCodec
 from zarr.codecs import numcodecs as zarr_numcodecs
 
 Payload = NDArray[np.uint8]
+Room = NDArray[Any] | None
 
 CHECKSUM_BYTES = 4
 
@@ -45,7 +46,7 @@ def seal(payload: bytes) -> bytes:
     return payload + struct.pack("<I", google_crc32c.value(payload))
 
 
-def unseal(sealed: bytes, *, what: str) -> Payload:
+def unseal(sealed: bytes | Payload, *, what: str) -> Payload:
     """Check the checksum and return the bytes before it.
 
     Raises:
@@ -54,7 +55,7 @@ def unseal(sealed: bytes, *, what: str) -> Payload:
     if len(sealed) < CHECKSUM_BYTES:
         raise DamageError(f"{what} is truncated")
     payload = np.frombuffer(sealed, np.uint8)[:-CHECKSUM_BYTES]
-    if google_crc32c.value(payload) != struct.unpack("<I", sealed[-CHECKSUM_BYTES:])[0]:
+    if google_crc32c.value(payload) != struct.unpack("<I", bytes(sealed[-CHECKSUM_BYTES:]))[0]:
         raise DamageError(f"checksum of {what} does not match")
     return payload
 
@@ -79,14 +80,15 @@ class Codec:
     Args:
         name: what `--codec` and the store's metadata call it.
         pack: makes bytes of a flat little-endian array.
-        unpack: undoes it for a shape and dtype; ValueError or RuntimeError if these do not fit.
+        unpack: undoes it for a shape and dtype, in the given room if it can; ValueError or
+            RuntimeError if these do not fit.
         in_zarr: both, as Zarr calls them, for an array whose numbers have so many bytes each.
         storage: `FLOAT16`, or `UINT8` where maps are quantised first (`cache.quantise`).
     """
 
     name: str
     pack: Callable[[NDArray[Any]], bytes]
-    unpack: Callable[[Payload, tuple[int, ...], np.dtype[Any]], NDArray[Any]]
+    unpack: Callable[[Payload, tuple[int, ...], np.dtype[Any], Room], NDArray[Any]]
     in_zarr: Callable[[int], ZarrCodecs]
     storage: str = FLOAT16
 
@@ -95,20 +97,32 @@ class Codec:
         little = np.ascontiguousarray(values, dtype=values.dtype.newbyteorder("<")).reshape(-1)
         return seal(self.pack(little))
 
-    def decode_row(self, sealed: bytes, shape: tuple[int, ...], dtype: str) -> NDArray[Any]:
+    def decode_row(
+        self, sealed: bytes | Payload, shape: tuple[int, ...], dtype: str, room: Room = None
+    ) -> NDArray[Any]:
         """Undo `encode_row`; the array may be read-only.
+
+        Args:
+            sealed: what `encode_row` returned.
+            shape: of the values.
+            dtype: of the values, NumPy's name.
+            room: a contiguous array of them to fill and return, instead of a new one.
 
         Raises:
             DamageError: if the checksum fails or the content does not fit shape and dtype.
         """
         payload = unseal(sealed, what="the row")
         try:
-            values = self.unpack(payload, shape, np.dtype(dtype).newbyteorder("<"))
+            values = self.unpack(payload, shape, np.dtype(dtype).newbyteorder("<"), room)
         except (RuntimeError, ValueError, IndexError) as error:  # IndexError: not even a header
             raise DamageError(
                 f"the row does not decode as {self.name} to {shape} {dtype}: {error}"
             ) from error
-        return values.astype(dtype, copy=False)
+        if room is None:
+            return values.astype(dtype, copy=False)
+        if values is not room:
+            room[...] = values
+        return room
 
 
 _ZSTD = Zstd(level=ZSTD_LEVEL)
@@ -117,15 +131,19 @@ _LZ4 = Blosc(cname="lz4", clevel=LZ4_LEVEL, shuffle=Blosc.BITSHUFFLE)
 _PCODEC = PCodec(level=PCODEC_LEVEL, mode_spec=PCODEC_MODE)
 
 
-def _empty(shape: tuple[int, ...], dtype: np.dtype[Any], content_bytes: int) -> NDArray[Any]:
+def _empty(
+    shape: tuple[int, ...], dtype: np.dtype[Any], room: Room, content_bytes: int
+) -> NDArray[Any]:
     """Return room for content of this size: numcodecs would leave some of more room unwritten."""
-    values = np.empty(shape, dtype)
+    values = np.empty(shape, dtype) if room is None or room.dtype != dtype else room
     if values.nbytes != content_bytes:
         raise ValueError(f"it holds {content_bytes} bytes, not {values.nbytes}")
     return values
 
 
-def _unpack_none(payload: Payload, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
+def _unpack_none(
+    payload: Payload, shape: tuple[int, ...], dtype: np.dtype[Any], room: Room
+) -> NDArray[Any]:
     return payload.view(dtype).reshape(shape)
 
 
@@ -133,14 +151,16 @@ def _none_in_zarr(itemsize: int) -> ZarrCodecs:
     return ZarrCodecs(compressors=(Crc32cCodec(),))
 
 
-def _unpack_zstd(payload: Payload, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
+def _unpack_zstd(
+    payload: Payload, shape: tuple[int, ...], dtype: np.dtype[Any], room: Room
+) -> NDArray[Any]:
     """Decompress one frame, whose header says its size (RFC 8878, section 3.1.1.1)."""
     descriptor = int(payload[4])
     is_single = descriptor >> 5 & 1
     start = 6 - is_single + (0, 1, 2, 4)[descriptor & 3]
     width = (is_single, 2, 4, 8)[descriptor >> 6]
     size = int.from_bytes(payload[start : start + width].tobytes(), "little")
-    values = _empty(shape, dtype, size + 256 if width == 2 else size)
+    values = _empty(shape, dtype, room, size + 256 if width == 2 else size)
     _ZSTD.decode(payload, out=values)
     return values
 
@@ -149,9 +169,11 @@ def _zstd_in_zarr(itemsize: int) -> ZarrCodecs:
     return ZarrCodecs(compressors=(ZstdCodec(level=ZSTD_LEVEL), Crc32cCodec()))
 
 
-def _unpack_lz4(payload: Payload, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
+def _unpack_lz4(
+    payload: Payload, shape: tuple[int, ...], dtype: np.dtype[Any], room: Room
+) -> NDArray[Any]:
     """Decompress one Blosc buffer, whose bytes 4 to 7 say its size."""
-    values = _empty(shape, dtype, int.from_bytes(payload[4:8].tobytes(), "little"))
+    values = _empty(shape, dtype, room, int.from_bytes(payload[4:8].tobytes(), "little"))
     _LZ4.decode(payload, out=values)
     return values
 
@@ -161,7 +183,9 @@ def _lz4_in_zarr(itemsize: int) -> ZarrCodecs:
     return ZarrCodecs(compressors=(lz4, Crc32cCodec()))
 
 
-def _unpack_pcodec(payload: Payload, shape: tuple[int, ...], dtype: np.dtype[Any]) -> NDArray[Any]:
+def _unpack_pcodec(
+    payload: Payload, shape: tuple[int, ...], dtype: np.dtype[Any], room: Room
+) -> NDArray[Any]:
     values: NDArray[Any] = _PCODEC.decode(payload)  # into given room it would not say how much
     if values.dtype != dtype:
         raise ValueError(f"it holds {values.dtype}")

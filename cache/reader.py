@@ -4,10 +4,11 @@ A row that is not there is an error, never zeros. Nothing stays open between rea
 be handed to DataLoader workers, spawned or forked; it travels as its path and is opened anew.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 from numpy.typing import NDArray
 
 from cache.codec import DamageError
@@ -15,13 +16,13 @@ from cache.frames import decode_frame, decode_maps
 from cache.identity import Identity, features_digest
 from cache.metadata import Provenance
 from cache.null_store import NULL_SAMPLES, open_null
-from cache.schema import ArraySpec
+from cache.schema import ArraySpec, scale_name
 from cache.store import Store, open_store
 from shared.config import Preset
 from shared.cut import Cut, parse_cut
 from shared.digests import json_digest
 from shared.errors import CacheError, MissingRowError
-from shared.features import Frame, FrameFeatures
+from shared.features import Frame, FrameFeatures, MapValues, QuantisedMap
 
 NAMED = 3  # samples named in a message
 
@@ -139,6 +140,32 @@ class CachedFeatures:
         return found
 
     @property
+    def blank_maps(self) -> dict[str, MapValues]:
+        """Shape and dtype of a sample's maps, as read-only zeros that take no memory."""
+        row = {one.name: np.broadcast_to(np.zeros((), one.dtype), one.shape) for one in self._maps}
+        return decode_maps(self._maps, row)
+
+    def read_into(self, maps: Mapping[str, MapValues], token: str, view: int = 0) -> Frame:
+        """Read maps of a sample into memory that is there already; threads may do so at once.
+
+        Args:
+            maps: contiguous arrays like those of `blank_maps`, to be filled; or some of them.
+            token: of the sample.
+            view: of the sample.
+
+        Returns:
+            Its geometry and annotations.
+
+        Raises: as `read`; the arrays are not to be used then.
+        """
+        position = self._locate(token, view)
+        for spec in self._maps:
+            room = maps.get(spec.feature_map or "")
+            if room is not None:
+                self._read_array(spec, view, position, _room(spec, room))
+        return self._frame(view, position)
+
+    @property
     def null(self) -> FrameFeatures:
         """What the frozen part answers without any sensor; for `shared.sensor_drop`.
 
@@ -193,9 +220,11 @@ class CachedFeatures:
             )
         return position
 
-    def _read_array(self, spec: ArraySpec, view: int, position: int) -> NDArray[Any]:
+    def _read_array(
+        self, spec: ArraySpec, view: int, position: int, room: NDArray[Any] | None = None
+    ) -> NDArray[Any]:
         try:
-            return self._store.read_array(spec, view, position)
+            return self._store.read_array(spec, view, position, room)
         except DamageError as error:
             raise self._store.damage(spec, view, position, error) from error
 
@@ -208,3 +237,12 @@ class CachedFeatures:
             view=view,
             row={spec.name: self._read_array(spec, view, position) for spec in self._others},
         )
+
+
+def _room(spec: ArraySpec, maps: MapValues) -> NDArray[Any]:
+    """Return the array of a map that `spec` describes."""
+    if not isinstance(maps, QuantisedMap):
+        return maps
+    if spec.is_quantised:
+        return maps.values
+    return maps.scale if spec.name == scale_name(spec.feature_map or "") else maps.zero

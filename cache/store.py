@@ -65,15 +65,24 @@ class Store:
         """Numbers of all shards."""
         return range(self.layout.shard_count)
 
-    def read_array(self, spec: ArraySpec, view: int, sample: int) -> NDArray[Any]:
+    def read_array(
+        self, spec: ArraySpec, view: int, sample: int, room: NDArray[Any] | None = None
+    ) -> NDArray[Any]:
         """Read one array of one row, whether or not the ledger knows its shard.
+
+        Args:
+            spec: the array.
+            view: of the row.
+            sample: its position in the store.
+            room: a contiguous array to read into and return, instead of a new one.
 
         Raises:
             DamageError: if the bytes are not those that were written.
         """
         shard, slot = self.layout.locate(view, sample)
-        sealed = read_row_bytes(self.file(spec, shard), slot, self.layout.slots)
-        return CODECS[spec.codec].decode_row(sealed, spec.shape, spec.dtype)
+        file, slots = self.file(spec, shard), self.layout.slots
+        sealed = read_row_bytes(file, slot, slots, is_passing=room is not None)
+        return CODECS[spec.codec].decode_row(sealed, spec.shape, spec.dtype, room)
 
     def damage(self, spec: ArraySpec, view: int, sample: int, error: DamageError) -> CacheError:
         """Return the error to raise for a row that cannot be read."""

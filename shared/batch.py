@@ -3,14 +3,18 @@
 B samples, V views, n boxes of a sample.
 """
 
-from collections.abc import Sequence
-from dataclasses import dataclass, field, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
-from shared.features import FrameFeatures, QuantisedMap
+from shared.batch_memory import BatchMemory
+from shared.features import Frame, FrameFeatures, MapValues, QuantisedMap
+from shared.sensor_drop import NOTHING, condition
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -32,14 +36,6 @@ class QuantisedTensor:
         # In place, but not fused: `QuantisedMap.dequantised` gives these very numbers.
         return values.float().mul_(scale[..., None, None]).add_(zero[..., None, None]).to(dtype)
 
-    def pin_memory(self) -> "QuantisedTensor":
-        """Return a copy in page-locked memory."""
-        return QuantisedTensor(
-            values=self.values.pin_memory(),
-            scale=self.scale.pin_memory(),
-            zero=self.zero.pin_memory(),
-        )
-
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Batch:
@@ -53,6 +49,7 @@ class Batch:
         labels: B tensors (n,) int64.
         quantised: maps of a quantised store; `to` expands them into `maps`, and a model takes only
             what it has expanded.
+        conditions: of every sample, `shared.sensor_drop.condition` of what was taken from it.
     """
 
     tokens: tuple[str, ...]
@@ -61,6 +58,7 @@ class Batch:
     boxes_lidar: tuple[Tensor, ...]
     labels: tuple[Tensor, ...]
     quantised: dict[str, QuantisedTensor] = field(default_factory=dict)
+    conditions: tuple[str, ...] = ()
 
     def to(self, device: torch.device | str, *, dtype: torch.dtype | None = None) -> "Batch":
         """Move everything to `device`, and only then expand and cast the maps.
@@ -81,51 +79,81 @@ class Batch:
             img_from_lidar=self.img_from_lidar.to(device, non_blocking=True),
             boxes_lidar=tuple(boxes.to(device, non_blocking=True) for boxes in self.boxes_lidar),
             labels=tuple(labels.to(device, non_blocking=True) for labels in self.labels),
-        )
-
-    def pin_memory(self) -> "Batch":
-        """Return a copy whose large tensors are in page-locked memory; DataLoader calls this.
-
-        Without it DataLoader would leave a batch, which is no type it knows, where it is.
-        """
-        return replace(
-            self,
-            maps={name: values.pin_memory() for name, values in self.maps.items()},
-            quantised={name: one.pin_memory() for name, one in self.quantised.items()},
-            img_from_lidar=self.img_from_lidar.pin_memory(),
+            conditions=self.conditions,
         )
 
 
-def collate(frames: Sequence[FrameFeatures]) -> Batch:
-    """Stack frames into a batch; boxes stay a tuple because their number differs."""
-    maps: dict[str, Tensor] = {}
-    quantised: dict[str, QuantisedTensor] = {}
-    for name in frames[0].maps:
-        plain, packed = [], []
-        for one in frames:
-            values = one.maps[name]
+class BatchRoom:
+    """Memory for the maps of a batch, to be filled sample by sample, in any order and thread.
+
+    Args:
+        like: maps of a sample, for shapes and dtypes.
+        samples: B.
+        memory: where the memory comes from.
+    """
+
+    def __init__(
+        self, like: Mapping[str, MapValues], samples: int, memory: BatchMemory | None = None
+    ) -> None:
+        memory = memory or BatchMemory()
+
+        def empty(one: NDArray[Any]) -> Tensor:
+            return memory.tensor((samples, *one.shape), one.dtype)
+
+        self._maps: dict[str, Tensor] = {}
+        self._quantised: dict[str, QuantisedTensor] = {}
+        for name, values in like.items():
             if isinstance(values, QuantisedMap):
-                packed.append(values)
+                self._quantised[name] = QuantisedTensor(
+                    values=empty(values.values),
+                    scale=empty(values.scale),
+                    zero=empty(values.zero),
+                )
             else:
-                plain.append(values)
-        assert not (plain and packed), "the frames of a batch come from one source"
-        if packed:
-            quantised[name] = _stacked(packed)
-        else:
-            maps[name] = torch.from_numpy(np.stack(plain))
-    return Batch(
-        tokens=tuple(one.frame.token for one in frames),
-        maps=maps,
-        quantised=quantised,
-        img_from_lidar=torch.from_numpy(np.stack([one.frame.img_from_lidar for one in frames])),
-        boxes_lidar=tuple(torch.from_numpy(one.frame.annotations.boxes_lidar) for one in frames),
-        labels=tuple(torch.from_numpy(one.frame.annotations.labels) for one in frames),
-    )
+                self._maps[name] = empty(values)
+
+    def sample(self, index: int) -> dict[str, MapValues]:
+        """Return the maps of one sample; what is written to them is in the batch."""
+        maps: dict[str, MapValues] = {name: one[index].numpy() for name, one in self._maps.items()}
+        for name, one in self._quantised.items():
+            maps[name] = QuantisedMap(
+                values=one.values[index].numpy(),
+                scale=one.scale[index].numpy(),
+                zero=one.zero[index].numpy(),
+            )
+        return maps
+
+    def batch(self, frames: Sequence[Frame], conditions: Sequence[str]) -> Batch:
+        """Return the batch, once every sample is filled.
+
+        Args:
+            frames: of the samples.
+            conditions: see `Batch`.
+        """
+        return Batch(
+            tokens=tuple(one.token for one in frames),
+            maps=self._maps,
+            quantised=self._quantised,
+            img_from_lidar=torch.from_numpy(np.stack([one.img_from_lidar for one in frames])),
+            boxes_lidar=tuple(torch.from_numpy(one.annotations.boxes_lidar) for one in frames),
+            labels=tuple(torch.from_numpy(one.annotations.labels) for one in frames),
+            conditions=tuple(conditions),
+        )
 
 
-def _stacked(maps: Sequence[QuantisedMap]) -> QuantisedTensor:
-    return QuantisedTensor(
-        values=torch.from_numpy(np.stack([one.values for one in maps])),
-        scale=torch.from_numpy(np.stack([one.scale for one in maps])),
-        zero=torch.from_numpy(np.stack([one.zero for one in maps])),
-    )
+def collate(features: Sequence[FrameFeatures]) -> Batch:
+    """Copy the maps of samples into a batch, with every sensor taken to be there."""
+    room = BatchRoom(features[0].maps, len(features))
+    for index, one in enumerate(features):
+        for name, values in room.sample(index).items():
+            _copy(one.maps[name], values)
+    return room.batch([one.frame for one in features], [condition(NOTHING)] * len(features))
+
+
+def _copy(values: MapValues, room: MapValues) -> None:
+    if isinstance(room, QuantisedMap):
+        assert isinstance(values, QuantisedMap), "the frames of a batch come from one source"
+        room.values[...], room.scale[...], room.zero[...] = values.values, values.scale, values.zero
+    else:
+        assert not isinstance(values, QuantisedMap), "the frames of a batch come from one source"
+        room[...] = values

@@ -3,14 +3,21 @@
     train-stage2 /data/r50.zarr --out runs/a --checkpoint cmt.pth      # recipe frozen_a
     train-stage2 /data/r50.zarr --out runs/a --checkpoint cmt.pth      # again: resumes
     train-stage2 /data/r50.zarr --out runs/b --recipe my_recipes.py:fast
+    train-stage2 /data/r50.zarr --out runs/c --devices 4               # DDP; the batch is shared
+    torchrun --standalone --nproc-per-node 4 --max-restarts 3 -m stage2_train STORE --out DIR
+    srun train-stage2 /data/r50.zarr --out runs/c --devices 4 --nodes 2
 
-The run folder gets config.json, log.csv and checkpoint.pt.
+The run folder gets config.json; freezing.json, what is trained and what is not; log.csv, timing.csv
+and tensorboard/; checkpoint.pt to go on from and evaluate, the last few, and best.pt, that of the
+lowest mean loss.
 """
 
 import argparse
 import json
 import sys
 from pathlib import Path
+
+from lightning.fabric.utilities.rank_zero import rank_zero_only
 
 from cache.reader import CachedFeatures
 from shared.command import run_command
@@ -32,7 +39,9 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--checkpoint", type=Path, help="CMT checkpoint whose necks and head start")
     parser.add_argument("--stop-after", type=int, metavar="STEPS", help="stop early")
-    parser.add_argument("--workers", type=int, default=0, help="loader processes")
+    parser.add_argument("--workers", type=int, default=0, help="loader threads, per device")
+    parser.add_argument("--devices", type=int, default=1, help="on each node")
+    parser.add_argument("--nodes", type=int, default=1, help="of the run, with --devices each")
     args = parser.parse_args(argv)
 
     def work() -> None:
@@ -43,8 +52,10 @@ def main(argv: list[str] | None = None) -> int:
             checkpoint=args.checkpoint,
             stop_after=args.stop_after,
             workers=args.workers,
+            devices=args.devices,
+            nodes=args.nodes,
         )
-        print(json.dumps(result))
+        rank_zero_only(print)(json.dumps(result))
 
     return run_command(work)
 

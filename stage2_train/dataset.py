@@ -1,105 +1,73 @@
-"""Frames of a feature store as batches for training and evaluation.
+"""Samples of a feature store as training takes them: filtered annotations, some sensors dropped."""
 
-Worker processes are spawned and open the store themselves: Zarr's threads do not survive a fork.
-"""
-
-from collections.abc import Iterator, Sequence
-from typing import Any
-
-import torch
-from torch.utils.data import DataLoader, Dataset
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 
 from cache.reader import CachedFeatures
-from shared.batch import Batch, collate
-from shared.features import FrameFeatures
-from shared.targets import with_trainable_annotations
+from shared.features import Frame, FrameFeatures, MapValues
+from shared.sensor_drop import Absent, fill_absent, is_replaced, require_remaining
+from shared.targets import trainable_annotations
+from stage2_train.sampler import Place
 
-Place = tuple[int, int]  # view, position in the dataset
 
-
-class StoreDataset(Dataset[FrameFeatures]):
-    """Samples of a store by view and position, with the annotations that training uses.
+class StoreDataset:
+    """Samples of a store by place, with the annotations that training uses.
 
     Args:
-        store: an open store; it re-opens itself in worker processes.
-        tokens: the samples to give, in this order.
+        store: an open store.
+        tokens: the samples to give; a place counts from the first of them.
     """
 
     def __init__(self, store: CachedFeatures, tokens: Sequence[str]) -> None:
         self.store = store
         self.tokens = tuple(tokens)
+        self.blank_maps = store.blank_maps
+        self._null: FrameFeatures | None = None
 
     def __len__(self) -> int:
         return len(self.tokens)
 
-    def __getitem__(self, place: Place) -> FrameFeatures:
-        view, index = place
-        (features,) = self.store.read([self.tokens[index]], view)
-        return with_trainable_annotations(features, self.store.preset.grid)
-
-
-class EpochSampler(torch.utils.data.Sampler[list[Place]]):
-    """Every sample once per epoch, in an order and in views that depend only on seed and epoch.
-
-    Args:
-        samples: number of samples.
-        views: views of each; every epoch draws one of them for each sample.
-        batch_size: samples per batch; a shorter last batch is dropped unless it is the only one.
-        seed: of the run.
-        first_step: batches to leave out, counted from the run's beginning (resume).
-    """
-
-    def __init__(
-        self, samples: int, batch_size: int, seed: int, *, views: int = 1, first_step: int = 0
-    ) -> None:
-        self.samples = samples
-        self.views = views
-        self.batch_size = min(batch_size, samples)
-        self.seed = seed
-        self.first_step = first_step
-
     @property
-    def steps_per_epoch(self) -> int:
-        """Batches of one epoch."""
-        return self.samples // self.batch_size
+    def null(self) -> FrameFeatures:
+        """The frozen part's answer to absent sensors, read once.
 
-    def __iter__(self) -> Iterator[list[Place]]:
-        step = self.first_step
-        while True:
-            epoch, position = divmod(step, self.steps_per_epoch)
-            generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
-            order = torch.randperm(self.samples, generator=generator).tolist()
-            views = torch.randint(self.views, (self.samples,), generator=generator).tolist()
-            places = list(zip(views, order, strict=True))
-            for start in range(position, self.steps_per_epoch):
-                yield places[start * self.batch_size : (start + 1) * self.batch_size]
-                step += 1
+        Raises:
+            CacheError: if the store has none; the message says how to add them.
+        """
+        if self._null is None:
+            self._null = self.store.null
+        return self._null
 
+    def require_droppable(self, possible: Iterable[Absent]) -> None:
+        """Make sure before any reading that samples can do without these sensors.
 
-def training_batches(
-    dataset: StoreDataset, sampler: EpochSampler, workers: int
-) -> DataLoader[Batch]:
-    """Return an endless loader of training batches in the sampler's order."""
-    loader: DataLoader[Any] = DataLoader(
-        dataset,
-        batch_sampler=sampler,
-        collate_fn=collate,
-        num_workers=workers,
-        multiprocessing_context="spawn" if workers else None,
-        pin_memory=torch.cuda.is_available(),
-    )
-    return loader
+        Args:
+            possible: what may be absent at once, as `SensorDrop.possible`.
 
+        Raises:
+            CacheError: if the store has no null features.
+            ConfigError: if the preset has no others.
+        """
+        for absent in possible:
+            require_remaining(absent, self.store.preset)
+        _ = self.null  # read here, and not by several threads at once
 
-def evaluation_batches(dataset: StoreDataset, batch_size: int, workers: int) -> DataLoader[Batch]:
-    """Return a loader of every sample once, as recorded (view 0), in the dataset's order."""
-    loader: DataLoader[Any] = DataLoader(
-        dataset,
-        sampler=[(0, index) for index in range(len(dataset))],
-        batch_size=batch_size,
-        collate_fn=collate,
-        num_workers=workers,
-        multiprocessing_context="spawn" if workers else None,
-        pin_memory=torch.cuda.is_available(),
-    )
-    return loader
+    def read(self, place: Place, maps: Mapping[str, MapValues]) -> Frame:
+        """Read one sample, without the sensors that its place leaves out.
+
+        Args:
+            place: of the sample.
+            maps: arrays like those of `blank_maps`, to be filled.
+
+        Returns:
+            Its geometry, and the annotations that CMT trains on.
+
+        Raises:
+            CacheError: if the row is missing or damaged.
+        """
+        seen = {name: one for name, one in maps.items() if not is_replaced(name, place.absent)}
+        frame = self.store.read_into(seen, self.tokens[place.sample], place.view)
+        if place.absent:
+            fill_absent(maps, self.null, place.absent)
+        kept = trainable_annotations(frame.annotations, self.store.preset.grid)
+        return replace(frame, annotations=kept)

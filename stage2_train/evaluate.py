@@ -26,10 +26,11 @@ from shared.model.box_coder import decode_boxes
 from shared.model.detector import CmtDetector, build_detector
 from shared.model.fresh import fresh_detector
 from stage2_train.backbones import require_backbones
-from stage2_train.dataset import StoreDataset, evaluation_batches
+from stage2_train.dataset import StoreDataset
 from stage2_train.detections import to_nuscenes, write_results
+from stage2_train.loader import evaluation_batches
 from stage2_train.official_metrics import official_metrics
-from stage2_train.run_folder import is_run_checkpoint, read_run_checkpoint
+from stage2_train.run_folder import is_run_checkpoint, read_run_checkpoint, trained_weights
 
 log = logging.getLogger(__name__)
 
@@ -59,7 +60,7 @@ def load_detector(run: Path, store: CachedFeatures) -> CmtDetector:
             "(`feature-cache show` prints what a store was made from)"
         )
     detector = build_detector(preset, store.cut)
-    detector.load_state_dict(saved["state_dict"])
+    detector.load_state_dict(trained_weights(saved))
     return detector
 
 

@@ -25,7 +25,7 @@ from shared.classes import CLASS_NAMES
 from shared.command import run_command
 from shared.errors import CheckpointError
 from shared.whole_file import whole_file
-from stage2_train.run_folder import read_run_checkpoint
+from stage2_train.run_folder import read_run_checkpoint, trained_weights
 
 log = logging.getLogger(__name__)
 
@@ -58,7 +58,7 @@ def official_checkpoint(saved: Mapping[str, Any], source: Path) -> dict[str, Any
             f"{', '.join(others)} {'is not in it' if absent else 'differ'}. Name that one with "
             "--checkpoint (`feature-cache show STORE` says where the weights came from)"
         )
-    state = in_official_order({**frozen, **saved["state_dict"]})
+    state = in_official_order({**frozen, **trained_weights(saved)})
     # The bits of the round trip include the versions of modules, which torch keeps beside the keys.
     metadata = getattr(official, "_metadata", None) or synthesised_metadata(state)
     state._metadata = metadata  # type: ignore[attr-defined]

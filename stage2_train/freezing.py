@@ -1,4 +1,8 @@
-"""Parts of the detector that a recipe does not train: no gradient, and BatchNorm in eval mode."""
+"""Parts of a module that are not trained: no gradient, and BatchNorm in eval mode.
+
+A part is the beginning of the names of parameters, buffers and modules in it. `freeze_proof` shows
+that they stay what they are.
+"""
 
 from collections.abc import Iterator, Sequence
 
@@ -26,41 +30,47 @@ def require_trainable(recipe: Recipe, store: CachedFeatures) -> None:
         )
 
 
-def freeze(detector: CmtDetector, parts: Sequence[str]) -> None:
-    """Switch off the gradients of these parts; those before the store's cut are not there.
+def absent_parts(detector: CmtDetector) -> set[str]:
+    """Return the parts that lie before the cut, or belong to a sensor that is not there."""
+    preset = detector.preset
+    return {
+        *detector.cut.frozen_parts,
+        *(("img_neck",) if preset.camera is None else ()),
+        *(("pts_neck", "pts_bbox_head.shared_conv") if preset.lidar is None else ()),
+    }
+
+
+def freeze(module: nn.Module, parts: Sequence[str], *, absent: Sequence[str] = ()) -> None:
+    """Switch off the gradients of these parts and put them in eval mode.
+
+    Args:
+        module: that has the parts.
+        parts: beginnings of names.
+        absent: parts that need not be there.
 
     Raises:
-        ConfigError: if a part is neither in the detector nor before the cut.
+        ConfigError: if a part is neither in the module nor absent.
     """
     for part in parts:
-        found = [one for name, one in detector.named_parameters() if belongs(name, [part])]
-        if not found and not _is_absent(detector, part):
+        found = [one for name, one in module.named_parameters() if belongs(name, [part])]
+        if not found and not belongs(f"{part}.", absent):
             raise ConfigError(
                 f"the recipe freezes {part!r}, but no parameter's name begins with it; see "
                 "`named_parameters()` of the model"
             )
         for parameter in found:
             parameter.requires_grad_(False)
+    eval_frozen(module, parts)
 
 
-def eval_frozen(detector: CmtDetector, parts: Sequence[str]) -> None:
+def eval_frozen(module: nn.Module, parts: Sequence[str]) -> None:
     """Put these parts in eval mode again after `train()`, where BatchNorm would move."""
-    for module in _modules(detector, parts):
-        module.eval()
+    for _, one in modules_of(module, parts):
+        one.eval()
 
 
-def _modules(detector: nn.Module, parts: Sequence[str]) -> Iterator[nn.Module]:
-    for name, module in detector.named_modules():
+def modules_of(module: nn.Module, parts: Sequence[str]) -> Iterator[tuple[str, nn.Module]]:
+    """Give the modules that are these parts or lie in them, with their names."""
+    for name, one in module.named_modules():
         if belongs(f"{name}.", parts):
-            yield module
-
-
-def _is_absent(detector: CmtDetector, part: str) -> bool:
-    """Whether a part lies before the cut, or belongs to a sensor that is not there."""
-    preset = detector.preset
-    missing = {
-        *detector.cut.frozen_parts,
-        *(("img_neck",) if preset.camera is None else ()),
-        *(("pts_neck", "pts_bbox_head.shared_conv") if preset.lidar is None else ()),
-    }
-    return belongs(f"{part}.", missing)
+            yield name, one

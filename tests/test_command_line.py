@@ -14,7 +14,10 @@ OPTIONS = {
     | {"--shard-mib", "--workers", "--part"},
     "check-parity": DATASET | {"--checkpoint", "--head", "--samples", "--json"},
     "draw-samples": DATASET | {"--out", "--results", "--samples", "--min-score"},
-    "train-stage2": {"--out", "--recipe", "--checkpoint", "--stop-after", "--workers"},
+    "train-stage2": {
+        *("--out", "--recipe", "--checkpoint", "--stop-after"),
+        *("--workers", "--devices", "--nodes"),
+    },
     "evaluate-stage2": {"--out", "--nuscenes", "--workers"},
     "export-checkpoint": {"--out", "--checkpoint"},
 }

@@ -11,7 +11,7 @@ import torch
 from cache.__main__ import main as feature_cache
 from cache.null_store import null_path
 from cache.reader import CachedFeatures
-from shared.classes import CAMERAS
+from shared.classes import CAMERAS, LIDAR
 from shared.errors import CacheError
 from shared.features import FrameFeatures, QuantisedMap, as_floats
 from shared.sensor_drop import without_cameras, without_lidar
@@ -19,6 +19,9 @@ from stage1_extract.live import LiveFeatures, RawFrame
 from stage1_extract.null_sample import black_images, zero_voxels
 from stage1_extract.nuscenes_tables import read_tables
 from stage1_extract.weights import frozen_backbones
+from stage2_train.dataset import StoreDataset
+from stage2_train.loader import BatchLoader
+from stage2_train.sampler import Place
 
 
 @pytest.fixture(scope="module")
@@ -68,6 +71,29 @@ def test_absent_cameras_are_black_images(
         images[CAMERAS.index(name)] = black_images(live.preset.camera)[0]
 
     assert_rounded(without_cameras(features, store.null, cameras), recomputed(live, images=images))
+
+
+def test_training_sees_what_the_backbones_give_for_the_masked_input(
+    store: CachedFeatures, live: LiveFeatures
+) -> None:
+    assert live.preset.camera is not None
+    images = live.raw[0, 0].images
+    assert images is not None
+    blind, no_rear = black_images(live.preset.camera), images.clone()
+    no_rear[CAMERAS.index("CAM_BACK")] = blind[0]
+    masked = {
+        (): {},
+        (LIDAR,): {"voxels": zero_voxels(live.preset)},
+        CAMERAS: {"images": blind},
+        ("CAM_BACK",): {"images": no_rear},
+    }
+    dataset = StoreDataset(store, live.tokens[:1])
+    (batch,) = BatchLoader(dataset, [[Place(0, 0, absent) for absent in masked]], workers=2)
+    for position, changes in enumerate(masked.values()):
+        maps = {name: values[position].numpy() for name, values in batch.maps.items()}
+        exact = recomputed(live, **changes)
+        assert_rounded(dataclasses.replace(exact, maps=maps), exact)
+    assert batch.conditions == ("all", "no lidar", "no cameras", "no CAM_BACK")
 
 
 def test_a_zero_feature_is_not_the_answer_to_an_absent_sensor(store: CachedFeatures) -> None:

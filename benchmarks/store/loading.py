@@ -3,7 +3,6 @@
 import multiprocessing
 import time
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from itertools import chain, islice
 from pathlib import Path
 from queue import Queue
@@ -16,12 +15,13 @@ from cache.reader import CachedFeatures
 from cache.schema import ArraySpec
 from cache.shard_file import read_row_bytes
 from cache.store import Store, open_store
-from stage2_train.dataset import EpochSampler, Place, StoreDataset, training_batches
+from stage2_train.dataset import StoreDataset
+from stage2_train.loader import AHEAD_PER_WORKER, BatchLoader
+from stage2_train.sampler import EpochSampler, Place
 
 BATCH_SIZE = 2
 EPOCHS = 2  # of a timed window: long against the batches that lie ready at its ends
 WINDOWS = 2
-PREFETCHED = 2  # batches per worker that DataLoader keeps ready
 SEED = 0
 
 
@@ -31,21 +31,21 @@ class InSequence(EpochSampler):
     def __iter__(self) -> Iterator[list[Place]]:
         while True:
             for start in range(0, self.steps_per_epoch * self.batch_size, self.batch_size):
-                yield [(0, index) for index in range(start, start + self.batch_size)]
+                yield [Place(0, sample) for sample in range(start, start + self.batch_size)]
 
 
 ORDERS = {"random": EpochSampler, "sequence": InSequence}
 
 
 def time_loader(rows: Rows, order: str, workers: int, best: Timing) -> None:
-    """Time reading all rows once; the start of the workers does not count."""
+    """Time reading all rows once; the start of the threads does not count."""
     dataset = StoreDataset(CachedFeatures(rows.store.path), rows.tokens)
     sampler = ORDERS[order](len(rows.tokens), BATCH_SIZE, SEED)
     steps = EPOCHS * sampler.steps_per_epoch
-    warm_up = sampler.steps_per_epoch + PREFETCHED * workers
-    # A list, because it ends: a loader that is dropped while its workers are busy aborts them.
+    warm_up = sampler.steps_per_epoch + AHEAD_PER_WORKER * workers
+    # A list, because it ends: what is read ahead of the last window lies in it, as that before it.
     places = list(islice(sampler, warm_up + WINDOWS * steps))
-    batches = iter(training_batches(dataset, places, workers))
+    batches = iter(BatchLoader(dataset, places, workers))
     for _ in range(warm_up):
         next(batches)
     share = len(rows.tokens) / (steps * sampler.batch_size)
@@ -56,22 +56,6 @@ def time_loader(rows: Rows, order: str, workers: int, best: Timing) -> None:
                 next(batches)
         best.keep_best(Timing(window.wall_s * share, window.cpu_s * share))
     assert next(batches, None) is None
-
-
-def time_threads(rows: Rows, threads: int, best: Timing) -> None:
-    """Time reading all rows once in threads of one process, which need no shared memory."""
-    source = CachedFeatures(rows.store.path)
-
-    def read(token: str) -> None:
-        source.read([token])
-
-    with ThreadPoolExecutor(threads) as pool:
-        for _ in range(1 + WINDOWS):
-            window = Timing()
-            with timed(window):
-                for _ in pool.map(read, rows.tokens * EPOCHS):
-                    pass
-            best.keep_best(Timing(window.wall_s / EPOCHS, window.cpu_s / EPOCHS))
 
 
 def time_codec(rows: Rows, processes: int, best: Timing) -> None:

@@ -8,12 +8,11 @@ from typing import Any
 import numpy as np
 
 from benchmarks.store.alternatives import ALTERNATIVES, CODEC_ALONE, Alternative, ReadRow
-from benchmarks.store.loading import ORDERS, time_codec, time_loader, time_threads
+from benchmarks.store.loading import ORDERS, time_codec, time_loader
 from benchmarks.store.sample_rows import Rows
 from benchmarks.store.timing import Timing, timed
 
 LOADER = "store, stage 2's loader"
-THREADS = "store, CachedFeatures.read in threads"
 WORKERS = (0, 1, 2)
 GIGABYTE = 1e9
 NOT_INSTALLED = "not installed"
@@ -25,19 +24,15 @@ def measure_loader(rows: Rows, passes: int) -> list[Measured]:
     """Measure the loader by workers, as a share of the codec alone on as many cores."""
     cores = sorted({max(1, workers) for workers in WORKERS})
     alone = {count: Timing() for count in cores}
-    threads = {count: Timing() for count in cores}
     loader = {(order, workers): Timing() for order in ORDERS for workers in WORKERS}
     for _ in range(passes):
         for count, best in alone.items():
             time_codec(rows, count, best)
-            time_threads(rows, count, threads[count])
         for (order, workers), best in loader.items():
             time_loader(rows, order, workers, best)
     lines = [
         _line(rows, CODEC_ALONE, "", best, best, processes=count) for count, best in alone.items()
     ]
-    for count, best in threads.items():
-        lines.append(_line(rows, THREADS, "sequence", best, alone[count], processes=count))
     for (order, workers), best in loader.items():
         line = _line(rows, LOADER, order, best, alone[max(1, workers)], processes=workers)
         lines.append(line)

@@ -11,28 +11,29 @@ from benchmarks.store.timing import Timing, timed
 from cache.codec import CODECS, unseal
 from cache.reader import CachedFeatures
 from cache.schema import ArraySpec
-from shared.batch import collate
-from shared.features import FrameFeatures
+from shared.batch import BatchRoom
+from stage2_train.dataset import StoreDataset
+from stage2_train.loader import BatchLoader
+from stage2_train.sampler import Place
 
 DECODE = "codec alone (with checksum)"
-
-Batches = list[list[FrameFeatures]]
 
 
 def measure_steps(rows: Rows, passes: int) -> list[Measured]:
     """Measure what the loader does with a batch, one step after the other."""
     source = CachedFeatures(rows.store.path)
     sealed = sealed_rows(rows.store, rows.positions)
-    features = list(rows.features)
-    batches = [features[i : i + BATCH_SIZE] for i in range(0, len(features), BATCH_SIZE)]
+    dataset = StoreDataset(source, rows.tokens)
+    places = [Place(0, sample) for sample in range(len(dataset))]
+    batches = [places[i : i + BATCH_SIZE] for i in range(0, len(places), BATCH_SIZE)]
     steps: dict[str, Callable[[], Any]] = {
         "reading the bytes": partial(_read_bytes, rows),
         "checksum": partial(_checksum, sealed),
         DECODE: partial(_decode, sealed),
         "geometry and annotations": partial(source.read_frames, rows.tokens),
         "CachedFeatures.read": partial(_read, source, rows.tokens),
-        "collate": partial(_collate, batches, is_shared=False),
-        "collate, and moving to shared memory": partial(_collate, batches, is_shared=True),
+        "reading into the same memory": partial(_read_into, dataset, places),
+        "reading into batches (the loader)": partial(_load, BatchLoader(dataset, batches, 0)),
     }
     best = {name: Timing() for name in steps}
     for _ in range(passes):
@@ -71,10 +72,12 @@ def _read(source: CachedFeatures, tokens: tuple[str, ...]) -> None:
         source.read([token])
 
 
-def _collate(batches: Batches, *, is_shared: bool) -> None:
-    """Make batches, and move them as a worker does that hands a tensor to the main process."""
-    for features in batches:
-        batch = collate(features)
-        if is_shared:
-            for values in batch.maps.values():
-                values.share_memory_()
+def _read_into(dataset: StoreDataset, places: list[Place]) -> None:
+    maps = BatchRoom(dataset.blank_maps, 1).sample(0)
+    for place in places:
+        dataset.read(place, maps)
+
+
+def _load(loader: BatchLoader) -> None:
+    for _ in loader:
+        pass

@@ -38,9 +38,13 @@ class DenoisingQueries:
     boxes_lidar: Tensor
 
 
-def denoising_groups(boxes: Sequence[Tensor], config: HeadConfig) -> int:
-    """Return how many copies of each box fit; 0 if there is no box, or more boxes than queries."""
-    fullest = max(len(one) for one in boxes)
+def denoising_groups(fullest: int, config: HeadConfig) -> int:
+    """Return how many copies of each box fit; 0 if there is no box, or more boxes than queries.
+
+    Args:
+        fullest: boxes of the fullest sample.
+        config: queries and denoising settings.
+    """
     return min(config.denoising.groups, config.queries // fullest) if fullest else 0
 
 
@@ -52,6 +56,7 @@ def make_denoising_queries(
     *,
     generator: torch.Generator | None = None,
     noise: Tensor | None = None,
+    fullest: int | None = None,
 ) -> DenoisingQueries | None:
     """Copy and noise the ground truth of a batch.
 
@@ -62,6 +67,7 @@ def make_denoising_queries(
         point_range_m: minima, then maxima of x, y, z.
         generator: draws the noise; any device.
         noise: (N, 3) in -1..1, group by group, instead of `generator`.
+        fullest: boxes of the fullest sample of the whole batch, where this is a part of one.
 
     Returns:
         The queries, or None if nothing can be noised: no sample has a box, or one has more boxes
@@ -70,7 +76,10 @@ def make_denoising_queries(
     Raises:
         ValueError: if not exactly one of `generator` and `noise` is given, or `noise` is misshapen.
     """
-    groups = denoising_groups(boxes, config)
+    counts = [len(one) for one in boxes]
+    if fullest is None:
+        fullest = max(counts)
+    groups = denoising_groups(fullest, config)
     if groups == 0:
         return None
     clean = torch.cat(list(boxes)).repeat(groups, 1)  # (N, 9)
@@ -78,13 +87,12 @@ def make_denoising_queries(
     references, relabelled = _noised_references(
         clean, strength, config.denoising, clean.new_tensor(point_range_m).view(2, 3)
     )
-    counts = [len(one) for one in boxes]
-    sample, slot = (one.to(clean.device) for one in _places(counts, groups))
-    padded = references.new_zeros(len(boxes), groups * max(counts), 3)
+    sample, slot = (one.to(clean.device) for one in _places(counts, groups, fullest))
+    padded = references.new_zeros(len(boxes), groups * fullest, 3)
     padded[sample, slot] = references
     return DenoisingQueries(
         references=padded,
-        blocked=_blocked(groups, max(counts), config.queries, clean.device),
+        blocked=_blocked(groups, fullest, config.queries, clean.device),
         sample=sample,
         slot=slot,
         labels=torch.cat(list(labels)).repeat(groups).masked_fill(relabelled, config.classes),
@@ -92,11 +100,11 @@ def make_denoising_queries(
     )
 
 
-def _places(counts: Sequence[int], groups: int) -> tuple[Tensor, Tensor]:
+def _places(counts: Sequence[int], groups: int, fullest: int) -> tuple[Tensor, Tensor]:
     """Return sample and slot of every copy, group by group, each (N,)."""
     sample = torch.cat([torch.full((n,), index) for index, n in enumerate(counts)])
     within = torch.cat([torch.arange(n) for n in counts])
-    slot = torch.cat([within + max(counts) * group for group in range(groups)])
+    slot = torch.cat([within + fullest * group for group in range(groups)])
     return sample.repeat(groups), slot
 
 

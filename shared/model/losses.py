@@ -7,6 +7,7 @@ and losses/utils.py. Its `nan_to_num` on every loss is left out: a NaN must stop
 """
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import torch
 from torch import Tensor
@@ -14,13 +15,37 @@ from torch.nn import functional
 
 from shared.config import HeadConfig
 from shared.model.box_coder import encode_boxes
-from shared.model.denoising import DenoisingQueries
+from shared.model.denoising import DenoisingQueries, denoising_groups
 from shared.model.matcher import Matches, match
 from shared.model.outputs import HeadOutputs
 
 UNMATCHED_SHARE = 0.1  # a query without a box counts this much in the mean of the focal loss
 MEAN_EPS = torch.finfo(torch.float32).eps  # mmdet adds it to what it divides by
 SPHERE_SHARE = 3.14159 / 6  # Upstream: pi in six digits; a ball's share of the cube around it
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class BatchCounts:
+    """What the sums over a batch are divided by.
+
+    Args:
+        samples: B.
+        matched: M.
+        copies: N.
+    """
+
+    samples: int
+    matched: int
+    copies: int
+
+    @classmethod
+    def of(cls, box_counts: Sequence[int], config: HeadConfig) -> "BatchCounts":
+        """Count a batch from the number of boxes of each of its samples alone."""
+        return cls(
+            samples=len(box_counts),
+            matched=sum(min(config.queries, count) for count in box_counts),
+            copies=denoising_groups(max(box_counts), config) * sum(box_counts),
+        )
 
 
 def detection_losses(
@@ -31,6 +56,7 @@ def detection_losses(
     *,
     denoising: DenoisingQueries | None = None,
     matches: Matches | None = None,
+    counts: BatchCounts | None = None,
 ) -> dict[str, Tensor]:
     """Compute every loss term, in float32 also under autocast.
 
@@ -42,6 +68,8 @@ def detection_losses(
         config: weights.
         denoising: the queries that `outputs.denoising` answers.
         matches: an assignment to use; by default it is computed from `outputs`.
+        counts: of the whole batch, where this is a part of one: the losses of the parts then add up
+            to those of the whole. By default, of this batch.
 
     Returns:
         Scalars under the official names: `loss_cls` and `loss_bbox` of the last decoder layer,
@@ -57,12 +85,18 @@ def detection_losses(
     with torch.autocast(outputs.cls_logits.device.type, enabled=False):
         if matches is None:
             matches = match(outputs, boxes, labels, config)
+        if counts is None:
+            counts = BatchCounts(
+                samples=len(boxes),
+                matched=matches.query.shape[1],
+                copies=0 if denoising is None else len(denoising.slot),
+            )
         classes, codes = _matched_losses(
-            outputs, torch.cat([*boxes]), torch.cat([*labels]), config, matches
+            outputs, torch.cat([*boxes]), torch.cat([*labels]), config, matches, counts
         )
         losses = _named(classes, "loss_cls") | _named(codes, "loss_bbox")
         if outputs.denoising is not None and denoising is not None:
-            classes, codes = _denoising_losses(outputs.denoising, denoising, config)
+            classes, codes = _denoising_losses(outputs.denoising, denoising, config, counts.copies)
             losses |= _named(classes, "dn_loss_cls") | _named(codes, "dn_loss_bbox")
     return losses
 
@@ -88,32 +122,37 @@ def focal_loss(logits: Tensor, targets: Tensor, *, alpha: float, gamma: float) -
 
 
 def _matched_losses(
-    outputs: HeadOutputs, boxes: Tensor, labels: Tensor, config: HeadConfig, matches: Matches
+    outputs: HeadOutputs,
+    boxes: Tensor,
+    labels: Tensor,
+    config: HeadConfig,
+    matches: Matches,
+    counts: BatchCounts,
 ) -> tuple[Tensor, Tensor]:
     """Return (L,) class and box losses of the ordinary queries."""
     logits, codes = outputs.cls_logits.float(), outputs.codes.float()
-    layers, samples, queries, _ = logits.shape
+    layers, _, queries, _ = logits.shape
     layer = torch.arange(layers, device=logits.device).unsqueeze(1)  # (L, 1)
     targets = torch.zeros_like(logits)
     targets[layer, matches.sample, matches.query, labels[matches.box]] = 1.0
     focal = focal_loss(logits, targets, alpha=config.focal_alpha, gamma=config.focal_gamma)
-    # Upstream: counted on this device alone, not averaged over devices.
-    matched = matches.query.shape[1]
-    counted = max(matched + UNMATCHED_SHARE * (samples * queries - matched), 1.0)
+    # Upstream: counted on each device alone; `counts` may be those of all devices.
+    unmatched = counts.samples * queries - counts.matched
+    counted = max(counts.matched + UNMATCHED_SHARE * unmatched, 1.0)
     gap = _code_gap(codes[layer, matches.sample, matches.query], boxes[matches.box], config)
     return (
         config.class_weight * focal.sum(dim=(1, 2, 3)) / (counted + MEAN_EPS),
-        config.box_weight * gap / (matched + MEAN_EPS),
+        config.box_weight * gap / (counts.matched + MEAN_EPS),
     )
 
 
 def _denoising_losses(
-    outputs: HeadOutputs, queries: DenoisingQueries, config: HeadConfig
+    outputs: HeadOutputs, queries: DenoisingQueries, config: HeadConfig, copies: int
 ) -> tuple[Tensor, Tensor]:
     """Return (L,) class and box losses of the denoising queries; empty slots are not judged.
 
-    Upstream: the number of copies is averaged over devices for the box loss; here it is local, as
-    in every other term.
+    Upstream: the number of copies is averaged over devices for the box loss alone; here every term
+    counts the same samples.
     """
     logits = outputs.cls_logits.float()[:, queries.sample, queries.slot]  # (L, N, K)
     codes = outputs.codes.float()[:, queries.sample, queries.slot]  # (L, N, 10)
@@ -121,7 +160,6 @@ def _denoising_losses(
     focal = focal_loss(
         logits, targets.expand_as(logits), alpha=config.focal_alpha, gamma=config.focal_gamma
     )
-    copies = len(queries.slot)
     kept = max(copies * SPHERE_SHARE * config.denoising.split**3, 1.0)
     # Upstream: a copy that counts as background is still drawn to its box.
     gap = _code_gap(codes, queries.boxes_lidar.expand(len(codes), -1, -1), config)

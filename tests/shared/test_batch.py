@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 
-from shared.batch import Batch, collate
+from shared.batch import BatchRoom, collate
 from shared.features import (
     NO_CAMERAS,
     Annotations,
@@ -103,22 +103,26 @@ def test_maps_of_other_stores_keep_their_dtype() -> None:
     np.testing.assert_array_equal(batch.to("cpu").maps["lidar/stride8"][1], values)
 
 
-def test_page_locked_batches_are_batches(
-    frames: list[FrameFeatures], monkeypatch: pytest.MonkeyPatch
+def test_a_room_filled_in_any_order_is_the_batch_of_its_samples(
+    frames: list[FrameFeatures],
 ) -> None:
-    """DataLoader asks a batch to lock itself, and hands on a type it does not know as it is."""
-    locked = []
+    room = BatchRoom(frames[0].maps, len(frames))
+    for i in (2, 0, 1):
+        for name, values in room.sample(i).items():
+            assert isinstance(values, QuantisedMap)
+            found = frames[i].maps[name]
+            assert isinstance(found, QuantisedMap)
+            values.values[...] = found.values
+            values.scale[...] = found.scale
+            values.zero[...] = found.zero
+    batch = room.batch([one.frame for one in frames], ["all", "no lidar", "all"])
 
-    def pin(tensor: torch.Tensor) -> torch.Tensor:
-        locked.append(tensor.data_ptr())
-        return tensor.clone()
-
-    monkeypatch.setattr(torch.Tensor, "pin_memory", pin)
-    batch = collate(frames)
-    found = torch.utils.data._utils.pin_memory.pin_memory(batch)
-    assert isinstance(found, Batch)
-    assert batch.quantised["camera/stride16"].values.data_ptr() in locked
-    assert found.quantised["camera/stride16"].values.data_ptr() not in locked
+    twin = collate(frames)
+    for name, one in batch.to("cpu").maps.items():
+        assert torch.equal(one, twin.to("cpu").maps[name])
+    assert batch.tokens == twin.tokens
+    assert batch.to("cpu").conditions == ("all", "no lidar", "all")
+    assert twin.conditions == ("all",) * 3
 
 
 @pytest.mark.gpu

@@ -7,7 +7,7 @@ from torch import nn
 from shared.errors import ConfigError
 from shared.model.detector import build_detector
 from shared.presets import tiny
-from stage2_train.optimizer import cyclic_ratio, parameter_groups
+from stage2_train.optimizer import make_optimizer, parameter_groups, set_learning_rates
 from stage2_train.recipes import RECIPES, Recipe, frozen_a
 
 BASE = 1.4e-4
@@ -61,6 +61,35 @@ def test_a_key_that_matches_nothing_is_refused_and_named() -> None:
         parameter_groups(build_detector(tiny()), (("query_embed", 0.5),), BASE)
 
 
+def test_an_imported_config_is_warned_of_a_key_that_matches_nothing(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    model = build_detector(tiny())
+
+    groups = parameter_groups(model, (("query_embed", 0.5), ("task", 0.8)), BASE, unused="warn")
+
+    assert "'query_embed' is contained in no trainable" in caplog.text
+    assert "task" not in caplog.text
+    assert sorted({group["factor"] for group in groups}) == [0.8, 1.0]
+
+
+def test_a_recipe_that_freezes_everything_is_refused() -> None:
+    model = build_detector(tiny()).requires_grad_(False)
+
+    with pytest.raises(ConfigError, match="freezes everything"):
+        make_optimizer(model, Recipe(name="x", steps=1, batch_size=1))
+
+
+def test_the_schedule_moves_every_group_by_its_own_rate() -> None:
+    model = nn.Sequential(nn.Linear(2, 3), nn.Linear(3, 1))
+    optimizer = torch.optim.AdamW(parameter_groups(model, (("0.", 0.5),), 0.1))
+
+    set_learning_rates(optimizer, 6.0)
+    set_learning_rates(optimizer, 3.0)
+
+    assert [group["lr"] for group in optimizer.param_groups] == pytest.approx([0.15, 0.3])
+
+
 def test_a_frozen_parameter_is_in_no_group() -> None:
     model = nn.Linear(2, 3)
     model.bias.requires_grad_(False)
@@ -68,18 +97,6 @@ def test_a_frozen_parameter_is_in_no_group() -> None:
     groups = parameter_groups(model, (), BASE)
 
     assert [group["names"] for group in groups] == [["weight"]]
-
-
-def test_the_schedule_rises_to_its_peak_and_falls_to_its_end() -> None:
-    recipe = Recipe(name="x", steps=100, batch_size=1)
-
-    ratio = [cyclic_ratio(step, 100, recipe) for step in range(101)]
-
-    assert ratio[0] == 1.0
-    assert ratio[20] == pytest.approx(3.5)  # half way up from 1 to 6 on a cosine
-    assert ratio[40] == pytest.approx(6.0)
-    assert ratio[70] == pytest.approx((6.0 + 1e-4) / 2)
-    assert ratio[100] == pytest.approx(1e-4)
 
 
 def test_a_recipe_names_either_steps_or_epochs() -> None:

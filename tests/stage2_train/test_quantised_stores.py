@@ -6,16 +6,18 @@ import pytest
 import torch
 
 from cache.reader import CachedFeatures
-from stage2_train.dataset import EpochSampler, StoreDataset, evaluation_batches, training_batches
+from stage2_train.dataset import StoreDataset
 from stage2_train.evaluate import load_detector
+from stage2_train.loader import BatchLoader, evaluation_batches
 from stage2_train.loop import train
+from stage2_train.sampler import EpochSampler
 from tests.stage2_train.test_training import recipe
 
 
 def test_batches_are_in_8_bit_until_they_are_moved(tiny_store_8bit: Path) -> None:
     dataset = StoreDataset(CachedFeatures(tiny_store_8bit), CachedFeatures(tiny_store_8bit).tokens)
     for loader in (
-        training_batches(dataset, EpochSampler(3, 2, 0), workers=1),
+        BatchLoader(dataset, EpochSampler(3, 2, 0), workers=1),
         evaluation_batches(dataset, 2, workers=0),
     ):
         batch = next(iter(loader))

@@ -5,21 +5,25 @@ import json
 import os
 import shutil
 import signal
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 import torch
 
 from cache.reader import CachedFeatures
-from shared.batch import Batch
+from shared.config import PointGrid
 from shared.errors import CacheError, ConfigError, InterruptedWorkError, TrainingError
+from shared.features import Annotations
 from shared.model.fresh import fresh_detector
-from stage2_train import loop
+from stage2_train import dataset, loss_step
 from stage2_train.__main__ import main as train_stage2
-from stage2_train.dataset import EpochSampler, StoreDataset
+from stage2_train.device_shares import Share
 from stage2_train.loop import train
 from stage2_train.recipes import Recipe
 from stage2_train.run_folder import RunFolder
+from stage2_train.training_step import StepResult, TrainingStep
+from stage2_train.whole_batch import WholeBatch
 
 
 def recipe(**changes: object) -> Recipe:
@@ -68,15 +72,15 @@ def test_a_resumed_run_ends_with_the_bits_of_an_undisturbed_one(
 def test_a_signal_ends_the_step_saves_and_the_run_goes_on_from_there(
     store: CachedFeatures, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    honest = loop.TrainingRun.take_step
+    honest = TrainingStep.take
 
-    def interrupted(self: loop.TrainingRun, batch: Batch) -> float:
-        if self.step == 2:
+    def interrupted(self: TrainingStep, share: Share, whole: WholeBatch, step: int) -> StepResult:
+        if step == 2:
             os.kill(os.getpid(), signal.SIGTERM)
-        return honest(self, batch)
+        return honest(self, share, whole, step)
 
     with monkeypatch.context() as patch:
-        patch.setattr(loop.TrainingRun, "take_step", interrupted)
+        patch.setattr(TrainingStep, "take", interrupted)
         with pytest.raises(InterruptedWorkError, match=r"step 3 of 6 is saved .* run the same"):
             train(store, recipe(), tmp_path / "run")
     train(store, recipe(), tmp_path / "run")
@@ -153,13 +157,13 @@ def test_training_does_not_start_on_an_incomplete_store(
 def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_samples(
     store: CachedFeatures, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    honest = loop.detection_losses
+    honest = loss_step.detection_losses
 
     def broken(*arguments: object, **options: object) -> dict[str, torch.Tensor]:
         losses = honest(*arguments, **options)  # type: ignore[arg-type]
         return losses | {"loss_bbox": losses["loss_bbox"] * float("nan")}
 
-    monkeypatch.setattr(loop, "detection_losses", broken)
+    monkeypatch.setattr(loss_step, "detection_losses", broken)
 
     with pytest.raises(TrainingError, match=r"step 0, samples .*: loss_bbox is not finite"):
         train(store, recipe(), tmp_path / "run")
@@ -168,60 +172,25 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_samples(
 def test_a_batch_without_ground_truth_trains(
     store: CachedFeatures, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    honest = loop.StoreDataset.__getitem__
+    honest = dataset.trainable_annotations
 
-    def empty(self: StoreDataset, place: tuple[int, int]) -> object:
-        from dataclasses import replace
+    def nothing(annotations: Annotations, grid: PointGrid) -> Annotations:
+        found = honest(annotations, grid)
+        return replace(found, boxes_lidar=found.boxes_lidar[:0], labels=found.labels[:0])
 
-        features = honest(self, place)
-        found = features.frame.annotations
-        nothing = replace(found, boxes_lidar=found.boxes_lidar[:0], labels=found.labels[:0])
-        return replace(features, frame=replace(features.frame, annotations=nothing))
-
-    monkeypatch.setattr(loop.StoreDataset, "__getitem__", empty)
+    monkeypatch.setattr(dataset, "trainable_annotations", nothing)
 
     result = train(store, recipe(steps=2), tmp_path / "run")
 
     assert result["steps"] == 2
 
 
-def test_loader_processes_change_nothing(store: CachedFeatures, tmp_path: Path) -> None:
+def test_loader_threads_change_nothing(store: CachedFeatures, tmp_path: Path) -> None:
     train(store, recipe(steps=2), tmp_path / "alone")
     train(store, recipe(steps=2), tmp_path / "helped", workers=1)
 
     alone, helped = weights(tmp_path / "alone"), weights(tmp_path / "helped")
     assert all(torch.equal(alone[name], helped[name]) for name in alone)
-
-
-def test_an_epoch_holds_every_sample_once_in_an_order_of_its_own() -> None:
-    sampler = EpochSampler(samples=6, batch_size=2, seed=0)
-    batches = iter(sampler)
-
-    epochs = [[i for _ in range(3) for _, i in next(batches)] for _ in range(2)]
-
-    assert [sorted(epoch) for epoch in epochs] == [list(range(6))] * 2
-    assert epochs[0] != epochs[1]
-
-
-def test_every_epoch_draws_a_view_of_each_sample() -> None:
-    batches = iter(EpochSampler(samples=600, batch_size=600, seed=0, views=3))
-
-    (first, second) = (dict(map(reversed, next(batches))) for _ in range(2))
-
-    for views in (first, second):
-        counts = [list(views.values()).count(view) for view in range(3)]
-        assert sum(counts) == 600
-        assert min(counts) > 150
-    assert sum(first[sample] == second[sample] for sample in range(600)) < 300
-
-
-def test_the_order_can_be_entered_at_any_step() -> None:
-    whole = iter(EpochSampler(samples=5, batch_size=2, seed=3, views=2))
-    expected = [next(whole) for _ in range(7)]
-
-    for start in range(7):
-        part = iter(EpochSampler(samples=5, batch_size=2, seed=3, views=2, first_step=start))
-        assert [next(part) for _ in range(7 - start)] == expected[start:]
 
 
 def test_the_command_prints_its_result_as_json(

@@ -80,7 +80,7 @@ def test_without_noise_upstream_leaves_the_centres_in_metres(config, boxes, labe
 def test_the_number_of_groups_is_limited_by_the_fullest_sample(config: HeadConfig) -> None:
     """Five queries hold five copies of one box, two of two, none of six."""
     many = replace(config, denoising=Denoising(groups=10))
-    counts = {n: denoising_groups([torch.zeros(n, 9), torch.zeros(1, 9)], many) for n in (1, 2, 6)}
+    counts = {n: denoising_groups(n, many) for n in (1, 2, 6)}
     assert counts == {1: 5, 2: 2, 6: 0}
 
 

@@ -1,0 +1,74 @@
+"""Reading into memory that is there already gives what reading into new memory gives."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cache.codec import CODECS
+from cache.reader import CachedFeatures
+from shared.batch import BatchRoom, collate
+from shared.errors import CacheError
+from shared.features import QuantisedMap, as_floats
+from tests.cache.conftest import TOKENS
+from tests.cache.test_damage import flip_bit, shard_file
+
+
+@pytest.mark.parametrize("codec", list(CODECS))
+def test_every_codec_fills_the_memory_given(stores: dict[str, Path], codec: str) -> None:
+    """One sample after the other, as a thread does: none may change an earlier one."""
+    source = CachedFeatures(stores[codec])
+    room = BatchRoom(source.blank_maps, len(TOKENS))
+    frames = [source.read_into(room.sample(i), token) for i, token in enumerate(TOKENS)]
+
+    read = source.read(TOKENS)
+    batch, twin = room.batch(frames, ()), collate(read)
+    for name, values in batch.to("cpu").maps.items():
+        np.testing.assert_array_equal(values, twin.to("cpu").maps[name], err_msg=name)
+    for name, values in batch.maps.items():
+        np.testing.assert_array_equal(values, twin.maps[name], err_msg=name)
+    assert [one.token for one in frames] == list(TOKENS)
+    for frame, one in zip(frames, read, strict=True):
+        np.testing.assert_array_equal(
+            frame.annotations.boxes_lidar, one.frame.annotations.boxes_lidar
+        )
+
+
+@pytest.mark.parametrize("codec", ["zstd-1", "uint8-zstd-1"])
+def test_blank_maps_have_the_shapes_and_dtypes_of_a_sample(
+    stores: dict[str, Path], codec: str
+) -> None:
+    source = CachedFeatures(stores[codec])
+    (features,) = source.read(TOKENS[:1])
+    assert source.blank_maps.keys() == features.maps.keys()
+    for name, values in features.maps.items():
+        blank = source.blank_maps[name]
+        assert type(blank) is type(values)
+        assert as_floats(blank).shape == as_floats(values).shape
+        assert as_floats(blank).dtype == as_floats(values).dtype
+
+
+def test_only_the_maps_given_are_read(stores: dict[str, Path]) -> None:
+    source = CachedFeatures(stores["uint8-zstd-1"])
+    maps = BatchRoom(source.blank_maps, 1).sample(0)
+    name, *others = maps
+    for one in maps.values():
+        assert isinstance(one, QuantisedMap)
+        one.values[...], one.scale[...], one.zero[...] = 0, 1, 0
+    source.read_into({name: maps[name]}, "cow")
+    (features,) = source.read(["cow"])
+    np.testing.assert_array_equal(as_floats(maps[name]), as_floats(features.maps[name]))
+    assert not any(as_floats(maps[other]).any() for other in others)
+
+
+@pytest.mark.parametrize("codec", list(CODECS))
+def test_damage_is_found_on_this_way_too(
+    stores: dict[str, Path], codec: str, tmp_path: Path
+) -> None:
+    path = tmp_path / "damaged.zarr"
+    shutil.copytree(stores[codec], path)
+    flip_bit(shard_file(path, "camera/stride16"), byte=20)
+    source = CachedFeatures(path)
+    with pytest.raises(CacheError, match=r"camera/stride16 of sample ant, view 0 is damaged"):
+        source.read_into(BatchRoom(source.blank_maps, 1).sample(0), "ant")
