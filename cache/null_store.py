@@ -4,11 +4,10 @@
 written, checked and repaired like any other. Its maps replace those of a sensor that is dropped.
 """
 
-from pathlib import Path
-
 from cache.identity import Identity
 from cache.metadata import METADATA_FILE, NULL_GROUP
 from cache.samples import Samples
+from cache.storage import StorePath
 from cache.store import Store, open_store
 from shared.digests import json_digest
 from shared.errors import CacheError
@@ -16,7 +15,7 @@ from shared.errors import CacheError
 NULL_SAMPLES = Samples(tokens=("no-sensor",), scenes=("none",), timestamps_us=(0,))
 
 
-def null_path(store: Path) -> Path:
+def null_path(store: StorePath) -> StorePath:
     """Return where the null features of a store are."""
     return store / NULL_GROUP
 
