@@ -159,7 +159,10 @@ def _create_remotely(path: ObjectPath, metadata: Metadata, samples: Samples) -> 
         building = Path(scratch) / "store"
         _build(building, metadata, samples)
         files = {str(file.relative_to(building)): file for file in building.rglob("*")}
-        if path.is_file() or not path.sizes().keys() <= files.keys():
+        there = path.sizes().keys()
+        if METADATA_FILE in there:
+            return  # a store that appeared meanwhile wins, as it does at the end
+        if path.is_file() or not there <= files.keys():
             raise CacheError(
                 f"there is something else than a feature store at {path}; choose another --store. "
                 "Nothing was changed."
@@ -168,7 +171,7 @@ def _create_remotely(path: ObjectPath, metadata: Metadata, samples: Samples) -> 
         for key, file in files.items():
             if file.is_file():
                 (path / key).write_bytes(file.read_bytes())
-        create_json(path / METADATA_FILE, root)  # a store that appeared meanwhile wins
+        create_json(path / METADATA_FILE, root)
 
 
 def _refuse_foreign(path: Path) -> None:

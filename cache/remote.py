@@ -160,12 +160,13 @@ class ObjectPath:
 
     def read_array(self) -> NDArray[Any]:
         """Return all values of the Zarr array here, read by Zarr."""
-        return self.bucket.request(
-            self.key,
-            lambda client: np.asarray(
-                zarr.open_array(ObjectStore(client, read_only=True), mode="r", path=self.key)[:]
-            ),
-        )
+
+        def send(client: "S3Store") -> NDArray[Any]:
+            store = ObjectStore(client, read_only=True)
+            array = zarr.open_array(store, mode="r", path=self.key, zarr_format=3)
+            return np.asarray(array[:])
+
+        return self.bucket.request(self.key, send)
 
 
 def object_path(url: str) -> ObjectPath:

@@ -14,6 +14,7 @@ from cache.identity import Identity, identity_document
 from cache.metadata import Provenance
 from cache.samples import Samples
 from cache.schema import array_specs, row_bytes
+from cache.storage import StorePath
 from cache.writer import StoreWriter
 from shared.config import CameraBranch, HeadConfig, LidarBranch, PointGrid, Preset
 from shared.features import Annotations, Frame, FrameFeatures
@@ -109,7 +110,7 @@ def make_identity(
 
 
 def make_writer(
-    path: Path,
+    path: StorePath,
     *,
     tokens: tuple[str, ...] = TOKENS,
     rows_per_shard: int = 2,
