@@ -105,8 +105,10 @@ class Bucket:
 
     def _told(self, key: str, error: Exception) -> str:
         """Return where and what, without the markup and the debugging that obstore adds."""
-        told = re.split(r": <|\n", str(error))[0].strip(" :")
-        return f"{SCHEME}{self.name}/{key}: {told}"
+        text = str(error)
+        what = re.split(r": <|\n", text)[0].rpartition(" - ")[2].strip(" :")
+        cause = re.search(r'message: "([^"]+)"', text)  # of the system, e.g. "Connection refused"
+        return f"{SCHEME}{self.name}/{key}: {what}" + (f" ({cause[1]})" if cause else "")
 
     def _refusal(self, key: str, error: Exception) -> RemoteError:
         from obstore.exceptions import PermissionDeniedError, UnauthenticatedError

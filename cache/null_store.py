@@ -5,7 +5,9 @@ written, checked and repaired like any other. Its maps replace those of a sensor
 """
 
 from cache.identity import Identity
+from cache.ledger import Ledger
 from cache.metadata import METADATA_FILE, NULL_GROUP
+from cache.remote import ObjectPath
 from cache.samples import Samples
 from cache.storage import StorePath
 from cache.store import Store, open_store
@@ -40,7 +42,8 @@ def open_null(store: Store) -> Store | None:
     path = null_path(store.path)
     if (path / METADATA_FILE).exists():
         return open_store(path)
-    if path.exists():
+    # Of objects put one by one, the first are there before a store is.
+    if Ledger(path).complete() if isinstance(path, ObjectPath) else path.exists():
         raise CacheError(
             f"{path} has lost its {METADATA_FILE}; delete this directory and run the extraction "
             f"again, which computes the null features anew: {store.metadata.provenance.command}"

@@ -15,6 +15,7 @@ from cache.__main__ import main
 from cache.bucket import connect
 from cache.claims import Claims, Part, shards_to_do
 from cache.digest import content_digest
+from cache.null_store import null_path, open_null
 from cache.reader import CachedFeatures
 from cache.remote import ObjectPath, object_path
 from cache.room import require_room, room
@@ -184,6 +185,23 @@ def test_a_store_created_meanwhile_by_another_worker_wins(
 
     monkeypatch.setattr(cache.create, "_build", slow)
     assert len(make_writer(place).pending()) == 2
+
+
+def test_null_features_that_another_worker_is_creating_are_not_there_yet(
+    place: ObjectPath, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = make_writer(place).store
+    with monkeypatch.context() as patch:
+        patch.setattr(cache.create, "create_json", lambda *_: (_ for _ in ()).throw(SystemExit))
+        with pytest.raises(SystemExit):
+            make_writer(null_path(place))
+    assert null_path(place).is_dir()
+    assert open_null(store) is None
+    fill(make_writer(null_path(place)), shards=1)
+    assert open_null(store) is not None
+    (null_path(place) / "zarr.json").unlink()
+    with pytest.raises(CacheError, match=r"null has lost its zarr\.json"):
+        open_null(store)
 
 
 def test_what_else_is_there_is_left_alone(place: ObjectPath) -> None:
