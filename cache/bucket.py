@@ -4,6 +4,7 @@ Through obstore, the client inside `zarr.storage.ObjectStore`, which needs no ev
 region and credentials come from the usual AWS environment variables and are written nowhere.
 """
 
+import errno
 import logging
 import os
 import re
@@ -12,6 +13,7 @@ from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
+from functools import cache
 from typing import TYPE_CHECKING, TypeVar
 
 from shared.errors import CacheError, ConfigError
@@ -64,9 +66,14 @@ class Bucket:
     def __init__(self, name: str) -> None:
         self.name = name
         self._client = connect(name)
-        self._process = os.getpid()
         self.tails: dict[str, Tail] = {}
-        self.pool = ThreadPoolExecutor(CONNECTIONS, thread_name_prefix="remote")
+        self._pool = ThreadPoolExecutor(CONNECTIONS, thread_name_prefix="remote")
+
+    @property
+    def pool(self) -> ThreadPoolExecutor:
+        """Threads for requests that are under way at the same time."""
+        self._require_first_user()
+        return self._pool
 
     def request(self, key: str, send: Callable[["S3Store"], _Answer]) -> _Answer:
         """Send a request until it is answered.
@@ -81,19 +88,16 @@ class Bucket:
         """
         from obstore.exceptions import AlreadyExistsError, BaseError, PreconditionError
 
-        if os.getpid() != self._process:  # its threads stayed behind, it would wait for ever
-            raise RemoteError(
-                f"{SCHEME}{self.name}/{key} was opened before this process was forked; start "
-                'workers with the method "spawn", or open the store in them'
-            )
+        self._require_first_user()
         deadline, wait_s = time.monotonic() + PATIENCE_S, FIRST_WAIT_S
         while True:
             try:
                 return send(self._client)
             except FileNotFoundError as error:
-                if "NoSuchBucket" not in str(error):
-                    raise
-                raise self._refusal(key, error) from error
+                if "NoSuchBucket" in str(error):
+                    raise self._refusal(key, error) from error
+                where = f"{SCHEME}{self.name}/{key}"
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), where) from None
             except (AlreadyExistsError, PreconditionError):
                 raise
             except BaseError as error:
@@ -102,6 +106,13 @@ class Bucket:
                 _log.warning("%s; trying again", self._told(key, error))
             time.sleep(wait_s)
             wait_s = min(2 * wait_s, LONGEST_WAIT_S)
+
+    def _require_first_user(self) -> None:
+        if os.getpid() != _first_user():  # its threads stayed behind: it would wait for ever
+            raise RemoteError(
+                f"{SCHEME}{self.name} cannot be used by a process that was forked from one that "
+                'has used such a storage; start workers with the method "spawn"'
+            )
 
     def _told(self, key: str, error: Exception) -> str:
         """Return where and what, without the markup and the debugging that obstore adds."""
@@ -161,6 +172,12 @@ def connect(bucket: str) -> "S3Store":
         )
     except BaseError as error:
         raise ConfigError(f"the AWS_* variables cannot be used: {error}") from error
+
+
+@cache
+def _first_user() -> int:
+    """Return the process that first sent a request, of this one and those it was forked from."""
+    return os.getpid()
 
 
 def _is_final(error: Exception) -> bool:

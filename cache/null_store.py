@@ -43,7 +43,8 @@ def open_null(store: Store) -> Store | None:
     if (path / METADATA_FILE).exists():
         return open_store(path)
     # Of objects put one by one, the first are there before a store is.
-    if Ledger(path).complete() if isinstance(path, ObjectPath) else path.exists():
+    is_lost = bool(Ledger(path).complete()) if isinstance(path, ObjectPath) else path.exists()
+    if is_lost:
         raise CacheError(
             f"{path} has lost its {METADATA_FILE}; delete this directory and run the extraction "
             f"again, which computes the null features anew: {store.metadata.provenance.command}"

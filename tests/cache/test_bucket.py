@@ -9,7 +9,7 @@ import cache.bucket
 from cache.__main__ import main
 from cache.bucket import RemoteError
 from cache.remote import ObjectPath, object_path
-from cache.storage import parse_store_path
+from cache.storage import for_each, parse_store_path
 from shared.errors import ConfigError
 from tests.flaky_server import Flaky
 
@@ -133,6 +133,10 @@ def test_another_scheme_is_not_taken_for_a_directory() -> None:
 def test_a_forked_process_is_told_to_be_spawned(
     thing: ObjectPath, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """It would wait for ever for threads that it has not got: of the client, and of the pool."""
     monkeypatch.setattr(cache.bucket.os, "getpid", lambda: 1)
-    with pytest.raises(RemoteError, match='start workers with the method "spawn"'):
-        thing.read_bytes()
+    for opened in (thing, object_path(str(thing))):
+        with pytest.raises(RemoteError, match='start workers with the method "spawn"'):
+            opened.read_bytes()
+        with pytest.raises(RemoteError, match='start workers with the method "spawn"'):
+            for_each(opened, str, [1])
