@@ -3,16 +3,14 @@
 import platform
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
-from functools import partial
 from importlib.metadata import version
 
 import numpy as np
 
 from cache.codec import CODECS
 from cache.frames import decode_maps, encode_frame
-from cache.in_parallel import in_parallel
 from cache.layout import Shard
 from cache.ledger import LedgerEntry
 from cache.room import explain_failed_write
@@ -58,8 +56,9 @@ class StoreWriter:
         Raises:
             CacheError: if rows are missing or unfit (nothing is written then), or the disk is full.
         """
-        encode = partial(encode_frame, self.store.arrays)
-        encoded = list(in_parallel(encode, self._ordered(shard, rows)))
+        encoded = [
+            encode_frame(self.store.arrays, features) for features in self._ordered(shard, rows)
+        ]
         ledger = self.store.ledger
         try:
             with ledger.lock(shard.index) as is_locked:
@@ -123,7 +122,7 @@ class StoreWriter:
             file = self.store.file(spec, shard.index)
             if is_locked:
                 remove_partials(file)
-            chunks = in_parallel(CODECS[spec.codec].encode_row, [row[spec.name] for row in encoded])
+            chunks = (CODECS[spec.codec].encode_row(row[spec.name]) for row in encoded)
             size += write_shard_file(file, chunks, self.store.layout.slots)
         return size
 
@@ -132,13 +131,20 @@ def _entry(
     shard: Shard, specs: Sequence[ArraySpec], encoded: Sequence[Row], size: int, started: float
 ) -> LedgerEntry:
     """Describe a shard whose bytes are on disk."""
-    described = list(in_parallel(partial(_describe_row, specs), encoded))
+    digests = {
+        spec.name: tuple(row_digest(spec, row[spec.name], int(row[BOX_COUNT])) for row in encoded)
+        for spec in specs
+    }
+    statistics: list[Mapping[str, Statistics]] = [
+        {name: Statistics.of(as_floats(values)) for name, values in decode_maps(specs, row).items()}
+        for row in encoded
+    ]
     return LedgerEntry(
         shard=shard.index,
         view=shard.view,
         tokens=shard.tokens,
-        digests={spec.name: tuple(one[spec.name] for one, _ in described) for spec in specs},
-        statistics=merge_by_array(statistics for _, statistics in described),
+        digests=digests,
+        statistics=merge_by_array(statistics),
         bytes_on_disk=size,
         write_seconds=round(time.monotonic() - started, 3),
         software={
@@ -149,13 +155,3 @@ def _entry(
         },
         written_at=datetime.now(UTC).isoformat(timespec="seconds"),
     )
-
-
-def _describe_row(
-    specs: Sequence[ArraySpec], row: Row
-) -> tuple[dict[str, str], dict[str, Statistics]]:
-    """Return digests by array, and statistics by feature map."""
-    boxes = int(row[BOX_COUNT])
-    digests = {spec.name: row_digest(spec, row[spec.name], boxes) for spec in specs}
-    maps = decode_maps(specs, row)
-    return digests, {name: Statistics.of(as_floats(values)) for name, values in maps.items()}
