@@ -29,7 +29,9 @@ from cache.identity import frozen_document
 from cache.ledger import DAMAGED_SUFFIX
 from cache.picture import draw_store
 from cache.rebuild import explain_rebuild
+from cache.remote import ObjectPath
 from cache.show import as_text, describe
+from cache.storage import StorePath, parse_store_path, store_path
 from cache.store import open_store
 from cache.verification import cores, verify
 from shared.command import run_command
@@ -40,7 +42,7 @@ GIGABYTE = 1e9
 SECONDS_PER_HOUR = 3600
 
 
-def show(path: Path, *, as_json: bool, picture: Path | None) -> int:
+def show(path: StorePath, *, as_json: bool, picture: Path | None) -> int:
     """Print what a store is."""
     store = open_store(path)
     if picture is not None:
@@ -52,7 +54,7 @@ def show(path: Path, *, as_json: bool, picture: Path | None) -> int:
     return 0
 
 
-def verify_store(path: Path, *, workers: int, anew: bool, repair: bool) -> int:
+def verify_store(path: StorePath, *, workers: int, anew: bool, repair: bool) -> int:
     """Print every damage; the status says whether some is left."""
     store = open_store(path)
     outcome = verify(
@@ -72,7 +74,7 @@ def verify_store(path: Path, *, workers: int, anew: bool, repair: bool) -> int:
     found = f"{len(outcome.damages)} damaged" if outcome.damages else "all as written"
     print(f"{complete} of {store.layout.rows} rows are complete {read}: {found}")
     if outcome.dropped:
-        entries = ", ".join(str(entry.relative_to(path)) for entry in outcome.dropped)
+        entries = ", ".join(str(entry).removeprefix(f"{path}/") for entry in outcome.dropped)
         print(
             f"moved aside: {entries} (now *{DAMAGED_SUFFIX}). Rebuild these shards with: "
             f"{store.metadata.provenance.command}"
@@ -83,15 +85,16 @@ def verify_store(path: Path, *, workers: int, anew: bool, repair: bool) -> int:
     return 1 if outcome.damages else 0
 
 
-def diff(path: Path, others: Sequence[str]) -> int:
+def diff(path: StorePath, others: Sequence[str]) -> int:
     """Print where a store differs from other stores or presets, and what that touches."""
     store = open_store(path)
     arrays = tuple(spec.name for spec in store.arrays)
     has_difference = False
     for other in others:
         mine = store.metadata.identity
-        if Path(other).exists() and not other.endswith(".py"):
-            theirs = open_store(Path(other)).metadata.identity
+        place = parse_store_path(other)
+        if isinstance(place, ObjectPath) or (place.exists() and place.suffix != ".py"):
+            theirs = open_store(place).metadata.identity
         else:
             theirs = {"preset": frozen_document(load_preset(other), parse_cut(mine["cut"]))}
             mine = {"preset": mine["preset"]}
@@ -150,11 +153,11 @@ def _parser() -> argparse.ArgumentParser:
     )
     commands = parser.add_subparsers(dest="command", required=True)
     one = commands.add_parser("show", help="what a store is")
-    one.add_argument("store", type=Path)
+    one.add_argument("store", type=store_path)
     one.add_argument("--json", action="store_true", help="for programs")
     one.add_argument("--picture", type=Path, help="draw it instead, as PNG; needs matplotlib")
     one = commands.add_parser("verify", help="read every row again")
-    one.add_argument("store", type=Path)
+    one.add_argument("store", type=store_path)
     one.add_argument("--workers", type=_positive, default=cores(), help="threads (default: cores)")
     one.add_argument("--anew", action="store_true", help="do not go on where one was interrupted")
     one.add_argument(
@@ -163,7 +166,7 @@ def _parser() -> argparse.ArgumentParser:
         help="drop the ledger entries of damaged shards; extract-features then rebuilds them",
     )
     one = commands.add_parser("diff", help="why two stores, or a store and a preset, differ")
-    one.add_argument("store", type=Path)
+    one.add_argument("store", type=store_path)
     one.add_argument("others", nargs="+", metavar="other", help="a store, or a preset")
     one = commands.add_parser("estimate", help="how large a store would be")
     one.add_argument("preset", help="a name, or path/to/file.py:function")
@@ -173,7 +176,7 @@ def _parser() -> argparse.ArgumentParser:
     one.add_argument("--cut", default="backbone", help="as extract-features takes it")
     one.add_argument("--seconds-per-sample", type=_seconds, help="measured; adds hours")
     one = commands.add_parser("digest", help="digest of a store's content")
-    one.add_argument("store", type=Path)
+    one.add_argument("store", type=store_path)
     one.add_argument("--recompute", action="store_true", help="read every byte again")
     return parser
 

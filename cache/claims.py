@@ -8,12 +8,12 @@ drops those of a killed worker.
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
-from pathlib import Path
 from typing import IO
 
 from cache.file_lock import NO_LOCKS, lock_file
 from cache.layout import Shard
 from cache.room import explain_failed_write
+from cache.storage import StorePath
 from cache.store import Store
 
 _log = logging.getLogger(__name__)
@@ -49,7 +49,7 @@ class Claims:
     def __init__(self, store: Store) -> None:
         self._store = store
         self._held: dict[int, IO[str]] = {}
-        self.is_alone = False  # the file system has no locks: nobody sees what others do
+        self.is_alone = False  # there are no locks: nobody sees what others do
 
     def take(self, shard: int) -> bool:
         """Return whether the shard is ours now; not if it is complete, or another worker is at it.
@@ -90,7 +90,7 @@ class Claims:
         for shard in tuple(self._held):
             self.release(shard)
 
-    def _path(self, shard: int) -> Path:
+    def _path(self, shard: int) -> StorePath:
         return self._store.ledger.path(shard).with_suffix(".claim")
 
 

@@ -1,12 +1,15 @@
 """Creating a store, at once or not at all, and opening it again to go on.
 
 A store is built in a directory beside its final place and renamed. A kill in between leaves that
-directory (a few kilobytes, `.NAME.creating-...`), never half a store.
+directory (a few kilobytes, `.NAME.creating-...`), never half a store. On an object storage files
+are put one by one, `zarr.json` of the root last: without it the others are no store.
 """
 
+import json
 import logging
 import os
 import shutil
+import tempfile
 import uuid
 from datetime import UTC, datetime
 from pathlib import Path
@@ -27,8 +30,10 @@ from cache.metadata import (
     to_attributes,
     with_metadata_digests,
 )
+from cache.remote import ObjectPath
 from cache.samples import Samples, write_samples
 from cache.schema import ArraySpec, array_specs, row_bytes
+from cache.storage import StorePath, create_json
 from cache.writer import StoreWriter
 from shared.config import Preset
 from shared.config_json import to_json
@@ -40,7 +45,7 @@ _log = logging.getLogger(__name__)
 
 
 def open_or_create(
-    path: Path,
+    path: StorePath,
     *,
     preset: Preset,
     identity: Identity,
@@ -81,13 +86,13 @@ def open_or_create(
     return StoreWriter(path)
 
 
-def codec_at(path: Path) -> str:
+def codec_at(path: StorePath) -> str:
     """Return the codec of the store at `path`, or the default where there is none yet."""
     return read_metadata(path).codec if (path / METADATA_FILE).exists() else DEFAULT_CODEC
 
 
 def create_store(
-    path: Path,
+    path: StorePath,
     *,
     preset: Preset,
     identity: Identity,
@@ -112,7 +117,6 @@ def create_store(
     Raises:
         CacheError: if something else is at `path`.
     """
-    _refuse_foreign(path)
     assert identity["storage"] == CODECS[codec].storage
     arrays = array_specs(preset, max(1, max_boxes), codec, parse_cut(identity["cut"]))
     count = len(samples.tokens)
@@ -129,15 +133,45 @@ def create_store(
         codec=codec,
         metadata_digests={},
     )
+    try:
+        if isinstance(path, ObjectPath):
+            _create_remotely(path, metadata, samples)
+        else:
+            _create_locally(path, metadata, samples)
+    except OSError as error:
+        raise CacheError(f"cannot create {path}: {error}") from error
+
+
+def _create_locally(path: Path, metadata: Metadata, samples: Samples) -> None:
+    _refuse_foreign(path)
     building = path.with_name(f".{path.name}.creating-{uuid.uuid4().hex}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         _build(building, metadata, samples)
         _rename_unless_taken(building, path)
-    except OSError as error:
-        raise CacheError(f"cannot create {path}: {error}") from error
     finally:
         shutil.rmtree(building, ignore_errors=True)
+
+
+def _create_remotely(path: ObjectPath, metadata: Metadata, samples: Samples) -> None:
+    """Put what a new store holds; what an interrupted creation left is replaced."""
+    with tempfile.TemporaryDirectory() as scratch:
+        building = Path(scratch) / "store"
+        _build(building, metadata, samples)
+        files = {str(file.relative_to(building)): file for file in building.rglob("*")}
+        there = path.sizes().keys()
+        if METADATA_FILE in there:
+            return  # a store that appeared meanwhile wins, as it does at the end
+        if path.is_file() or not there <= files.keys():
+            raise CacheError(
+                f"there is something else than a feature store at {path}; choose another --store. "
+                "Nothing was changed."
+            )
+        root = json.loads(files.pop(METADATA_FILE).read_bytes())
+        for key, file in files.items():
+            if file.is_file():
+                (path / key).write_bytes(file.read_bytes())
+        create_json(path / METADATA_FILE, root)
 
 
 def _refuse_foreign(path: Path) -> None:
@@ -159,7 +193,8 @@ def _build(path: Path, metadata: Metadata, samples: Samples) -> None:
     for spec in metadata.arrays:
         _create_array(root, spec, metadata.layout)
     root.create_array(GROUP, shape=(1,), chunks=(1,), dtype="uint8", attributes={"about": ABOUT})
-    root.update_attributes(to_attributes(with_metadata_digests(metadata, path)))
+    nodes = {file.parent.relative_to(path).as_posix() for file in path.rglob(METADATA_FILE)} - {"."}
+    root.update_attributes(to_attributes(with_metadata_digests(metadata, path, nodes)))
     for directory, _, files in os.walk(path):
         for name in files:
             with (Path(directory) / name).open("rb") as file:
@@ -195,7 +230,7 @@ def _rename_unless_taken(building: Path, path: Path) -> None:
     sync_directory(path.parent)
 
 
-def _warn_about_versions(then: dict[str, str], now: dict[str, str], path: Path) -> None:
+def _warn_about_versions(then: dict[str, str], now: dict[str, str], path: StorePath) -> None:
     changed = [
         f"{name} {then[name]} -> {now[name]}"
         for name in then

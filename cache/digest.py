@@ -5,8 +5,11 @@ features. It does not depend
 on the order of samples or shards, shard size, compression, room for boxes, identity or provenance.
 """
 
+from functools import partial
+
 from cache.null_store import open_null
 from cache.rows import read_back
+from cache.storage import for_each
 from cache.store import Store
 from shared.digests import json_digest
 from shared.errors import CacheError
@@ -31,11 +34,11 @@ def content_digest(store: Store, *, recompute: bool = False) -> str:
             f"{store.path} is not finished: {left} of {store.layout.rows} rows are missing, so it "
             f"has no content digest yet. Finish it with: {store.metadata.provenance.command}"
         )
-    digests_of = _recomputed if recompute else _recorded
+    digests_of = partial(_recomputed if recompute else _recorded, store)
     rows = sorted(
         (store.layout.span(shard)[0], token, json_digest(by_array))
-        for shard in store.all_shards
-        for token, by_array in digests_of(store, shard).items()
+        for shard, digests in enumerate(for_each(store.path, digests_of, store.all_shards))
+        for token, by_array in digests.items()
     )
     samples = store.samples
     frames = sorted(zip(samples.tokens, samples.scenes, samples.timestamps_us, strict=True))

@@ -6,7 +6,6 @@ reads as before; the same command again finishes.
 
 import json
 from dataclasses import replace
-from pathlib import Path
 from typing import Any
 
 from cache.identity import Identity
@@ -17,14 +16,14 @@ from cache.metadata import (
     to_attributes,
     with_metadata_digests,
 )
+from cache.storage import StorePath, write_json
 from shared.errors import IdentityError
-from shared.whole_file import whole_file
 
 # Of the identity: what more views may change. A store of one view was drawn from nothing.
 OF_VIEWS = ("views", "view_seed", "augmentation")
 
 
-def views_at(path: Path) -> int:
+def views_at(path: StorePath) -> int:
     """Return the views of the store at `path`, 1 where there is none yet."""
     if not (path / METADATA_FILE).exists():
         return 1
@@ -32,7 +31,7 @@ def views_at(path: Path) -> int:
     return views
 
 
-def extend_views(path: Path, identity: Identity, provenance: Provenance) -> None:
+def extend_views(path: StorePath, identity: Identity, provenance: Provenance) -> None:
     """Give the store at `path` the views of `identity`, if it has fewer of otherwise the same.
 
     Does nothing for a store that differs in anything else: `check_identity` says why.
@@ -60,7 +59,7 @@ def extend_views(path: Path, identity: Identity, provenance: Provenance) -> None
         file = path / spec.name / METADATA_FILE
         node = json.loads(file.read_bytes())
         node["shape"][0] = identity["views"]
-        _replace(file, node)
+        write_json(file, node)
     grown = replace(
         metadata,
         identity=identity,
@@ -69,13 +68,9 @@ def extend_views(path: Path, identity: Identity, provenance: Provenance) -> None
     )
     file = path / METADATA_FILE
     root = json.loads(file.read_bytes())
-    _replace(file, {**root, "attributes": to_attributes(with_metadata_digests(grown, path))})
+    whole = with_metadata_digests(grown, path, metadata.metadata_digests)
+    write_json(file, {**root, "attributes": to_attributes(whole)})
 
 
 def _rest(identity: Identity) -> dict[str, Any]:
     return {name: value for name, value in identity.items() if name not in OF_VIEWS}
-
-
-def _replace(file: Path, node: dict[str, Any]) -> None:
-    with whole_file(file, "w", has_rivals=True) as handle:
-        json.dump(node, handle, allow_nan=False)

@@ -6,10 +6,12 @@ import os
 from pathlib import Path
 from typing import IO
 
+from cache.storage import StorePath
+
 NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # what a file system without them says
 
 
-def lock_file(path: Path, *, is_patient: bool) -> IO[str] | None:
+def lock_file(path: StorePath, *, is_patient: bool) -> IO[str] | None:
     """Create and lock a file; whoever holds it unlinks it before closing, or leaves it.
 
     Args:
@@ -20,8 +22,10 @@ def lock_file(path: Path, *, is_patient: bool) -> IO[str] | None:
         The locked file, to be closed; None if another holds it and we do not wait.
 
     Raises:
-        OSError: with one of `NO_LOCKS` on a file system that has none; or the disk is full.
+        OSError: with one of `NO_LOCKS` where there are none; or the disk is full.
     """
+    if not isinstance(path, Path):
+        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
     while True:
         file = path.open("a")
         try:

@@ -7,11 +7,11 @@ machine.
 
 import json
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 from cache.metadata import read_metadata
 from cache.schema import SCHEMA_VERSION
+from cache.storage import StorePath
 from shared.augmentation import ViewDraws
 from shared.config import Preset
 from shared.config_json import to_json
@@ -175,7 +175,7 @@ def explain_difference(
     return lines
 
 
-def check_identity(path: Path, wanted: Mapping[str, Any]) -> None:
+def check_identity(path: StorePath, wanted: Mapping[str, Any]) -> None:
     """Make sure that the store at `path` was made from what is asked for.
 
     Raises:

@@ -8,26 +8,21 @@ store without complaint.
 import contextlib
 import hashlib
 import json
-import logging
-import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from pathlib import Path
 
 from cache.file_lock import NO_LOCKS, lock_file
 from cache.statistics import Statistics
+from cache.storage import StorePath, create_json, for_each, move_aside, names_in, remove_partials
 from shared.config_json import from_json, to_json
 from shared.digests import json_digest
 from shared.errors import CacheError, ConfigError
-from shared.whole_file import sync_directory, whole_file
 
 GROUP = "ledger"
 ABOUT = (
     "One JSON file per complete shard lies in this directory; a shard without one does not exist."
 )
 DAMAGED_SUFFIX = ".damaged"  # an entry that `feature-cache verify --repair` moved aside
-
-_log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -60,27 +55,30 @@ class LedgerEntry:
 class Ledger:
     """The ledger of the store at `store`."""
 
-    store: Path
+    store: StorePath
 
-    def path(self, shard: int) -> Path:
+    def path(self, shard: int) -> StorePath:
         """Return where the entry of a shard lies, or would lie."""
         return self.store / GROUP / f"{shard:06d}.json"
 
     def complete(self) -> frozenset[int]:
         """Return the shards that have an entry; one directory listing."""
-        with os.scandir(self.store / GROUP) as files:
-            stems = (
-                file.name.removesuffix(".json") for file in files if file.name.endswith(".json")
-            )
-            return frozenset(int(stem) for stem in stems if stem.isdigit())
+        names = names_in(self.store / GROUP)
+        stems = (name.removesuffix(".json") for name in names if name.endswith(".json"))
+        return frozenset(int(stem) for stem in stems if stem.isdigit())
 
-    def write(self, entry: LedgerEntry) -> None:
-        """Put an entry in place, whole or not at all, on disk when this returns."""
+    def write(self, entry: LedgerEntry) -> bool:
+        """Put an entry in place, whole or not at all, on disk when this returns.
+
+        Returns:
+            False if there are no locks, and another worker was first; its entry is kept.
+        """
         document = json.loads(json.dumps(to_json(entry), allow_nan=False))
         path = self.path(entry.shard)
-        with whole_file(path, "w", has_rivals=True) as file:
-            json.dump({**document, "checksum": json_digest(document)}, file)
+        if not create_json(path, {**document, "checksum": json_digest(document)}):
+            return False
         path.with_suffix(DAMAGED_SUFFIX).unlink(missing_ok=True)  # the shard is whole again
+        return True
 
     def read(self, shard: int) -> LedgerEntry:
         """Read one entry.
@@ -96,6 +94,13 @@ class Ledger:
             return from_json(LedgerEntry, document)
         except (ValueError, KeyError, AttributeError, TypeError, ConfigError) as error:
             raise CacheError(f"ledger entry {path} is damaged ({error})") from error
+
+    def read_all(self, shards: Iterable[int]) -> list[LedgerEntry]:
+        """Read the entries of several shards.
+
+        Raises: as `read`.
+        """
+        return list(for_each(self.store, self.read, shards))
 
     def fingerprint(self, shard: int) -> str:
         """Return the digest of an entry's file, damaged or not; empty if there is none."""
@@ -118,8 +123,7 @@ class Ledger:
         with self.lock(shard):
             if self.fingerprint(shard) != fingerprint:
                 return False
-            path.replace(path.with_suffix(DAMAGED_SUFFIX))
-            sync_directory(path.parent)
+            move_aside(path, DAMAGED_SUFFIX)
         return True
 
     @contextlib.contextmanager
@@ -130,7 +134,7 @@ class Ledger:
         in the last bit could leave one worker's array beside the other's ledger entry.
 
         Yields:
-            Whether the lock is held; False on a file system that has none.
+            Whether the lock is held; False where there are none, see `cache.claims`.
         """
         path = self.path(shard).with_suffix(".lock")
         try:
@@ -138,13 +142,11 @@ class Ledger:
         except OSError as error:
             if error.errno not in NO_LOCKS:
                 raise
-            _log.warning("%s has no file locks; give every worker its own --part", path.parent)
             yield False
             return
         assert file is not None
         with file:
-            for stale in path.parent.glob(f".{self.path(shard).name}.*.partial"):
-                stale.unlink(missing_ok=True)  # left by a killed worker
+            remove_partials(self.path(shard))
             yield True
             # Whoever waits on this file, or makes a new one, finds the entry and has nothing to do.
             if self.path(shard).exists():

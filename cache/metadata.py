@@ -6,8 +6,8 @@ preset, so that a store can be inspected when a later version has changed the co
 """
 
 import json
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 import cattrs
@@ -15,6 +15,7 @@ import cattrs
 from cache.codec import CODECS
 from cache.layout import Layout
 from cache.schema import SCHEMA_VERSION, ArraySpec
+from cache.storage import StorePath
 from shared.config import Preset
 from shared.config_json import from_json, to_json
 from shared.digests import json_digest
@@ -82,23 +83,18 @@ def to_attributes(metadata: Metadata) -> dict[str, Any]:
     return {ATTRIBUTE: {**document, "checksum": json_digest(document)}}
 
 
-def metadata_digest_of(path: Path, node: str) -> str:
+def metadata_digest_of(path: StorePath, node: str) -> str:
     """Return the digest of the Zarr metadata of one array or group of the store at `path`."""
     return json_digest(json.loads((path / node / METADATA_FILE).read_bytes()))
 
 
-def with_metadata_digests(metadata: Metadata, path: Path) -> Metadata:
-    """Fill in `metadata_digests` from what lies under `path`."""
-    nodes = [file.parent.relative_to(path) for file in path.rglob(METADATA_FILE)]
-    digests = {
-        node.as_posix(): metadata_digest_of(path, node.as_posix())
-        for node in sorted(nodes)
-        if node.parts and node.parts[0] != NULL_GROUP  # a store of its own
-    }
+def with_metadata_digests(metadata: Metadata, path: StorePath, nodes: Iterable[str]) -> Metadata:
+    """Fill in `metadata_digests` of these arrays and groups from what lies under `path`."""
+    digests = {node: metadata_digest_of(path, node) for node in sorted(nodes)}
     return replace(metadata, metadata_digests=digests)
 
 
-def read_metadata(path: Path) -> Metadata:
+def read_metadata(path: StorePath) -> Metadata:
     """Read what the store at `path` is.
 
     Raises:

@@ -4,11 +4,12 @@
 written, checked and repaired like any other. Its maps replace those of a sensor that is dropped.
 """
 
-from pathlib import Path
-
 from cache.identity import Identity
+from cache.ledger import Ledger
 from cache.metadata import METADATA_FILE, NULL_GROUP
+from cache.remote import ObjectPath
 from cache.samples import Samples
+from cache.storage import StorePath
 from cache.store import Store, open_store
 from shared.digests import json_digest
 from shared.errors import CacheError
@@ -16,7 +17,7 @@ from shared.errors import CacheError
 NULL_SAMPLES = Samples(tokens=("no-sensor",), scenes=("none",), timestamps_us=(0,))
 
 
-def null_path(store: Path) -> Path:
+def null_path(store: StorePath) -> StorePath:
     """Return where the null features of a store are."""
     return store / NULL_GROUP
 
@@ -41,7 +42,9 @@ def open_null(store: Store) -> Store | None:
     path = null_path(store.path)
     if (path / METADATA_FILE).exists():
         return open_store(path)
-    if path.exists():
+    # Of objects put one by one, the first are there before a store is.
+    is_lost = bool(Ledger(path).complete()) if isinstance(path, ObjectPath) else path.exists()
+    if is_lost:
         raise CacheError(
             f"{path} has lost its {METADATA_FILE}; delete this directory and run the extraction "
             f"again, which computes the null features anew: {store.metadata.provenance.command}"

@@ -5,7 +5,6 @@ be handed to DataLoader workers, spawned or forked; it travels as its path and i
 """
 
 from collections.abc import Callable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,8 @@ from cache.frames import decode_frame, decode_maps
 from cache.identity import Identity, features_digest
 from cache.metadata import Provenance
 from cache.null_store import NULL_SAMPLES, open_null
-from cache.schema import ArraySpec, scale_name
+from cache.schema import ArraySpec, Row, scale_name
+from cache.storage import StorePath, for_each
 from cache.store import Store, open_store
 from shared.config import Preset
 from shared.cut import Cut, parse_cut
@@ -37,7 +37,7 @@ class CachedFeatures:
         CacheError: if there is no store, or its metadata is damaged.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: StorePath) -> None:
         self._store: Store = open_store(path)
         self._preset: Preset = self._store.metadata.preset
         self._position = {token: i for i, token in enumerate(self._store.samples.tokens)}
@@ -45,11 +45,11 @@ class CachedFeatures:
         self._maps = tuple(one for one in self._store.arrays if one.feature_map is not None)
         self._others = tuple(one for one in self._store.arrays if one.feature_map is None)
 
-    def __reduce__(self) -> tuple[Callable[..., "CachedFeatures"], tuple[Path]]:
+    def __reduce__(self) -> tuple[Callable[..., "CachedFeatures"], tuple[StorePath]]:
         return CachedFeatures, (self._store.path,)
 
     @property
-    def path(self) -> Path:
+    def path(self) -> StorePath:
         """The store."""
         return self._store.path
 
@@ -134,9 +134,9 @@ class CachedFeatures:
         found = []
         for token in tokens:
             position = self._locate(token, view)
-            row = {spec.name: self._read_array(spec, view, position) for spec in self._maps}
+            row = self._read_arrays(self._store.arrays, view, position)
             maps = decode_maps(self._maps, row)
-            found.append(FrameFeatures(frame=self._frame(view, position), maps=maps))
+            found.append(FrameFeatures(frame=self._frame(view, position, row), maps=maps))
         return found
 
     @property
@@ -159,11 +159,13 @@ class CachedFeatures:
         Raises: as `read`; the arrays are not to be used then.
         """
         position = self._locate(token, view)
-        for spec in self._maps:
-            room = maps.get(spec.feature_map or "")
-            if room is not None:
-                self._read_array(spec, view, position, _room(spec, room))
-        return self._frame(view, position)
+        rooms = {
+            spec.name: _room(spec, maps[spec.feature_map])
+            for spec in self._maps
+            if spec.feature_map is not None and spec.feature_map in maps
+        }
+        wanted = [spec for spec in self._store.arrays if spec in self._others or spec.name in rooms]
+        return self._frame(view, position, self._read_arrays(wanted, view, position, rooms))
 
     @property
     def null(self) -> FrameFeatures:
@@ -186,7 +188,11 @@ class CachedFeatures:
 
         Raises: as `read`.
         """
-        return [self._frame(view, self._locate(token, view)) for token in tokens]
+        positions = [self._locate(token, view) for token in tokens]
+        return [
+            self._frame(view, position, self._read_arrays(self._others, view, position))
+            for position in positions
+        ]
 
     def frame(self, token: str, view: int = 0) -> Frame:
         """Return geometry and annotations of one sample.
@@ -220,22 +226,33 @@ class CachedFeatures:
             )
         return position
 
-    def _read_array(
-        self, spec: ArraySpec, view: int, position: int, room: NDArray[Any] | None = None
-    ) -> NDArray[Any]:
-        try:
-            return self._store.read_array(spec, view, position, room)
-        except DamageError as error:
-            raise self._store.damage(spec, view, position, error) from error
+    def _read_arrays(
+        self,
+        specs: Sequence[ArraySpec],
+        view: int,
+        position: int,
+        rooms: Mapping[str, NDArray[Any]] | None = None,
+    ) -> Row:
+        """Read arrays of a row, those that have a room into it."""
 
-    def _frame(self, view: int, position: int) -> Frame:
+        def read(spec: ArraySpec) -> NDArray[Any]:
+            room = None if rooms is None else rooms.get(spec.name)
+            try:
+                return self._store.read_array(spec, view, position, room)
+            except DamageError as error:
+                raise self._store.damage(spec, view, position, error) from error
+
+        arrays = for_each(self.path, read, specs)
+        return {spec.name: values for spec, values in zip(specs, arrays, strict=True)}
+
+    def _frame(self, view: int, position: int, row: Row) -> Frame:
         samples = self._store.samples
         return decode_frame(
             token=samples.tokens[position],
             scene=samples.scenes[position],
             timestamp_us=samples.timestamps_us[position],
             view=view,
-            row={spec.name: self._read_array(spec, view, position) for spec in self._others},
+            row=row,
         )
 
 

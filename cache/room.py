@@ -2,10 +2,10 @@
 
 import errno
 import logging
-import shutil
 from dataclasses import dataclass
 
 from cache.schema import row_bytes
+from cache.storage import free_bytes
 from cache.store import Store
 from shared.errors import CacheError
 
@@ -26,13 +26,20 @@ class Room:
         rows_left: of the whole store.
         raw_row_bytes: of one row, uncompressed.
         row_bytes: the same as measured on disk; None before the first shard.
-        free_bytes: of the disk.
+        free_bytes: of the disk; None for an object storage, which does not say.
     """
 
     rows_left: int
     raw_row_bytes: int
     row_bytes: float | None
-    free_bytes: int
+    free_bytes: int | None
+
+    @property
+    def free(self) -> str:
+        """The free bytes, for messages."""
+        if self.free_bytes is None:
+            return "room not known on an object storage"
+        return f"{self.free_bytes / 1e9:.2f} GB free"
 
     @property
     def needed_bytes(self) -> float:
@@ -47,7 +54,7 @@ def room(store: Store) -> Room:
         rows_left=store.layout.rows - store.rows_in(complete),
         raw_row_bytes=row_bytes(store.arrays),
         row_bytes=measured_row_bytes(store),
-        free_bytes=shutil.disk_usage(store.path).free,
+        free_bytes=free_bytes(store.path),
     )
 
 
@@ -69,12 +76,16 @@ def measured_row_bytes(store: Store) -> float | None:
 def require_room(store: Store) -> Room:
     """Make sure that the disk can hold what is left, as soon as a shard was measured.
 
+    An object storage does not say how much it holds, so there nothing is checked.
+
     Raises:
         CacheError: if it cannot, with a margin of `MARGIN`.
     """
     found = room(store)
     needed = found.needed_bytes * (1 + MARGIN)
-    if found.row_bytes is not None and needed > found.free_bytes:
+    if found.row_bytes is None or found.free_bytes is None:
+        return found
+    if needed > found.free_bytes:
         raise CacheError(
             f"the disk of {store.path} cannot hold the rest: {found.rows_left} rows are left at "
             f"{found.row_bytes / 1e6:.3g} MB each as measured, so {needed / 1e9:.4g} GB are needed "
@@ -87,12 +98,12 @@ def require_room(store: Store) -> Room:
 
 def explain_failed_write(store: Store, index: int, error: OSError) -> CacheError:
     """Return what to tell the user about a write to a shard that failed."""
-    if error.errno not in DISK_FULL:
+    found = room(store) if error.errno in DISK_FULL else None
+    if found is None or found.free_bytes is None:
         return CacheError(
             f"cannot write shard {index} of {store.path}: {error}. Run the same command again when "
             "this is solved; finished shards are kept."
         )
-    found = room(store)
     known = "as measured on the finished shards"
     if found.row_bytes is None:
         known = "at most, before compression"

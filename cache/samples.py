@@ -6,14 +6,15 @@ fixed length, padded with zero bytes, because Zarr v3 has no settled string type
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import zarr
 from numpy.typing import NDArray
 
+from cache.bucket import RemoteError
 from cache.codec import ZSTD
+from cache.storage import StorePath, read_array
 from shared.digests import json_digest
 from shared.errors import CacheError
 
@@ -85,7 +86,7 @@ def write_samples(root: zarr.Group, samples: Samples) -> None:
         )
 
 
-def read_samples(path: Path, digest: str) -> Samples:
+def read_samples(path: StorePath, digest: str) -> Samples:
     """Read the sample list of the store at `path`.
 
     Args:
@@ -97,8 +98,7 @@ def read_samples(path: Path, digest: str) -> Samples:
     """
     try:
         tokens, scenes, timestamps_us = (
-            np.asarray(zarr.open_array(path / GROUP / name, mode="r")[:])
-            for name in ("token", "scene", "timestamp_us")
+            read_array(path / GROUP / name) for name in ("token", "scene", "timestamp_us")
         )
         samples = Samples(
             tokens=_unpack(tokens),
@@ -107,6 +107,8 @@ def read_samples(path: Path, digest: str) -> Samples:
         )
         if samples.digest != digest:
             raise ValueError("it is not the list that the store was created with")
+    except RemoteError:
+        raise
     except (CacheError, OSError, KeyError, ValueError, TypeError) as error:
         raise CacheError(
             f"{path / GROUP}: the list of samples is missing or damaged ({error}); restore this "

@@ -14,19 +14,20 @@ import errno
 import os
 import threading
 from collections.abc import Iterable, Iterator
-from pathlib import Path
 
 import numpy as np
 
+from cache.bucket import KEPT_TAILS
 from cache.codec import CHECKSUM_BYTES, DamageError, Payload, seal, unseal
+from cache.remote import ChangedError, ObjectPath
+from cache.storage import StorePath, write_chunks
 from shared.errors import CacheError
-from shared.whole_file import PARTIAL_SUFFIX, whole_file
 
 EMPTY = 2**64 - 1  # offset and length of a slot that holds no row
 LOST = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EIO)  # damage; a permission is not
 
 
-def write_shard_file(path: Path, rows: Iterable[bytes], slots: int) -> int:
+def write_shard_file(path: StorePath, rows: Iterable[bytes], slots: int) -> int:
     """Write a shard whole and put it in place at once, on disk when this returns.
 
     Args:
@@ -39,19 +40,17 @@ def write_shard_file(path: Path, rows: Iterable[bytes], slots: int) -> int:
     """
     index = np.full((slots, 2), EMPTY, "<u8")
     offset = 0
-    with whole_file(path, has_rivals=True) as file:
+
+    def chunks() -> Iterator[bytes]:
+        nonlocal offset
         for slot, row in enumerate(rows):
-            file.write(row)
+            yield row
             index[slot] = offset, len(row)
             offset += len(row)
-        file.write(seal(index.tobytes()))
+        yield seal(index.tobytes())
+
+    write_chunks(path, chunks())
     return offset + index.nbytes + CHECKSUM_BYTES
-
-
-def remove_partials(path: Path) -> None:
-    """Remove what killed writers left of this shard; only while holding its lock."""
-    for stale in path.parent.glob(f".{path.name}.*{PARTIAL_SUFFIX}"):
-        stale.unlink(missing_ok=True)
 
 
 class _Scratch(threading.local):
@@ -74,7 +73,7 @@ _SCRATCH = _Scratch()
 
 
 def read_row_bytes(
-    path: Path, slot: int, slots: int, *, is_passing: bool = False
+    path: StorePath, slot: int, slots: int, *, is_passing: bool = False
 ) -> bytes | Payload:
     """Read one encoded row.
 
@@ -91,17 +90,13 @@ def read_row_bytes(
     """
     index_bytes = slots * 16 + CHECKSUM_BYTES
     with _explained(path):
+        if isinstance(path, ObjectPath):
+            return _read_object(path, slot, index_bytes)
         descriptor = os.open(path, os.O_RDONLY)
         try:
             size = os.fstat(descriptor).st_size
-            if size < index_bytes:
-                raise DamageError(f"file {path} is truncated to {size} bytes")
-            index = unseal(
-                os.pread(descriptor, index_bytes, size - index_bytes), what=f"the index of {path}"
-            )
-            offset, length = (int(number) for number in index.view("<u8").reshape(slots, 2)[slot])
-            if offset == EMPTY or offset + length > size - index_bytes:
-                raise DamageError(f"{path} holds no row in slot {slot}")
+            index = os.pread(descriptor, index_bytes, max(0, size - index_bytes))
+            offset, length = _find(path, slot, index, index_bytes, size)
             if is_passing:
                 return _SCRATCH.read(descriptor, length, offset)
             return os.pread(descriptor, length, offset)
@@ -109,8 +104,38 @@ def read_row_bytes(
             os.close(descriptor)
 
 
+def _find(path: StorePath, slot: int, index: bytes, index_bytes: int, size: int) -> tuple[int, int]:
+    """Return where in a file of `size` bytes that ends with `index` a row lies, and its length."""
+    if size < index_bytes:
+        raise DamageError(f"file {path} is truncated to {size} bytes")
+    whole = unseal(index, what=f"the index of {path}").view("<u8")
+    offset, length = int(whole[2 * slot]), int(whole[2 * slot + 1])
+    if offset == EMPTY or offset + length > size - index_bytes:
+        raise DamageError(f"{path} holds no row in slot {slot}")
+    return offset, length
+
+
+def _read_object(path: ObjectPath, slot: int, index_bytes: int) -> bytes:
+    """Read a row of an object, whose index is kept for the next one."""
+    tails = path.bucket.tails
+    for version_counts in (True, True, False):  # the last for a storage that gets versions wrong
+        tail = tails.get(path.key) or path.read_tail(index_bytes)
+        offset, length = _find(path, slot, tail.content, index_bytes, tail.size)
+        try:
+            row = path.read_range(offset, length, tail.version if version_counts else None)
+        except ChangedError:  # rebuilt since
+            tails.pop(path.key, None)
+            continue
+        if tail.version is not None:
+            if len(tails) >= KEPT_TAILS:
+                tails.clear()
+            tails[path.key] = tail
+        return row
+    raise AssertionError("a request without a condition does not fail one")
+
+
 @contextlib.contextmanager
-def _explained(path: Path) -> Iterator[None]:
+def _explained(path: StorePath) -> Iterator[None]:
     """Tell damage from a file that cannot be read for another reason."""
     try:
         yield

@@ -1,11 +1,10 @@
 """What a store is, in one screen, finished or not."""
 
-import os
 from dataclasses import asdict
-from pathlib import Path
 from typing import Any
 
 from cache.statistics import merge_by_array
+from cache.storage import sizes_below
 from cache.store import Store
 from shared.digests import json_digest
 from shared.whole_file import PARTIAL_SUFFIX
@@ -17,9 +16,10 @@ def describe(store: Store) -> dict[str, Any]:
     """Return everything `feature-cache show` prints, as plain JSON values."""
     metadata, layout = store.metadata, store.layout
     complete = sorted(shard for shard in store.ledger.complete() if shard in store.all_shards)
-    entries = [store.ledger.read(shard) for shard in complete]
+    entries = store.ledger.read_all(complete)
     rows = store.rows_in(frozenset(complete))
-    on_disk, partial = _bytes_on_disk(store.path)
+    sizes = sizes_below(store.path)
+    partial = sum(size for name, size in sizes.items() if name.endswith(PARTIAL_SUFFIX))
     return {
         "store": str(store.path),
         "preset": metadata.preset_document["name"],
@@ -30,7 +30,7 @@ def describe(store: Store) -> dict[str, Any]:
         "rows": {"complete": rows, "total": layout.rows},
         "shards": {"complete": len(complete), "total": layout.shard_count, "rows": layout.slots},
         "bytes": {
-            "on_disk": on_disk,
+            "on_disk": sum(sizes.values()),
             "left_by_killed_writers": partial,
             "per_row": sum(entry.bytes_on_disk for entry in entries) // rows if rows else None,
             "per_row_uncompressed": sum(spec.row_bytes for spec in store.arrays),
@@ -50,20 +50,6 @@ def describe(store: Store) -> dict[str, Any]:
         "write_seconds": round(sum(entry.write_seconds for entry in entries), 3),
         "schema_version": metadata.schema_version,
     }
-
-
-def _bytes_on_disk(path: Path) -> tuple[int, int]:
-    """Return the bytes of all files, and those of unfinished ones among them."""
-    total = partial = 0
-    for directory, _, files in os.walk(path):
-        for name in files:
-            try:
-                size = (Path(directory) / name).stat().st_size
-            except FileNotFoundError:
-                continue  # a running writer has just renamed it
-            total += size
-            partial += size if name.endswith(PARTIAL_SUFFIX) else 0
-    return total, partial
 
 
 def as_text(description: dict[str, Any]) -> str:

@@ -2,7 +2,6 @@
 
 import shlex
 from dataclasses import dataclass
-from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
@@ -14,20 +13,21 @@ from cache.metadata import Metadata, read_metadata
 from cache.samples import Samples, read_samples
 from cache.schema import ArraySpec
 from cache.shard_file import read_row_bytes
+from cache.storage import StorePath
 from shared.errors import CacheError
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Store:
-    """A store on disk; holds no open file.
+    """A store; holds no open file.
 
     Args:
-        path: directory of the Zarr group.
+        path: of the Zarr group.
         metadata, samples: read once when opened.
         ledger: which shards are complete, asked anew each time.
     """
 
-    path: Path
+    path: StorePath
     metadata: Metadata
     samples: Samples
     ledger: Ledger
@@ -52,7 +52,7 @@ class Store:
             tokens=self.samples.tokens[samples.start : samples.stop],
         )
 
-    def file(self, spec: ArraySpec, shard: int) -> Path:
+    def file(self, spec: ArraySpec, shard: int) -> StorePath:
         """Return the file that holds one array of a shard."""
         return self.path / spec.name / self.layout.chunk_key(shard, len(spec.shape))
 
@@ -100,7 +100,7 @@ class Store:
         )
 
 
-def open_store(path: Path) -> Store:
+def open_store(path: StorePath) -> Store:
     """Open the store at `path`, finished or not.
 
     Raises:

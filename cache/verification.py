@@ -11,12 +11,12 @@ import threading
 from collections.abc import Callable, Generator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
-from pathlib import Path
 
 from tqdm import tqdm
 
 from cache.null_store import null_path, open_null
 from cache.schema import row_bytes
+from cache.storage import StorePath
 from cache.store import Store
 from cache.verified import Verified
 from cache.verify import Damage, metadata_damage, shard_damage
@@ -43,7 +43,7 @@ class Outcome:
     rows_before: int = 0
     before: str = ""
     damages: list[Damage] = field(default_factory=list)
-    dropped: list[Path] = field(default_factory=list)
+    dropped: list[StorePath] = field(default_factory=list)
 
 
 def cores() -> int:

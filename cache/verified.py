@@ -13,12 +13,13 @@ from dataclasses import asdict, dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from cache.bucket import RemoteError
 from cache.ledger import GROUP
+from cache.storage import write_json
 from cache.store import Store
 from shared.config_json import from_json
 from shared.digests import json_digest
 from shared.errors import ConfigError
-from shared.whole_file import whole_file
 
 FILE_NAME = "verified.json"
 SAVED_EVERY_S = 5.0
@@ -80,9 +81,11 @@ class Verified:
             return
         document = _plain(_Record(shards=self._seen))
         try:
-            with whole_file(self.path, "w", has_rivals=True) as file:
-                json.dump({**document, "checksum": json_digest(document)}, file)
-        except OSError as error:  # a store that is mounted read-only can be verified, too
+            write_json(self.path, {**document, "checksum": json_digest(document)})
+        except (
+            OSError,
+            RemoteError,
+        ) as error:  # a store that is mounted read-only can be verified, too
             self._can_save = False
             _log.warning(
                 "what was read cannot be noted, so stopping means starting anew: %s", error
@@ -90,7 +93,7 @@ class Verified:
 
     def forget(self) -> None:
         """Remove the file."""
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(OSError, RemoteError):
             self.path.unlink(missing_ok=True)
 
     def _load(self) -> dict[int, Seen]:

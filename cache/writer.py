@@ -6,7 +6,6 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
-from pathlib import Path
 
 import numpy as np
 
@@ -16,8 +15,9 @@ from cache.layout import Shard
 from cache.ledger import LedgerEntry
 from cache.room import explain_failed_write
 from cache.schema import BOX_COUNT, ArraySpec, Row, row_digest
-from cache.shard_file import remove_partials, write_shard_file
+from cache.shard_file import write_shard_file
 from cache.statistics import Statistics, merge_by_array
+from cache.storage import StorePath, remove_partials
 from cache.store import Store, open_store
 from shared.errors import CacheError
 from shared.features import FrameFeatures, as_floats
@@ -30,7 +30,7 @@ class StoreWriter:
         path: a store made by `create.create_store`.
     """
 
-    def __init__(self, path: Path) -> None:
+    def __init__(self, path: StorePath) -> None:
         self.store: Store = open_store(path)
 
     @property
@@ -65,11 +65,30 @@ class StoreWriter:
                 if ledger.path(shard.index).exists():
                     return False
                 started = time.monotonic()
-                size = self._write_arrays(shard, encoded, is_locked=is_locked)
-                ledger.write(_entry(shard, self.store.arrays, encoded, size, started))
+                while True:
+                    size = self._write_arrays(shard, encoded, is_locked=is_locked)
+                    entry = _entry(shard, self.store.arrays, encoded, size, started)
+                    if ledger.write(entry):
+                        return True
+                    if self._is_settled(entry):
+                        return False
         except OSError as error:
             raise explain_failed_write(self.store, shard.index, error) from error
-        return True
+
+    def _is_settled(self, ours: LedgerEntry) -> bool:
+        """Return whether the entry that another worker put first describes also what we wrote.
+
+        If not, the shard may hold arrays of both: the entry is dropped, and the shard written once
+        more. Whoever comes last comes here, so it ends as one worker's.
+        """
+        ledger = self.store.ledger
+        fingerprint = ledger.fingerprint(ours.shard)
+        if not fingerprint:
+            return False
+        if ledger.read(ours.shard).digests == ours.digests:
+            return True
+        ledger.drop(ours.shard, fingerprint)
+        return False
 
     def _ordered(self, shard: Shard, rows: Sequence[FrameFeatures]) -> list[FrameFeatures]:
         """Check that these are the rows of the shard, and put them in its order."""

@@ -31,6 +31,7 @@ from cache.extend import views_at
 from cache.layout import SHARD_BYTES
 from cache.metadata import Provenance
 from cache.samples import Samples
+from cache.storage import StorePath, store_path
 from cache.writer import StoreWriter
 from shared.command import run_command
 from shared.config import Preset
@@ -58,7 +59,7 @@ SOFTWARE = ("torch", "numpy", "mmdet", "mmdet3d", "mmcv", "spconv-cu118", "froze
 
 
 def open_store(
-    path: Path,
+    path: StorePath,
     frozen: FrozenBackbones,
     records: Sequence[SampleRecord],
     dataset: DatasetChoice,
@@ -143,7 +144,9 @@ def options() -> argparse.ArgumentParser:
         "--config", type=Path, help="instead: a CMT config of mmcv 1.x or mmdet3d; it is run"
     )
     add_dataset_options(parser)
-    parser.add_argument("--store", type=Path, required=True, help="Zarr store to write or resume")
+    parser.add_argument(
+        "--store", type=store_path, required=True, help="Zarr store to write or resume, or s3://..."
+    )
     parser.add_argument(
         "--checkpoint", type=Path, help="CMT checkpoint; else seeded random weights"
     )

@@ -40,13 +40,13 @@ class Forecast:
         room, rows = require_room(self._store), self._store.layout.rows
         expected = "" if room.row_bytes is None else f", {room.needed_bytes / GIGABYTE:.2f} GB"
         log.info(
-            "%d of %d rows to extract in %d shards; %.2f GB before compression%s, %.2f GB free",
+            "%d of %d rows to extract in %d shards; %.2f GB before compression%s, %s",
             room.rows_left,
             rows,
             shards,
             room.rows_left * room.raw_row_bytes / GIGABYTE,
             f"{expected} as measured" if expected else "",
-            room.free_bytes / GIGABYTE,
+            room.free,
         )
 
     def computed(self, rows: int) -> None:
@@ -73,7 +73,7 @@ class Forecast:
         done = self._store.layout.rows - room.rows_left
         log.info(
             "%.2f s and %.2f MB per row (%.2f times smaller than uncompressed); about %.2f h%s and "
-            "%.2f GB for the rest, %.2f GB in all, %.2f GB free",
+            "%.2f GB for the rest, %.2f GB in all, %s",
             each_s,
             room.row_bytes / 1e6,
             room.raw_row_bytes / room.row_bytes,
@@ -81,7 +81,7 @@ class Forecast:
             f" if all {self._part.of} workers are as fast" if self._part.of > 1 else "",
             room.needed_bytes / GIGABYTE,
             room.needed_bytes / GIGABYTE + done * room.row_bytes / GIGABYTE,
-            room.free_bytes / GIGABYTE,
+            room.free,
         )
 
     def _seconds_per_row(self) -> float:

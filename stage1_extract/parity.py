@@ -16,6 +16,7 @@ from pathlib import Path
 
 from cache.identity import check_identity
 from cache.reader import CachedFeatures
+from cache.storage import store_path
 from shared.command import run_command
 from shared.errors import ParityError
 from stage1_extract.dataset_options import add_dataset_options, chosen_dataset
@@ -45,7 +46,7 @@ def main(argv: list[str] | None = None) -> int:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("store", type=Path, help="complete feature store")
+    parser.add_argument("store", type=store_path, help="complete feature store")
     add_dataset_options(parser)
     parser.add_argument("--checkpoint", type=Path, help="the one the store was made with")
     parser.add_argument("--head", type=Path, help="checkpoint with the necks and head to compare")

@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from pyquaternion import Quaternion
 
 from cache.reader import CachedFeatures
+from cache.storage import store_path
 from shared.command import run_command
 from shared.errors import DatasetError
 from shared.features import Frame
@@ -94,7 +95,7 @@ def main(argv: list[str] | None = None) -> int:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("store", type=Path, help="feature store")
+    parser.add_argument("store", type=store_path, help="feature store")
     add_dataset_options(parser)
     parser.add_argument("--out", type=Path, required=True, help="folder for the pictures")
     parser.add_argument("--results", type=Path, help="results_nusc.json of evaluate-stage2")

@@ -20,6 +20,7 @@ from pathlib import Path
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 
 from cache.reader import CachedFeatures
+from cache.storage import store_path
 from shared.command import run_command
 from stage2_train.loop import train
 from stage2_train.recipes import RECIPES, load_recipe
@@ -32,7 +33,7 @@ def main(argv: list[str] | None = None) -> int:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("store", type=Path, help="complete feature store")
+    parser.add_argument("store", type=store_path, help="complete feature store")
     parser.add_argument("--out", type=Path, required=True, help="run folder, resumed if it exists")
     parser.add_argument(
         "--recipe", default="frozen_a", help=f"{', '.join(RECIPES)}, or file.py:function"

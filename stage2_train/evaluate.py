@@ -18,6 +18,7 @@ import torch
 from tqdm import tqdm
 
 from cache.reader import CachedFeatures
+from cache.storage import store_path
 from shared.command import run_command
 from shared.config import Preset
 from shared.config_json import from_json
@@ -112,7 +113,7 @@ def main(argv: list[str] | None = None) -> int:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("store", type=Path, help="complete feature store")
+    parser.add_argument("store", type=store_path, help="complete feature store")
     parser.add_argument("run", type=Path, help="run folder, or checkpoint of train-stage2 or CMT")
     parser.add_argument("--out", type=Path, required=True, help="folder for results and metrics")
     parser.add_argument("--nuscenes", type=Path, help="nuScenes root with the tables, for metrics")

@@ -1,6 +1,10 @@
 """Options of the whole test suite."""
 
+import logging
 import os
+import urllib.request
+import uuid
+from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
@@ -76,3 +80,34 @@ def tiny_store_8bit(synthetic_root: Path, tmp_path_factory: pytest.TempPathFacto
     command = ["tiny", *where, "--store", str(store), "--codec", "uint8-zstd-1"]
     assert extract_features(command) == 0
     return store
+
+
+@pytest.fixture(scope="session")
+def s3_server() -> Iterator[tuple[str, int]]:
+    """Host and port of an S3 server on loopback, in this process."""
+    pytest.importorskip("obstore")
+    threaded = pytest.importorskip("moto.moto_server.threaded_moto_server")
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
+    server = threaded.ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    server.start()
+    yield server.get_host_and_port()
+    server.stop()
+
+
+def new_bucket(server: tuple[str, int], patch: pytest.MonkeyPatch) -> str:
+    """Make a bucket on this server, and set the environment to reach it; return its URL."""
+    endpoint = f"http://{server[0]}:{server[1]}"
+    patch.setenv("AWS_ENDPOINT_URL", endpoint)
+    patch.setenv("AWS_REGION", "us-east-1")
+    patch.setenv("AWS_ACCESS_KEY_ID", "some-key")
+    patch.setenv("AWS_SECRET_ACCESS_KEY", "a-secret-of-mine")
+    bucket = f"bucket-{uuid.uuid4().hex[:8]}"
+    request = urllib.request.Request(f"{endpoint}/{bucket}", method="PUT")
+    urllib.request.urlopen(request, timeout=10).close()
+    return f"s3://{bucket}"
+
+
+@pytest.fixture
+def s3(s3_server: tuple[str, int], monkeypatch: pytest.MonkeyPatch) -> str:
+    """URL of an empty bucket on loopback."""
+    return new_bucket(s3_server, monkeypatch)

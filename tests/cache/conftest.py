@@ -2,21 +2,25 @@
 
 import os
 import shutil
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+import cache.bucket
 from cache.codec import CODECS, DEFAULT_CODEC
 from cache.create import open_or_create
 from cache.identity import Identity, identity_document
 from cache.metadata import Provenance
 from cache.samples import Samples
 from cache.schema import array_specs, row_bytes
+from cache.storage import StorePath
 from cache.writer import StoreWriter
 from shared.config import CameraBranch, HeadConfig, LidarBranch, PointGrid, Preset
 from shared.features import Annotations, Frame, FrameFeatures
+from tests.flaky_server import Flaky, flaky_server
 
 TOKENS = ("ant", "bee", "cow", "dog", "elk")
 COMMAND = "extract-features small --store HERE"
@@ -109,7 +113,7 @@ def make_identity(
 
 
 def make_writer(
-    path: Path,
+    path: StorePath,
     *,
     tokens: tuple[str, ...] = TOKENS,
     rows_per_shard: int = 2,
@@ -170,3 +174,14 @@ def stores(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
     for codec in CODECS:
         fill(make_writer(path / codec, codec=codec))
     return {codec: path / codec for codec in CODECS}
+
+
+@pytest.fixture
+def flaky(s3: str, s3_server: tuple[str, int], monkeypatch: pytest.MonkeyPatch) -> Iterator[Flaky]:
+    """A server before the other one, and little patience with it."""
+    monkeypatch.setattr(cache.bucket, "FIRST_WAIT_S", 0.001)
+    monkeypatch.setattr(cache.bucket, "PATIENCE_S", 0.05)
+    monkeypatch.setattr(cache.bucket, "QUICK_RETRIES", 0)
+    with flaky_server(s3_server) as server:
+        monkeypatch.setenv("AWS_ENDPOINT_URL", server.url)
+        yield server

@@ -94,7 +94,7 @@ def no_room_for_a_lock(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def no_room_for_the_entry(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def full(*_: object) -> None:
+    def full(*_: object, **__: object) -> None:
         raise OSError(errno.EDQUOT, "Disk quota exceeded")
 
     monkeypatch.setattr(cache.ledger.json, "dump", full)

@@ -105,7 +105,7 @@ def test_where_nothing_can_be_written_a_verification_goes_on(
         raise OSError(errno.EROFS, "Read-only file system")
 
     damage_shard(finished, 1)
-    monkeypatch.setattr("cache.verified.whole_file", refuse)
+    monkeypatch.setattr("cache.verified.write_json", refuse)
     assert len(verify(open_store(finished)).damages) == 1
     assert "stopping means starting anew" in caplog.text
 

@@ -1,0 +1,194 @@
+"""The way to a bucket of an S3-compatible storage: requests, repeated until they are answered.
+
+Through obstore, the client inside `zarr.storage.ObjectStore`, which needs no event loop. Endpoint,
+region and credentials come from the usual AWS environment variables and are written nowhere.
+"""
+
+import errno
+import logging
+import os
+import re
+import time
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+from datetime import timedelta
+from functools import cache
+from typing import TYPE_CHECKING, TypeVar
+
+from shared.errors import CacheError, ConfigError
+
+if TYPE_CHECKING:
+    from obstore.store import S3Store
+
+SCHEME = "s3://"
+PATIENCE_S = 180.0  # how long a request is repeated before it counts as failed
+REQUEST_S = 60  # how long one attempt may take; of a large object, each of its parts
+QUICK_RETRIES = 3  # by obstore itself, without a word
+FIRST_WAIT_S, LONGEST_WAIT_S = 0.2, 10.0  # between our own, each twice as long
+CONNECTIONS = 16  # requests under way at once for one row, or one look at the ledger
+KEPT_TAILS = 65_536  # ends of objects kept in memory, some 300 bytes each
+
+# What another attempt will not change. 408 and 429 say "later", 5xx that the server is in trouble.
+FINAL = re.compile(r"status code: (3|4(?!08|29))|Received non-partial response")
+NO_CREDENTIALS = "169.254.169.254"  # where obstore looks last: only machines of AWS have that
+
+_log = logging.getLogger(__name__)
+_Answer = TypeVar("_Answer")
+
+
+class RemoteError(CacheError):
+    """A storage that does not answer, or refuses; says nothing about what lies there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Tail:
+    """The end of an object.
+
+    Args:
+        content: its last bytes, or all if it is shorter.
+        size: of the whole object, bytes.
+        version: changes with the content; None where the storage does not say.
+    """
+
+    content: bytes
+    size: int
+    version: str | None
+
+
+class Bucket:
+    """The way to one bucket, with what was learnt on it; each process needs its own.
+
+    Raises:
+        ConfigError: if the extra `remote` is not installed, or the environment cannot be used.
+    """
+
+    def __init__(self, name: str) -> None:
+        self.name = name
+        self._client = connect(name)
+        self.tails: dict[str, Tail] = {}
+        self._pool = ThreadPoolExecutor(CONNECTIONS, thread_name_prefix="remote")
+
+    @property
+    def pool(self) -> ThreadPoolExecutor:
+        """Threads for requests that are under way at the same time."""
+        self._require_first_user()
+        return self._pool
+
+    def request(self, key: str, send: Callable[["S3Store"], _Answer]) -> _Answer:
+        """Send a request until it is answered.
+
+        Args:
+            key: what it is about, for messages.
+            send: does no harm when done twice.
+
+        Raises:
+            FileNotFoundError: if there is no such object.
+            RemoteError: if it is refused, or not answered in `PATIENCE_S`.
+        """
+        from obstore.exceptions import AlreadyExistsError, BaseError, PreconditionError
+
+        self._require_first_user()
+        deadline, wait_s = time.monotonic() + PATIENCE_S, FIRST_WAIT_S
+        while True:
+            try:
+                return send(self._client)
+            except FileNotFoundError as error:
+                if "NoSuchBucket" in str(error):
+                    raise self._refusal(key, error) from error
+                where = f"{SCHEME}{self.name}/{key}"
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), where) from None
+            except (AlreadyExistsError, PreconditionError):
+                raise
+            except BaseError as error:
+                if time.monotonic() > deadline or _is_final(error):
+                    raise self._refusal(key, error) from error
+                _log.warning("%s; trying again", self._told(key, error))
+            time.sleep(wait_s)
+            wait_s = min(2 * wait_s, LONGEST_WAIT_S)
+
+    def _require_first_user(self) -> None:
+        if os.getpid() != _first_user():  # its threads stayed behind: it would wait for ever
+            raise RemoteError(
+                f"{SCHEME}{self.name} cannot be used by a process that was forked from one that "
+                'has used such a storage; start workers with the method "spawn"'
+            )
+
+    def _told(self, key: str, error: Exception) -> str:
+        """Return where and what, without the markup and the debugging that obstore adds."""
+        text = str(error)
+        what = re.split(r": <|\n", text)[0].rpartition(" - ")[2].strip(" :")
+        cause = re.search(r'message: "([^"]+)"', text)  # of the system, e.g. "Connection refused"
+        return f"{SCHEME}{self.name}/{key}: {what}" + (f" ({cause[1]})" if cause else "")
+
+    def _refusal(self, key: str, error: Exception) -> RemoteError:
+        from obstore.exceptions import PermissionDeniedError, UnauthenticatedError
+
+        if "NoSuchBucket" in str(error):
+            remedy = (
+                f"There is no bucket {self.name} at {_endpoint()}: create it, or correct the "
+                "store's URL, AWS_ENDPOINT_URL or AWS_REGION"
+            )
+        elif NO_CREDENTIALS in str(error):
+            remedy = (
+                "No credentials were found. Set AWS_ACCESS_KEY_ID and AWS_SECRET_ACCESS_KEY (and "
+                "AWS_SESSION_TOKEN); profiles in ~/.aws are not read, but `aws configure "
+                "export-credentials --format env` prints one as variables"
+            )
+        elif isinstance(error, PermissionDeniedError | UnauthenticatedError):
+            remedy = (
+                f"{_endpoint()} refuses these credentials: check AWS_ACCESS_KEY_ID, "
+                "AWS_SECRET_ACCESS_KEY and AWS_SESSION_TOKEN, and that they may list the bucket "
+                "and get, put and delete its objects"
+            )
+        else:
+            remedy = (
+                f"Check that {_endpoint()} can be reached from here (AWS_ENDPOINT_URL, "
+                "AWS_REGION). Nothing is known to be damaged and finished shards are kept; run the "
+                "same command again when this is solved"
+            )
+        return RemoteError(f"{self._told(key, error)}. {remedy}")
+
+
+def connect(bucket: str) -> "S3Store":
+    """Return a client, set up from the environment; no request is sent."""
+    try:
+        from obstore.exceptions import BaseError
+        from obstore.store import S3Store
+    except ImportError as error:
+        raise ConfigError(
+            f"a store on {SCHEME} needs obstore, which is not installed here: "
+            "pip install 'frozen-cmt[remote]'"
+        ) from error
+    try:
+        return S3Store(
+            bucket,
+            client_options={"allow_http": True, "timeout": timedelta(seconds=REQUEST_S)},
+            retry_config={
+                "max_retries": QUICK_RETRIES,
+                "retry_timeout": timedelta(seconds=PATIENCE_S),
+                "backoff": {"init_backoff": timedelta(seconds=FIRST_WAIT_S)},
+            },
+        )
+    except BaseError as error:
+        raise ConfigError(f"the AWS_* variables cannot be used: {error}") from error
+
+
+@cache
+def _first_user() -> int:
+    """Return the process that first sent a request, of this one and those it was forked from."""
+    return os.getpid()
+
+
+def _is_final(error: Exception) -> bool:
+    """Return whether another attempt would end the same."""
+    from obstore.exceptions import GenericError
+
+    text = str(error)
+    return type(error) is not GenericError or bool(FINAL.search(text)) or NO_CREDENTIALS in text
+
+
+def _endpoint() -> str:
+    """Return what requests go to."""
+    names = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
+    return next((os.environ[name] for name in names if os.environ.get(name)), "AWS")
