@@ -20,6 +20,7 @@ PARTS: dict[str, Owner] = {
     "img_backbone": "frozen",
     "img_neck": "trainable",
 }
+AQR_PARTS = ("pts_bbox_head.aqr_weight_generator", "pts_bbox_head.attention_bias_generator")
 FROZEN_PARTS = tuple(part for part, owner in PARTS.items() if owner == "frozen")
 TRAINABLE_PARTS = tuple(part for part, owner in PARTS.items() if owner == "trainable")
 

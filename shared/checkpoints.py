@@ -129,6 +129,7 @@ def load_parts(
     *,
     path: Path,
     without: Sequence[str] = (),
+    fresh: Sequence[str] = (),
 ) -> None:
     """Copy the named parts' tensors from a state dict, all of them or none.
 
@@ -137,14 +138,19 @@ def load_parts(
         state: state dict with full names.
         parts: names of modules inside, each a prefix of the keys to load.
         path: where `state` comes from, for messages.
-        without: parts of these parts that are left alone.
+        without: parts of these parts that the module does not have.
+        fresh: parts of these parts that the state does not have; they stay as they are.
 
     Raises:
         CheckpointError: listing every missing, unexpected or misshapen key.
     """
     _require_parts(state, parts, path)
     state = in_our_layout(state, path)
-    own = {name: one for name, one in module.state_dict().items() if belongs(name, parts)}
+    own = {
+        name: one
+        for name, one in module.state_dict().items()
+        if belongs(name, parts) and not belongs(name, fresh)
+    }
     given = {
         name: one
         for name, one in state.items()

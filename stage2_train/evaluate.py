@@ -23,6 +23,7 @@ from shared.command import run_command
 from shared.config import Preset
 from shared.config_json import from_json
 from shared.errors import IdentityError
+from shared.model.aqr.config import AqrConfig
 from shared.model.box_coder import decode_boxes
 from shared.model.detector import CmtDetector, build_detector
 from shared.model.fresh import fresh_detector
@@ -60,7 +61,8 @@ def load_detector(run: Path, store: CachedFeatures) -> CmtDetector:
             f"preprocessing than those of {store.path}; evaluate on a store of the same extraction "
             "(`feature-cache show` prints what a store was made from)"
         )
-    detector = build_detector(preset, store.cut)
+    aqr = None if saved["aqr"] is None else from_json(AqrConfig, saved["aqr"])
+    detector = build_detector(preset, store.cut, aqr)
     detector.load_state_dict(trained_weights(saved))
     return detector
 

@@ -13,6 +13,7 @@ from shared.digests import state_digest
 from shared.model.detector import CmtDetector
 from shared.model.fresh import fresh_detector
 from stage2_train.backbones import require_backbones
+from stage2_train.class_balance import class_balance
 from stage2_train.dataset import StoreDataset
 from stage2_train.device_shares import Share, device_shares
 from stage2_train.freeze_report import as_text, freeze_report
@@ -65,7 +66,7 @@ def train(
         took, None if there were none.
 
     Raises:
-        CacheError: if the store is incomplete.
+        CacheError: if the store is incomplete, or lacks null features that the recipe needs.
         CheckpointError: if the checkpoint does not fit the preset.
         ConfigError: if the recipe trains what the store has frozen, or freezes what is not there,
             or its batches cannot be shared by so many devices.
@@ -79,12 +80,17 @@ def train(
     if checkpoint is not None:
         require_backbones(checkpoint, store)
     fabric, scaler = launch_fabric(recipe, devices=devices, nodes=nodes)
-    detector = fresh_detector(store.preset, store.cut, seed=recipe.seed, checkpoint=checkpoint)
+    detector = fresh_detector(
+        store.preset, store.cut, seed=recipe.seed, checkpoint=checkpoint, aqr=recipe.aqr
+    )
     freeze(detector, recipe.frozen, absent=sorted(absent_parts(detector)))
     folder = RunFolder(out)
     is_first = fabric.global_rank == 0
     folder.start(_made_of(store, recipe, detector), writes=is_first)
-    order = EpochSampler(len(store.tokens), recipe.batch_size, recipe.seed)
+    dataset = StoreDataset(store, store.tokens)
+    if recipe.sensor_drop is not None:
+        dataset.require_droppable(recipe.sensor_drop.possible)
+    order = _order(dataset, recipe)
     step = TrainingStep(
         fabric=fabric,
         recipe=recipe,
@@ -93,9 +99,10 @@ def train(
         steps=recipe.steps or (recipe.epochs or 0) * order.steps_per_epoch,
         scaler=scaler,
     )
-    run = TrainingRun(step, folder, _about(store, checkpoint))
+    run = TrainingRun(step, folder, _about(store, recipe, checkpoint))
     run.resume()
-    shares = _shares(store, step, run.progress.step, workers)
+    order.first_step = run.progress.step
+    shares = _shares(dataset, order, step, workers)
     last = step.steps if stop_after is None else min(step.steps, stop_after)
     if is_first:
         _announce(store, run, last)
@@ -112,32 +119,43 @@ def _made_of(store: CachedFeatures, recipe: Recipe, detector: CmtDetector) -> di
     }
 
 
-def _about(store: CachedFeatures, checkpoint: Path | None) -> dict[str, Any]:
+def _about(store: CachedFeatures, recipe: Recipe, checkpoint: Path | None) -> dict[str, Any]:
     """Return what every checkpoint of the run says of where it comes from."""
     return {
         "preset": to_json(store.preset),
+        "aqr": None if recipe.aqr is None else to_json(recipe.aqr),
         "features": store.features_digest,
         "backbones": store.identity["weights"],
         "started_from": None if checkpoint is None else str(checkpoint.resolve()),
     }
 
 
-def _shares(
-    store: CachedFeatures, step: TrainingStep, first_step: int, workers: int
-) -> Iterator[Share]:
-    """Return this process's endless stream of shares, from a step on."""
-    recipe, fabric = step.recipe, step.fabric
-    sampler = EpochSampler(
-        len(store.tokens), recipe.batch_size, recipe.seed, views=store.views, first_step=first_step
+def _order(dataset: StoreDataset, recipe: Recipe) -> EpochSampler:
+    """Return the order of the whole run's batches."""
+    balance = class_balance(dataset.store, dataset.tokens) if recipe.class_balanced else None
+    return EpochSampler(
+        len(dataset),
+        recipe.batch_size,
+        recipe.seed,
+        views=dataset.store.views,
+        balance=balance,
+        drop=recipe.sensor_drop,
     )
+
+
+def _shares(
+    dataset: StoreDataset, order: EpochSampler, step: TrainingStep, workers: int
+) -> Iterator[Share]:
+    """Return this process's endless stream of shares."""
+    recipe, fabric = step.recipe, step.fabric
     own = Shares(
-        sampler,
-        sampler.batch_size,
+        order,
+        order.batch_size,
         process=fabric.global_rank,
         processes=fabric.world_size,
         passes=recipe.accumulate,
     )
-    batches = BatchLoader(StoreDataset(store, store.tokens), own, workers)
+    batches = BatchLoader(dataset, own, workers)
     return device_shares(batches, recipe.accumulate, fabric.device)
 
 

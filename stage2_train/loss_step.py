@@ -7,6 +7,7 @@ from shared.config import Preset
 from shared.model.denoising import DenoisingQueries
 from shared.model.detector import CmtDetector
 from shared.model.losses import BatchCounts, detection_losses
+from stage2_train.routing_log import weight_sums
 
 
 class Work:
@@ -37,7 +38,10 @@ class LossStep(nn.Module):
         self.preset = preset
 
     def forward(self, work: Work) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
-        """Return the loss terms of a batch under their official names, and scalars to log."""
+        """Return the loss terms of a batch under their official names, and sums to log.
+
+        The sums are those of `routing_log.weight_sums`, none without AQR.
+        """
         outputs = self.detector(work.batch, work.queries)
         terms = detection_losses(
             outputs,
@@ -47,4 +51,5 @@ class LossStep(nn.Module):
             denoising=work.queries,
             counts=work.counts,
         )
-        return terms, {}
+        weights = outputs.sensor_weights
+        return terms, {} if weights is None else weight_sums(weights, work.batch.conditions)

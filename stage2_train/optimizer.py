@@ -15,6 +15,8 @@ log = logging.getLogger(__name__)
 
 ONLY_WITH_CAMERAS = ("img_neck", "rv_embedding")
 ONLY_WITH_LIDAR = ("pts_neck", "shared_conv")
+ONLY_WITH_AQR = ("aqr_weight_generator",)
+ONLY_WITH_BIAS = ("attention_bias_generator", "bias_scale")
 
 
 def parameter_groups(
@@ -83,14 +85,17 @@ def _judge_unused(keys: Sequence[str], unused: Literal["error", "warn"]) -> None
 def make_optimizer(detector: CmtDetector, recipe: Recipe) -> torch.optim.AdamW:
     """Return the optimizer of the trainable parameters.
 
-    A multiplier for a part that only the sensor has which this detector lacks is left out.
+    A multiplier for a part of a sensor, or of an AQR, that this detector lacks is left out.
 
     Raises:
         ConfigError: if a multiplier is for nothing, or nothing is left to train.
     """
+    head = detector.pts_bbox_head
     lacking = [
         *(ONLY_WITH_CAMERAS if detector.preset.camera is None else ()),
         *(ONLY_WITH_LIDAR if detector.preset.lidar is None else ()),
+        *(ONLY_WITH_AQR if head.aqr is None else ()),
+        *(ONLY_WITH_BIAS if head.attention_bias_generator is None else ()),
     ]
     multipliers = [(key, factor) for key, factor in recipe.lr_multipliers if key not in lacking]
     groups = parameter_groups(detector, multipliers, recipe.learning_rate)

@@ -4,11 +4,13 @@ A user's own recipe is a Python file with one such function; name it as `path/to
 """
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 from shared.errors import ConfigError
+from shared.model.aqr.config import AqrConfig
 from shared.named_config import named_config
+from shared.sensor_drop import SensorDrop
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -17,6 +19,9 @@ class Recipe:
 
     Args:
         name: for the record.
+        aqr: adaptive query routing on top of CMT; None trains plain CMT.
+        sensor_drop: sensors taken away from training samples; None leaves all of them.
+        class_balanced: an epoch draws every class as often (CBGS), instead of every sample once.
         frozen: parts of the detector that are not trained, by the beginning of their names; a store
             that is cut after a part needs it here.
         steps, epochs: length of the run; exactly one of them is given.
@@ -42,6 +47,9 @@ class Recipe:
     """
 
     name: str
+    aqr: AqrConfig | None = None
+    sensor_drop: SensorDrop | None = None
+    class_balanced: bool = False
     frozen: tuple[str, ...] = ()
     steps: int | None = None
     epochs: int | None = None
@@ -73,10 +81,21 @@ class Recipe:
 
 
 NECKS = ("img_neck", "pts_neck")
+CMT_HEAD = tuple(
+    f"pts_bbox_head.{name}"
+    for name in (
+        "shared_conv",
+        "transformer",
+        "reference_points",
+        "bev_embedding",
+        "rv_embedding",
+        "task_heads",
+    )
+)
 
 # The plan's multipliers; its key `query_embed` names no CMT parameter, what it means is the two
 # MLPs that make the query embedding.
-FROZEN_A = (
+CMT_FROZEN_A = (
     ("img_neck", 0.05),
     ("pts_neck", 0.05),
     ("transformer", 0.5),
@@ -86,32 +105,66 @@ FROZEN_A = (
     ("task_heads", 0.8),
     ("shared_conv", 0.5),
 )
+AQR_RATES = (
+    ("aqr_weight_generator", 1.0),
+    ("attention_bias_generator", 1.0),
+    ("bias_scale", 0.5),
+)
 
 
 def frozen_a() -> Recipe:
-    """Backbones frozen, small rates on the necks: fine-tune from an official checkpoint.
+    """AQR on CMT, backbones frozen, small rates on the necks: the default, from a CMT checkpoint.
 
-    20 epochs at batch 16, as CMT trains (it does so with CBGS, which comes with a later release).
+    20 epochs of class-balanced samples at batch 16 with sensors taken away, as CMT trains.
     """
-    return Recipe(name="frozen_a", epochs=20, batch_size=16, lr_multipliers=FROZEN_A)
+    return Recipe(
+        name="frozen_a",
+        aqr=AqrConfig(),
+        sensor_drop=SensorDrop(),
+        class_balanced=True,
+        epochs=20,
+        batch_size=16,
+        lr_multipliers=(*CMT_FROZEN_A, *AQR_RATES),
+    )
 
 
 def frozen_b() -> Recipe:
     """As frozen_a with twice the rate on the necks: when they have more to adapt to.
 
-    For example to a new module behind them, or to data that the checkpoint has not seen.
+    For example to AQR's "modulation", which scales what they give, or to data that the checkpoint
+    has not seen.
     """
-    faster = tuple((key, 0.1 if key in NECKS else factor) for key, factor in FROZEN_A)
-    return Recipe(name="frozen_b", epochs=20, batch_size=16, lr_multipliers=faster)
+    recipe = frozen_a()
+    faster = tuple((key, 0.1 if key in NECKS else rate) for key, rate in recipe.lr_multipliers)
+    return replace(recipe, name="frozen_b", lr_multipliers=faster)
 
 
 def frozen_all() -> Recipe:
-    """Backbones and necks frozen, transformer and heads trained: may use a store cut at the neck.
+    """As frozen_a with the necks frozen, too: may use a store cut at the neck.
 
     When the necks' features are to stay what they are, or disk and time are short.
     """
-    kept = tuple(pair for pair in FROZEN_A if pair[0] not in NECKS)
-    return Recipe(name="frozen_all", frozen=NECKS, epochs=20, batch_size=16, lr_multipliers=kept)
+    recipe = frozen_a()
+    kept = tuple(pair for pair in recipe.lr_multipliers if pair[0] not in NECKS)
+    return replace(recipe, name="frozen_all", frozen=NECKS, lr_multipliers=kept)
+
+
+def aqr_only() -> Recipe:
+    """Train AQR alone, on a detector that stays what it is: may use a store cut at the memory.
+
+    The cheapest run, and the one that shows what routing adds and nothing else.
+    """
+    return replace(
+        frozen_a(), name="aqr_only", frozen=(*NECKS, *CMT_HEAD), lr_multipliers=AQR_RATES
+    )
+
+
+def cmt() -> Recipe:
+    """As frozen_a without AQR: the baseline to compare with, and for detectors of one sensor.
+
+    These lose no sensors, having no other.
+    """
+    return replace(frozen_a(), name="cmt", aqr=None, sensor_drop=None, lr_multipliers=CMT_FROZEN_A)
 
 
 def from_scratch() -> Recipe:
@@ -122,7 +175,7 @@ def from_scratch() -> Recipe:
 def first_steps() -> Recipe:
     """Twenty steps at batch 2: shows that a store trains, on any machine; `make real` runs it."""
     return Recipe(
-        name="first_steps", steps=20, batch_size=2, lr_multipliers=FROZEN_A, checkpoint_every=20
+        name="first_steps", steps=20, batch_size=2, lr_multipliers=CMT_FROZEN_A, checkpoint_every=20
     )
 
 
@@ -148,7 +201,7 @@ def demo() -> Recipe:
 
 RECIPES: dict[str, Callable[[], Recipe]] = {
     make.__name__: make
-    for make in (frozen_a, frozen_b, frozen_all, from_scratch, first_steps, demo)
+    for make in (frozen_a, frozen_b, frozen_all, aqr_only, cmt, from_scratch, first_steps, demo)
 }
 
 

@@ -19,7 +19,7 @@ CONFIG = "config.json"
 # What a checkpoint of ours says: weights of the trained part, its preset, steps taken, digest of
 # the features it was trained on, digests of the frozen parts they came from, and the checkpoint
 # that training started from. What else is in it is there to go on with: `ema`, `optimizer`, ...
-OURS = ("state_dict", "preset", "step", "features", "backbones", "started_from")
+OURS = ("state_dict", "preset", "aqr", "step", "features", "backbones", "started_from")
 
 
 class RunFolder:

@@ -19,6 +19,7 @@ from stage2_train.freeze_proof import FreezeProof
 from stage2_train.loss_step import LossStep, Work
 from stage2_train.optimizer import set_learning_rates
 from stage2_train.recipes import Recipe
+from stage2_train.routing_log import mean_weights
 from stage2_train.schedules import rate_ratio
 from stage2_train.step_clock import StepClock
 from stage2_train.whole_batch import WholeBatch
@@ -120,9 +121,15 @@ class TrainingStep:
                 self.fabric.backward(total_loss(found[-1][0]) * self.fabric.world_size)
                 self.clock.mark("backward")
         terms = self._summed(share, [terms for terms, _ in found], step)
-        parts = passes * self.fabric.world_size
-        extra = self._summed(share, [extra for _, extra in found], step)
-        return terms, {name: value / parts for name, value in extra.items()}
+        return terms, self._routing(self._summed(share, [extra for _, extra in found], step))
+
+    def _routing(self, sums: Mapping[str, float]) -> dict[str, float]:
+        """Return what to log of AQR; `sums` are those of `routing_log.weight_sums`."""
+        if not sums:
+            return {}
+        bias = self.raw_module.detector.pts_bbox_head.attention_bias_generator
+        scale = {} if bias is None else {"aqr/scale": bias.scale.item()}
+        return mean_weights(sums) | scale
 
     def _summed(
         self, share: Share, found: Sequence[Mapping[str, Tensor]], step: int
