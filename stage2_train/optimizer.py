@@ -16,7 +16,7 @@ log = logging.getLogger(__name__)
 ONLY_WITH_CAMERAS = ("img_neck", "rv_embedding")
 ONLY_WITH_LIDAR = ("pts_neck", "shared_conv")
 ONLY_WITH_AQR = ("aqr_weight_generator",)
-ONLY_WITH_BIAS = ("attention_bias_generator", "bias_scale")
+ONLY_WITH_BIAS = ("attention_bias_generator", "attention_bias_generator.bias_scale")
 
 
 def parameter_groups(

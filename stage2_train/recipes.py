@@ -108,7 +108,7 @@ CMT_FROZEN_A = (
 AQR_RATES = (
     ("aqr_weight_generator", 1.0),
     ("attention_bias_generator", 1.0),
-    ("bias_scale", 0.5),
+    ("attention_bias_generator.bias_scale", 0.5),
 )
 
 

@@ -1,12 +1,16 @@
 """Learning rates go where the recipe says, as mmengine would send them."""
 
+from dataclasses import replace
+
 import pytest
 import torch
 from torch import nn
 
 from shared.errors import ConfigError
+from shared.model.aqr.config import AqrConfig
 from shared.model.detector import build_detector
 from shared.presets import tiny
+from stage2_train.freezing import freeze
 from stage2_train.optimizer import make_optimizer, parameter_groups, set_learning_rates
 from stage2_train.recipes import RECIPES, Recipe, frozen_a
 
@@ -21,7 +25,8 @@ def rates(groups: list[dict[str, object]]) -> dict[str, float]:
 def test_our_learning_rates_are_those_of_mmengines_constructor(recipe: Recipe) -> None:
     from mmengine.optim import DefaultOptimWrapperConstructor
 
-    model = build_detector(tiny())
+    model = build_detector(tiny(), aqr=recipe.aqr)
+    freeze(model, recipe.frozen)
     constructor = DefaultOptimWrapperConstructor(
         {"optimizer": {"type": "AdamW", "lr": BASE, "weight_decay": 0.01}},
         {"custom_keys": {key: {"lr_mult": factor} for key, factor in recipe.lr_multipliers}},
@@ -29,7 +34,10 @@ def test_our_learning_rates_are_those_of_mmengines_constructor(recipe: Recipe) -
     theirs = constructor(model).optimizer
     by_identity = {id(p): name for name, p in model.named_parameters()}
     expected = {
-        by_identity[id(p)]: group["lr"] for group in theirs.param_groups for p in group["params"]
+        by_identity[id(p)]: group["lr"]
+        for group in theirs.param_groups
+        for p in group["params"]
+        if p.requires_grad
     }
 
     ours = rates(parameter_groups(model, recipe.lr_multipliers, BASE))
@@ -48,7 +56,7 @@ def test_the_longest_key_wins() -> None:
 
 
 def test_every_parameter_is_in_exactly_one_group() -> None:
-    model = build_detector(tiny())
+    model = build_detector(tiny(), aqr=frozen_a().aqr)
 
     groups = parameter_groups(model, frozen_a().lr_multipliers, BASE)
 
@@ -113,3 +121,17 @@ def test_one_update_moves_every_trainable_parameter() -> None:
     optimizer.step()
 
     assert all((a != b).any() for a, b in zip(before, model.parameters(), strict=True))
+
+
+def test_the_bias_scale_learns_at_half_the_rate_of_the_weights() -> None:
+    model = build_detector(tiny(), aqr=frozen_a().aqr)
+    ours = rates(parameter_groups(model, frozen_a().lr_multipliers, 1.0))
+    assert ours["pts_bbox_head.attention_bias_generator.bias_scale_logit"] == 0.5
+    assert ours["pts_bbox_head.aqr_weight_generator.weight_predictor.weight"] == 1.0
+
+
+@pytest.mark.parametrize("aqr", [None, AqrConfig(effect="modulation")], ids=["none", "modulation"])
+def test_rates_of_parts_that_an_aqr_does_not_have_are_left_out(aqr: AqrConfig | None) -> None:
+    recipe = replace(frozen_a(), aqr=aqr)
+    names = rates(make_optimizer(build_detector(tiny(), aqr=aqr), recipe).param_groups)
+    assert not any("attention_bias_generator" in name for name in names)
