@@ -2,8 +2,10 @@
 
     draw-samples /data/r50.zarr --nuscenes /data/nuscenes --out pictures
     draw-samples /data/r50.zarr --nuscenes /data/nuscenes --out pictures --results results_nusc.json
+    draw-samples /data/r50.zarr --nuscenes /data/nuscenes --out pictures --routing routing.npz
 
-Writes <token>.png and <token>_features.png per sample.
+Writes <token>.png and <token>_features.png per sample; with --routing (of `draw-routing`) also
+AQR's weights over the photos, as <token>_<condition>.png.
 """
 
 import argparse
@@ -25,6 +27,7 @@ from shared.features import Frame
 from stage1_extract.dataset_options import add_dataset_options, chosen_dataset
 from stage1_extract.draw_features import draw_features
 from stage1_extract.draw_scene import FOUND, TRUE, DrawnBoxes, draw_scene
+from stage1_extract.draw_trust import draw_trust, read_trust
 
 log = logging.getLogger(__name__)
 
@@ -99,6 +102,7 @@ def main(argv: list[str] | None = None) -> int:
     add_dataset_options(parser)
     parser.add_argument("--out", type=Path, required=True, help="folder for the pictures")
     parser.add_argument("--results", type=Path, help="results_nusc.json of evaluate-stage2")
+    parser.add_argument("--routing", type=Path, help="routing.npz of draw-routing")
     parser.add_argument("--samples", type=int, default=2, help="samples to draw (default 2)")
     parser.add_argument("--min-score", type=float, default=0.25, help="of predicted boxes")
     args = parser.parse_args(argv)
@@ -107,9 +111,12 @@ def main(argv: list[str] | None = None) -> int:
         store = CachedFeatures(args.store)
         records = chosen_dataset(args, store.provenance.dataset).read()
         results = read_results(args.results) if args.results else {}
+        trust = read_trust(args.routing) if args.routing else None
         draw_samples(
             store, records, results, args.out, samples=args.samples, min_score=args.min_score
         )
+        if trust is not None:
+            draw_trust(records, trust, args.out, samples=args.samples)
 
     return run_command(work)
 

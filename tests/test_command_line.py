@@ -13,12 +13,13 @@ OPTIONS = {
     | {"--config", "--cut", "--views", "--store", "--checkpoint", "--codec", "--batch-size"}
     | {"--shard-mib", "--workers", "--part"},
     "check-parity": DATASET | {"--checkpoint", "--head", "--samples", "--json"},
-    "draw-samples": DATASET | {"--out", "--results", "--samples", "--min-score"},
+    "draw-samples": DATASET | {"--out", "--results", "--routing", "--samples", "--min-score"},
     "train-stage2": {
         *("--out", "--recipe", "--checkpoint", "--stop-after"),
         *("--workers", "--devices", "--nodes"),
     },
     "evaluate-stage2": {"--out", "--nuscenes", "--workers"},
+    "draw-routing": {"--out", "--samples", "--drawn", "--min-score", "--workers"},
     "export-checkpoint": {"--out", "--checkpoint"},
 }
 

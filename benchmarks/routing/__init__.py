@@ -1,0 +1,1 @@
+"""Whether AQR learns which sensor to trust where."""
