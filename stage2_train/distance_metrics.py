@@ -23,7 +23,8 @@ def by_distance(truth: Any, found: Any, config: Any) -> dict[str, dict[str, Any]
     """Return the metrics of every band of distance.
 
     Args:
-        truth, found: the devkit's `EvalBoxes`, filtered, with distances.
+        truth: the devkit's `EvalBoxes` of ground truth, filtered, with distances.
+        found: those of detections.
         config: its `DetectionConfig`.
 
     Returns:
