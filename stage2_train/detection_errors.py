@@ -94,12 +94,17 @@ def _lidar_from_global(
     keyframe = tables.get("sample_data", tables.get("sample", token)["data"]["LIDAR_TOP"])
     pose = tables.get("ego_pose", keyframe["ego_pose_token"])
     sensor = tables.get("calibrated_sensor", keyframe["calibrated_sensor_token"])
-    global_from_ego = Rotation.from_quat(pose["rotation"], scalar_first=True)
-    ego_from_lidar = Rotation.from_quat(sensor["rotation"], scalar_first=True)
+    global_from_ego = _rotation(pose["rotation"])
+    ego_from_lidar = _rotation(sensor["rotation"])
     lidar_from_ego = ego_from_lidar.inv()
     rotation = lidar_from_ego * global_from_ego.inv()
     ego_m = -lidar_from_ego.apply(sensor["translation"])
     return rotation, ego_m - rotation.apply(pose["translation"]), ego_m[:2]
+
+
+def _rotation(wxyz: Sequence[float]) -> Rotation:
+    """Return a nuScenes quaternion as a rotation; scipy puts w last."""
+    return Rotation.from_quat(np.roll(wxyz, -1))
 
 
 def _flat(
@@ -109,7 +114,7 @@ def _flat(
     flat = np.zeros((len(boxes), 5))
     for row, box in zip(flat, boxes, strict=True):
         width_m, length_m, _ = box.size
-        ahead = (rotation * Rotation.from_quat(box.rotation, scalar_first=True)).apply([1, 0, 0])
+        ahead = (rotation * _rotation(box.rotation)).apply([1, 0, 0])
         row[:2] = (rotation.apply(box.translation) + translation_m)[:2]
         row[2:] = length_m, width_m, np.arctan2(ahead[1], ahead[0])
     return flat

@@ -46,7 +46,11 @@ def draw_sample(errors: SampleErrors, path: Path) -> None:
         fontsize=10,
     )
     figure.legend(
-        loc="outside lower center", ncols=len(kinds), facecolor=GROUND, labelcolor="white"
+        loc="outside lower center",
+        ncols=len(kinds),
+        facecolor=GROUND,
+        framealpha=1,
+        labelcolor="white",
     )
     figure.savefig(path, dpi=100)
 
@@ -126,7 +130,9 @@ def _frame(axes: Axes, ego_xy_m: NDArray[np.float64], *, colour: str, halo: str)
 def _by_cell(xy_m: NDArray[np.float64]) -> NDArray[np.float64]:
     span_m = [[-SHOWN_M, SHOWN_M]] * 2
     cells = round(2 * SHOWN_M / CELL_M)
-    return np.histogram2d(xy_m[:, 0], xy_m[:, 1], bins=cells, range=span_m)[0]
+    counts: NDArray[np.float64]
+    counts, _, _ = np.histogram2d(xy_m[:, 0], xy_m[:, 1], bins=cells, range=span_m)
+    return counts
 
 
 def _no_zeros(counts: NDArray[np.float64]) -> NDArray[np.float64]:

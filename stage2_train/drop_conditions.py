@@ -20,6 +20,7 @@ from stage2_train.dataset import Place, StoreDataset
 from stage2_train.metric_tables import MEANS, markdown_table, means_of
 
 DROPS = ("lidar", "cameras", "each-camera")
+COMPARISON = "sensor_drop.md"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -102,15 +103,12 @@ class DroppedSamples(StoreDataset):
         return features
 
 
-def write_comparison(out: Path, summaries: Mapping[str, Mapping[str, Any]]) -> str:
+def write_comparison(out: Path, summaries: Mapping[str, Mapping[str, Any]]) -> None:
     """Write sensor_drop.json and sensor_drop.md: the official means of every condition.
 
     Args:
         out: folder.
         summaries: condition name -> its metrics summary; "full" is among them.
-
-    Returns:
-        The Markdown table.
     """
     full = summaries[FULL.name]
     rows, entries = [], {}
@@ -121,8 +119,7 @@ def write_comparison(out: Path, summaries: Mapping[str, Mapping[str, Any]]) -> s
         share = "-" if kept is None else f"{kept:.1%}"
         rows.append((name, *(f"{value:.4f}" for value in means.values()), share))
     table = markdown_table(("condition", *MEANS, "NDS kept"), rows)
-    with whole_file(out / "sensor_drop.json", "w") as file:
+    with whole_file((out / COMPARISON).with_suffix(".json"), "w") as file:
         json.dump({"coverage": full["coverage"], "conditions": entries}, file, indent=2)
-    with whole_file(out / "sensor_drop.md", "w") as file:
+    with whole_file(out / COMPARISON, "w") as file:
         file.write(f"Evaluated: {full['coverage']}.\n\n{table}")
-    return table

@@ -6,8 +6,8 @@
     evaluate-stage2 --results submission.json --nuscenes /data/nuscenes --out judged
 
 Writes results_nusc.json, which the official tool accepts; with --nuscenes (a root that has the
-tables) also the official metrics, by class and by distance, as metrics_summary.json, and pictures.
-With --drop the same again for every absent sensor, in folders, and sensor_drop.md beside them.
+tables) also the official metrics, by class and by distance (metrics_summary.json, metrics.txt), and
+pictures. With --drop the same again without these sensors, in folders, and sensor_drop.md.
 --results scores any submission: no store, no checkpoint.
 """
 
@@ -27,9 +27,11 @@ from shared.command import run_command
 from shared.errors import ConfigError
 from shared.model.box_coder import decode_boxes
 from shared.model.detector import CmtDetector
+from shared.whole_file import whole_file
 from stage2_train.dataset import StoreDataset, evaluation_batches
 from stage2_train.detections import to_nuscenes, write_results
 from stage2_train.drop_conditions import (
+    COMPARISON,
     DROPS,
     FULL,
     DroppedSamples,
@@ -47,6 +49,7 @@ log = logging.getLogger(__name__)
 
 BATCH_SIZE = 4
 RESULTS = "results_nusc.json"
+TABLES = "metrics.txt"
 
 
 @torch.inference_mode()
@@ -113,7 +116,7 @@ def evaluate(
                 folder / RESULTS, tables, covered, store.tokens, folder, drawn
             )
     if len(summaries) > 1:
-        print(write_comparison(out, summaries))
+        write_comparison(out, summaries)
     return summaries.get(FULL.name, {})
 
 
@@ -142,9 +145,10 @@ def evaluate_submission(
 def _judged(
     results: Path, tables: Any, covered: Coverage, tokens: Sequence[str], out: Path, drawn: Drawn
 ) -> dict[str, Any]:
-    """Score, print and draw one result JSON; return its summary."""
+    """Score one result JSON, write its tables and pictures; return its summary."""
     judged = judge(results, tables, covered, tokens, out)
-    print(f"\n{results}\n{as_text(judged.summary)}\n")
+    with whole_file(out / TABLES, "w") as file:
+        file.write(f"{results}\n{as_text(judged.summary)}\n")
     draw_pictures(judged, tables, drawn, out / "pictures")
     return judged.summary
 
@@ -206,6 +210,10 @@ def _work(args: argparse.Namespace) -> None:
             workers=args.workers,
         )
         results = args.out / RESULTS
+    if summary:
+        print((args.out / TABLES).read_text())
+    if summary and args.drop:
+        print((args.out / COMPARISON).read_text())
     print(results)
     if summary:
         short = {key: summary[key] for key in ("mean_ap", "nd_score", "samples", "split")}

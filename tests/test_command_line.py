@@ -15,7 +15,7 @@ OPTIONS = {
     "check-parity": DATASET | {"--checkpoint", "--head", "--samples", "--json"},
     "draw-samples": DATASET | {"--out", "--results", "--samples", "--min-score"},
     "train-stage2": {"--out", "--recipe", "--checkpoint", "--stop-after", "--workers"},
-    "evaluate-stage2": {"--out", "--nuscenes", "--workers"},
+    "evaluate-stage2": {"--out", "--nuscenes", "--results", "--drop", "--draw", "--workers"},
     "export-checkpoint": {"--out", "--checkpoint"},
 }
 
