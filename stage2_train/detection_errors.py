@@ -3,6 +3,7 @@
 n true boxes, m detections of a sample.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -84,7 +85,7 @@ def worst(samples: Sequence[SampleErrors], count: int) -> list[SampleErrors]:
 
 
 def _distance_m(one: Any, other: Any) -> float:
-    return float(np.hypot(*np.subtract(one.translation[:2], other.translation[:2])))
+    return math.dist(one.translation[:2], other.translation[:2])
 
 
 def _lidar_from_global(
@@ -102,19 +103,19 @@ def _lidar_from_global(
     return rotation, ego_m - rotation.apply(pose["translation"]), ego_m[:2]
 
 
-def _rotation(wxyz: Sequence[float]) -> Rotation:
-    """Return a nuScenes quaternion as a rotation; scipy puts w last."""
-    return Rotation.from_quat(np.roll(wxyz, -1))
+def _rotation(wxyz: Sequence[Any]) -> Rotation:
+    """Return one or more nuScenes quaternions as a rotation; scipy puts w last."""
+    return Rotation.from_quat(np.roll(wxyz, -1, axis=-1))
 
 
 def _flat(
     boxes: Sequence[Any], rotation: Rotation, translation_m: NDArray[np.float64]
 ) -> NDArray[np.float64]:
     """Return the devkit's boxes seen from above, (n, 5)."""
-    flat = np.zeros((len(boxes), 5))
-    for row, box in zip(flat, boxes, strict=True):
-        width_m, length_m, _ = box.size
-        ahead = (rotation * _rotation(box.rotation)).apply([1, 0, 0])
-        row[:2] = (rotation.apply(box.translation) + translation_m)[:2]
-        row[2:] = length_m, width_m, np.arctan2(ahead[1], ahead[0])
-    return flat
+    if not boxes:
+        return np.zeros((0, 5))
+    centres = rotation.apply([box.translation for box in boxes]) + translation_m  # (n, 3)
+    sizes = np.array([box.size for box in boxes])  # (n, 3) width, length, height
+    ahead = (rotation * _rotation([box.rotation for box in boxes])).apply([1, 0, 0])  # (n, 3)
+    yaws = np.arctan2(ahead[:, 1], ahead[:, 0])
+    return np.column_stack([centres[:, :2], sizes[:, 1], sizes[:, 0], yaws])

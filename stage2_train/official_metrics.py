@@ -120,13 +120,14 @@ def _evaluation(tables: Any, results: Path, covered: Coverage, tokens: Sequence[
     from nuscenes.eval.detection.evaluate import DetectionEval
 
     config = config_factory("detection_cvpr_2019")
+    has_boxes = any(json.loads(results.read_text())["results"].values())
+    if covered.split is not None and has_boxes:
+        with tempfile.TemporaryDirectory() as scratch:  # it makes a folder for plots
+            return DetectionEval(tables, config, str(results), covered.split, scratch, False)
     samples = list(tokens)
     found, meta = load_prediction_of_sample_tokens(
         str(results), config.max_boxes_per_sample, DetectionBox, sample_tokens=samples
     )
-    if covered.split is not None and found.all:
-        with tempfile.TemporaryDirectory() as scratch:  # it makes a folder for plots
-            return DetectionEval(tables, config, str(results), covered.split, scratch, False)
     truth = load_gt_of_sample_tokens(tables, samples, DetectionBox)
     if not truth.all:
         raise DatasetError(

@@ -10,7 +10,7 @@ import numpy as np
 import pytest
 
 from shared.errors import ConfigError
-from stage2_train.detection_errors import sample_errors
+from stage2_train.detection_errors import SampleErrors, sample_errors
 from stage2_train.draw_errors import draw_error_map, draw_sample
 from stage2_train.evaluation_pictures import draw_pictures, parse_drawn, require_drawable
 from stage2_train.official_metrics import Judgement, judge
@@ -111,9 +111,26 @@ def test_the_map_counts_every_box_in_its_cell(
     missed = sum((~one.is_found).sum() for one in samples)
     assert np.nansum(counts * share) == pytest.approx(missed)
     assert np.nansum(false) == sum((~one.is_true).sum() for one in samples)
-    x, y = samples[0].true_boxes[0, :2]
-    # Rows are y, forward and drawn upwards; columns are x, to the right.
-    assert counts[int((y + 55) // 5), int((x + 55) // 5)] >= 1
+
+
+def test_the_map_has_forward_up_and_right_to_the_right(tmp_path: Path, drawn: Figures) -> None:
+    sample = SampleErrors(
+        token="a",
+        scene="scene",
+        ego_xy_m=np.zeros(2),
+        true_boxes=np.array([[21.0, -41.0, 4.0, 2.0, 0.0], [22.0, -42.0, 4.0, 2.0, 0.0]]),
+        found_boxes=np.zeros((0, 5)),
+        is_found=np.array([True, False]),
+        is_true=np.zeros(0, bool),
+    )
+
+    draw_error_map([sample], tmp_path / "map.png")
+
+    image = drawn[0].axes[1].images[0]
+    row, column = (-45 + 55) // 5, (20 + 55) // 5  # of y from -45 to -40 m, x from 20 to 25 m
+    assert image.get_array()[row, column] == 0.5
+    assert image.get_array().count() == 1  # of 22 x 22 cells, the others are masked
+    assert image.origin == "lower"
 
 
 def test_samples_to_draw_are_a_number_or_tokens() -> None:

@@ -114,6 +114,12 @@ def test_part_of_a_split_is_said_to_be_a_part() -> None:
     assert covered.statement().startswith("2 samples (1 of 2 of mini_train, 1 of 4 of mini_val)")
 
 
+def test_all_but_one_sample_are_no_split() -> None:
+    covered = coverage(FakeTables("v1.0-mini", *VAL), VAL_TOKENS[1:])
+
+    assert (covered.split, covered.parts) == (None, {"mini_val": (3, 4)})
+
+
 def test_the_same_scenes_are_no_mini_split_in_other_tables() -> None:
     covered = coverage(FakeTables("v1.0-trainval", *VAL), VAL_TOKENS)
 
