@@ -68,6 +68,7 @@ def judge(
     Raises:
         DatasetError: if there is no ground truth, or the devkit cannot rank negative scores.
     """
+    _require_truth(tables, results, tokens)
     evaluation = _evaluation(tables, results, covered, tokens)
     try:
         metrics, curves = evaluation.evaluate()
@@ -103,6 +104,20 @@ def judge(
     )
 
 
+def _require_truth(tables: Any, results: Path, tokens: Sequence[str]) -> None:
+    from nuscenes.eval.detection.utils import category_to_detection_name
+
+    if not any(
+        category_to_detection_name(tables.get("sample_annotation", annotation)["category_name"])
+        for token in tokens
+        for annotation in tables.get("sample", token)["anns"]
+    ):
+        raise DatasetError(
+            f"none of the {len(tokens)} samples of {results} has a true box of the ten classes in "
+            f"the {tables.version} tables of {tables.dataroot}; there is nothing to measure against"
+        )
+
+
 def _evaluation(tables: Any, results: Path, covered: Coverage, tokens: Sequence[str]) -> Any:
     """Return the devkit's evaluation of these samples, boxes loaded and filtered its way.
 
@@ -129,11 +144,6 @@ def _evaluation(tables: Any, results: Path, covered: Coverage, tokens: Sequence[
         str(results), config.max_boxes_per_sample, DetectionBox, sample_tokens=samples
     )
     truth = load_gt_of_sample_tokens(tables, samples, DetectionBox)
-    if not truth.all:
-        raise DatasetError(
-            f"none of the {len(samples)} samples of {results} has a true box of the ten classes in "
-            f"the {tables.version} tables of {tables.dataroot}; there is nothing to measure against"
-        )
     evaluation = DetectionEval.__new__(DetectionEval)
     evaluation.cfg, evaluation.meta, evaluation.verbose = config, meta, False
     for name, boxes in (("pred_boxes", found), ("gt_boxes", truth)):

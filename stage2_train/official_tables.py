@@ -82,8 +82,8 @@ def version_of(root: Path, tokens: Sequence[str], source: Path) -> str:
     unknown = [token for token in tokens if token not in known[closest]]
     raise DatasetError(
         f"{source}: {len(unknown)} of {len(tokens)} samples (first {unknown[0]}) are not in the "
-        f"{closest} tables of {root}, nor are all in any other tables there "
-        f"({', '.join(sorted(known))}); name the nuScenes root that the submission was made for"
+        f"{closest} tables of {root} (versions there: {', '.join(sorted(known))}); name the "
+        "nuScenes root that the submission was made for"
     )
 
 
