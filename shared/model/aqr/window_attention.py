@@ -1,10 +1,8 @@
 """Attention of queries to the few tokens in their windows, without a score for any other token.
 
-The tokens are gathered for some queries at a time and again in the backward pass, so that what is
-kept for it is what came in. Its readable twin is `ProjectedAttention` with a mask over all tokens;
-the parameters are the same.
+Its readable twin is `ProjectedAttention` with a mask over all tokens; the parameters are the same.
 
-B samples, Q queries, N memory tokens, W tokens of the windows, D width, C queries at a time.
+B samples, Q queries, N memory tokens, W tokens of the windows, D width, R rows (queries x heads).
 """
 
 from typing import Any
@@ -13,10 +11,10 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
+from shared.model.aqr.window_matrix import WindowMatrix
 from shared.model.aqr.windows import LocalWindows
 from shared.model.decoder import ProjectedAttention
 
-GATHERED_FLOATS = 2**21  # gathered at a time, per tensor: 8 MiB stay in a CPU's cache
 HIDDEN = torch.finfo(torch.float32).min
 
 
@@ -69,76 +67,54 @@ class _WindowMean(torch.autograd.Function):
         types: Tensor,
         windows: LocalWindows,
     ) -> Tensor:
-        ctx.save_for_backward(folded, keys, values, types)
-        ctx.windows = windows
+        samples, queries, heads, _ = folded.shape
+        kinds = windows.bev_columns
+        shares = folded.new_empty(samples, queries * heads, windows.tokens.shape[-1])  # (B, R, W)
         seen = torch.empty_like(folded)
-        for sample, part in _parts(folded, windows):
-            tokens = windows.tokens[sample, part]
-            seen[sample, part] = _mean(
-                folded[sample, part],
-                keys[sample][tokens],
-                values[sample][tokens],
-                types,
-                windows.inside[sample, part],
-                windows.bev_columns,
-            )
+        for sample in range(samples):
+            matrix = WindowMatrix(windows, sample, heads)
+            rows = folded[sample].flatten(0, 1)  # (R, D)
+            scores = matrix.products(rows, keys[sample].float()) + _of_type(rows, types, windows)
+            scores = scores.masked_fill(~matrix.inside, HIDDEN)
+            # Times `inside`, because the softmax of an empty window would be even, not nothing.
+            shares[sample] = scores.softmax(dim=-1) * matrix.inside
+            mean = matrix.gather(shares[sample], values[sample].float())
+            seen[sample] = (mean + _by_type(shares[sample], kinds) @ types).view_as(seen[sample])
+        ctx.save_for_backward(folded, keys, values, types, shares)
+        ctx.windows = windows
         return seen
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        (grad,) = grads
-        folded, keys, values, types = ctx.saved_tensors
+        folded, keys, values, types, shares = ctx.saved_tensors
         windows: LocalWindows = ctx.windows
-        columns = windows.bev_columns
-        into_folded = torch.empty_like(folded)
-        into_keys, into_values, into_types = (
-            torch.zeros_like(one, dtype=torch.float32) for one in (keys, values, types)
-        )
-        for sample, part in _parts(folded, windows):
-            tokens = windows.tokens[sample, part]
-            inputs = [
-                one.detach().requires_grad_()
-                for one in (
-                    folded[sample, part],
-                    keys[sample][tokens],
-                    values[sample][tokens],
-                    types,
-                )
-            ]
-            query, near_keys, near_values, kinds = inputs
-            with torch.enable_grad():
-                seen = _mean(
-                    query, near_keys, near_values, kinds, windows.inside[sample, part], columns
-                )
-            found = torch.autograd.grad(seen, inputs, grad[sample, part])
-            into_folded[sample, part] = found[0]
-            flat = tokens.flatten()
-            into_keys[sample].index_add_(0, flat, found[1].flatten(0, 1).float())
-            into_values[sample].index_add_(0, flat, found[2].flatten(0, 1).float())
-            into_types += found[3]
-        return into_folded, into_keys.to(keys), into_values.to(values), into_types.to(types), None
+        kinds = windows.bev_columns
+        into_folded, into_types = torch.empty_like(folded), torch.zeros_like(types)
+        into_keys, into_values = torch.empty_like(keys), torch.empty_like(values)
+        for sample, grad in enumerate(grads[0].flatten(1, 2)):  # (R, D)
+            matrix = WindowMatrix(windows, sample, folded.shape[2])
+            rows, share = folded[sample].flatten(0, 1), shares[sample]
+            into_share = matrix.products(grad, values[sample].float()) + _of_type(
+                grad, types, windows
+            )
+            # The gradient of a score: its share times how much better it does than the mean.
+            mean = (share * into_share).sum(dim=-1, keepdim=True)
+            into_score = share * (into_share - mean)
+            of_kind = _by_type(into_score, kinds)
+            into_row = matrix.gather(into_score, keys[sample].float()) + of_kind @ types
+            into_folded[sample] = into_row.view_as(into_folded[sample])
+            into_keys[sample] = matrix.scatter(into_score, rows)
+            into_values[sample] = matrix.scatter(share, grad)
+            into_types += of_kind.T @ rows + _by_type(share, kinds).T @ grad
+        return into_folded, into_keys, into_values, into_types, None
 
 
-def _parts(folded: Tensor, windows: LocalWindows) -> list[tuple[int, slice]]:
-    """Cut the queries of every sample so that a part's tokens fit `GATHERED_FLOATS`."""
-    samples, queries, _, width = folded.shape
-    step = max(1, GATHERED_FLOATS // (windows.tokens.shape[-1] * width))
-    starts = range(0, queries, step)
-    return [(sample, slice(at, at + step)) for sample in range(samples) for at in starts]
+def _of_type(rows: Tensor, types: Tensor, windows: LocalWindows) -> Tensor:
+    """Return (R, W): each row's vector (R, D) times the type of its tokens."""
+    return (rows @ types.T)[:, windows.sensor]
 
 
-def _mean(
-    folded: Tensor, keys: Tensor, values: Tensor, types: Tensor, inside: Tensor, bev_columns: int
-) -> Tensor:
-    """Return (C, heads, D) of (C, heads, D) queries and their gathered (C, W, D) tokens."""
-    keys, values = keys.float(), values.float()
-    scores = torch.bmm(folded, keys.transpose(1, 2))  # (C, heads, W)
-    of_type = folded @ types.T  # (C, heads, 2)
-    is_camera = torch.arange(inside.shape[-1], device=inside.device) >= bev_columns
-    scores = scores + torch.where(is_camera, of_type[..., 1:], of_type[..., :1])
-    scores = scores.masked_fill(~inside.unsqueeze(1), HIDDEN)
-    # Times `inside`, because the softmax of an empty window would be even instead of nothing.
-    shares = scores.softmax(dim=-1) * inside.unsqueeze(1)
-    bev, camera = shares[..., :bev_columns], shares[..., bev_columns:]
-    masses = torch.stack([bev.sum(dim=-1), camera.sum(dim=-1)], dim=-1)  # (C, heads, 2)
-    return torch.bmm(shares, values) + masses @ types
+def _by_type(entries: Tensor, bev_columns: int) -> Tensor:
+    """Return (R, 2): the sums over LiDAR and camera tokens of (R, W) entries."""
+    bev, camera = entries[:, :bev_columns], entries[:, bev_columns:]
+    return torch.stack([bev.sum(dim=-1), camera.sum(dim=-1)], dim=-1)
