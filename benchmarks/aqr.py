@@ -4,10 +4,10 @@
     python -m benchmarks.aqr --presets r50_800x320 --out /tmp/aqr.json
 
 One sample, 900 + 830 queries (a batch's denoising queries at their most), forward and backward
-together. Every case runs in a process of its own. Seconds are the least of some runs; on a CPU those
-of the processor, which other jobs disturb least. Memory is what the largest moment holds beyond the
-inputs (resident, or allocated on a GPU), gradients of the inputs included. Prints tables, writes
-JSON.
+together. Every case runs in a process of its own. Seconds are the least of some runs, on a CPU
+those of the processor, which other jobs disturb least. Memory is what the largest moment holds
+beyond the inputs (resident, or allocated on a GPU), gradients of the inputs included. Prints
+tables, writes JSON.
 
 The generator's attention is compared with its dense twins: `nn.MultiheadAttention` with a boolean
 mask, which is what the public implementation calls, and torch's fused attention with that mask. The
@@ -45,14 +45,14 @@ CASES = {
 BASE = {"generator": "windows", "attention": "no bias"}
 
 
-def windows_of(preset_name: str, device: torch.device) -> LocalWindows:
+def windows_of(preset_name: str, device: torch.device, queries: int = QUERIES) -> LocalWindows:
     """Return the windows of random queries under a ring of six cameras."""
     preset = load_preset(preset_name)
     head = build_detector(preset, aqr=AqrConfig()).pts_bbox_head.to(device)
     views, _, rows, columns = preset.camera_maps[0].shape
     side = preset.grid.bev_cells
     layout = TokenLayout(bev=(side, side), camera=(views, rows, columns))
-    references = torch.rand(1, QUERIES, 3, generator=torch.Generator().manual_seed(0))
+    references = torch.rand(1, queries, 3, generator=torch.Generator().manual_seed(0))
     cameras = head.geometry(_ring(*head.image_px).to(device))
     cells = head.query_cells(references.to(device), cameras, layout)
     config = AqrConfig()
@@ -81,7 +81,8 @@ def generator_case(name: str, windows: LocalWindows) -> Callable[[], None]:
     device = windows.tokens.device
     tokens, width = windows.cells.layout.tokens, 256
     generator = AqrWeightGenerator(width, AqrConfig()).to(device)
-    inputs = [_drawn(device, 1, count, width) for count in (QUERIES, tokens, tokens)]
+    queries = windows.tokens.shape[1]
+    inputs = [_drawn(device, 1, count, width) for count in (queries, tokens, tokens)]
 
     def look() -> Tensor:
         if name == "windows":
@@ -103,8 +104,9 @@ def attention_case(name: str, windows: LocalWindows) -> Callable[[], None]:
     """Return one layer's attention of eight heads, forward and backward."""
     device = windows.tokens.device
     tokens = windows.cells.layout.tokens
-    query, key, value = (_drawn(device, 1, 8, n, 32) for n in (QUERIES, tokens, tokens))
-    per_sensor = _drawn(device, 1, QUERIES, 2)
+    queries = windows.tokens.shape[1]
+    query, key, value = (_drawn(device, 1, 8, n, 32) for n in (queries, tokens, tokens))
+    per_sensor = _drawn(device, 1, queries, 2)
 
     def attend() -> Tensor:
         bias = AttentionBias(per_sensor=per_sensor, windows=windows, implementation="auto")
@@ -130,8 +132,10 @@ def measure(kind: str, name: str, preset: str, threads: int) -> dict[str, Any]:
     """Run one case; called in a process of its own."""
     torch.set_num_threads(threads)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    made = generator_case if kind == "generator" else attention_case
+    made(name, windows_of("tiny", device, queries=8))()  # loads and compiles what it needs
     windows = windows_of(preset, device)
-    case = (generator_case if kind == "generator" else attention_case)(name, windows)
+    case = made(name, windows)
     memory = _Memory(device)
     case()
     held = memory.peak()

@@ -90,7 +90,9 @@ class _WindowMean(torch.autograd.Function):
         windows: LocalWindows = ctx.windows
         kinds = windows.bev_columns
         into_folded, into_types = torch.empty_like(folded), torch.zeros_like(types)
-        into_keys, into_values = torch.empty_like(keys), torch.empty_like(values)
+        into_keys, into_values = (
+            torch.empty_like(one, dtype=torch.float32) for one in (keys, values)
+        )
         for sample, grad in enumerate(grads[0].flatten(1, 2)):  # (R, D)
             matrix = WindowMatrix(windows, sample, folded.shape[2])
             rows, share = folded[sample].flatten(0, 1), shares[sample]
@@ -103,10 +105,10 @@ class _WindowMean(torch.autograd.Function):
             of_kind = _by_type(into_score, kinds)
             into_row = matrix.gather(into_score, keys[sample].float()) + of_kind @ types
             into_folded[sample] = into_row.view_as(into_folded[sample])
-            into_keys[sample] = matrix.scatter(into_score, rows)
-            into_values[sample] = matrix.scatter(share, grad)
+            matrix.scatter(into_score, rows, out=into_keys[sample])
+            matrix.scatter(share, grad, out=into_values[sample])
             into_types += of_kind.T @ rows + _by_type(share, kinds).T @ grad
-        return into_folded, into_keys, into_values, into_types, None
+        return into_folded, into_keys.to(keys), into_values.to(values), into_types, None
 
 
 def _of_type(rows: Tensor, types: Tensor, windows: LocalWindows) -> Tensor:

@@ -43,12 +43,11 @@ class WindowMatrix:
         summed: Tensor = self._matrix(entries.flatten()[self.places]) @ tokens
         return summed
 
-    def scatter(self, entries: Tensor, rows: Tensor) -> Tensor:
-        """Return (N, D): the sum for each token of the rows (R, D) it is in, times the entries."""
+    def scatter(self, entries: Tensor, rows: Tensor, out: Tensor) -> None:
+        """Fill (N, D): the sum for each token of the rows (R, D) it is in, times the entries."""
         starts, places, row = self._by_token
         turned = _csr(starts, row, entries.flatten()[places], (self.tokens, len(self.inside)))
-        summed: Tensor = turned @ rows
-        return summed
+        torch.mm(turned, rows, out=out)
 
     @cached_property
     def _by_token(self) -> tuple[Tensor, Tensor, Tensor]:
