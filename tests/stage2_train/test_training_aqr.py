@@ -136,3 +136,21 @@ def test_mean_weights_count_queries_of_their_condition_only() -> None:
             "aqr/no single camera/cameras": 0.2,
         }
     )
+
+
+def test_a_resumed_aqr_run_ends_with_the_bits_of_an_undisturbed_one(
+    store: CachedFeatures, tmp_path: Path
+) -> None:
+    recipe = replace(
+        ROUTED,
+        aqr=replace(AQR, start="upstream"),
+        steps=4,
+        sensor_drop=SensorDrop(),
+        class_balanced=True,
+    )
+    train(store, recipe, tmp_path / "whole")
+    train(store, recipe, tmp_path / "parts", stop_after=1)
+    train(store, recipe, tmp_path / "parts")
+    whole, parts = state(tmp_path / "whole"), state(tmp_path / "parts")
+    assert all(torch.equal(parts[name], one) for name, one in whole.items())
+    assert (tmp_path / "whole/log.csv").read_bytes() == (tmp_path / "parts/log.csv").read_bytes()
