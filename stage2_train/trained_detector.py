@@ -7,7 +7,7 @@ from shared.config import Preset
 from shared.config_json import from_json
 from shared.model.aqr.config import AqrConfig
 from shared.model.detector import CmtDetector, build_detector
-from shared.model.fresh import fresh_detector
+from shared.model.fresh import fresh_detector, routing_of
 from stage2_train.backbones import require_backbones, require_features
 from stage2_train.run_folder import is_run_checkpoint, read_run_checkpoint, trained_weights
 
@@ -25,7 +25,8 @@ def load_detector(run: Path, store: CachedFeatures) -> CmtDetector:
     """
     if not is_run_checkpoint(run):
         require_backbones(run, store)
-        return fresh_detector(store.preset, store.cut, seed=0, checkpoint=run)
+        aqr = routing_of(run)
+        return fresh_detector(store.preset, store.cut, seed=0, checkpoint=run, aqr=aqr)
     saved = read_run_checkpoint(run)
     require_features(saved, run, store)
     aqr = None if saved["aqr"] is None else from_json(AqrConfig, saved["aqr"])
