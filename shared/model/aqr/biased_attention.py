@@ -149,7 +149,7 @@ def _bias_gradient(
     better_than = (grad.float() * attended.float()).sum(dim=-1)  # (B, heads, Q)
     samples, heads, _, size = query.shape
     for sample in range(samples):
-        matrix = WindowMatrix(windows, sample, heads=1)
+        matrix = WindowMatrix(windows, sample)
         for head in range(heads):
             rows, gains_of, near, worth = (
                 one[sample, head].float() for one in (query, grad, key, value)

@@ -2,9 +2,10 @@
 
 Its readable twin is `ProjectedAttention` with a mask over all tokens; the parameters are the same.
 
-B samples, Q queries, N memory tokens, W tokens of the windows, D width, R rows (queries x heads).
+B samples, Q queries, N memory tokens, W tokens of the windows, D width.
 """
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -47,16 +48,16 @@ class WindowAttention(ProjectedAttention):
         query = functional.linear(queries, weight_q, bias_q) * size**-0.5
         query = query.view(samples, count, self.heads, size)
         folded = torch.einsum(
-            "bqhe,hed->bqhd", query, weight_k.view(self.heads, size, width)
-        )  # (B, Q, heads, D)
+            "bqhe,hed->bhqd", query, weight_k.view(self.heads, size, width)
+        ).contiguous()  # (B, heads, Q, D)
         seen: Tensor = _WindowMean.apply(folded, keys, values, types, windows)  # type: ignore[no-untyped-call]
-        merged = torch.einsum("bqhd,hed->bqhe", seen, weight_v.view(self.heads, size, width))
+        merged = torch.einsum("bhqd,hed->bqhe", seen, weight_v.view(self.heads, size, width))
         result: Tensor = self.out_proj(merged.flatten(-2) + bias_v)  # (B, Q, D)
         return result
 
 
 class _WindowMean(torch.autograd.Function):
-    """Softmax over the windows, and the mean of the values under it; (B, Q, heads, D)."""
+    """Softmax over the windows, and the mean of the values under it; (B, heads, Q, D)."""
 
     @staticmethod
     def forward(
@@ -67,56 +68,59 @@ class _WindowMean(torch.autograd.Function):
         types: Tensor,
         windows: LocalWindows,
     ) -> Tensor:
-        samples, queries, heads, _ = folded.shape
-        kinds = windows.bev_columns
-        shares = folded.new_empty(samples, queries * heads, windows.tokens.shape[-1])  # (B, R, W)
+        shares = folded.new_empty(*folded.shape[:3], windows.tokens.shape[-1])  # (B, heads, Q, W)
         seen = torch.empty_like(folded)
-        for sample in range(samples):
-            matrix = WindowMatrix(windows, sample, heads)
-            rows = folded[sample].flatten(0, 1)  # (R, D)
-            scores = matrix.products(rows, keys[sample].float()) + _of_type(rows, types, windows)
-            scores = scores.masked_fill(~matrix.inside, HIDDEN)
-            # Times `inside`, because the softmax of an empty window would be even, not nothing.
-            shares[sample] = scores.softmax(dim=-1) * matrix.inside
-            mean = matrix.gather(shares[sample], values[sample].float())
-            seen[sample] = (mean + _by_type(shares[sample], kinds) @ types).view_as(seen[sample])
+        for sample, key, value in _samples(keys, values):
+            matrix = WindowMatrix(windows, sample)
+            for row, share, mean in zip(folded[sample], shares[sample], seen[sample], strict=True):
+                scores = matrix.products(row, key) + _of_type(row, types, windows)
+                scores = scores.masked_fill_(~matrix.inside, HIDDEN)
+                # Times `inside`, because the softmax of an empty window would be even, not nothing.
+                share.copy_(scores.softmax(dim=-1) * matrix.inside)
+                mean.copy_(matrix.gather(share, value))
+                mean += _by_type(share, windows) @ types
         ctx.save_for_backward(folded, keys, values, types, shares)
         ctx.windows = windows
         return seen
 
     @staticmethod
     def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        (grad,) = grads
         folded, keys, values, types, shares = ctx.saved_tensors
         windows: LocalWindows = ctx.windows
-        kinds = windows.bev_columns
         into_folded, into_types = torch.empty_like(folded), torch.zeros_like(types)
         into_keys, into_values = (
-            torch.empty_like(one, dtype=torch.float32) for one in (keys, values)
+            torch.zeros_like(one, dtype=torch.float32) for one in (keys, values)
         )
-        for sample, grad in enumerate(grads[0].flatten(1, 2)):  # (R, D)
-            matrix = WindowMatrix(windows, sample, folded.shape[2])
-            rows, share = folded[sample].flatten(0, 1), shares[sample]
-            into_share = matrix.products(grad, values[sample].float()) + _of_type(
-                grad, types, windows
-            )
-            # The gradient of a score: its share times how much better it does than the mean.
-            mean = (share * into_share).sum(dim=-1, keepdim=True)
-            into_score = share * (into_share - mean)
-            of_kind = _by_type(into_score, kinds)
-            into_row = matrix.gather(into_score, keys[sample].float()) + of_kind @ types
-            into_folded[sample] = into_row.view_as(into_folded[sample])
-            matrix.scatter(into_score, rows, out=into_keys[sample])
-            matrix.scatter(share, grad, out=into_values[sample])
-            into_types += of_kind.T @ rows + _by_type(share, kinds).T @ grad
+        for sample, key, value in _samples(keys, values):
+            matrix = WindowMatrix(windows, sample)
+            for head, (row, share, into) in enumerate(
+                zip(folded[sample], shares[sample], grad[sample], strict=True)
+            ):
+                gain = matrix.products(into, value) + _of_type(into, types, windows)
+                # The gradient of a score: its share times how much better it does than the mean.
+                gain -= (share * gain).sum(dim=-1, keepdim=True)
+                score = share * gain
+                of_kind = _by_type(score, windows)
+                into_folded[sample, head] = matrix.gather(score, key) + of_kind @ types
+                matrix.scatter(score, row, onto=into_keys[sample])
+                matrix.scatter(share, into, onto=into_values[sample])
+                into_types += of_kind.T @ row + _by_type(share, windows).T @ into
         return into_folded, into_keys.to(keys), into_values.to(values), into_types, None
 
 
+def _samples(keys: Tensor, values: Tensor) -> Iterator[tuple[int, Tensor, Tensor]]:
+    """Give every sample with its keys and values (N, D), float32."""
+    for sample, (key, value) in enumerate(zip(keys, values, strict=True)):
+        yield sample, key.float(), value.float()
+
+
 def _of_type(rows: Tensor, types: Tensor, windows: LocalWindows) -> Tensor:
-    """Return (R, W): each row's vector (R, D) times the type of its tokens."""
+    """Return (Q, W): each query's vector (Q, D) times the type of its tokens."""
     return (rows @ types.T)[:, windows.sensor]
 
 
-def _by_type(entries: Tensor, bev_columns: int) -> Tensor:
-    """Return (R, 2): the sums over LiDAR and camera tokens of (R, W) entries."""
-    bev, camera = entries[:, :bev_columns], entries[:, bev_columns:]
+def _by_type(entries: Tensor, windows: LocalWindows) -> Tensor:
+    """Return (Q, 2): the sums over LiDAR and camera tokens of (Q, W) entries."""
+    bev, camera = entries[:, : windows.bev_columns], entries[:, windows.bev_columns :]
     return torch.stack([bev.sum(dim=-1), camera.sum(dim=-1)], dim=-1)

@@ -1,7 +1,7 @@
 """Products of queries and memory where windows say so: sparse matrices of one pattern.
 
-A row is a query (of one head), its entries are the tokens in its windows; no other product is ever
-computed. R rows, N memory tokens, D width, S entries of all rows together.
+A row is a query, its entries are the tokens in its windows; no other product is ever computed.
+Q queries, N memory tokens, W tokens of the windows, D width, S entries of all rows together.
 """
 
 import warnings
@@ -14,44 +14,41 @@ from shared.model.aqr.windows import LocalWindows
 
 
 class WindowMatrix:
-    """The pattern of one sample, with every query's row repeated for each head.
+    """The pattern of one sample.
 
     Args:
         windows: of the batch.
         sample: of it.
-        heads: rows of a query, one after the other.
     """
 
-    def __init__(self, windows: LocalWindows, sample: int, heads: int) -> None:
-        inside = windows.inside[sample].unsqueeze(1).expand(-1, heads, -1)  # (Q, heads, W)
-        tokens = windows.tokens[sample].unsqueeze(1).expand_as(inside)
-        self.inside = inside.flatten(0, 1)  # (R, W)
-        self.places = self.inside.flatten().nonzero().squeeze(1)  # (S,), in (R, W)
-        self.columns = tokens.flatten()[self.places]  # (S,), rising inside a row
+    def __init__(self, windows: LocalWindows, sample: int) -> None:
+        self.inside = windows.inside[sample]  # (Q, W)
+        self.places = self.inside.flatten().nonzero().squeeze(1)  # (S,), in (Q, W)
+        self.columns = windows.tokens[sample].flatten()[self.places]  # (S,), rising inside a row
         self.tokens = windows.cells.layout.tokens
         self.starts = _starts(self.inside.sum(dim=1))
 
     def products(self, rows: Tensor, tokens: Tensor) -> Tensor:
-        """Return (R, W): each row's vector (R, D) times those of its tokens (N, D), else 0."""
+        """Return (Q, W): each row's vector (Q, D) times those of its tokens (N, D), else 0."""
         pattern = self._matrix(rows.new_zeros(len(self.columns)))
         found = torch.sparse.sampled_addmm(pattern, rows.contiguous(), tokens.T, beta=0.0)
         spread = rows.new_zeros(self.inside.numel()).index_copy_(0, self.places, found.values())
         return spread.view_as(self.inside)
 
     def gather(self, entries: Tensor, tokens: Tensor) -> Tensor:
-        """Return (R, D): the sum of each row's tokens (N, D), times its entries (R, W)."""
+        """Return (Q, D): the sum of each row's tokens (N, D), times its entries (Q, W)."""
         summed: Tensor = self._matrix(entries.flatten()[self.places]) @ tokens
         return summed
 
-    def scatter(self, entries: Tensor, rows: Tensor, out: Tensor) -> None:
-        """Fill (N, D): the sum for each token of the rows (R, D) it is in, times the entries."""
+    def scatter(self, entries: Tensor, rows: Tensor, *, onto: Tensor) -> None:
+        """Add to (N, D): for each token the sum of the rows (Q, D) it is in, times the entries."""
         starts, places, row = self._by_token
         turned = _csr(starts, row, entries.flatten()[places], (self.tokens, len(self.inside)))
-        torch.mm(turned, rows, out=out)
+        onto.addmm_(turned, rows)
 
     @cached_property
     def _by_token(self) -> tuple[Tensor, Tensor, Tensor]:
-        """Return where each token's entries begin, their places in (R, W) and their rows."""
+        """Return where each token's entries begin, their places in (Q, W) and their rows."""
         places = self.places[self.columns.argsort()]
         starts = _starts(torch.bincount(self.columns, minlength=self.tokens))
         return starts, places, places // self.inside.shape[1]
