@@ -12,7 +12,7 @@ from shared.batch import Batch, collate
 from shared.config import Preset
 from shared.features import FeatureSource, FrameFeatures, MapValues, QuantisedMap, as_floats
 from shared.model.detector import CmtDetector
-from shared.model.fresh import fresh_detector
+from shared.model.fresh import fresh_detector, routing_of
 from shared.targets import with_trainable_annotations
 from stage1_extract.parity_legs import SEED, ParityRow, compare_legs, run_leg
 from stage1_extract.parity_tolerances import FEATURE_STEPS, QUANTISED_STEPS, tolerances
@@ -36,10 +36,11 @@ def check_parity(
         cached: the store.
         samples: how many, spread evenly over the store.
         views: of the store; they take turns from batch to batch.
-        checkpoint: CMT checkpoint for necks and head; without one, seeded random weights.
+        checkpoint: for necks, head and AQR, if it has that; without one, seeded random weights.
     """
     preset = cached.preset
-    detector = fresh_detector(preset, cached.cut, seed=SEED, checkpoint=checkpoint)
+    aqr = None if checkpoint is None else routing_of(checkpoint)
+    detector = fresh_detector(preset, cached.cut, seed=SEED, checkpoint=checkpoint, aqr=aqr)
     chosen = np.unique(np.linspace(0, len(cached.tokens) - 1, samples).round().astype(int))
     tokens = [cached.tokens[i] for i in chosen]
     rows: list[ParityRow] = []

@@ -19,8 +19,8 @@ from cache.storage import store_path
 from shared.command import run_command
 from shared.errors import ConfigError
 from shared.model.detector import CmtDetector
-from stage2_train.evaluate import load_detector
 from stage2_train.routing_table import routing_table
+from stage2_train.trained_detector import load_detector
 
 log = logging.getLogger(__name__)
 
@@ -54,7 +54,8 @@ def draw_routing(
         from stage2_train.routing_pictures import draw_detecting_queries, draw_weight_maps
     except ImportError as error:
         raise ConfigError(
-            "pictures need matplotlib, which is not installed here: pip install matplotlib"
+            "pictures need matplotlib, which is not installed here: pip install matplotlib (it is "
+            "in the extra `evaluate`)"
         ) from error
     store.require_complete()
     tokens = [store.tokens[i] for i in _spread(len(store.tokens), samples)]

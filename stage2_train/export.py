@@ -65,7 +65,7 @@ def official_checkpoint(saved: Mapping[str, Any], source: Path) -> dict[str, Any
     return {
         "meta": {
             "CLASSES": CLASS_NAMES,
-            "frozen_cmt": {"preset": saved["preset"], "step": saved["step"]},
+            "frozen_cmt": {key: saved[key] for key in ("preset", "step", "aqr")},
         },
         "state_dict": state,
     }

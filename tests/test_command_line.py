@@ -18,8 +18,8 @@ OPTIONS = {
         *("--out", "--recipe", "--checkpoint", "--stop-after"),
         *("--workers", "--devices", "--nodes"),
     },
-    "evaluate-stage2": {"--out", "--nuscenes", "--workers"},
     "draw-routing": {"--out", "--samples", "--drawn", "--min-score", "--workers"},
+    "evaluate-stage2": {"--out", "--nuscenes", "--results", "--drop", "--draw", "--workers"},
     "export-checkpoint": {"--out", "--checkpoint"},
 }
 

@@ -44,7 +44,8 @@ def summary(runs: Sequence[Sequence[Look]]) -> dict[str, Any]:
 
 def draw(runs: Sequence[Sequence[Look]], document: dict[str, Any], path: Path) -> None:
     """Draw where the weights of the first seed ended, and how those of all seeds went."""
-    figure = Figure(figsize=(14, 4.6), layout="constrained")
+    figure = Figure(figsize=(14, 4.6))
+    figure.set_layout_engine("constrained", w_pad=0.12)
     lidar, cameras, course = figure.subplots(1, 3, width_ratios=(1, 1, 1.2))
     end = runs[0][-1]
     for column, (axes, name) in enumerate(((lidar, "LiDAR"), (cameras, "camera"))):

@@ -8,8 +8,9 @@ import torch
 from torch import Tensor
 
 from shared.checkpoint_table import AQR_PARTS, belongs
-from shared.checkpoints import load_parts, read_state
+from shared.checkpoints import load_parts, read_checkpoint, read_state
 from shared.config import Preset
+from shared.config_json import from_json
 from shared.cut import BACKBONE_CUT, Cut
 from shared.model.aqr.config import AqrConfig
 from shared.model.detector import CmtDetector, build_detector
@@ -44,6 +45,22 @@ def fresh_detector(
     if checkpoint is not None:
         load_checkpoint(detector, read_state(checkpoint), checkpoint)
     return detector
+
+
+def routing_of(checkpoint: Path) -> AqrConfig | None:
+    """Return the AQR that a checkpoint was trained with, None for plain CMT.
+
+    Args:
+        checkpoint: of `train-stage2` or `export-checkpoint`, which say it, or an official one.
+
+    Raises:
+        CheckpointError: if it cannot be read.
+    """
+    content = read_checkpoint(checkpoint)
+    meta = content.get("meta")
+    exported = meta.get("frozen_cmt") if isinstance(meta, Mapping) else None
+    saved = (exported or content).get("aqr")
+    return None if saved is None else from_json(AqrConfig, saved)
 
 
 def load_checkpoint(detector: CmtDetector, state: Mapping[str, Tensor], path: Path) -> None:

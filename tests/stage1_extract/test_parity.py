@@ -11,8 +11,10 @@ import torch
 
 from cache.reader import CachedFeatures
 from shared.config import Preset
+from shared.config_json import to_json
 from shared.cut import Cut
 from shared.features import FrameFeatures
+from shared.model.aqr.config import AqrConfig
 from shared.model.fresh import fresh_detector
 from shared.presets import tiny
 from stage1_extract.live import LiveFeatures
@@ -93,6 +95,21 @@ def test_the_head_to_compare_can_come_from_a_checkpoint(
 
     assert f"{TRAINED_HEAD.gradient:.3g}  of norm" in printed
     assert "none.pt does not exist" in capsys.readouterr().err
+
+
+def test_parity_holds_for_a_head_with_aqr(
+    tiny_store: Path, synthetic_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    aqr = AqrConfig(start="upstream", ffn_width=32)
+    state = fresh_detector(tiny(), seed=1, aqr=aqr).state_dict()
+    torch.save({"state_dict": state, "aqr": to_json(aqr)}, tmp_path / "head.pt")
+    command = [str(tiny_store), "--nuscenes", str(synthetic_root), "--samples", "2"]
+
+    assert check_parity_command([*command, "--head", str(tmp_path / "head.pt")]) == 0
+
+    printed = capsys.readouterr().out
+    assert "gradient pts_bbox_head.aqr_weight_generator" in printed
+    assert "gradient pts_bbox_head.attention_bias_generator" in printed
 
 
 def scaled(name: str, factor: float) -> Change:

@@ -106,6 +106,28 @@ def test_the_exported_file_is_evaluated_like_the_run(
     assert results[0] == results[1]
 
 
+def test_the_exported_file_of_an_aqr_run_keeps_its_aqr(
+    official: Path, store: Path, tmp_path: Path
+) -> None:
+    recipes = tmp_path / "recipes.py"
+    recipes.write_text(
+        "from dataclasses import replace\n"
+        "from shared.model.aqr.config import AqrConfig\n"
+        "from stage2_train.recipes import first_steps\n"
+        "def routed():\n"
+        "    return replace(first_steps(), aqr=AqrConfig(start='upstream', bev_window=3))\n"
+    )
+    run, out = tmp_path / "run", tmp_path / "out.pth"
+    train(store, run, 1, "--checkpoint", str(official), "--recipe", f"{recipes}:routed")
+    assert export_checkpoint([str(run), "--out", str(out)]) == 0
+
+    for name, detector in (("run", run), ("file", out)):
+        assert evaluate_stage2([str(store), str(detector), "--out", str(tmp_path / name)]) == 0
+
+    results = [(tmp_path / name / "results_nusc.json").read_bytes() for name in ("run", "file")]
+    assert results[0] == results[1]
+
+
 def test_another_checkpoint_is_refused(
     run: Path, store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

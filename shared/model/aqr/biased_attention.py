@@ -14,10 +14,10 @@ from torch import Tensor
 
 from shared.model.aqr.attention_bias import AttentionBias, Implementation
 from shared.model.aqr.flash import attend, attend_backward
+from shared.model.aqr.window_matrix import WindowMatrix
 from shared.model.aqr.windows import LocalWindows
 
 MASK_FLOATS = 2**25  # of the mask at a time: 128 MiB; every further piece costs a pass over N
-GATHERED_FLOATS = 2**21  # of keys gathered at a time: 8 MiB stay in a CPU's cache
 
 
 def biased_attention(query: Tensor, key: Tensor, value: Tensor, bias: AttentionBias) -> Tensor:
@@ -147,20 +147,17 @@ def _bias_gradient(
     found = torch.zeros_like(per_sensor)
     added, bev_columns = windows.spread(per_sensor), windows.bev_columns
     better_than = (grad.float() * attended.float()).sum(dim=-1)  # (B, heads, Q)
-    samples, heads, queries, size = query.shape
-    step = max(1, GATHERED_FLOATS // (windows.tokens.shape[-1] * heads * size))
+    samples, heads, _, size = query.shape
     for sample in range(samples):
-        keys, values = key[sample].transpose(0, 1), value[sample].transpose(0, 1)  # (N, heads, E)
-        for at in range(0, queries, step):
-            part = slice(at, at + step)
-            tokens = windows.tokens[sample, part]  # (C, W)
-            near_key, near_value = keys[tokens].float(), values[tokens].float()  # (C, W, heads, E)
-            scores = torch.einsum("hce,cwhe->chw", query[sample, :, part].float(), near_key)
-            scores = scores * size**-0.5 + added[sample, part].unsqueeze(1)
-            shares = (scores - log_sum[sample, :, part].T.unsqueeze(-1)).exp()  # (C, heads, W)
-            gains = torch.einsum("hce,cwhe->chw", grad[sample, :, part].float(), near_value)
-            gains = gains - better_than[sample, :, part].T.unsqueeze(-1)
-            of_score = (shares * gains).sum(dim=1) * windows.inside[sample, part]  # (C, W)
+        matrix = WindowMatrix(windows, sample)
+        for head in range(heads):
+            rows, gains_of, near, worth = (
+                one[sample, head].float() for one in (query, grad, key, value)
+            )
+            scores = matrix.products(rows * size**-0.5, near) + added[sample]  # (Q, W)
+            shares = (scores - log_sum[sample, head].unsqueeze(-1)).exp()
+            gains = matrix.products(gains_of, worth) - better_than[sample, head].unsqueeze(-1)
+            of_score = shares * gains * matrix.inside
             of_bev, of_camera = of_score[:, :bev_columns], of_score[:, bev_columns:]
-            found[sample, part] = torch.stack([of_bev.sum(-1), of_camera.sum(-1)], dim=-1)
+            found[sample] += torch.stack([of_bev.sum(-1), of_camera.sum(-1)], dim=-1)
     return found

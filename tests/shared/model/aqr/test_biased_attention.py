@@ -61,7 +61,6 @@ def test_masked_attention_equals_the_reference(
     seed: int, pieces: int, scale: float, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(module, "MASK_FLOATS", B * LAYOUT.tokens * -(-Q // pieces))
-    monkeypatch.setattr(module, "GATHERED_FLOATS", 1)  # the bias gradient query by query
     windows = random_windows(seed)
     tensors = inputs(seed, scale)
     weights = drawn(B, HEADS, Q, E, seed=9).detach()

@@ -4,7 +4,6 @@ import pytest
 import torch
 from torch import Tensor
 
-from shared.model.aqr import window_attention
 from shared.model.aqr.config import AqrConfig
 from shared.model.aqr.weight_generator import AqrWeightGenerator, dense_look
 from shared.model.aqr.windows import LocalWindows
@@ -45,11 +44,9 @@ def memory() -> tuple[Tensor, Tensor, Tensor]:
 
 
 @pytest.mark.parametrize("seed", range(3))
-@pytest.mark.parametrize("gathered", [1, 2**21])
-def test_looking_at_gathered_tokens_equals_masking_all_tokens(
-    generator: AqrWeightGenerator, seed: int, gathered: int, monkeypatch: pytest.MonkeyPatch
+def test_looking_at_the_windows_equals_masking_all_tokens(
+    generator: AqrWeightGenerator, seed: int
 ) -> None:
-    monkeypatch.setattr(window_attention, "GATHERED_FLOATS", gathered)
     windows = random_windows(seed)
     positions, keys, values = memory()
     inputs = [positions, keys, values, *generator.attention.parameters()]
