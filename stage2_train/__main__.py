@@ -38,7 +38,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--recipe", default="frozen_a", help=f"{', '.join(RECIPES)}, or file.py:function"
     )
-    parser.add_argument("--checkpoint", type=Path, help="CMT checkpoint whose necks and head start")
+    parser.add_argument(
+        "--checkpoint", type=Path, help="CMT checkpoint, or run, whose necks and head start"
+    )
     parser.add_argument("--stop-after", type=int, metavar="STEPS", help="stop early")
     parser.add_argument("--workers", type=int, default=0, help="loader threads, per device")
     parser.add_argument("--devices", type=int, default=1, help="on each node")

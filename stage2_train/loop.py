@@ -11,8 +11,8 @@ from cache.reader import CachedFeatures
 from shared.config_json import to_json
 from shared.digests import state_digest
 from shared.model.detector import CmtDetector
-from shared.model.fresh import fresh_detector
-from stage2_train.backbones import require_backbones
+from shared.model.fresh import fresh_detector, load_checkpoint
+from stage2_train.backbones import StartingPoint, starting_point
 from stage2_train.class_balance import class_balance
 from stage2_train.dataset import StoreDataset
 from stage2_train.device_shares import Share, device_shares
@@ -55,7 +55,8 @@ def train(
         store: a complete store.
         recipe: hyper-parameters.
         out: run folder.
-        checkpoint: official CMT checkpoint to start from; without one, seeded random weights.
+        checkpoint: official CMT checkpoint, or run of `train-stage2`, to start from; without one,
+            seeded random weights.
         stop_after: stop after this many steps in all, earlier than the recipe says.
         workers: loader threads, for each device.
         devices: on each node; under torchrun, what it says counts.
@@ -71,18 +72,17 @@ def train(
         ConfigError: if the recipe trains what the store has frozen, or freezes what is not there,
             or its batches cannot be shared by so many devices.
         FrozenError: if something frozen changes or would be trained.
-        IdentityError: if the checkpoint's backbones are not those the store was made with.
+        IdentityError: if the checkpoint belongs to other backbones than the store was made with.
         TrainingError: if a loss is not finite.
         InterruptedWorkError: on Ctrl-C or SIGTERM, with the run's state saved.
     """
     store.require_complete()
     require_trainable(recipe, store)
-    if checkpoint is not None:
-        require_backbones(checkpoint, store)
+    start = None if checkpoint is None else starting_point(checkpoint, store)
     fabric, scaler = launch_fabric(recipe, devices=devices, nodes=nodes)
-    detector = fresh_detector(
-        store.preset, store.cut, seed=recipe.seed, checkpoint=checkpoint, aqr=recipe.aqr
-    )
+    detector = fresh_detector(store.preset, store.cut, seed=recipe.seed, aqr=recipe.aqr)
+    if start is not None:
+        load_checkpoint(detector, start.state, start.path)
     freeze(detector, recipe.frozen, absent=sorted(absent_parts(detector)))
     folder = RunFolder(out)
     is_first = fabric.global_rank == 0
@@ -99,7 +99,7 @@ def train(
         steps=recipe.steps or (recipe.epochs or 0) * order.steps_per_epoch,
         scaler=scaler,
     )
-    run = TrainingRun(step, folder, _about(store, recipe, checkpoint))
+    run = TrainingRun(step, folder, _about(store, recipe, start))
     run.resume()
     order.first_step = run.progress.step
     shares = _shares(dataset, order, step, workers)
@@ -119,14 +119,14 @@ def _made_of(store: CachedFeatures, recipe: Recipe, detector: CmtDetector) -> di
     }
 
 
-def _about(store: CachedFeatures, recipe: Recipe, checkpoint: Path | None) -> dict[str, Any]:
+def _about(store: CachedFeatures, recipe: Recipe, start: StartingPoint | None) -> dict[str, Any]:
     """Return what every checkpoint of the run says of where it comes from."""
     return {
         "preset": to_json(store.preset),
         "aqr": None if recipe.aqr is None else to_json(recipe.aqr),
         "features": store.features_digest,
         "backbones": store.identity["weights"],
-        "started_from": None if checkpoint is None else str(checkpoint.resolve()),
+        "started_from": None if start is None else start.backbones,
     }
 
 

@@ -18,7 +18,7 @@ OPTIONS = {
         *("--out", "--recipe", "--checkpoint", "--stop-after"),
         *("--workers", "--devices", "--nodes"),
     },
-    "evaluate-stage2": {"--out", "--nuscenes", "--workers"},
+    "evaluate-stage2": {"--out", "--nuscenes", "--results", "--drop", "--draw", "--workers"},
     "export-checkpoint": {"--out", "--checkpoint"},
 }
 

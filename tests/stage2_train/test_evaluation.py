@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from cache.reader import CachedFeatures
+from shared.classes import CAMERAS
 from shared.errors import DatasetError
 from shared.model.box_coder import Detections
 from shared.presets import tiny
@@ -14,6 +15,7 @@ from stage2_train.__main__ import main as train_stage2
 from stage2_train.detections import to_nuscenes, write_results
 from stage2_train.evaluate import main as evaluate_stage2
 from stage2_train.official_metrics import official_metrics
+from stage2_train.trained_detector import load_detector
 
 
 def test_ground_truth_of_the_store_given_as_detections_is_perfect(
@@ -73,6 +75,52 @@ def test_without_tables_only_the_result_file_is_written(
     assert evaluate_stage2([str(tiny_store), str(run), "--out", str(tmp_path)]) == 0
 
     assert [file.name for file in tmp_path.iterdir()] == ["results_nusc.json"]
+
+
+def test_absent_sensors_are_evaluated_in_the_same_call(
+    tiny_store: Path,
+    synthetic_root: Path,
+    run: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    given = [str(tiny_store), str(run), "--nuscenes", str(synthetic_root), "--draw", "0"]
+    drop = ["--drop", "cameras", "each-camera", "lidar"]
+    assert evaluate_stage2([*given, "--out", str(tmp_path / "full")]) == 0
+
+    assert evaluate_stage2([*drop, "--out", str(tmp_path / "all"), *given[2:], *given[:2]]) == 0
+
+    names = ["no_cameras", *(f"no_{camera}" for camera in CAMERAS), "no_lidar"]
+    texts = {
+        name: (tmp_path / "all" / name / "results_nusc.json").read_text() for name in [".", *names]
+    }
+    assert texts["."] == (tmp_path / "full" / "results_nusc.json").read_text()
+    assert len(set(texts.values())) == len(texts)
+    meta = json.loads(texts["no_lidar"])["meta"]
+    assert (meta["use_lidar"], meta["use_camera"]) == (False, True)
+    compared = json.loads((tmp_path / "all" / "sensor_drop.json").read_text())["conditions"]
+    assert list(compared) == ["full", *names]
+    for name in names:
+        summary = json.loads((tmp_path / "all" / name / "metrics_summary.json").read_text())
+        assert compared[name]["NDS"] == summary["nd_score"]
+    assert "| no_CAM_BACK |" in capsys.readouterr().out
+
+
+def test_averaged_weights_stand_for_a_run_that_has_them(
+    tiny_store: Path, run: Path, tmp_path: Path
+) -> None:
+    saved = torch.load(run / "checkpoint.pt", weights_only=True)
+    averaged = {name: values + 1 for name, values in saved["state_dict"].items()}
+    torch.save({**saved, "ema": averaged}, tmp_path / "averaged.pt")
+    store = CachedFeatures(tiny_store)
+
+    plain, found = (
+        load_detector(path, store).state_dict() for path in (run, tmp_path / "averaged.pt")
+    )
+
+    for name, values in saved["state_dict"].items():
+        assert torch.equal(plain[name], values)
+        assert torch.equal(found[name], averaged[name])
 
 
 def test_a_root_without_the_tables_is_refused(tiny_store: Path, tmp_path: Path) -> None:

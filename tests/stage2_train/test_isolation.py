@@ -46,6 +46,20 @@ def test_training_evaluation_and_the_store_work_behind_the_wall(
         ("cache.__main__", "verify", str(tiny_store)),
         ("stage2_train.__main__", str(tiny_store), "--out", run, *options),
         ("stage2_train.evaluate", str(tiny_store), run, "--out", str(tmp_path / "val")),
+        ("stage2_train.evaluate", str(tiny_store), run, "--out", run, "--drop", "lidar"),
     ):
         done = run_walled(module, *arguments)
         assert done.returncode == 0, done.stderr
+
+
+def test_metrics_behind_the_wall_say_what_they_need(tmp_path: Path) -> None:
+    box_free = tmp_path / "results.json"
+    box_free.write_text('{"meta": {}, "results": {"a": []}}')
+    (tmp_path / "v1.0-mini").mkdir()
+    (tmp_path / "v1.0-mini" / "sample.json").write_text('[{"token": "a"}]')
+    given = ("--results", str(box_free), "--nuscenes", str(tmp_path), "--draw", "0")
+
+    done = run_walled("stage2_train.evaluate", *given, "--out", str(tmp_path / "out"))
+
+    assert done.returncode == 1
+    assert "official metrics need nuscenes-devkit: pip install" in done.stderr
