@@ -13,7 +13,7 @@ def live(recipe: Recipe) -> Recipe:
 
     What a store replaces: the same curve, for more time and memory.
     """
-    return replace(recipe, name=f"{recipe.name}, live", frozen=(*FROZEN_PARTS, *recipe.frozen))
+    return replace(recipe, name="live_frozen", frozen=(*FROZEN_PARTS, *recipe.frozen))
 
 
 def finetune_low(recipe: Recipe, *, with_sparse_encoder: bool) -> Recipe:
@@ -43,3 +43,18 @@ def _finetune(
         frozen=(*(() if with_sparse_encoder else (SPARSE_ENCODER,)), *recipe.frozen),
         lr_multipliers=(*recipe.lr_multipliers, *rates),
     )
+
+
+LIVE = ("live_frozen", "finetune_low", "finetune")
+
+
+def live_recipe(name: str, recipe: Recipe, *, with_sparse_encoder: bool) -> Recipe:
+    """Return the live recipe of this name that shares everything else with `recipe`."""
+    match name:
+        case "live_frozen":
+            return live(recipe)
+        case "finetune_low":
+            return finetune_low(recipe, with_sparse_encoder=with_sparse_encoder)
+        case "finetune":
+            return finetune(recipe, with_sparse_encoder=with_sparse_encoder)
+    raise ValueError(f"{name} is not among {LIVE}")

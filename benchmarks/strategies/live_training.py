@@ -14,10 +14,11 @@ from cache.identity import check_identity
 from cache.reader import CachedFeatures
 from shared.checkpoint_table import FROZEN_PARTS
 from shared.config_json import to_json
-from shared.model.fresh import fresh_detector
+from shared.model.fresh import fresh_detector, load_checkpoint
 from stage1_extract.frozen import FrozenBackbones
 from stage1_extract.identity import draws_of, store_identity
 from stage1_extract.records import SampleRecord
+from stage2_train.backbones import starting_point
 from stage2_train.class_balance import class_balance
 from stage2_train.device_shares import device_shares
 from stage2_train.freeze_report import freeze_report
@@ -57,13 +58,11 @@ def live_detector(
         checkpoint: as for `stage2_train.loop.train`.
         rounded: see `LiveDetector`.
     """
-    detector = LiveDetector(
-        backbones,
-        fresh_detector(
-            store.preset, store.cut, seed=recipe.seed, checkpoint=checkpoint, aqr=recipe.aqr
-        ),
-        rounded=rounded,
-    )
+    head = fresh_detector(store.preset, store.cut, seed=recipe.seed, aqr=recipe.aqr)
+    if checkpoint is not None:
+        start = starting_point(checkpoint, store)
+        load_checkpoint(head, start.state, start.path)
+    detector = LiveDetector(backbones, head, rounded=rounded)
     absent = sorted(set(FROZEN_PARTS) - set(backbones.parts))
     freeze(detector, recipe.frozen, absent=absent)
     return detector
