@@ -131,7 +131,8 @@ def measured(run: Path, *, before: Mapping[str, str], after: Mapping[str, str]) 
 
     Args:
         run: its folder.
-        before, after: digests of what it froze.
+        before: digests of what it froze, at its start.
+        after: the same at its end.
     """
     losses, times = _rows(run / LOG), _rows(run / TIMING)
     counted = times[round(WARM_UP * len(times)) :]
