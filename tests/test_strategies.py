@@ -1,7 +1,9 @@
 """Training with live backbones is, bit by bit, training from a store; it may train them, too."""
 
+import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Literal
 
 import numpy as np
 import pytest
@@ -15,12 +17,16 @@ from benchmarks.strategies.live_frames import LivePlaces, live_batches
 from benchmarks.strategies.live_recipes import finetune, finetune_low, live
 from benchmarks.strategies.live_training import live_detector, require_same_source, train_live
 from benchmarks.strategies.measured_run import Order, at_demo_rates, frozen_digests, measured
+from benchmarks.strategies.report import write_report
 from benchmarks.strategies.run_live import head_of
 from benchmarks.strategies.same_curve import SAME_BITS, curves, gaps
 from cache.reader import CachedFeatures
 from shared.checkpoint_table import FROZEN_PARTS, belongs
 from shared.classes import CAMERAS, LIDAR
+from shared.cut import BACKBONE_CUT
 from shared.errors import FrozenError, IdentityError
+from shared.model.detector import build_detector
+from shared.presets import tiny
 from shared.sensor_drop import Absent, SensorDrop
 from stage1_extract.__main__ import main as extract_features
 from stage1_extract.frozen import FrozenBackbones
@@ -151,6 +157,26 @@ def test_finetuning_trains_the_backbones_but_the_sparse_encoder_on_a_cpu(
     assert found["seconds_per_step"] > 0
 
 
+@pytest.mark.parametrize("backbone", ["resnet50", "vovnet99"])
+def test_in_train_mode_batch_norm_of_the_image_backbone_stays_in_eval_mode(
+    backbone: Literal["resnet50", "vovnet99"],
+) -> None:
+    camera = tiny().camera
+    assert camera is not None
+    preset = replace(tiny(), camera=replace(camera, backbone=backbone))
+    detector = LiveDetector(FrozenBackbones(preset), build_detector(preset, BACKBONE_CUT, None))
+
+    detector.train()
+
+    modes = {
+        (name.split(".")[0], one.training)
+        for name, one in detector.named_modules()
+        if isinstance(one, _BatchNorm)
+    }
+    assert {("img_backbone", False), ("pts_backbone", True), ("pts_neck", True)} <= modes
+    assert ("img_backbone", True) not in modes
+
+
 def test_live_frozen_training_changes_no_byte_of_the_backbones(
     store: CachedFeatures, records: list[SampleRecord], backbones: FrozenBackbones, tmp_path: Path
 ) -> None:
@@ -251,3 +277,34 @@ def test_rates_from_scratch_keep_what_is_frozen_and_the_rates_of_necks_and_backb
     assert recipe.learning_rate == 5e-4
     assert (rates["img_neck"], rates["img_backbone"], rates["transformer"]) == (0.05, 0.01, 2.0)
     assert recipe.frozen == ()
+
+
+def test_the_report_compares_time_and_memory_with_the_live_and_the_cached_baseline(
+    tmp_path: Path,
+) -> None:
+    def row(strategy: str, seconds: float, memory: float) -> dict[str, object]:
+        pieces = dict.fromkeys(("data", "forward", "backward", "update"), seconds / 4)
+        return {
+            "strategy": strategy,
+            "seconds": pieces,
+            "seconds_per_step": seconds,
+            "peak_memory_mb": memory,
+            "trained_parameters": 5,
+            "frozen_parameters": 7,
+            "frozen_tensors": 3,
+            "frozen_tensors_changed": [],
+            "loss": [3.0, 2.0],
+            "load": 0.5,
+        }
+
+    rows = [row("frozen_a", 1, 100), row("live_frozen", 2, 200), row("finetune", 3, 500)]
+    document = {"preset": "tiny", "samples": 4, "steps": 2, "batch_size": 2, "machine": "this one"}
+    document |= {"started_from": "seeded weights", "rates": "of the recipe", "strategies": rows}
+    (tmp_path / "strategies_tiny.json").write_text(json.dumps(document))
+
+    page = write_report(tmp_path, tmp_path).read_text()
+
+    (line,) = (one for one in page.splitlines() if one.startswith("| finetune |"))
+    assert "| 3 | 0.75 | 0.75 | 0.75 | 0.75 | 1.50 | 3.00 | 1.5 | 500 | 2.50 | 5.00 | 1.6 |" in line
+    assert "0 of 3" in line
+    assert (tmp_path / "strategies_tiny.png").exists()

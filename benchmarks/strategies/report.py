@@ -74,21 +74,19 @@ def machine() -> str:
     return f"{os.cpu_count()} CPU cores ({platform.machine()}), no GPU"
 
 
-def write_report() -> Path:
+def write_report(results: Path = RESULTS, docs: Path = DOCS) -> Path:
     """Write the page and its pictures; return the page."""
     parts = [HEAD]
-    for file in sorted(RESULTS.glob("strategies_*.json"), reverse=True):
-        name = file.stem.removeprefix("strategies_")
-        document = json.loads(file.read_text())
-        picture = DOCS / f"{file.stem}.png"
+    for file in sorted(results.glob("strategies_*.json"), reverse=True):
+        document, picture = json.loads(file.read_text()), docs / f"{file.stem}.png"
         draw_curves(document, picture)
-        parts.append(_section(name, document, picture))
-    if SAME_CURVE.exists():
-        picture = DOCS / "same_curve.png"
-        document = json.loads(SAME_CURVE.read_text())
+        parts.append(_section(file.stem.removeprefix("strategies_"), document, picture))
+    same_curve = results / SAME_CURVE.name
+    if same_curve.exists():
+        document, picture = json.loads(same_curve.read_text()), docs / f"{same_curve.stem}.png"
         draw_same_curve(document, picture)
         parts.append(_same_curve(document, picture))
-    page = DOCS / "strategies.md"
+    page = docs / "strategies.md"
     page.write_text("\n".join(parts))
     return page
 
