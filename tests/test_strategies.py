@@ -288,6 +288,7 @@ def test_the_report_compares_time_and_memory_with_the_live_and_the_cached_baseli
             "strategy": strategy,
             "seconds": pieces,
             "seconds_per_step": seconds,
+            "cpu_seconds_per_step": 10 * seconds,
             "peak_memory_mb": memory,
             "trained_parameters": 5,
             "frozen_parameters": 7,
@@ -305,6 +306,9 @@ def test_the_report_compares_time_and_memory_with_the_live_and_the_cached_baseli
     page = write_report(tmp_path, tmp_path).read_text()
 
     (line,) = (one for one in page.splitlines() if one.startswith("| finetune |"))
-    assert "| 3 | 0.75 | 0.75 | 0.75 | 0.75 | 1.50 | 3.00 | 1.5 | 500 | 2.50 | 5.00 | 1.6 |" in line
+    assert (
+        "| 3 | 0.75 | 0.75 | 0.75 | 0.75 | 30 | 1.50 | 3.00 | 1.5 | 500 | 2.50 | 5.00 | 1.6 |"
+        in line
+    )
     assert "0 of 3" in line
     assert (tmp_path / "strategies_tiny.png").exists()

@@ -6,6 +6,7 @@ import json
 import os
 import resource
 import sys
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -116,6 +117,18 @@ def frozen_digests(state: Mapping[str, Tensor], parts: Sequence[str]) -> dict[st
         for name, values in state.items()
         if belongs(name, parts)
     }
+
+
+class Spent:
+    """The processor time of a piece of work; unlike its seconds, other work hardly changes it."""
+
+    def __init__(self) -> None:
+        self._began = time.process_time()
+
+    def measured(self, steps: int) -> dict[str, float]:
+        """Return processor seconds per step since this was made, and the peak of memory."""
+        seconds = (time.process_time() - self._began) / steps
+        return {"cpu_seconds_per_step": seconds, "peak_memory_mb": peak_memory_mb()}
 
 
 def peak_memory_mb() -> float:

@@ -32,6 +32,7 @@ HEADS = (
     "forward",
     "backward",
     "optimizer",
+    "CPU s per step",
     "of live_frozen",
     "of frozen_a",
     "plan",
@@ -52,8 +53,9 @@ HEAD = """# Strategies, side by side
 Written by `python -m benchmarks.strategies` (its docstring says how); do not edit. Every strategy
 ran in a process of its own, took the same samples in the same order with the same denoising noise
 and dropout, and was measured by its own clock: seconds are medians of the steps after the first
-fifth, memory is the most the process held while training (resident without a GPU, allocated with
-one).
+fifth, CPU seconds the processor time of the whole training by its steps, which other work on the
+machine hardly changes and which is compared, memory the most the process held while training
+(resident without a GPU, allocated with one).
 
 - `frozen_a`, `frozen_b`, `frozen_all`, `aqr_only`: the recipes of `stage2_train`, from the store.
 - `live_frozen`: `frozen_a` with the frozen backbones run in every step, what a store replaces.
@@ -115,7 +117,8 @@ def _cells(row: dict[str, Any], rows: dict[str, dict[str, Any]]) -> list[str]:
         row["strategy"],
         f"{row['seconds_per_step']:.3g}",
         *(f"{row['seconds'][name]:.3g}" for name in ("data", "forward", "backward", "update")),
-        *_ratios(row, rows, "seconds_per_step"),
+        f"{row['cpu_seconds_per_step']:.3g}",
+        *_ratios(row, rows, "cpu_seconds_per_step"),
         planned_time,
         f"{row['peak_memory_mb']:.0f}",
         *_ratios(row, rows, "peak_memory_mb"),

@@ -4,10 +4,10 @@ import sys
 
 from benchmarks.strategies.measured_run import (
     Order,
+    Spent,
     finish,
     frozen_digests,
     measured,
-    peak_memory_mb,
 )
 from cache.reader import CachedFeatures
 from shared.command import run_command
@@ -28,10 +28,11 @@ def work() -> None:
         start = starting_point(order.start, store)
         load_checkpoint(begin, start.state, start.path)
     before = frozen_digests(begin.state_dict(), recipe.frozen)
+    spent = Spent()
     train(store, recipe, order.out, checkpoint=order.start)
-    memory = {"peak_memory_mb": peak_memory_mb()}
+    found = spent.measured(order.steps)
     after = frozen_digests(read_run_checkpoint(order.out)["state_dict"], recipe.frozen)
-    found = measured(order.out, before=before, after=after) | memory
+    found |= measured(order.out, before=before, after=after)
     held_out = None if order.held_out is None else CachedFeatures(order.held_out)
     finish(order, found, load_detector(order.out, store), held_out)
 

@@ -14,10 +14,10 @@ from benchmarks.strategies.live_training import (
 )
 from benchmarks.strategies.measured_run import (
     Order,
+    Spent,
     finish,
     frozen_digests,
     measured,
-    peak_memory_mb,
 )
 from cache.reader import CachedFeatures
 from shared.command import run_command
@@ -46,10 +46,11 @@ def work() -> None:
     recipe = order.shortened(live_recipe(order.strategy, frozen_a(), with_sparse_encoder=on_gpu))
     detector = live_detector(store, backbones, recipe, checkpoint=order.start)
     before = frozen_digests(detector.state_dict(), recipe.frozen)
+    spent = Spent()
     train_live(detector, store, records, recipe, order.out)
-    memory = {"peak_memory_mb": peak_memory_mb()}
+    found = spent.measured(order.steps)
     after = frozen_digests(detector.state_dict(), recipe.frozen)
-    found = measured(order.out, before=before, after=after) | memory
+    found |= measured(order.out, before=before, after=after)
     held_out = None
     if order.held_out is not None:
         held_out = live_held_out(order.held_out, order.nuscenes, backbones, detector)
