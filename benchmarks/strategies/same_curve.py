@@ -7,8 +7,7 @@ Five runs of one recipe and seed: from the store (float16); from the same featur
 in memory; live; live with features rounded to float16; and, as a control, float32 with every
 starting weight off by one rounding. The first and the fourth must have the same bits in every
 scalar of every step, and so must the second and the third. Between float16 and float32 the curves
-differ; by how much is measured, beside the control. Adds to
-benchmarks/results/same_curve.json.
+differ; by how much is measured, beside the control. Adds to benchmarks/results/same_curve.json.
 """
 
 import argparse
