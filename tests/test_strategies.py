@@ -1,0 +1,314 @@
+"""Training with live backbones is, bit by bit, training from a store; it may train them, too."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+import pytest
+import torch
+from torch import Tensor
+from torch.nn.modules.batchnorm import _BatchNorm
+
+from benchmarks.strategies.features_in_memory import FeaturesInMemory
+from benchmarks.strategies.live_detector import LiveDetector
+from benchmarks.strategies.live_frames import LivePlaces, live_batches
+from benchmarks.strategies.live_recipes import finetune, finetune_low, live
+from benchmarks.strategies.live_training import live_detector, require_same_source, train_live
+from benchmarks.strategies.measured_run import Order, at_demo_rates, frozen_digests, measured
+from benchmarks.strategies.report import write_report
+from benchmarks.strategies.run_live import head_of
+from benchmarks.strategies.same_curve import SAME_BITS, curves, gaps
+from cache.reader import CachedFeatures
+from shared.checkpoint_table import FROZEN_PARTS, belongs
+from shared.classes import CAMERAS, LIDAR
+from shared.cut import BACKBONE_CUT
+from shared.errors import FrozenError, IdentityError
+from shared.model.detector import build_detector
+from shared.presets import tiny
+from shared.sensor_drop import Absent, SensorDrop
+from stage1_extract.__main__ import main as extract_features
+from stage1_extract.frozen import FrozenBackbones
+from stage1_extract.identity import draws_of
+from stage1_extract.live import LiveFeatures
+from stage1_extract.nuscenes_tables import read_tables
+from stage1_extract.records import SampleRecord
+from stage1_extract.seeded_weights import seed_weights
+from stage1_extract.weights import frozen_backbones
+from stage2_train.dataset import StoreDataset
+from stage2_train.device_shares import Share
+from stage2_train.loader import BatchLoader
+from stage2_train.recipes import Recipe, frozen_a
+from stage2_train.sampler import Place
+from stage2_train.training_step import StepResult, TrainingStep
+from stage2_train.whole_batch import WholeBatch
+
+
+def short(steps: int = 2) -> Recipe:
+    """Return frozen_a, of few steps; a seed whose first steps see every kind of absent sensor."""
+    drop = SensorDrop(lidar=0.3, cameras=0.3, single_camera=0.2)
+    return replace(frozen_a(), epochs=None, steps=steps, batch_size=2, sensor_drop=drop)
+
+
+@pytest.fixture(scope="module")
+def records(synthetic_root: Path) -> list[SampleRecord]:
+    return read_tables(synthetic_root, "v1.0-mini", "mini_train")
+
+
+@pytest.fixture(scope="module")
+def store(synthetic_root: Path, tmp_path_factory: pytest.TempPathFactory) -> CachedFeatures:
+    """The training scene in two views."""
+    path = tmp_path_factory.mktemp("stores") / "two.zarr"
+    where = ["--nuscenes", str(synthetic_root), "--version", "v1.0-mini", "--split", "mini_train"]
+    assert extract_features(["tiny", *where, "--store", str(path), "--views", "2"]) == 0
+    return CachedFeatures(path)
+
+
+@pytest.fixture
+def backbones(store: CachedFeatures) -> FrozenBackbones:
+    return frozen_backbones(store.preset, None)[0]
+
+
+def test_cached_and_live_training_have_the_same_bits_in_every_scalar_of_every_step(
+    store: CachedFeatures, records: list[SampleRecord], tmp_path: Path
+) -> None:
+    found = curves(store, records, short(steps=3), tmp_path)
+
+    assert {len(curve) for curve in found.values()} == {3}
+    for one, other in SAME_BITS:
+        assert found[one] == found[other]
+    assert found["store"] != found["float32"]  # so that the comparison can fail
+    assert gaps(found["store"], found["float32"])["largest"][1] < 1e-3
+
+
+@pytest.mark.slow
+def test_cached_and_live_training_stay_together_for_fifty_steps(
+    store: CachedFeatures, records: list[SampleRecord], tmp_path: Path
+) -> None:
+    found = curves(store, records, short(steps=50), tmp_path)
+
+    for one, other in SAME_BITS:
+        assert found[one] == found[other]
+
+
+@pytest.mark.parametrize("absent", [(), (LIDAR,), CAMERAS, (CAMERAS[2],)])
+def test_a_live_batch_has_the_maps_of_the_cached_one(
+    store: CachedFeatures,
+    records: list[SampleRecord],
+    backbones: FrozenBackbones,
+    absent: Absent,
+) -> None:
+    places = [[Place(1, 2, absent), Place(0, 0)]]
+    draws = draws_of(store.preset, store.views)
+    detector = live_detector(store, backbones, live(short())).eval()
+
+    (raw,) = live_batches(LivePlaces(records, store.preset, draws), places, workers=0)
+    (cached,) = BatchLoader(StoreDataset(store, store.tokens), places, workers=0)
+    maps = detector.features(raw)
+
+    assert maps.keys() == cached.maps.keys()
+    for name, values in maps.items():
+        assert torch.equal(values.half(), cached.maps[name])
+    assert raw.tokens == cached.tokens
+    assert raw.conditions == cached.conditions
+    assert torch.equal(raw.img_from_lidar, cached.img_from_lidar)
+    for one, other in zip(raw.boxes_lidar, cached.boxes_lidar, strict=True):
+        assert torch.equal(one, other)
+
+
+def moved(before: dict[str, Tensor], detector: LiveDetector) -> set[str]:
+    """Return the backbones of which a parameter or buffer has changed."""
+    return {
+        name.split(".")[0]
+        for name, values in detector.state_dict().items()
+        if belongs(name, FROZEN_PARTS) and not torch.equal(values, before[name])
+    }
+
+
+@pytest.mark.parametrize(
+    ("make", "image", "point"), [(finetune_low, 0.01, 0.05), (finetune, 1.0, 1.0)]
+)
+def test_finetuning_trains_the_backbones_but_the_sparse_encoder_on_a_cpu(
+    store: CachedFeatures,
+    records: list[SampleRecord],
+    backbones: FrozenBackbones,
+    tmp_path: Path,
+    make: object,
+    image: float,
+    point: float,
+) -> None:
+    assert callable(make)
+    recipe: Recipe = make(short(), with_sparse_encoder=False)
+    detector = live_detector(store, backbones, recipe)
+    before = {name: values.clone() for name, values in detector.state_dict().items()}
+
+    train_live(detector, store, records, recipe, tmp_path / "run")
+
+    assert moved(before, detector) == {"img_backbone", "pts_backbone"}
+    means = [name for name in before if name.startswith("img_") and "running" in name]
+    assert all(torch.equal(before[name], detector.state_dict()[name]) for name in means)
+    rates = dict(recipe.lr_multipliers)
+    assert (rates["img_backbone"], rates["pts_backbone"]) == (image, point)
+    assert "pts_middle_encoder" not in rates
+    digests = frozen_digests(detector.state_dict(), recipe.frozen)
+    found = measured(tmp_path / "run", before=digests, after=digests)
+    assert found["frozen_tensors"] > 0
+    assert found["seconds_per_step"] > 0
+
+
+@pytest.mark.parametrize("backbone", ["resnet50", "vovnet99"])
+def test_in_train_mode_batch_norm_of_the_image_backbone_stays_in_eval_mode(
+    backbone: Literal["resnet50", "vovnet99"],
+) -> None:
+    camera = tiny().camera
+    assert camera is not None
+    preset = replace(tiny(), camera=replace(camera, backbone=backbone))
+    detector = LiveDetector(FrozenBackbones(preset), build_detector(preset, BACKBONE_CUT, None))
+
+    detector.train()
+
+    modes = {
+        (name.split(".")[0], one.training)
+        for name, one in detector.named_modules()
+        if isinstance(one, _BatchNorm)
+    }
+    assert {("img_backbone", False), ("pts_backbone", True), ("pts_neck", True)} <= modes
+    assert ("img_backbone", True) not in modes
+
+
+def test_live_frozen_training_changes_no_byte_of_the_backbones(
+    store: CachedFeatures, records: list[SampleRecord], backbones: FrozenBackbones, tmp_path: Path
+) -> None:
+    recipe = live(short())
+    detector = live_detector(store, backbones, recipe)
+    before = {name: values.clone() for name, values in detector.state_dict().items()}
+
+    train_live(detector, store, records, recipe, tmp_path / "run")
+
+    assert moved(before, detector) == set()
+    norms = {
+        name: one.training for name, one in detector.named_modules() if isinstance(one, _BatchNorm)
+    }
+    assert not any(training for name, training in norms.items() if belongs(name, FROZEN_PARTS))
+    assert any(training for name, training in norms.items() if name.startswith("pts_neck"))
+
+
+def test_a_backbone_buffer_that_moves_stops_live_training_and_is_named(
+    store: CachedFeatures,
+    records: list[SampleRecord],
+    backbones: FrozenBackbones,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    honest = TrainingStep.take
+
+    def touching(self: TrainingStep, share: Share, whole: WholeBatch, step: int) -> StepResult:
+        backbones.get_buffer("pts_backbone.blocks.0.1.running_mean").add_(1)
+        return honest(self, share, whole, step)
+
+    monkeypatch.setattr(TrainingStep, "take", touching)
+    recipe = live(short())
+
+    with pytest.raises(FrozenError, match=r"changed: pts_backbone\.blocks\.0\.1\.running_mean"):
+        train_live(
+            live_detector(store, backbones, recipe), store, records, recipe, tmp_path / "run"
+        )
+
+
+def test_other_backbones_than_the_stores_are_refused(
+    store: CachedFeatures, records: list[SampleRecord], backbones: FrozenBackbones
+) -> None:
+    require_same_source(store, backbones, records)
+    seed_weights(backbones, 1)
+
+    with pytest.raises(IdentityError, match="weights"):
+        require_same_source(store, backbones, records)
+
+
+def test_features_in_memory_are_those_of_the_store_before_rounding(
+    store: CachedFeatures, records: list[SampleRecord], backbones: FrozenBackbones
+) -> None:
+    draws = draws_of(store.preset, store.views)
+    exact = FeaturesInMemory(store.path, LiveFeatures(records, backbones, draws))
+    maps = {name: np.zeros(one.shape, one.dtype) for name, one in exact.blank_maps.items()}
+
+    frame = exact.read_into(maps, store.tokens[1], 1)
+
+    (cached,) = store.read([store.tokens[1]], 1)
+    assert frame.token == cached.frame.token
+    for name, values in maps.items():
+        assert values.dtype == np.float32
+        assert np.array_equal(values.astype(np.float16), cached.maps[name])
+        assert not np.array_equal(values, cached.maps[name])
+        assert np.array_equal(exact.null.maps[name].astype(np.float16), store.null.maps[name])
+
+
+def test_the_head_of_a_live_detector_has_none_of_its_backbones(
+    store: CachedFeatures, backbones: FrozenBackbones
+) -> None:
+    detector = live_detector(store, backbones, live(short()))
+
+    names = set(head_of(detector).state_dict())
+
+    assert names == {name for name in detector.state_dict() if not belongs(name, FROZEN_PARTS)}
+
+
+def test_a_strategys_command_line_says_its_order() -> None:
+    order = Order(
+        strategy="finetune",
+        store=Path("a.zarr"),
+        nuscenes=Path("root"),
+        out=Path("out"),
+        steps=7,
+        batch_size=3,
+        start=Path("run"),
+        held_out=None,
+        at_demo_rates=True,
+    )
+
+    assert Order.read(order.words()) == order
+
+
+def test_rates_from_scratch_keep_what_is_frozen_and_the_rates_of_necks_and_backbones() -> None:
+    recipe = at_demo_rates(finetune_low(frozen_a(), with_sparse_encoder=True))
+
+    rates = dict(recipe.lr_multipliers)
+    assert recipe.learning_rate == 5e-4
+    assert (rates["img_neck"], rates["img_backbone"], rates["transformer"]) == (0.05, 0.01, 2.0)
+    assert recipe.frozen == ()
+
+
+def test_the_report_compares_time_and_memory_with_the_live_and_the_cached_baseline(
+    tmp_path: Path,
+) -> None:
+    def row(strategy: str, seconds: float, memory: float) -> dict[str, object]:
+        pieces = dict.fromkeys(("data", "forward", "backward", "update"), seconds / 4)
+        return {
+            "strategy": strategy,
+            "seconds": pieces,
+            "seconds_per_step": seconds,
+            "cpu_seconds_per_step": 10 * seconds,
+            "peak_memory_mb": memory,
+            "trained_parameters": 5,
+            "frozen_parameters": 7,
+            "frozen_tensors": 3,
+            "frozen_tensors_changed": [],
+            "loss": [3.0, 2.0],
+            "load": 0.5,
+        }
+
+    rows = [row("frozen_a", 1, 100), row("live_frozen", 2, 200), row("finetune", 3, 500)]
+    document = {"preset": "tiny", "samples": 4, "steps": 2, "batch_size": 2, "machine": "this one"}
+    document |= {"started_from": "seeded weights", "rates": "of the recipe", "strategies": rows}
+    (tmp_path / "strategies_tiny.json").write_text(json.dumps(document))
+
+    page = write_report(tmp_path, tmp_path).read_text()
+
+    (line,) = (one for one in page.splitlines() if one.startswith("| finetune |"))
+    assert (
+        "| 3 | 0.75 | 0.75 | 0.75 | 0.75 | 30 | 1.50 | 3.00 | 1.5 | 500 | 2.50 | 5.00 | 1.6 |"
+        in line
+    )
+    assert "0 of 3" in line
+    assert (tmp_path / "strategies_tiny.png").exists()
