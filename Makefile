@@ -2,6 +2,8 @@
 
 SHARED ?= ../shared
 RUN = .venv/bin/python
+# One process per core; threads of torch in each would only get in the way of the others.
+TEST = OMP_NUM_THREADS=1 $(RUN) -m pytest -n auto
 
 .PHONY: help env demo test check real clean
 
@@ -18,14 +20,14 @@ demo: env
 	$(RUN) -m benchmarks.demo
 
 test: env
-	$(RUN) -m pytest
+	$(TEST)
 
 check: env
 	.venv/bin/ruff check .
 	.venv/bin/ruff format --check .
 	.venv/bin/mypy
 	.venv/bin/lint-imports
-	$(RUN) -m pytest
+	$(TEST)
 
 real: env
 	$(RUN) -m benchmarks.real $(SHARED)/nuscenes_real

@@ -49,6 +49,7 @@ def test_official_to_ours_to_official_is_bit_identical(
     saved = {
         "state_dict": detector.state_dict(),
         "preset": to_json(preset),
+        "aqr": None,
         "step": 0,
         "backbones": frozen.digests(),
     }
