@@ -41,8 +41,9 @@ def freeze_report(module: nn.Module, optimizer: torch.optim.Optimizer) -> list[d
 
 
 def as_text(report: Sequence[dict[str, Any]]) -> str:
-    """Return a report as an aligned table."""
-    lines = [COLUMNS, *([_cell(row[column]) for column in COLUMNS] for row in report)]
+    """Return a report as an aligned table, without parts that are constants alone."""
+    shown = [row for row in report if row["trained"] or row["frozen"]]
+    lines = [COLUMNS, *([_cell(row[column]) for column in COLUMNS] for row in shown)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(COLUMNS))]
     return "\n".join(
         "  ".join(cell.ljust(width) for cell, width in zip(line, widths, strict=True)).rstrip()
