@@ -6,7 +6,6 @@ S samples, Q queries.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 from zipfile import BadZipFile
 
 import cv2
@@ -17,12 +16,12 @@ from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
 from shared.errors import DatasetError
+from shared.weight_dots import weight_dots
 from stage1_extract.draw_scene import LAYOUT, NEAR_M
 from stage1_extract.records import Camera, SampleRecord
 from stage1_extract.sweeps import load_points
 from stage1_extract.transforms import camera_from_lidar
 
-COLOUR_MAP = "RdBu"  # red distrusts, blue trusts
 PHOTO_DOT, BEV_DOT = 60, 45  # areas, in points squared
 PHOTO_SHADE = 0.45  # of white laid over a photo, so that dots of any colour stand out
 NOT_WEIGHTS = ("tokens", "references_m")
@@ -96,7 +95,7 @@ def _draw(
     bev = figure.add_subplot(grid[:, 3])
     points = load_points(record, sweeps=0)
     bev.scatter(points[:, 0], points[:, 1], color="0.6", s=0.2, linewidths=0)
-    dots = _dots(bev, references_m[:, :2], weights[:, 0], BEV_DOT)
+    dots = weight_dots(bev, references_m[:, :2], weights[:, 0], BEV_DOT)
     bev.plot(0, 0, marker="^", color="black", markersize=7)
     # A quantile, because a few learnt queries may stand far outside of where all others are.
     shown_m = 1.1 * float(np.quantile(np.abs(references_m[:, :2]), 0.99))
@@ -123,21 +122,6 @@ def _draw_photo(
     places = references_m @ matrix[:3, :3].T + matrix[:3, 3]  # (Q, 3)
     in_front = places[:, 2] > NEAR_M
     pixels = places[in_front] @ camera.intrinsics.T
-    _dots(axes, pixels[:, :2] / pixels[:, 2:], weights[in_front], PHOTO_DOT)
+    weight_dots(axes, pixels[:, :2] / pixels[:, 2:], weights[in_front], PHOTO_DOT)
     axes.set(xlim=(0, width), ylim=(height, 0), xticks=[], yticks=[])
     axes.set_title(f"{camera.name}: camera weight", fontsize=9)
-
-
-def _dots(
-    axes: Axes, places: NDArray[np.floating[Any]], weights: NDArray[np.float32], size: float
-) -> Any:
-    return axes.scatter(
-        places[:, 0],
-        places[:, 1],
-        c=weights,
-        cmap=COLOUR_MAP,
-        vmin=-1,
-        vmax=1,
-        s=size,
-        edgecolor="0.2",
-    )

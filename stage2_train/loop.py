@@ -90,7 +90,7 @@ def train(
     dataset = StoreDataset(store, store.tokens)
     if recipe.sensor_drop is not None:
         dataset.require_droppable(recipe.sensor_drop.possible)
-    order = _order(dataset, recipe)
+    order = training_order(store, recipe)
     step = TrainingStep(
         fabric=fabric,
         recipe=recipe,
@@ -130,14 +130,14 @@ def _about(store: CachedFeatures, recipe: Recipe, start: StartingPoint | None) -
     }
 
 
-def _order(dataset: StoreDataset, recipe: Recipe) -> EpochSampler:
-    """Return the order of the whole run's batches."""
-    balance = class_balance(dataset.store, dataset.tokens) if recipe.class_balanced else None
+def training_order(store: CachedFeatures, recipe: Recipe) -> EpochSampler:
+    """Return the order of the whole run's batches, from its first step on."""
+    balance = class_balance(store, store.tokens) if recipe.class_balanced else None
     return EpochSampler(
-        len(dataset),
+        len(store.tokens),
         recipe.batch_size,
         recipe.seed,
-        views=dataset.store.views,
+        views=store.views,
         balance=balance,
         drop=recipe.sensor_drop,
     )

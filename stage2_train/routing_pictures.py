@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from shared.classes import CAMERAS, CLASS_NAMES
 from shared.config import Preset
+from shared.weight_dots import weight_dots
 from stage2_train.routing_table import Routing, RoutingTable
 
 SENSORS = ("LiDAR", "camera")
@@ -24,7 +25,6 @@ LAYOUT = (
     ("CAM_FRONT_LEFT", "CAM_FRONT", "CAM_FRONT_RIGHT"),
     ("CAM_BACK_LEFT", "CAM_BACK", "CAM_BACK_RIGHT"),
 )
-COLOUR_MAP = "RdBu"  # red distrusts, blue trusts
 COLOUR_BAR = "weight: -1 distrust, 0 neutral, 1 trust"
 ROW_IN, WIDTH_IN = 3.4, 17.0
 DOT, SMALL_DOT = 26, 20  # areas, in points squared
@@ -82,7 +82,7 @@ def _draw_bev(
     for radius_m in np.arange(RING_M, x_max, RING_M):
         ring = radius_m * np.cos(turn), radius_m * np.sin(turn)
         axes.plot(*ring, color="0.85", linewidth=0.6, zorder=0)
-    dots = _dots(axes, references_m[:, :2], weights, DOT)
+    dots = weight_dots(axes, references_m[:, :2], weights, DOT)
     axes.plot(0, 0, marker="^", color="black", markersize=6)
     axes.set(xlim=(x_min, x_max), ylim=(y_min, y_max), aspect="equal")
     axes.tick_params(labelsize=7)
@@ -94,25 +94,9 @@ def _draw_image(
 ) -> None:
     assert preset.camera is not None
     width_px, height_px = preset.camera.width_px, preset.camera.height_px
-    _dots(axes, pixels, weights, SMALL_DOT)
+    weight_dots(axes, pixels, weights, SMALL_DOT)
     axes.set(xlim=(0, width_px), ylim=(height_px, 0), aspect="equal", xticks=[], yticks=[])
     axes.set_facecolor("0.95")
-
-
-def _dots(
-    axes: Axes, places: NDArray[np.float32], weights: NDArray[np.float32], size: float
-) -> Any:
-    return axes.scatter(
-        places[:, 0],
-        places[:, 1],
-        c=weights,
-        cmap=COLOUR_MAP,
-        vmin=-1,
-        vmax=1,
-        s=size,
-        edgecolor="0.35",
-        linewidth=0.4,
-    )
 
 
 def draw_detecting_queries(table: RoutingTable, min_score: float, path: Path) -> None:

@@ -19,17 +19,15 @@ from stage1_extract.frozen import FrozenBackbones
 from stage1_extract.identity import draws_of, store_identity
 from stage1_extract.records import SampleRecord
 from stage2_train.backbones import starting_point
-from stage2_train.class_balance import class_balance
 from stage2_train.device_shares import device_shares
 from stage2_train.freeze_report import freeze_report
 from stage2_train.freezing import freeze
-from stage2_train.loop import FREEZING
+from stage2_train.loop import FREEZING, training_order
 from stage2_train.loss_step import LossStep
 from stage2_train.optimizer import make_optimizer
 from stage2_train.processes import launch_fabric
 from stage2_train.recipes import Recipe
 from stage2_train.run_folder import RunFolder
-from stage2_train.sampler import EpochSampler
 from stage2_train.training_run import TrainingRun
 from stage2_train.training_step import TrainingStep
 from stage2_train.whole_batch import Shares
@@ -99,14 +97,7 @@ def train_live(
     fabric, scaler = launch_fabric(recipe)
     folder = RunFolder(out)
     folder.start({"recipe": dataclasses.asdict(recipe), "store": store.identity_digest})
-    order = EpochSampler(
-        len(store.tokens),
-        recipe.batch_size,
-        recipe.seed,
-        views=store.views,
-        balance=class_balance(store, store.tokens) if recipe.class_balanced else None,
-        drop=recipe.sensor_drop,
-    )
+    order = training_order(store, recipe)
     step = TrainingStep(
         fabric=fabric,
         recipe=recipe,
