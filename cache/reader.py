@@ -1,7 +1,7 @@
 """The read side: a `shared.features.FeatureSource` that takes features from a store.
 
 A row that is not there is an error, never zeros. Nothing stays open between reads, so a source can
-be handed to DataLoader workers, spawned or forked; it travels as its path and is opened anew.
+be shared by threads and handed to spawned processes: it travels as its path and is opened anew.
 """
 
 from collections.abc import Callable, Mapping, Sequence
