@@ -46,7 +46,25 @@ def build_sparse_encoder(grid: PointGrid, lidar: LidarBranch) -> nn.Module:
             "block_type": "basicblock",
         }
     )
+    _share_index_pairs(encoder)
     return encoder
+
+
+def _share_index_pairs(encoder: nn.Module) -> None:
+    """Let the submanifold convolutions of one stage find their neighbours once.
+
+    None of them moves a voxel, so they all have the same neighbours, and each multiplies the same
+    numbers in the same order as when it looks for itself.
+
+    Upstream: mmdet3d's SparseBasicBlock names no `indice_key`, so every layer looks anew; on a CPU
+    that is half of the encoder's time.
+    """
+    stages = encoder.get_submodule("encoder_layers").children()
+    for number, layers in enumerate(stages, start=1):
+        for module in layers.modules():
+            if isinstance(module, spconv.SubMConv3d):
+                # "subm1" is the key of `conv_input`, whose voxels are those of the first stage.
+                module.indice_key = f"subm{number}"
 
 
 def build_second(lidar: LidarBranch) -> nn.Module:

@@ -5,12 +5,14 @@ output is kept where the input was occupied; a strided one also occupies every s
 reaches from an occupied one.
 """
 
+import copy
 import warnings
 from collections.abc import Callable, Mapping
 from typing import NamedTuple
 
 import pytest
 import torch
+from spconv.pytorch import SubMConv3d
 from torch import Tensor, nn
 from torch.nn import functional
 
@@ -190,6 +192,19 @@ def test_the_whole_encoder_equals_dense_convolution(
     assert bev.shape == expected.shape == (samples, 7 * 2, Y // 8, X // 8)
     assert torch.equal(bev != 0, expected != 0)
     assert relative_error(bev, expected) <= TOLERANCE
+
+
+def test_finding_neighbours_once_per_stage_changes_no_bit(encoder: nn.Module) -> None:
+    each_for_itself = copy.deepcopy(encoder)
+    layers = [one for one in each_for_itself.modules() if isinstance(one, SubMConv3d)]
+    assert len(layers) == 17
+    assert len({layer.indice_key for layer in layers}) == 4
+    for layer in layers:
+        layer.indice_key = None
+    coordinates = everywhere(samples=2)
+    features = features_of(coordinates)
+    bev = sparse_bev(encoder, coordinates, features, samples=2)
+    assert torch.equal(bev, sparse_bev(each_for_itself, coordinates, features, samples=2))
 
 
 @pytest.mark.parametrize("columns", [(0, 1, 3, 2), (0, 2, 1, 3), (3, 1, 2, 0)])
