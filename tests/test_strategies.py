@@ -1,6 +1,5 @@
 """Training with live backbones is, bit by bit, training from a store; it may train them, too."""
 
-import json
 from dataclasses import replace
 from pathlib import Path
 from typing import Literal
@@ -16,8 +15,7 @@ from benchmarks.strategies.live_detector import LiveDetector
 from benchmarks.strategies.live_frames import LivePlaces, live_batches
 from benchmarks.strategies.live_recipes import finetune, finetune_low, live
 from benchmarks.strategies.live_training import live_detector, require_same_source, train_live
-from benchmarks.strategies.measured_run import Order, at_demo_rates, frozen_digests, measured
-from benchmarks.strategies.report import write_report
+from benchmarks.strategies.measured_run import frozen_digests, measured
 from benchmarks.strategies.run_live import head_of
 from benchmarks.strategies.same_curve import SAME_BITS, curves, gaps
 from cache.reader import CachedFeatures
@@ -252,63 +250,3 @@ def test_the_head_of_a_live_detector_has_none_of_its_backbones(
     names = set(head_of(detector).state_dict())
 
     assert names == {name for name in detector.state_dict() if not belongs(name, FROZEN_PARTS)}
-
-
-def test_a_strategys_command_line_says_its_order() -> None:
-    order = Order(
-        strategy="finetune",
-        store=Path("a.zarr"),
-        nuscenes=Path("root"),
-        out=Path("out"),
-        steps=7,
-        batch_size=3,
-        start=Path("run"),
-        held_out=None,
-        at_demo_rates=True,
-    )
-
-    assert Order.read(order.words()) == order
-
-
-def test_rates_from_scratch_keep_what_is_frozen_and_the_rates_of_necks_and_backbones() -> None:
-    recipe = at_demo_rates(finetune_low(frozen_a(), with_sparse_encoder=True))
-
-    rates = dict(recipe.lr_multipliers)
-    assert recipe.learning_rate == 5e-4
-    assert (rates["img_neck"], rates["img_backbone"], rates["transformer"]) == (0.05, 0.01, 2.0)
-    assert recipe.frozen == ()
-
-
-def test_the_report_compares_time_and_memory_with_the_live_and_the_cached_baseline(
-    tmp_path: Path,
-) -> None:
-    def row(strategy: str, seconds: float, memory: float) -> dict[str, object]:
-        pieces = dict.fromkeys(("data", "forward", "backward", "update"), seconds / 4)
-        return {
-            "strategy": strategy,
-            "seconds": pieces,
-            "seconds_per_step": seconds,
-            "cpu_seconds_per_step": 10 * seconds,
-            "peak_memory_mb": memory,
-            "trained_parameters": 5,
-            "frozen_parameters": 7,
-            "frozen_tensors": 3,
-            "frozen_tensors_changed": [],
-            "loss": [3.0, 2.0],
-            "load": 0.5,
-        }
-
-    rows = [row("frozen_a", 1, 100), row("live_frozen", 2, 200), row("finetune", 3, 500)]
-    document = {"preset": "tiny", "samples": 4, "steps": 2, "batch_size": 2, "machine": "this one"}
-    document |= {"started_from": "seeded weights", "rates": "of the recipe", "strategies": rows}
-    (tmp_path / "strategies_tiny.json").write_text(json.dumps(document))
-
-    page = write_report(tmp_path, tmp_path).read_text()
-
-    (line,) = (one for one in page.splitlines() if one.startswith("| finetune |"))
-    assert (
-        "| 3 | 0.75 | 0.75 | 0.75 | 0.75 | 30 | 1.50 | 3.00 | 1.5 | 500 | 2.50 | 5.00 | 1.6 |"
-        in line
-    )
-    assert "0 of 3" in line
-    assert (tmp_path / "strategies_tiny.png").exists()

@@ -5,36 +5,26 @@
     python -m benchmarks.strategies ... --at-demo-rates --steps 1200 --batch-size 4 --name scratch
 
 From the store frozen_a, frozen_b, frozen_all, aqr_only; with the backbones in every step
-live_frozen (frozen_a without a store), finetune_low and finetune (frozen_a through the backbones).
-All take the same samples in the same order. Writes benchmarks/results/strategies_PRESET.json, and
-docs/strategies.md with its pictures anew from all such results. Runs stay in runs/strategies.
+live_frozen_a (frozen_a without a store), finetune_low and finetune (frozen_a through the
+backbones). All take the same samples in the same order. Writes
+benchmarks/results/strategies_PRESET.json, and docs/strategies.md with its pictures anew from all
+such results. Runs stay in runs/strategies.
 """
 
 import argparse
 import json
-import shutil
 import sys
 from pathlib import Path
-from typing import Any
 
-from benchmarks.commands import run_command as run_process
-from benchmarks.strategies.measured_run import RESULT, Order
+from benchmarks.strategies.live_recipes import CACHED
+from benchmarks.strategies.measured_run import Order
 from benchmarks.strategies.report import RESULTS, machine, write_report
+from benchmarks.strategies.run_strategy import run_strategy
 from cache.reader import CachedFeatures
 from shared.command import run_command
 
-CACHED = ("frozen_a", "frozen_b", "frozen_all", "aqr_only")
-LIVE = ("live_frozen", "finetune_low", "finetune")
+STRATEGIES = (*CACHED, "live_frozen_a", "finetune_low", "finetune")
 OUT = Path("runs/strategies")
-
-
-def run_strategy(order: Order) -> dict[str, Any]:
-    """Run one strategy in a new process and a new folder; return what it measured."""
-    shutil.rmtree(order.out, ignore_errors=True)
-    module = "run_live" if order.strategy in LIVE else "run_cached"
-    run_process("python", "-m", f"benchmarks.strategies.{module}", *order.words())
-    found: dict[str, Any] = json.loads((order.out / RESULT).read_text())
-    return found
 
 
 def options() -> argparse.ArgumentParser:
@@ -55,7 +45,7 @@ def options() -> argparse.ArgumentParser:
         action="store_true",
         help="rates of the recipe demo, to learn from scratch",
     )
-    parser.add_argument("--only", nargs="+", choices=(*CACHED, *LIVE), default=(*CACHED, *LIVE))
+    parser.add_argument("--only", nargs="+", choices=STRATEGIES, default=STRATEGIES)
     parser.add_argument("--name", help="of the result (default that of the preset)")
     return parser
 

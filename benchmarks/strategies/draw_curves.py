@@ -6,6 +6,8 @@ from typing import Any
 import numpy as np
 from matplotlib.figure import Figure
 
+from benchmarks.strategies.live_recipes import is_live
+
 WINDOW = 10  # steps of the running mean; single steps are pale behind it
 
 
@@ -19,8 +21,7 @@ def draw_curves(document: dict[str, Any], file: Path) -> None:
         mean = np.convolve(loss, np.full(window, 1 / window), "valid")
         steps, colour = np.arange(1, len(loss) + 1), f"C{index}"
         axes.plot(steps, loss, color=colour, alpha=0.15, linewidth=0.8)
-        is_live = row["strategy"] in ("live_frozen", "finetune_low", "finetune")
-        style = "--" if is_live else "-"
+        style = "--" if is_live(row["strategy"]) else "-"
         axes.plot(steps[window - 1 :], mean, style, color=colour, label=row["strategy"])
     axes.set(xlabel="step", ylabel="total loss", title=document["preset"])
     axes.legend(fontsize=8, ncols=2)

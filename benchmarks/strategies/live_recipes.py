@@ -3,9 +3,11 @@
 from dataclasses import replace
 
 from shared.checkpoint_table import FROZEN_PARTS
-from stage2_train.recipes import Recipe
+from stage2_train.recipes import RECIPES, Recipe, frozen_a
 
 SPARSE_ENCODER = "pts_middle_encoder"
+CACHED = ("frozen_a", "frozen_b", "frozen_all", "aqr_only")  # what a store is for
+LIVE = "live_"  # before the name of the recipe that is trained with live backbones
 
 
 def live(recipe: Recipe) -> Recipe:
@@ -13,7 +15,7 @@ def live(recipe: Recipe) -> Recipe:
 
     What a store replaces: the same curve, for more time and memory.
     """
-    return replace(recipe, name="live_frozen", frozen=(*FROZEN_PARTS, *recipe.frozen))
+    return replace(recipe, name=LIVE + recipe.name, frozen=(*FROZEN_PARTS, *recipe.frozen))
 
 
 def finetune_low(recipe: Recipe, *, with_sparse_encoder: bool) -> Recipe:
@@ -45,16 +47,16 @@ def _finetune(
     )
 
 
-LIVE = ("live_frozen", "finetune_low", "finetune")
+def is_live(strategy: str) -> bool:
+    """Say whether a strategy runs the backbones in every step."""
+    return strategy.startswith((LIVE, "finetune"))
 
 
-def live_recipe(name: str, recipe: Recipe, *, with_sparse_encoder: bool) -> Recipe:
-    """Return the live recipe of this name that shares everything else with `recipe`."""
+def live_recipe(name: str, *, with_sparse_encoder: bool) -> Recipe:
+    """Return the live recipe of this name: "live_" and a recipe's name, or a fine-tuning one."""
     match name:
-        case "live_frozen":
-            return live(recipe)
         case "finetune_low":
-            return finetune_low(recipe, with_sparse_encoder=with_sparse_encoder)
+            return finetune_low(frozen_a(), with_sparse_encoder=with_sparse_encoder)
         case "finetune":
-            return finetune(recipe, with_sparse_encoder=with_sparse_encoder)
-    raise ValueError(f"{name} is not among {LIVE}")
+            return finetune(frozen_a(), with_sparse_encoder=with_sparse_encoder)
+    return live(RECIPES[name.removeprefix(LIVE)]())

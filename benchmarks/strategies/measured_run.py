@@ -39,7 +39,7 @@ class Order:
         store: to train from, or whose samples and order to train on.
         nuscenes: root with tables and raw files.
         out: run folder.
-        steps, batch_size: of the run.
+        steps, batch_size, seed: of the run.
         start: run or checkpoint whose head it starts from; None starts with seeded weights.
         held_out: store to evaluate on.
         at_demo_rates: take learning rates and clipping of the recipe `demo`.
@@ -51,6 +51,7 @@ class Order:
     out: Path
     steps: int
     batch_size: int
+    seed: int = 0
     start: Path | None
     held_out: Path | None
     at_demo_rates: bool
@@ -59,7 +60,7 @@ class Order:
         """Return the command line that `read` reads."""
         words = [self.strategy, self.store, self.nuscenes, self.out, self.steps, self.batch_size]
         return [
-            *map(str, words),
+            *map(str, [*words, self.seed]),
             *(["--start", str(self.start)] if self.start else []),
             *(["--held-out", str(self.held_out)] if self.held_out else []),
             *(["--at-demo-rates"] if self.at_demo_rates else []),
@@ -72,7 +73,7 @@ class Order:
         parser.add_argument("strategy")
         for name in ("store", "nuscenes", "out"):
             parser.add_argument(name, type=Path)
-        for name in ("steps", "batch_size"):
+        for name in ("steps", "batch_size", "seed"):
             parser.add_argument(name, type=int)
         parser.add_argument("--start", type=Path)
         parser.add_argument("--held-out", type=Path)
@@ -86,6 +87,7 @@ class Order:
             epochs=None,
             steps=self.steps,
             batch_size=self.batch_size,
+            seed=self.seed,
             checkpoint_every=self.steps,
             keep_last=1,
         )
@@ -182,7 +184,7 @@ def finish(
         held_out: features to evaluate it on.
     """
     found |= {"strategy": order.strategy, "load": os.getloadavg()[0]}
-    found |= {"steps": order.steps, "batch_size": order.batch_size}
+    found |= {"steps": order.steps, "batch_size": order.batch_size, "seed": order.seed}
     if held_out is not None:
         summary = evaluate(held_out, detector, order.out / "held_out", nuscenes_root=order.nuscenes)
         found |= {"mAP": summary["mean_ap"], "NDS": summary["nd_score"]}

@@ -12,12 +12,14 @@ from typing import Any
 
 import torch
 
+from benchmarks.strategies.convergence_report import convergence_section
 from benchmarks.strategies.draw_curves import draw_curves, draw_same_curve
+from benchmarks.strategies.markdown import table
 
 RESULTS = Path("benchmarks/results")
 DOCS = Path("docs")
 SAME_CURVE = RESULTS / "same_curve.json"
-BASES = ("live_frozen", "frozen_a")  # what time and memory are compared with
+BASES = ("live_frozen_a", "frozen_a")  # what time and memory are compared with
 
 # The plan's predictions, which nobody had measured: time and memory of a step, over frozen's.
 PLANNED = {
@@ -33,11 +35,11 @@ HEADS = (
     "backward",
     "optimizer",
     "CPU s per step",
-    "of live_frozen",
+    "of live_frozen_a",
     "of frozen_a",
     "plan",
     "peak MB",
-    "of live_frozen",
+    "of live_frozen_a",
     "of frozen_a",
     "plan",
     "trained",
@@ -58,7 +60,7 @@ machine hardly changes and which is compared, memory the most the process held w
 (resident without a GPU, allocated with one).
 
 - `frozen_a`, `frozen_b`, `frozen_all`, `aqr_only`: the recipes of `stage2_train`, from the store.
-- `live_frozen`: `frozen_a` with the frozen backbones run in every step, what a store replaces.
+- `live_frozen_a`: `frozen_a` with the frozen backbones run in every step, what a store replaces.
   Loading raw files is `data`, the backbones are in `forward`.
 - `finetune_low`, `finetune`: `frozen_a` with gradients through the image backbone (x0.01, x1) and
   SECOND (x0.05, x1). **On a CPU the sparse encoder stays frozen**: spconv has no backward there.
@@ -83,6 +85,8 @@ def write_report(results: Path = RESULTS, docs: Path = DOCS) -> Path:
         document, picture = json.loads(file.read_text()), docs / f"{file.stem}.png"
         draw_curves(document, picture)
         parts.append(_section(file.stem.removeprefix("strategies_"), document, picture))
+    for file in sorted(results.glob("convergence_*.json"), reverse=True):
+        parts.append(convergence_section(json.loads(file.read_text()), docs / f"{file.stem}.png"))
     same_curve = results / SAME_CURVE.name
     if same_curve.exists():
         document, picture = json.loads(same_curve.read_text()), docs / f"{same_curve.stem}.png"
@@ -104,7 +108,7 @@ def _section(name: str, document: dict[str, Any], picture: Path) -> str:
             f"{document['started_from']}, rates {document['rates']}. {document['machine']}; load "
             f"{min(loads):.1f} to {max(loads):.1f}, so other work shared the machine where it "
             "exceeds the cores.\n",
-            _table(HEADS, [_cells(row, rows) for row in rows.values()]),
+            table(HEADS, [_cells(row, rows) for row in rows.values()]),
             f"\n![loss curves]({picture.name})\n",
         )
     )
@@ -155,13 +159,13 @@ def _same_curve(document: dict[str, Any], picture: Path) -> str:
         ]
         for name, found in document["runs"].items()
     ]
-    lines += [_table(heads, rows), ""]
+    lines += [table(heads, rows), ""]
     first = next(iter(document["runs"].values()))
     marks = list(first["float16_to_float32"]["largest"])
     gaps = ("run", "against float32", *(f"up to step {mark}" for mark in marks), "mean of all")
     lines += [
         "Largest relative difference of the total loss, and that of the mean of all steps:\n",
-        _table(gaps, list(_gap_rows(document))),
+        table(gaps, list(_gap_rows(document))),
         f"\n![differences]({picture.name})\n",
     ]
     return "\n".join(lines)
@@ -181,11 +185,6 @@ def _gap_rows(document: dict[str, Any]) -> Sequence[list[str]]:
             ("control", "control_to_float32"),
         )
     ]
-
-
-def _table(heads: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    lines = [heads, ["---"] * len(heads), *rows]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in lines)
 
 
 if __name__ == "__main__":

@@ -27,7 +27,6 @@ from stage1_extract.frozen import FrozenBackbones
 from stage1_extract.live import LiveFeatures
 from stage1_extract.records import SampleRecord
 from stage1_extract.weights import frozen_backbones
-from stage2_train.recipes import frozen_a
 
 
 def recorded_samples(store: CachedFeatures, nuscenes: Path) -> list[SampleRecord]:
@@ -43,7 +42,7 @@ def work() -> None:
     backbones, _ = frozen_backbones(store.preset, None)
     require_same_source(store, backbones, records)
     on_gpu = backbones.device.type == "cuda"
-    recipe = order.shortened(live_recipe(order.strategy, frozen_a(), with_sparse_encoder=on_gpu))
+    recipe = order.shortened(live_recipe(order.strategy, with_sparse_encoder=on_gpu))
     detector = live_detector(store, backbones, recipe, checkpoint=order.start)
     before = frozen_digests(detector.state_dict(), recipe.frozen)
     spent = Spent()
