@@ -5,7 +5,8 @@ A user's own preset is a Python file with one such function; name it as `path/to
 
 from collections.abc import Callable
 
-from shared.config import CameraBranch, HeadConfig, LidarBranch, PointGrid, Preset
+from shared.config import CameraBranch, LidarBranch, PointGrid, Preset
+from shared.head_config import HeadConfig
 from shared.named_config import named_config
 
 RANGE_M = (-54.0, -54.0, -5.0, 54.0, 54.0, 3.0)

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from shared.config import HeadConfig
+from shared.head_config import HeadConfig
 from shared.model.outputs import HeadOutputs
 
 BOX_SIZE = 9

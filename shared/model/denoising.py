@@ -13,7 +13,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from shared.config import Denoising, HeadConfig
+from shared.head_config import Denoising, HeadConfig
 from shared.model.positions import metres_to_fractions
 
 

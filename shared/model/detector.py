@@ -19,13 +19,13 @@ from shared.config import (
     LIDAR_STRIDES,
     CameraBranch,
     FeatureMap,
-    HeadConfig,
     LidarBranch,
     PointGrid,
     Preset,
 )
 from shared.cut import BACKBONE_CUT, Cut
 from shared.errors import ConfigError
+from shared.head_config import HeadConfig
 from shared.model.aqr.config import AqrConfig
 from shared.model.bev_neck import BevNeck
 from shared.model.camera_neck import CameraNeck

@@ -5,7 +5,7 @@ from functools import partial
 from typing import NamedTuple
 
 from shared.classes import CLASS_NAMES
-from shared.config import Denoising, HeadConfig
+from shared.head_config import Denoising, HeadConfig
 from shared.model.box_coder import CODE_SIZE
 from shared.model.matcher import LOG_EPS
 from shared.model.task_heads import RARE_CLASS_BIAS

@@ -18,8 +18,9 @@ from cache.samples import Samples
 from cache.schema import array_specs, row_bytes
 from cache.storage import StorePath
 from cache.writer import StoreWriter
-from shared.config import CameraBranch, HeadConfig, LidarBranch, PointGrid, Preset
+from shared.config import CameraBranch, LidarBranch, PointGrid, Preset
 from shared.features import Annotations, Frame, FrameFeatures
+from shared.head_config import HeadConfig
 from tests.flaky_server import Flaky, flaky_server
 
 TOKENS = ("ant", "bee", "cow", "dog", "elk")

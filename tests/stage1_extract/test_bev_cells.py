@@ -9,7 +9,8 @@ import torch
 from spconv.pytorch.conv import SparseConvolution
 from torch import Tensor, nn
 
-from shared.config import HeadConfig, LidarBranch, PointGrid, Preset
+from shared.config import LidarBranch, PointGrid, Preset
+from shared.head_config import HeadConfig
 from shared.presets import GRID_0075, GRID_0100
 from stage1_extract.frozen import FrozenBackbones
 from stage1_extract.voxels import Voxelizer, Voxels, batch_voxels

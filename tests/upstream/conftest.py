@@ -12,7 +12,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from shared.config import Denoising, HeadConfig
+from shared.head_config import Denoising, HeadConfig
 from shared.model.denoising import DenoisingQueries, make_denoising_queries
 from shared.model.detector import build_head
 from shared.model.head import CmtHead

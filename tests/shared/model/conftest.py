@@ -7,7 +7,8 @@ import torch
 from torch import Tensor
 
 from shared.batch import Batch
-from shared.config import Denoising, HeadConfig, PointGrid, Preset
+from shared.config import PointGrid, Preset
+from shared.head_config import Denoising, HeadConfig
 from shared.model.outputs import HeadOutputs
 from shared.presets import tiny
 

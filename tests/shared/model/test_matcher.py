@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from shared.config import HeadConfig
+from shared.head_config import HeadConfig
 from shared.model.matcher import match, matching_cost
 from shared.model.outputs import HeadOutputs
 

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from shared.config import Denoising
 from shared.errors import ConfigError
+from shared.head_config import Denoising
 from shared.presets import PRESETS
 from stage1_extract.mm_config.preset import preset_of_config
 from tests.stage1_extract.mm_config.forms import (
