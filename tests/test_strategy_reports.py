@@ -96,7 +96,8 @@ def test_the_report_sets_live_runs_beside_cached_ones_of_the_same_seed(tmp_path:
 
     runs = [run("live_frozen_b", 0, 0.25), run("frozen_b", 0, 0.3), run("frozen_b", 1, 0.2)]
     document = {"preset": "tiny", "samples": 4, "views": 2, "held_out_samples": 3, "batch_size": 2}
-    document |= {"started_from": "a trained head", "start": {"mAP": 0.1, "NDS": 0.2}, "runs": runs}
+    document |= {"started_from": "a trained head", "runs": runs}
+    document |= {"untrained": {"mAP": 0.0, "NDS": 0.0}, "start": {"mAP": 0.1, "NDS": 0.2}}
     (tmp_path / "convergence_head.json").write_text(json.dumps(document))
 
     page = write_report(tmp_path, tmp_path).read_text()
@@ -105,7 +106,7 @@ def test_the_report_sets_live_runs_beside_cached_ones_of_the_same_seed(tmp_path:
         "| frozen_b | 10 | 0.3000, 0.2000 | 0.2500 | 0.2500 | -0.0500 | 0.1000 "
         "| 0.6000, 0.4000 | 0.5000 | 3.00, 3.00 | 3.00 |"
     ) in page
-    assert "from: mAP 0.1000, NDS 0.2000" in page
+    assert "start from: mAP 0.1000, NDS 0.2000" in page
     assert (tmp_path / "convergence_head.png").exists()
 
 

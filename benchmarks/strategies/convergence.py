@@ -1,14 +1,17 @@
 """Train the recipes from the store and with live backbones; compare what they detect in the end.
 
-    python -m benchmarks.strategies.convergence TRAIN --held-out VAL --nuscenes ROOT --steps 2000
-    python -m benchmarks.strategies.convergence ... --recipes aqr_only --start RUN --name head
+    python -m shared.synthetic_nuscenes DATA --samples-per-scene 40
+    extract-features tiny --nuscenes DATA --version v1.0-mini --split mini_train --views 3 ...
+    train-stage2 TRAIN --out HEAD --recipe benchmarks/strategies/cmt_head.py:cmt_head
+    python -m benchmarks.strategies.convergence TRAIN --held-out VAL --nuscenes DATA --start HEAD
 
 Every recipe is trained from the store with every seed, and live with the first ones (--live-seeds).
 The same seed means the same samples, augmented views, absent sensors, denoising noise and starting
 weights, so that a cached and a live run differ by the rounding of the features to float16 alone;
 how much seeds differ says what noise is. Every run is evaluated by nuscenes-devkit on held-out
-scenes, and so is the head they start from. Runs that are finished are kept (runs/convergence): a
-second call goes on. Writes benchmarks/results/convergence_NAME.json and docs/strategies.md.
+scenes, and so are the head they start from and an untrained one. Without --start they begin with
+seeded weights, at the rates of the recipe demo. Runs that are finished are kept (runs/convergence):
+a second call goes on. Writes benchmarks/results/convergence_NAME.json and docs/strategies.md.
 """
 
 import argparse
@@ -46,7 +49,7 @@ def orders(args: argparse.Namespace) -> list[Order]:
             seed=seed,
             start=args.start,
             held_out=args.held_out,
-            at_demo_rates=True,
+            at_demo_rates=args.start is None,
         )
         for strategy, seed in (*live, *cached)
     ]
@@ -61,18 +64,22 @@ def finished(order: Order) -> dict[str, Any]:
     return {name: found[name] for name in KEPT}
 
 
-def starting_head(args: argparse.Namespace) -> dict[str, float]:
-    """Return mAP and NDS, on the held-out scenes, of the head that all runs start from."""
-    run = args.start
-    if run is None:
-        run = OUT / args.name / "untrained"
-        recipe = ("--recipe", args.recipes[0], "--stop-after", 0)
-        run_process("train-stage2", args.store, "--out", run, *recipe)
-    out = OUT / args.name / "start_held_out"
+def held_out_score(args: argparse.Namespace, run: Path, name: str) -> dict[str, float]:
+    """Return mAP and NDS of a run or checkpoint on the held-out scenes."""
+    out = OUT / args.name / f"{name}_held_out"
     where = ("--nuscenes", args.nuscenes)
     run_process("evaluate-stage2", args.held_out, run, "--out", out, *where)
     summary = json.loads((out / "metrics_summary.json").read_text())
     return {"mAP": summary["mean_ap"], "NDS": summary["nd_score"]}
+
+
+def untrained(args: argparse.Namespace) -> Path:
+    """Return a run of no steps."""
+    run = OUT / args.name / "untrained"
+    if not run.exists():
+        recipe = ("--recipe", args.recipes[0], "--stop-after", 0)
+        run_process("train-stage2", args.store, "--out", run, *recipe)
+    return run
 
 
 def options() -> argparse.ArgumentParser:
@@ -86,13 +93,13 @@ def options() -> argparse.ArgumentParser:
     parser.add_argument("--nuscenes", type=Path, required=True, help="root it was made from")
     parser.add_argument("--held-out", type=Path, required=True, help="store to evaluate on")
     parser.add_argument("--recipes", nargs="+", choices=CACHED, default=CACHED)
-    parser.add_argument("--steps", type=int, default=2000, help="of each run (default 2000)")
+    parser.add_argument("--steps", type=int, default=600, help="of each run (default 600)")
     parser.add_argument("--batch-size", type=int, default=4, help="default 4")
     parser.add_argument("--seeds", type=int, default=3, help="from the store (default 3)")
     parser.add_argument("--live-seeds", type=int, default=1, help="of these, live too (default 1)")
     parser.add_argument("--start", type=Path, help="run or checkpoint whose head all start from")
     parser.add_argument("--jobs", type=int, default=1, help="runs at once (default 1)")
-    parser.add_argument("--name", default="scratch", help="of the result (default scratch)")
+    parser.add_argument("--name", default="head", help="of the result (default head)")
     return parser
 
 
@@ -113,7 +120,8 @@ def main(argv: list[str] | None = None) -> int:
             "batch_size": args.batch_size,
             "machine": machine(),
             "started_from": "a trained head" if args.start else "seeded weights",
-            "start": starting_head(args),
+            "untrained": held_out_score(args, untrained(args), "untrained"),
+            "start": held_out_score(args, args.start, "start") if args.start else None,
             "runs": runs,
         }
         file = RESULTS / f"convergence_{args.name}.json"

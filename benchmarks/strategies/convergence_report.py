@@ -25,7 +25,6 @@ def convergence_section(document: dict[str, Any], picture: Path) -> str:
     recipes = [run["strategy"] for run in document["runs"] if not _is_live(run)]
     recipes = list(dict.fromkeys(recipes))
     _draw(document, recipes, picture)
-    start = document["start"]
     heads = (
         *("recipe", "steps", "mAP from the store, by seed", "mean", "live, by seed"),
         *("live less store, same seed", "seeds apart by", "NDS from the store, by seed", "live"),
@@ -38,12 +37,20 @@ def convergence_section(document: dict[str, Any], picture: Path) -> str:
             f"`{document['preset']}`, {document['samples']} synthetic samples in "
             f"{document['views']} views, batches of {document['batch_size']}; "
             f"{document['held_out_samples']} samples of held-out scenes, scored by "
-            f"nuscenes-devkit. The head that all runs start from: mAP {start['mAP']:.4f}, NDS "
-            f"{start['NDS']:.4f}. Same seed: same samples, views, absent sensors, noise and "
-            "starting weights, and features that differ by their rounding to float16.\n",
+            f"nuscenes-devkit. {_starts(document)} Same seed: same samples, views, absent sensors, "
+            "noise and starting weights, and features that differ by their rounding to float16.\n",
             table(heads, [_cells(document["runs"], recipe) for recipe in recipes]),
             f"\n![loss and mAP]({picture.name})\n",
         )
+    )
+
+
+def _starts(document: dict[str, Any]) -> str:
+    heads = {"Untrained": document["untrained"], "The head all start from": document["start"]}
+    return " ".join(
+        f"{words}: mAP {found['mAP']:.4f}, NDS {found['NDS']:.4f}."
+        for words, found in heads.items()
+        if found
     )
 
 
@@ -101,7 +108,8 @@ def _draw(document: dict[str, Any], recipes: Sequence[str], file: Path) -> None:
             where = "live" if strategy.startswith(LIVE) else "store"
             scores = [run["mAP"] for run in found.values()]
             below.plot(list(found), scores, "o", color=colour, label=where)
-        below.axhline(document["start"]["mAP"], color="0.5", linestyle=":", label="start")
+        start = document["start"] or document["untrained"]
+        below.axhline(start["mAP"], color="0.5", linestyle=":", label="start")
         above.set(title=recipe, xlabel="step")
         below.set(xlabel="seed", xticks=range(1 + max(run["seed"] for run in runs)), ylim=(0, None))
     grid[0, 0].set(ylabel="total loss, smoothed")
