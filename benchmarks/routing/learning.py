@@ -25,7 +25,7 @@ LEARNING_RATE = 1e-3
 HEALTHY_STEPS, BLINDED_STEPS = 120, 80
 JUDGED_SCENES = 16
 EVERY = 10  # steps between two looks at the weights
-# Larger than the default: a query hears little but its windows, so that what blinds elsewhere does not
+# Larger than the default: a query hears little but its windows, so that glare elsewhere does not
 # reach it. No weight can help against what a query hears outside its windows.
 SCALE, MAX_SCALE = 7.0, 10.0
 

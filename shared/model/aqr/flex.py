@@ -25,6 +25,7 @@ from shared.model.aqr.windows import LocalWindows
 log = logging.getLogger(__name__)
 
 NOWHERE = -(2**20)  # row of a window that is not there: no token is near it
+SHORT = 128  # queries; torch has another kernel for fewer
 
 ScoreChange = Callable[[Tensor, Tensor, Tensor, Tensor, Tensor], Tensor]
 
@@ -46,9 +47,9 @@ def flex_runs(query: Tensor, key: Tensor, value: Tensor, bias: AttentionBias) ->
     of the backward pass are made in the first backward pass, too late to choose another way, so
     that both passes are tried once for every kind of call that torch compiles anew.
     """
-    samples, heads, _, width = query.shape
+    samples, heads, queries, width = query.shape
     needed = torch.is_grad_enabled() and tuple(one.requires_grad for one in (query, key, value))
-    kind = (query.device, query.dtype, samples == 1, heads, width, needed)
+    kind = (query.device, query.dtype, samples == 1, queries < SHORT, heads, width, needed)
     if kind not in _runs:
         try:
             _try_both_passes(query, key, value, bias)
