@@ -57,9 +57,10 @@ def flex_runs(query: Tensor, key: Tensor, value: Tensor, bias: AttentionBias) ->
         except torch.OutOfMemoryError:
             raise
         except (RuntimeError, FailOnRecompileLimitHit) as error:
+            reason = " ".join(str(error).splitlines()[:2])  # the rest is torch's graph
             log.warning(
                 "FlexAttention does not run on %s with %s heads of %d; AQR attends with a mask "
-                "instead, which takes longer: %s", query.device, query.dtype, width, error
+                "instead, which takes longer: %s", query.device, query.dtype, width, reason
             )  # fmt: skip
             _runs[kind] = False
     return _runs[kind]
