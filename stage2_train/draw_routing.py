@@ -53,10 +53,7 @@ def draw_routing(
     try:
         from stage2_train.routing_pictures import draw_detecting_queries, draw_weight_maps
     except ImportError as error:
-        raise ConfigError(
-            "pictures need matplotlib, which is not installed here: pip install matplotlib (it is "
-            "in the extra `evaluate`)"
-        ) from error
+        raise ConfigError("pictures need matplotlib: pip install matplotlib") from error
     store.require_complete()
     tokens = [store.tokens[i] for i in _spread(len(store.tokens), samples)]
     table = routing_table(detector, store, tokens, workers=workers)

@@ -1,9 +1,9 @@
-"""Scenes made by hand, straight into the decoder's memory, whose cameras are blinded on the left.
+"""Scenes made by hand, straight into the decoder's memory, with one sensor blinded on one side.
 
 Each class has a code (D numbers) per sensor, which stands in the BEV cells around an object and in
-the pixels around its projection, amid noise. Blinded pixels show glare instead: a pattern of its
-own, and the code of some class as if objects were everywhere. So trusting them there misleads, and
-that they are blinded can be seen.
+the pixels around its projection, amid noise. Cameras are blinded by glare on the left, the LiDAR by
+spray on the right: such tokens show a pattern of its own, and the code of some class as if objects
+were everywhere. So trusting them there misleads, and that they are blinded can be seen.
 
 B samples, V views, Q queries, N memory tokens, W tokens of the windows, K classes, D width,
 n objects of a scene, H W feature rows and columns.
@@ -11,6 +11,7 @@ n objects of a scene, H W feature rows and columns.
 
 import math
 from dataclasses import replace
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -23,6 +24,8 @@ from shared.model.aqr.windows import TokenLayout, local_windows, query_cells
 from shared.model.positions import CameraGeometry, invert_cameras
 from shared.presets import tiny
 
+Sensor = Literal["cameras", "lidar"]
+
 CUT = Cut(camera="neck", lidar="memory")
 QUERIES_A_SIDE = 6  # of a grid over the scene
 CLASSES = 2
@@ -32,7 +35,7 @@ CENTRE_Z_M = -1.0
 JITTER_M = 1.0  # at most, in x and in y, from the query that is to find the object
 SEEN = 0.7  # share of objects that a sensor sees; each is seen by one at least, so both are needed
 NOISE = 0.3  # standard deviation; that of a code is 1
-FALSE_CODE = 3.0  # how much stronger than real ones the glare's objects look
+FALSE_CODE = 3.0  # how much stronger than real ones the false objects look
 FIELD_OF_VIEW_RAD = math.radians(70.0)
 
 
@@ -66,10 +69,10 @@ class BlindedScenes:
 
     Args:
         seed: of the codes and of everything drawn.
-        blinded: whether the cameras are blinded at x < 0, left of the vehicle; may be changed.
+        blinded: "cameras" at x < 0, left of the vehicle, "lidar" at x > 0, right of it, or None.
     """
 
-    def __init__(self, seed: int, *, blinded: bool) -> None:
+    def __init__(self, seed: int, *, blinded: Sensor | None) -> None:
         self.preset, self.blinded = scene_preset(), blinded
         self.places_m = query_places_m(self.preset)
         self.cameras = ring_of_cameras(self.preset)
@@ -79,8 +82,15 @@ class BlindedScenes:
         _, *bev = self._bev_map.shape
         self._layout = TokenLayout(bev=(bev[0], bev[1]), camera=(views, rows, columns))
         self._codes = self._normal(2, CLASSES, self._width)
-        self._glare = self._normal(self._width)
+        self._pattern = self._normal(self._width)  # of blinded tokens
         self._left_pixels = left_pixels(self.cameras, rows, columns)
+        self._right_cells = right_cells(self.preset)
+
+    @property
+    def where_blinded(self) -> Tensor:
+        """(Q,) bool: the queries on the side where a sensor is blinded, if one is."""
+        x_m = self.places_m[:, 0]
+        return x_m > 0 if self.blinded == "lidar" else x_m < 0
 
     def draw(self, samples: int) -> Batch:
         """Return that many scenes."""
@@ -88,8 +98,10 @@ class BlindedScenes:
         memory = NOISE * self._normal(samples, self._layout.tokens, self._width)  # (B, N, D)
         memory = memory + torch.stack([self._evidence(*one) for one in objects])
         bev, camera = memory.tensor_split([self._layout.bev_tokens], dim=1)
-        if self.blinded:
-            camera = self._blind(camera)
+        if self.blinded == "cameras":
+            camera = self._blind(camera, self._left_pixels, self._codes[1])
+        elif self.blinded == "lidar":
+            bev = self._blind(bev, self._right_cells, self._codes[0])
         boxes = [functional.pad(centres, (0, len(BOX))) for centres, _ in objects]  # (n, 9)
         for one in boxes:
             one[:, 3:] = torch.tensor(BOX)
@@ -131,12 +143,12 @@ class BlindedScenes:
         tokens = windows.tokens[0].flatten()
         return evidence.index_add(0, tokens, (codes * shown.unsqueeze(-1)).flatten(0, 1))
 
-    def _blind(self, camera: Tensor) -> Tensor:
-        """Return (B, V * H * W, D) with glare in the pixels that look to the left."""
-        labels = torch.randint(CLASSES, (len(camera),), generator=self._generator)
-        glare = self._glare + FALSE_CODE * self._codes[1, labels]  # (B, D)
-        noise = NOISE * self._normal(*camera.shape)
-        return torch.where(self._left_pixels.unsqueeze(-1), glare.unsqueeze(1) + noise, camera)
+    def _blind(self, tokens: Tensor, where: Tensor, codes: Tensor) -> Tensor:
+        """Return a sensor's tokens (B, n, D), blinded where (n,) says; its codes are (K, D)."""
+        labels = torch.randint(CLASSES, (len(tokens),), generator=self._generator)
+        shown = self._pattern + FALSE_CODE * codes[labels]  # (B, D)
+        noise = NOISE * self._normal(*tokens.shape)
+        return torch.where(where.unsqueeze(-1), shown.unsqueeze(1) + noise, tokens)
 
     def _normal(self, *shape: int) -> Tensor:
         return torch.randn(shape, generator=self._generator)
@@ -175,3 +187,10 @@ def left_pixels(cameras: CameraGeometry, rows: int, columns: int) -> Tensor:
     ray = torch.stack([u_px, one * cameras.height_px / 2, one, torch.zeros_like(one)], dim=-1)
     direction = torch.einsum("wo,vco->vwc", ray, cameras.lidar_from_img[0])  # (V, W, 4)
     return (direction[..., 0] < 0).unsqueeze(1).expand(-1, rows, -1).flatten()
+
+
+def right_cells(preset: Preset) -> Tensor:
+    """Return (Y * X,) bool: the middle of the BEV cell lies at x > 0."""
+    side = preset.grid.bev_cells
+    x_m = preset.grid.point_range_m[0] + (torch.arange(side) + 0.5) * preset.grid.bev_cell_m
+    return (x_m > 0).expand(side, -1).flatten()

@@ -1,7 +1,7 @@
-"""AQR learns, on top of a detector that stays what it is, where the cameras are blinded.
+"""AQR learns, on top of a detector that stays what it is, where a sensor is blinded.
 
 First the detector is trained on healthy scenes with even trust in both sensors; then AQR alone, on
-scenes whose cameras are blinded on the left, through the ordinary losses.
+scenes with a sensor blinded on one side, through the ordinary losses.
 
 Q queries.
 """
@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 from torch.optim import AdamW
 
-from benchmarks.routing.blinded_scenes import CUT, BlindedScenes
+from benchmarks.routing.blinded_scenes import CUT, BlindedScenes, Sensor
 from shared.model.aqr.config import AqrConfig
 from shared.model.aqr.weight_generator import UPSTREAM_BIAS
 from shared.model.detector import CmtDetector, build_detector
@@ -48,9 +48,14 @@ class Look:
         return self.weights[:, 0] - self.weights[:, 1]
 
 
-def learn(seed: int) -> list[Look]:
-    """Train both and return how AQR's weights went, from even trust to the end."""
-    healthy, blinded = (BlindedScenes(seed, blinded=blind) for blind in (False, True))
+def learn(seed: int, sensor: Sensor) -> list[Look]:
+    """Train both and return how AQR's weights went, from even trust to the end.
+
+    Args:
+        seed: of the scenes and of the detector's start.
+        sensor: the blinded one.
+    """
+    healthy, blinded = BlindedScenes(seed, blinded=None), BlindedScenes(seed, blinded=sensor)
     detector = evenly_trusting_detector(healthy, seed)
     named = list(detector.named_parameters())
     of_aqr = [one for name, one in named if any(part in name for part in AQR)]

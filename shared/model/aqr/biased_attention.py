@@ -12,12 +12,14 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from shared.model.aqr.attention_bias import AttentionBias, Implementation
+from shared.model.aqr.attention_bias import AttentionBias
+from shared.model.aqr.bias_gradient import bias_gradient
 from shared.model.aqr.flash import attend, attend_backward
-from shared.model.aqr.window_matrix import WindowMatrix
 from shared.model.aqr.windows import LocalWindows
 
+FLEX_DEVICE = "cuda"  # where "auto" means FlexAttention, if it runs
 MASK_FLOATS = 2**25  # of the mask at a time: 128 MiB; every further piece costs a pass over N
+MASK_ROW = 16  # rows of the mask begin at multiples of that many numbers: the CUDA kernel wants it
 
 
 def biased_attention(query: Tensor, key: Tensor, value: Tensor, bias: AttentionBias) -> Tensor:
@@ -32,20 +34,15 @@ def biased_attention(query: Tensor, key: Tensor, value: Tensor, bias: AttentionB
     Returns:
         (B, heads, Q, E).
     """
-    if _chosen(bias.implementation, query) == "flex":
-        from shared.model.aqr.flex import flex_biased_attention  # compiles: only where it is used
-
-        return flex_biased_attention(query, key, value, bias)
     if bias.implementation == "dense":
         return dense_attention(query, key, value, bias)
+    is_asked = bias.implementation == "flex"
+    if is_asked or (bias.implementation == "auto" and query.device.type == FLEX_DEVICE):
+        from shared.model.aqr.flex import flex_biased_attention, flex_runs  # slow to import
+
+        if is_asked or flex_runs(query, key, value, bias):
+            return flex_biased_attention(query, key, value, bias)
     return masked_attention(query, key, value, bias)
-
-
-def _chosen(implementation: Implementation, query: Tensor) -> Implementation:
-    """Return the implementation that "auto" means on the query's device."""
-    if implementation != "auto":
-        return implementation
-    return "flex" if query.is_cuda else "masked"
 
 
 def dense_attention(query: Tensor, key: Tensor, value: Tensor, bias: AttentionBias) -> Tensor:
@@ -109,7 +106,7 @@ class _MaskedAttention(torch.autograd.Function):
             into_value += found[2]
         into_bias = None
         if ctx.needs_input_grad[3]:
-            into_bias = _bias_gradient(
+            into_bias = bias_gradient(
                 grad, query, key, value, per_sensor, attended, log_sum, windows
             )
         return torch.cat(into_query, dim=2), into_key, into_value, into_bias, None
@@ -125,39 +122,8 @@ def _parts(query: Tensor, windows: LocalWindows) -> list[slice]:
 def _mask(per_sensor: Tensor, windows: LocalWindows, part: slice, dtype: torch.dtype) -> Tensor:
     """Return (B, 1, C, N) of the part's queries."""
     biases = windows.spread(per_sensor)[:, part].to(dtype)  # (B, C, W)
-    mask = biases.new_zeros(*biases.shape[:2], windows.cells.layout.tokens)
-    return mask.scatter_add_(2, windows.tokens[:, part], biases).unsqueeze(1)
-
-
-def _bias_gradient(
-    grad: Tensor,
-    query: Tensor,
-    key: Tensor,
-    value: Tensor,
-    per_sensor: Tensor,
-    attended: Tensor,
-    log_sum: Tensor,
-    windows: LocalWindows,
-) -> Tensor:
-    """Return the gradient of (B, Q, 2) biases: that of all scores they were added to, summed.
-
-    The gradient of a score is its share of the attention times how much better its value would
-    have done than the mean did; only scores inside the windows are needed.
-    """
-    found = torch.zeros_like(per_sensor)
-    added, bev_columns = windows.spread(per_sensor), windows.bev_columns
-    better_than = (grad.float() * attended.float()).sum(dim=-1)  # (B, heads, Q)
-    samples, heads, _, size = query.shape
-    for sample in range(samples):
-        matrix = WindowMatrix(windows, sample)
-        for head in range(heads):
-            rows, gains_of, near, worth = (
-                one[sample, head].float() for one in (query, grad, key, value)
-            )
-            scores = matrix.products(rows * size**-0.5, near) + added[sample]  # (Q, W)
-            shares = (scores - log_sum[sample, head].unsqueeze(-1)).exp()
-            gains = matrix.products(gains_of, worth) - better_than[sample, head].unsqueeze(-1)
-            of_score = shares * gains * matrix.inside
-            of_bev, of_camera = of_score[:, :bev_columns], of_score[:, bev_columns:]
-            found[sample] += torch.stack([of_bev.sum(-1), of_camera.sum(-1)], dim=-1)
-    return found
+    tokens = windows.cells.layout.tokens
+    room = -(-tokens // MASK_ROW) * MASK_ROW
+    mask = biases.new_zeros(*biases.shape[:2], room)
+    mask.scatter_add_(2, windows.tokens[:, part], biases)
+    return mask[..., :tokens].unsqueeze(1)

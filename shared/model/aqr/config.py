@@ -17,7 +17,7 @@ class AqrConfig:
             is the older variant, which scales the features around the queries.
         attention: how the biased attention is computed: "dense" (reference), "masked" (flash
             kernels with a mask, in pieces), "flex" (FlexAttention, CUDA only), or "auto": flex on
-            CUDA, masked elsewhere.
+            CUDA if it runs there (the log says if not), masked elsewhere.
         bev_window: BEV cells along a side of the window, odd.
         camera_window: pixels of the camera map along a side of the window, odd; None is the
             published size for the map: 15 where it is 100 columns wide, 9 at 50 columns.

@@ -1,4 +1,4 @@
-"""Three ways to attend with a bias have one meaning, forward and backward."""
+"""Attention with a mask means what the readable reference says, forward and backward."""
 
 import pytest
 import torch
@@ -11,7 +11,6 @@ from shared.model.aqr.biased_attention import (
     dense_attention,
     masked_attention,
 )
-from shared.model.aqr.flex import flex_biased_attention
 from tests.shared.model.aqr.scenes import (
     HEADS,
     LAYOUT,
@@ -75,14 +74,6 @@ def test_masked_attention_equals_the_reference(
         strict=True,
     ):
         close(one, other)
-
-
-@pytest.mark.parametrize("seed", range(2))
-def test_flex_attention_computes_the_same_scores(seed: int) -> None:
-    """Forward only: torch has no backward of it on a CPU."""
-    query, key, value, per_sensor = (one.detach() for one in inputs(seed))
-    bias = AttentionBias(per_sensor=per_sensor, windows=random_windows(seed), implementation="flex")
-    close(flex_biased_attention(query, key, value, bias), dense_attention(query, key, value, bias))
 
 
 def test_a_bias_of_zero_changes_nothing() -> None:

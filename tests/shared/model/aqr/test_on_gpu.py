@@ -9,6 +9,7 @@ from torch import Tensor
 from shared.model.aqr.attention_bias import AttentionBias, Implementation
 from shared.model.aqr.biased_attention import biased_attention, dense_attention
 from shared.model.aqr.config import AqrConfig
+from shared.model.aqr.flex import flex_runs
 from shared.model.aqr.weight_generator import AqrWeightGenerator
 from shared.model.aqr.windows import LocalWindows, QueryCells, TokenLayout, local_windows
 from tests.shared.model.aqr.scenes import random_cells
@@ -17,14 +18,15 @@ pytestmark = pytest.mark.gpu
 
 HEADS, E, D = 4, 32, 64
 LAYOUT = TokenLayout(bev=(16, 16), camera=(4, 8, 16))  # 768 tokens, as kernels like them
+AWKWARD = TokenLayout(bev=(17, 19), camera=(4, 7, 13))  # 687
 RELATIVE = 1e-4  # of the largest value: kernels use other orders of summation
 
 
-def windows() -> LocalWindows:
+def windows(layout: TokenLayout = LAYOUT) -> LocalWindows:
     """Return windows on the device, of the random cells of the other tests."""
     cells = random_cells(0)
     here = QueryCells(
-        layout=LAYOUT,
+        layout=layout,
         bev=cells.bev.cuda(),
         on_grid=cells.on_grid.cuda(),
         camera=cells.camera.cuda(),
@@ -43,12 +45,15 @@ def close(ours: Tensor, reference: Tensor) -> None:
     assert (ours - reference).abs().max() <= RELATIVE * reference.abs().max()
 
 
+@pytest.mark.parametrize("layout", [LAYOUT, AWKWARD])
 @pytest.mark.parametrize("implementation", ["masked", "flex", "auto"])
-def test_biased_attention_equals_the_reference(implementation: Implementation) -> None:
-    around = windows()
+def test_biased_attention_equals_the_reference(
+    implementation: Implementation, layout: TokenLayout
+) -> None:
+    around = windows(layout)
     samples, queries = around.tokens.shape[:2]
     per_sensor = drawn(samples, queries, 2)
-    inputs = [drawn(samples, HEADS, n, E) for n in (queries, LAYOUT.tokens, LAYOUT.tokens)]
+    inputs = [drawn(samples, HEADS, n, E) for n in (queries, layout.tokens, layout.tokens)]
     bias = AttentionBias(per_sensor=per_sensor, windows=around, implementation=implementation)
 
     ours = biased_attention(*inputs, bias)
@@ -62,6 +67,16 @@ def test_biased_attention_equals_the_reference(implementation: Implementation) -
         strict=True,
     ):
         close(one, other)
+
+
+def test_auto_means_flex_attention() -> None:
+    around = windows()
+    samples, queries = around.tokens.shape[:2]
+    bias = AttentionBias(
+        per_sensor=drawn(samples, queries, 2), windows=around, implementation="auto"
+    )
+    inputs = [drawn(samples, HEADS, n, E) for n in (queries, LAYOUT.tokens, LAYOUT.tokens)]
+    assert flex_runs(*inputs, bias)
 
 
 def test_the_weight_generator_equals_itself_on_a_cpu() -> None:
