@@ -80,16 +80,6 @@ def test_cached_and_live_training_have_the_same_bits_in_every_scalar_of_every_st
     assert gaps(found["store"], found["float32"])["largest"][1] < 1e-3
 
 
-@pytest.mark.slow
-def test_cached_and_live_training_stay_together_for_fifty_steps(
-    store: CachedFeatures, records: list[SampleRecord], tmp_path: Path
-) -> None:
-    found = curves(store, records, short(steps=50), tmp_path)
-
-    for one, other in SAME_BITS:
-        assert found[one] == found[other]
-
-
 @pytest.mark.parametrize("absent", [(), (LIDAR,), CAMERAS, (CAMERAS[2],)])
 def test_a_live_batch_has_the_maps_of_the_cached_one(
     store: CachedFeatures,
