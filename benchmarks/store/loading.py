@@ -10,10 +10,10 @@ from threading import Barrier
 
 from benchmarks.store.sample_rows import Rows
 from benchmarks.store.timing import Timing, timed
-from cache.codec import CODECS
+from cache.codec import CODECS, seal
 from cache.reader import CachedFeatures
 from cache.schema import ArraySpec
-from cache.shard_file import read_row_bytes
+from cache.shard_file import read_row
 from cache.store import Store, open_store
 from stage2_train.dataset import StoreDataset
 from stage2_train.loader import AHEAD_PER_WORKER, BatchLoader
@@ -82,7 +82,8 @@ def sealed_rows(store: Store, positions: tuple[int, ...]) -> list[tuple[ArraySpe
         for position in positions:
             shard, slot = store.layout.locate(0, position)
             path = store.file(spec, shard)
-            found.append((spec, read_row_bytes(path, slot, store.layout.slots)))
+            row = read_row(path, slot, store.layout.slots)
+            found.append((spec, seal(row.tobytes())))
     return found
 
 
