@@ -26,8 +26,8 @@ from shared.errors import CacheError
 
 EMPTY = 2**64 - 1  # offset and length of a slot that holds no row
 ROW = "the row"
-# Each piece gets its checksum while it is in a core's own cache: that of a whole row, which has gone
-# to memory in between, costs as much as reading it (LOG.md).
+# Each piece gets its checksum while it is in a core's own cache: that of a whole row, which has
+# gone to memory in between, costs as much as reading it (LOG.md).
 PIECE_BYTES = 2**18
 LOST = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EIO)  # damage; a permission is not
 
