@@ -54,7 +54,7 @@ class Store:
 
     def file(self, spec: ArraySpec, shard: int) -> StorePath:
         """Return the file that holds one array of a shard."""
-        return self.path / spec.name / self.layout.chunk_key(shard, len(spec.shape))
+        return self.path / f"{spec.name}/{self.layout.chunk_key(shard, len(spec.shape))}"
 
     def rows_in(self, shards: frozenset[int]) -> int:
         """Count the rows of these shards."""
