@@ -25,6 +25,7 @@ Payload = NDArray[np.uint8]
 Room = NDArray[Any] | None
 
 CHECKSUM_BYTES = 4
+SEALED = 0x48674BC7  # CRC-32C of any bytes that end with the CRC-32C of those before it
 
 # What the identity calls the number format of the maps. Codecs of one storage are lossless among
 # each other: they give the same content digest.
@@ -111,7 +112,12 @@ class Codec:
         Raises:
             DamageError: if the checksum fails or the content does not fit shape and dtype.
         """
-        payload = unseal(sealed, what="the row")
+        return self.decode(unseal(sealed, what="the row"), shape, dtype, room)
+
+    def decode(
+        self, payload: Payload, shape: tuple[int, ...], dtype: str, room: Room = None
+    ) -> NDArray[Any]:
+        """Do the same with bytes that `unseal` has checked."""
         try:
             values = self.unpack(payload, shape, np.dtype(dtype).newbyteorder("<"), room)
         except (RuntimeError, ValueError, IndexError) as error:  # IndexError: not even a header

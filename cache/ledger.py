@@ -61,11 +61,16 @@ class Ledger:
         """Return where the entry of a shard lies, or would lie."""
         return self.store / GROUP / f"{shard:06d}.json"
 
+    def listed(self) -> Iterator[int]:
+        """Give the shards that have an entry, in any order; one directory listing."""
+        for name in names_in(self.store / GROUP):
+            stem = name.removesuffix(".json")
+            if stem != name and stem.isdigit():
+                yield int(stem)
+
     def complete(self) -> frozenset[int]:
-        """Return the shards that have an entry; one directory listing."""
-        names = names_in(self.store / GROUP)
-        stems = (name.removesuffix(".json") for name in names if name.endswith(".json"))
-        return frozenset(int(stem) for stem in stems if stem.isdigit())
+        """Return the shards that have an entry."""
+        return frozenset(self.listed())
 
     def write(self, entry: LedgerEntry) -> bool:
         """Put an entry in place, whole or not at all, on disk when this returns.

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cache.codec import DamageError
+from cache.completeness import Completeness
 from cache.frames import decode_frame, decode_maps
 from cache.identity import Identity, features_digest
 from cache.metadata import Provenance
@@ -21,10 +22,8 @@ from cache.store import Store, open_store
 from shared.config import Preset
 from shared.cut import Cut, parse_cut
 from shared.digests import json_digest
-from shared.errors import CacheError, MissingRowError
+from shared.errors import CacheError
 from shared.features import Frame, FrameFeatures, MapValues, QuantisedMap
-
-NAMED = 3  # samples named in a message
 
 
 class CachedFeatures:
@@ -40,8 +39,7 @@ class CachedFeatures:
     def __init__(self, path: StorePath) -> None:
         self._store: Store = open_store(path)
         self._preset: Preset = self._store.metadata.preset
-        self._position = {token: i for i, token in enumerate(self._store.samples.tokens)}
-        self._complete = self._store.ledger.complete()
+        self._completeness = Completeness(self._store)
         self._maps = tuple(one for one in self._store.arrays if one.feature_map is not None)
         self._others = tuple(one for one in self._store.arrays if one.feature_map is None)
 
@@ -86,7 +84,7 @@ class CachedFeatures:
     @property
     def tokens(self) -> tuple[str, ...]:
         """Sample tokens, in the store's order; those not extracted yet are among them."""
-        return self._store.samples.tokens
+        return tuple(self._store.samples.tokens)
 
     @property
     def views(self) -> int:
@@ -95,14 +93,7 @@ class CachedFeatures:
 
     def missing(self) -> tuple[str, ...]:
         """Return the tokens of samples of which some view is not there yet."""
-        self._complete = self._store.ledger.complete()
-        absent = {
-            token
-            for index in self._store.all_shards
-            if index not in self._complete
-            for token in self._store.shard(index).tokens
-        }
-        return tuple(token for token in self.tokens if token in absent)
+        return self._completeness.missing()
 
     def is_complete(self) -> bool:
         """Return whether every row is there."""
@@ -114,13 +105,7 @@ class CachedFeatures:
         Raises:
             CacheError: saying how many samples are missing and how to get them.
         """
-        missing = self.missing()
-        if missing:
-            more = ", ..." if len(missing) > NAMED else ""
-            raise CacheError(
-                f"{self.path} is not finished: {len(missing)} of {len(self.tokens)} samples are "
-                f"missing ({', '.join(missing[:NAMED])}{more}). Finish it with: {self._command}"
-            )
+        self._completeness.require_all()
 
     def read(self, tokens: Sequence[str], view: int = 0) -> list[FrameFeatures]:
         """Return the features of these samples, in this order.
@@ -133,7 +118,7 @@ class CachedFeatures:
         """
         found = []
         for token in tokens:
-            position = self._locate(token, view)
+            position = self._completeness.position(token, view)
             row = self._read_arrays(self._store.arrays, view, position)
             maps = decode_maps(self._maps, row)
             found.append(FrameFeatures(frame=self._frame(view, position, row), maps=maps))
@@ -158,7 +143,7 @@ class CachedFeatures:
 
         Raises: as `read`; the arrays are not to be used then.
         """
-        position = self._locate(token, view)
+        position = self._completeness.position(token, view)
         rooms = {
             spec.name: _room(spec, maps[spec.feature_map])
             for spec in self._maps
@@ -178,7 +163,7 @@ class CachedFeatures:
         if store is None or not store.ledger.complete():
             raise CacheError(
                 f"{self.path} has no null features, so no sensor can be dropped; run the "
-                f"extraction again, it adds them: {self._command}"
+                f"extraction again, it adds them: {self.provenance.command}"
             )
         (features,) = CachedFeatures(store.path).read(NULL_SAMPLES.tokens)
         return features
@@ -188,7 +173,7 @@ class CachedFeatures:
 
         Raises: as `read`.
         """
-        positions = [self._locate(token, view) for token in tokens]
+        positions = [self._completeness.position(token, view) for token in tokens]
         return [
             self._frame(view, position, self._read_arrays(self._others, view, position))
             for position in positions
@@ -200,31 +185,6 @@ class CachedFeatures:
         Raises: as `read`.
         """
         return self.read_frames([token], view)[0]
-
-    @property
-    def _command(self) -> str:
-        return self.provenance.command
-
-    def _locate(self, token: str, view: int) -> int:
-        """Return the position of a sample whose row is complete."""
-        store = self._store
-        if token not in self._position or not 0 <= view < self.views:
-            raise MissingRowError(
-                f"sample {token}, view {view} is not in {self.path}, which holds "
-                f"{len(self.tokens)} samples in {self.views} views; extract the split it belongs "
-                "to into another --store"
-            )
-        position = self._position[token]
-        shard, _ = store.layout.locate(view, position)
-        if shard not in self._complete:
-            self._complete = store.ledger.complete()  # a running extraction may have finished it
-        if shard not in self._complete:
-            raise MissingRowError(
-                f"sample {token}, view {view} is not extracted yet: shard {shard} of {self.path} "
-                f"is not complete ({store.rows_in(self._complete)} of {store.layout.rows} rows "
-                f"are). Finish it with: {self._command}"
-            )
-        return position
 
     def _read_arrays(
         self,

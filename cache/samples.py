@@ -4,8 +4,10 @@ Three Zarr arrays of one chunk each, read once when a store is opened. Text lies
 fixed length, padded with zero bytes, because Zarr v3 has no settled string type.
 """
 
+import hashlib
+import json
+from array import array
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -15,65 +17,72 @@ from numpy.typing import NDArray
 from cache.bucket import RemoteError
 from cache.codec import ZSTD
 from cache.storage import StorePath, read_array
-from shared.digests import json_digest
+from cache.texts import Texts
 from shared.errors import CacheError
 
 GROUP = "samples"
+PART = 1024  # samples of the digest at a time
 
 
-@dataclass(frozen=True, kw_only=True, slots=True)
 class Samples:
-    """The samples of a store, in its order.
+    """The samples of a store, in its order; kept small, a store may have a million.
 
     Args:
         tokens: nuScenes sample tokens, each once.
         scenes: scene token of each.
         timestamps_us: time of the LiDAR keyframe of each, microseconds.
+
+    Raises:
+        CacheError: if these do not fit together, or there is none, or one twice.
     """
 
-    tokens: tuple[str, ...]
-    scenes: tuple[str, ...]
-    timestamps_us: tuple[int, ...]
-
-    def __post_init__(self) -> None:
-        if not len(self.tokens) == len(self.scenes) == len(self.timestamps_us):
+    def __init__(
+        self, *, tokens: Sequence[str], scenes: Sequence[str], timestamps_us: Sequence[int]
+    ) -> None:
+        if not len(tokens) == len(scenes) == len(timestamps_us):
             raise CacheError(
-                f"{len(self.tokens)} tokens, {len(self.scenes)} scenes and "
-                f"{len(self.timestamps_us)} timestamps do not belong together"
+                f"{len(tokens)} tokens, {len(scenes)} scenes and "
+                f"{len(timestamps_us)} timestamps do not belong together"
             )
-        if not self.tokens:
+        if not tokens:
             raise CacheError("there are no samples to store; check the split and the data root")
-        if len(set(self.tokens)) < len(self.tokens):
-            twice = next(token for token in self.tokens if self.tokens.count(token) > 1)
-            raise CacheError(f"sample {twice} is listed twice; a store holds each sample once")
+        self.tokens = tokens if isinstance(tokens, Texts) else Texts.of(tokens)
+        self.scenes = scenes if isinstance(scenes, Texts) else Texts.of(scenes)
+        self.timestamps_us = array("q", timestamps_us)  # a fifth of Python's numbers
+        self._by_token = np.argsort(self.tokens.ascii)
+        in_order = self.tokens.ascii[self._by_token]
+        twice = in_order[1:][in_order[1:] == in_order[:-1]]
+        if len(twice):
+            token = twice[0].decode()
+            raise CacheError(f"sample {token} is listed twice; a store holds each sample once")
+
+    def position(self, token: str) -> int | None:
+        """Return where in the list a token is, None if it is not there."""
+        wanted = np.bytes_(token.encode("ascii", "replace"))
+        place = int(np.searchsorted(self.tokens.ascii, wanted, sorter=self._by_token))
+        found = int(self._by_token[min(place, len(self.tokens) - 1)])
+        return found if self.tokens[found] == token else None
 
     @property
     def digest(self) -> str:
-        """Digest of the whole list, in its order."""
-        return json_digest([self.tokens, self.scenes, self.timestamps_us])
-
-
-def _pack(texts: Sequence[str]) -> NDArray[np.uint8]:
-    """Return texts as (n, longest) ASCII bytes."""
-    for text in texts:
-        if not text or not text.isascii() or "\0" in text:
-            raise CacheError(f"{text!r} cannot be a token: empty, or not plain ASCII")
-    packed = np.array([text.encode("ascii") for text in texts], dtype="S")
-    return packed.view(np.uint8).reshape(len(texts), -1)
-
-
-def _unpack(packed: NDArray[np.uint8]) -> tuple[str, ...]:
-    """Undo `_pack`."""
-    width = packed.shape[1]
-    texts = np.ascontiguousarray(packed).view(f"S{width}").ravel()
-    return tuple(text.decode("ascii") for text in texts.tolist())
+        """Digest of the whole list, in its order: `json_digest` of the three, part by part."""
+        digest = hashlib.sha256()
+        before = "[["
+        for column in (self.tokens, self.scenes, self.timestamps_us):
+            for start in range(0, len(column), PART):
+                part = json.dumps(list(column[start : start + PART]), separators=(",", ":"))
+                digest.update(f"{before}{part[1:-1]}".encode())
+                before = ","
+            before = "],["
+        digest.update(b"]]")
+        return digest.hexdigest()
 
 
 def write_samples(root: zarr.Group, samples: Samples) -> None:
     """Create the three arrays in a new store."""
     columns: dict[str, tuple[NDArray[Any], tuple[str, ...]]] = {
-        "token": (_pack(samples.tokens), ("sample", "byte")),
-        "scene": (_pack(samples.scenes), ("sample", "byte")),
+        "token": (samples.tokens.packed, ("sample", "byte")),
+        "scene": (samples.scenes.packed, ("sample", "byte")),
         "timestamp_us": (np.array(samples.timestamps_us, np.int64), ("sample",)),
     }
     for name, (values, dims) in columns.items():
@@ -101,9 +110,7 @@ def read_samples(path: StorePath, digest: str) -> Samples:
             read_array(path / GROUP / name) for name in ("token", "scene", "timestamp_us")
         )
         samples = Samples(
-            tokens=_unpack(tokens),
-            scenes=_unpack(scenes),
-            timestamps_us=tuple(timestamps_us.tolist()),
+            tokens=Texts(tokens), scenes=Texts(scenes), timestamps_us=array("q", timestamps_us)
         )
         if samples.digest != digest:
             raise ValueError("it is not the list that the store was created with")

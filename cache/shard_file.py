@@ -15,15 +15,20 @@ import os
 import threading
 from collections.abc import Iterable, Iterator
 
+import google_crc32c
 import numpy as np
 
 from cache.bucket import KEPT_TAILS
-from cache.codec import CHECKSUM_BYTES, DamageError, Payload, seal, unseal
+from cache.codec import CHECKSUM_BYTES, SEALED, DamageError, Payload, seal, unseal
 from cache.remote import ChangedError, ObjectPath
 from cache.storage import StorePath, write_chunks
 from shared.errors import CacheError
 
 EMPTY = 2**64 - 1  # offset and length of a slot that holds no row
+ROW = "the row"
+# Each piece gets its checksum while it is in a core's own cache: that of a whole row, which has
+# gone to memory in between, costs as much as reading it (LOG.md).
+PIECE_BYTES = 2**18
 LOST = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EIO)  # damage; a permission is not
 
 
@@ -61,21 +66,18 @@ class _Scratch(threading.local):
 
     memory: Payload = np.empty(0, np.uint8)
 
-    def read(self, descriptor: int, length: int, offset: int) -> Payload:
-        """Read bytes of a file; the next read overwrites them."""
+    def room(self, length: int) -> Payload:
+        """Return memory for a row; the next row comes into the same."""
         if len(self.memory) < length:
             self.memory = np.empty(length, np.uint8)
-        room = self.memory[:length]
-        return room[: os.preadv(descriptor, [room.data], offset)]
+        return self.memory[:length]
 
 
 _SCRATCH = _Scratch()
 
 
-def read_row_bytes(
-    path: StorePath, slot: int, slots: int, *, is_passing: bool = False
-) -> bytes | Payload:
-    """Read one encoded row.
+def read_row(path: StorePath, slot: int, slots: int, *, is_passing: bool = False) -> Payload:
+    """Read one encoded row and check its checksum.
 
     Args:
         path: of the shard.
@@ -84,24 +86,42 @@ def read_row_bytes(
         is_passing: whether this thread is done with it before it reads another, which then comes
             into the same memory.
 
+    Returns:
+        The bytes before the checksum.
+
     Raises:
-        DamageError: if the file is missing or truncated, the index damaged, or the slot empty.
+        DamageError: if the file is missing or truncated, the index or the row damaged, or the slot
+            empty.
         CacheError: if the file may be whole, but cannot be read now.
     """
     index_bytes = slots * 16 + CHECKSUM_BYTES
     with _explained(path):
         if isinstance(path, ObjectPath):
-            return _read_object(path, slot, index_bytes)
+            return unseal(_read_object(path, slot, index_bytes), what=ROW)
         descriptor = os.open(path, os.O_RDONLY)
         try:
             size = os.fstat(descriptor).st_size
             index = os.pread(descriptor, index_bytes, max(0, size - index_bytes))
             offset, length = _find(path, slot, index, index_bytes, size)
-            if is_passing:
-                return _SCRATCH.read(descriptor, length, offset)
-            return os.pread(descriptor, length, offset)
+            room = _SCRATCH.room(length) if is_passing else np.empty(length, np.uint8)
+            return _read_checked(descriptor, offset, room)
         finally:
             os.close(descriptor)
+
+
+def _read_checked(descriptor: int, offset: int, room: Payload) -> Payload:
+    """Fill `room` with a row of a file; return what `unseal` would return of it."""
+    done = checksum = 0
+    while done < len(room):
+        piece = room[done : done + PIECE_BYTES]
+        count = os.preadv(descriptor, [piece.data], offset + done)
+        if not count:
+            raise DamageError(f"{ROW} is truncated")
+        checksum = google_crc32c.extend(checksum, piece[:count])
+        done += count
+    if checksum != SEALED:
+        raise DamageError(f"checksum of {ROW} does not match")
+    return room[:-CHECKSUM_BYTES]
 
 
 def _find(path: StorePath, slot: int, index: bytes, index_bytes: int, size: int) -> tuple[int, int]:

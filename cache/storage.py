@@ -96,12 +96,14 @@ def remove_partials(path: StorePath) -> None:
             stale.unlink(missing_ok=True)
 
 
-def names_in(path: StorePath) -> list[str]:
-    """Return the names of the files in a directory."""
+def names_in(path: StorePath) -> Iterator[str]:
+    """Give the names of the files in a directory, of which there may be many."""
     if isinstance(path, ObjectPath):
-        return path.names()
+        yield from path.names()
+        return
     with os.scandir(path) as files:
-        return [file.name for file in files]
+        for file in files:
+            yield file.name
 
 
 def sizes_below(path: StorePath) -> dict[str, int]:

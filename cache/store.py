@@ -12,7 +12,7 @@ from cache.ledger import Ledger
 from cache.metadata import Metadata, read_metadata
 from cache.samples import Samples, read_samples
 from cache.schema import ArraySpec
-from cache.shard_file import read_row_bytes
+from cache.shard_file import read_row
 from cache.storage import StorePath
 from shared.errors import CacheError
 
@@ -54,7 +54,7 @@ class Store:
 
     def file(self, spec: ArraySpec, shard: int) -> StorePath:
         """Return the file that holds one array of a shard."""
-        return self.path / spec.name / self.layout.chunk_key(shard, len(spec.shape))
+        return self.path / f"{spec.name}/{self.layout.chunk_key(shard, len(spec.shape))}"
 
     def rows_in(self, shards: frozenset[int]) -> int:
         """Count the rows of these shards."""
@@ -81,8 +81,8 @@ class Store:
         """
         shard, slot = self.layout.locate(view, sample)
         file, slots = self.file(spec, shard), self.layout.slots
-        sealed = read_row_bytes(file, slot, slots, is_passing=room is not None)
-        return CODECS[spec.codec].decode_row(sealed, spec.shape, spec.dtype, room)
+        payload = read_row(file, slot, slots, is_passing=room is not None)
+        return CODECS[spec.codec].decode(payload, spec.shape, spec.dtype, room)
 
     def damage(self, spec: ArraySpec, view: int, sample: int, error: DamageError) -> CacheError:
         """Return the error to raise for a row that cannot be read."""

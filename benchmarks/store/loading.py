@@ -10,10 +10,10 @@ from threading import Barrier
 
 from benchmarks.store.sample_rows import Rows
 from benchmarks.store.timing import Timing, timed
-from cache.codec import CODECS
+from cache.codec import CODECS, Payload, seal
 from cache.reader import CachedFeatures
 from cache.schema import ArraySpec
-from cache.shard_file import read_row_bytes
+from cache.shard_file import read_row
 from cache.store import Store, open_store
 from stage2_train.dataset import StoreDataset
 from stage2_train.loader import AHEAD_PER_WORKER, BatchLoader
@@ -75,15 +75,18 @@ def time_codec(rows: Rows, processes: int, best: Timing) -> None:
         best.keep_best(Timing((max(ended) - min(began)) * share, sum(cpu_s) * share))
 
 
-def sealed_rows(store: Store, positions: tuple[int, ...]) -> list[tuple[ArraySpec, bytes]]:
-    """Return the feature maps of rows of view 0 as they are on disk."""
-    found = []
+def checked_rows(store: Store, positions: tuple[int, ...]) -> Iterator[tuple[ArraySpec, Payload]]:
+    """Read the feature maps of rows of view 0, still encoded, into the same memory each."""
     for spec in (one for one in store.arrays if one.feature_map is not None):
         for position in positions:
             shard, slot = store.layout.locate(0, position)
             path = store.file(spec, shard)
-            found.append((spec, read_row_bytes(path, slot, store.layout.slots)))
-    return found
+            yield spec, read_row(path, slot, store.layout.slots, is_passing=True)
+
+
+def sealed_rows(store: Store, positions: tuple[int, ...]) -> list[tuple[ArraySpec, bytes]]:
+    """Return the feature maps of rows of view 0 as they are on disk."""
+    return [(spec, seal(row.tobytes())) for spec, row in checked_rows(store, positions)]
 
 
 def _decode(

@@ -10,7 +10,7 @@ from cache.__main__ import main
 from cache.codec import CODECS, DEFAULT_CODEC, FLOAT16, UINT8, DamageError
 from cache.reader import CachedFeatures
 from cache.schema import array_specs, scale_name, zero_name
-from cache.shard_file import read_row_bytes
+from cache.shard_file import read_row
 from shared.errors import CacheError
 from shared.features import QuantisedMap
 from tests.cache.conftest import (
@@ -88,9 +88,9 @@ def test_what_plain_zarr_writes_can_be_read(tmp_path: Path, codec: str) -> None:
     values = np.arange(2 * 32, dtype=dtype).reshape(1, 2, 2, 4, 4)
     zarr.open_array(tmp_path / "store/lidar/stride8", mode="r+")[0:1, 2:4] = values
 
-    sealed = read_row_bytes(tmp_path / "store/lidar/stride8/c.0.1.0.0.0", slot=1, slots=2)
+    payload = read_row(tmp_path / "store/lidar/stride8/c.0.1.0.0.0", slot=1, slots=2)
 
-    decoded = CODECS[codec].decode_row(sealed, (2, 4, 4), dtype)
+    decoded = CODECS[codec].decode(payload, (2, 4, 4), dtype)
     np.testing.assert_array_equal(decoded, values[0, 1])
 
 

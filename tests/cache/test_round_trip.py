@@ -12,7 +12,7 @@ import zarr
 from cache.codec import ZSTD
 from cache.reader import CachedFeatures
 from cache.schema import array_specs
-from cache.shard_file import read_row_bytes
+from cache.shard_file import read_row
 from cache.store import open_store
 from shared.errors import CacheError, MissingRowError
 from tests.cache.conftest import (
@@ -106,9 +106,9 @@ def test_what_plain_zarr_writes_can_be_read_row_by_row(tmp_path: Path) -> None:
     values = np.arange(2 * 32, dtype=np.float16).reshape(1, 2, 2, 4, 4)
     zarr.open_array(tmp_path / "store/lidar/stride8", mode="r+")[0:1, 2:4] = values
 
-    sealed = read_row_bytes(tmp_path / "store/lidar/stride8/c.0.1.0.0.0", slot=1, slots=2)
+    payload = read_row(tmp_path / "store/lidar/stride8/c.0.1.0.0.0", slot=1, slots=2)
 
-    decoded = ZSTD.decode_row(sealed, (2, 4, 4), "float16")
+    decoded = ZSTD.decode(payload, (2, 4, 4), "float16")
     np.testing.assert_array_equal(decoded, values[0, 1])
 
 
