@@ -16,7 +16,7 @@ from cache.frames import decode_frame, decode_maps
 from cache.identity import Identity, features_digest
 from cache.metadata import Provenance
 from cache.null_store import NULL_SAMPLES, open_null
-from cache.schema import ArraySpec, Row, scale_name
+from cache.schema import BOX_COUNT, LABELS, ArraySpec, Row, scale_name
 from cache.storage import StorePath, for_each
 from cache.store import Store, open_store
 from shared.config import Preset
@@ -169,22 +169,28 @@ class CachedFeatures:
         return features
 
     def read_frames(self, tokens: Sequence[str], view: int = 0) -> list[Frame]:
-        """Return geometry and annotations only: for class balance and evaluation.
+        """Return geometry and annotations only, for evaluation.
 
         Raises: as `read`.
         """
-        positions = [self._completeness.position(token, view) for token in tokens]
-        return [
-            self._frame(view, position, self._read_arrays(self._others, view, position))
-            for position in positions
-        ]
+        return [self.frame(token, view) for token in tokens]
 
     def frame(self, token: str, view: int = 0) -> Frame:
         """Return geometry and annotations of one sample.
 
         Raises: as `read`.
         """
-        return self.read_frames([token], view)[0]
+        position = self._completeness.position(token, view)
+        return self._frame(view, position, self._read_arrays(self._others, view, position))
+
+    def labels(self, token: str, view: int = 0) -> NDArray[np.int64]:
+        """Return (n,) the labels of one sample alone, as in `Annotations`, for class balance.
+
+        Raises: as `read`.
+        """
+        wanted = [spec for spec in self._others if spec.name in (BOX_COUNT, LABELS)]
+        row = self._read_arrays(wanted, view, self._completeness.position(token, view))
+        return row[LABELS][: int(row[BOX_COUNT])]
 
     def _read_arrays(
         self,

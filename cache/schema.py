@@ -35,6 +35,7 @@ SCHEMA_VERSION = 2
 
 CAMERA_MATRICES = "geometry/img_from_lidar"
 BOX_COUNT = "annotations/box_count"
+LABELS = "annotations/labels"
 BOX_CODES = 9  # x y z, length width height, yaw, vx vy
 QUANTISED_DTYPE = "uint8"
 

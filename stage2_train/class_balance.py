@@ -82,14 +82,14 @@ def class_balance(store: CachedFeatures, tokens: Sequence[str]) -> ClassBalance:
     """
     present = np.zeros((len(tokens), len(CLASS_NAMES)), np.bool_)
     with ThreadPoolExecutor(READERS) as pool:
-        frames = tqdm(
-            pool.map(store.frame, tokens),
+        labels = tqdm(
+            pool.map(store.labels, tokens),
             total=len(tokens),
             desc="classes in the samples",
             unit="sample",
             disable=None,
             delay=1.0,
         )
-        for row, frame in zip(present, frames, strict=True):
-            row[frame.annotations.labels[frame.annotations.labels >= 0]] = True
+        for row, found in zip(present, labels, strict=True):
+            row[found[found >= 0]] = True
     return ClassBalance(present)

@@ -59,6 +59,7 @@ def test_frames_can_be_read_without_their_maps(finished: Path) -> None:
     (frame,) = source.read_frames(["dog"])
     assert frame.annotations.labels.tolist() == [-1, 0, 1]
     assert source.frame("dog").token == "dog"
+    assert source.labels("dog").tolist() == [-1, 0, 1]
 
 
 def test_the_source_says_what_it_is(finished: Path) -> None:

@@ -1,7 +1,6 @@
 """Class-balanced sampling draws what mmdet3d's CBGSDataset draws."""
 
 import pickle
-from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -12,7 +11,6 @@ from numpy.typing import NDArray
 from cache.reader import CachedFeatures
 from shared.classes import CLASS_NAMES, OTHER_CLASS
 from shared.errors import ConfigError
-from shared.features import Frame
 from stage1_extract.info_files import read_infos
 from stage2_train.class_balance import ClassBalance, class_balance
 from stage2_train.sampler import EpochSampler
@@ -108,14 +106,8 @@ def test_classes_are_read_from_the_store_with_boxes_nobody_trains_on(tiny_store:
 def test_boxes_of_no_class_do_not_count(tiny_store: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     store = CachedFeatures(tiny_store)
     labels = {token: [OTHER_CLASS, number] for number, token in enumerate(store.tokens)}
-    honest = store.frame
+    monkeypatch.setattr(store, "labels", lambda token: np.array(labels[token]))
 
-    def frame(token: str) -> Frame:
-        one = honest(token)
-        annotations = replace(one.annotations, labels=np.array(labels[token]))
-        return replace(one, annotations=annotations)
-
-    monkeypatch.setattr(store, "frame", frame)
     balanced = class_balance(store, store.tokens)
     assert [one.tolist() for one in balanced.samples_of] == [[0], [1], [2], *[[]] * 7]
 
