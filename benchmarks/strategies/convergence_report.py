@@ -111,8 +111,9 @@ def _draw(document: dict[str, Any], recipes: Sequence[str], file: Path) -> None:
         start = document["start"] or document["untrained"]
         below.axhline(start["mAP"], color="0.5", linestyle=":", label="start")
         above.set(title=recipe, xlabel="step")
-        below.set(xlabel="seed", xticks=range(1 + max(run["seed"] for run in runs)), ylim=(0, None))
+        below.set(xlabel="seed", xticks=range(1 + max(run["seed"] for run in runs)))
     grid[0, 0].set(ylabel="total loss, smoothed")
-    grid[1, 0].set(ylabel="mAP, held out")
+    highest = max(run["mAP"] for run in runs)
+    grid[1, 0].set(ylabel="mAP, held out", ylim=(0, 1.2 * highest or 1))
     grid[1, 0].legend(fontsize=8)
     figure.savefig(file, dpi=110)
