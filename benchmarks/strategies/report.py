@@ -64,6 +64,8 @@ machine hardly changes and which is compared, memory the most the process held w
   Loading raw files is `data`, the backbones are in `forward`.
 - `finetune_low`, `finetune`: `frozen_a` with gradients through the image backbone (x0.01, x1) and
   SECOND (x0.05, x1). **On a CPU the sparse encoder stays frozen**: spconv has no backward there.
+  SECOND's BatchNorm trains too, and with seeded backbones its running statistics are not those of
+  the data: what the head has learnt is lost at first (LOG.md), which says nothing of trained ones.
 - `plan`: what the project's plan predicted, unmeasured: frozen 1.0, low 1.3 in time and 1.4 in
   memory, full 1.5 and 1.6. It does not say whether its frozen run reads a store, so there is a
   column for either. Its mAP of 0.648, 0.647 and 0.642 needs the official checkpoint and nuScenes;
