@@ -71,12 +71,12 @@ def test_every_recipe_is_trained_live_with_the_first_seeds_of_the_cached_ones(
     assert {order.steps for order in asked} == {7}
 
 
-def test_a_finished_run_is_kept_but_not_one_of_another_length(
+def test_a_finished_run_is_kept_but_not_that_of_another_order(
     asked: list[Order], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     order = replace(asked[0], out=tmp_path)
     row = {"strategy": "live_frozen_b", "seed": 0, "mAP": 0.5, "NDS": 0.5, "loss": [1.0]}
-    row |= {"steps": 7, "batch_size": order.batch_size, "cpu_seconds_per_step": 2.0}
+    row |= {"steps": 7, "cpu_seconds_per_step": 2.0, "order": order.words()}
     (tmp_path / RESULT).write_text(json.dumps(row))
     again: list[Order] = []
     monkeypatch.setattr(
@@ -85,8 +85,9 @@ def test_a_finished_run_is_kept_but_not_one_of_another_length(
     )
 
     assert finished(order)["mAP"] == 0.5
-    assert finished(replace(order, steps=8))["mAP"] == 0.25
-    assert again == [replace(order, steps=8)]
+    others = [replace(order, steps=8), replace(order, start=Path("other_head"))]
+    assert [finished(other)["mAP"] for other in others] == [0.25, 0.25]
+    assert again == others
 
 
 def test_the_report_sets_live_runs_beside_cached_ones_of_the_same_seed(tmp_path: Path) -> None:

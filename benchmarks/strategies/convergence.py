@@ -56,10 +56,10 @@ def orders(args: argparse.Namespace) -> list[Order]:
 
 
 def finished(order: Order) -> dict[str, Any]:
-    """Return the result of a run, which is run unless it has been."""
+    """Return the result of a run, which is run unless this very order has been."""
     file = order.out / RESULT
     found = json.loads(file.read_text()) if file.exists() else {}
-    if (found.get("steps"), found.get("batch_size")) != (order.steps, order.batch_size):
+    if found.get("order") != order.words():
         found = run_strategy(order)
     return {name: found[name] for name in KEPT}
 
@@ -76,9 +76,8 @@ def held_out_score(args: argparse.Namespace, run: Path, name: str) -> dict[str, 
 def untrained(args: argparse.Namespace) -> Path:
     """Return a run of no steps."""
     run = OUT / args.name / "untrained"
-    if not run.exists():
-        recipe = ("--recipe", args.recipes[0], "--stop-after", 0)
-        run_process("train-stage2", args.store, "--out", run, *recipe)
+    recipe = ("--recipe", args.recipes[0], "--stop-after", 0)
+    run_process("train-stage2", args.store, "--out", run, *recipe)
     return run
 
 

@@ -185,6 +185,7 @@ def finish(
     """
     found |= {"strategy": order.strategy, "load": os.getloadavg()[0]}
     found |= {"steps": order.steps, "batch_size": order.batch_size, "seed": order.seed}
+    found["order"] = order.words()
     if held_out is not None:
         summary = evaluate(held_out, detector, order.out / "held_out", nuscenes_root=order.nuscenes)
         found |= {"mAP": summary["mean_ap"], "NDS": summary["nd_score"]}
