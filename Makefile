@@ -17,7 +17,7 @@ env:
 	@env/install.sh
 
 demo: env
-	$(RUN) -m benchmarks.demo
+	$(RUN) -m examples.demo
 
 test: env
 	$(TEST)
@@ -30,7 +30,7 @@ check: env
 	$(TEST)
 
 real: env
-	$(RUN) -m benchmarks.real $(SHARED)/nuscenes_real
+	$(RUN) -m examples.real_frames $(SHARED)/nuscenes_real
 
 clean:
 	rm -rf runs build .mypy_cache .ruff_cache .pytest_cache .import_linter_cache

@@ -22,21 +22,21 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from cache.codec import CODECS, DEFAULT_CODEC
-from cache.digest import content_digest
-from cache.estimate import estimate
-from cache.identity import frozen_document
-from cache.ledger import DAMAGED_SUFFIX
-from cache.picture import draw_store
-from cache.rebuild import explain_rebuild
-from cache.remote import ObjectPath
-from cache.show import as_text, describe
-from cache.storage import StorePath, parse_store_path, store_path
-from cache.store import open_store
-from cache.verification import cores, verify
-from shared.command import run_command
-from shared.cut import parse_cut
-from shared.presets import load_preset
+from cache.coordination.ledger import DAMAGED_SUFFIX
+from cache.coordination.store import open_store
+from cache.format.codec import CODECS, DEFAULT_CODEC
+from cache.format.identity import frozen_document
+from cache.inspection.content_digest import content_digest
+from cache.inspection.estimate import estimate
+from cache.inspection.picture import plot_store
+from cache.inspection.rebuild import explain_rebuild
+from cache.inspection.summary import describe, summary_as_text
+from cache.storage.location import StorePath, parse_store_path, store_path
+from cache.storage.object_path import ObjectPath
+from cache.verification.run import cores, verify
+from shared.config.cut import parse_cut
+from shared.config.presets import load_preset
+from shared.process.command import run_command
 
 GIGABYTE = 1e9
 SECONDS_PER_HOUR = 3600
@@ -46,11 +46,11 @@ def show(path: StorePath, *, as_json: bool, picture: Path | None) -> int:
     """Print what a store is."""
     store = open_store(path)
     if picture is not None:
-        draw_store(store, picture)
+        plot_store(store, picture)
         print(f"{picture}: completeness, and value statistics shard by shard")
         return 0
     description = describe(store)
-    print(json.dumps(description, indent=2) if as_json else as_text(description))
+    print(json.dumps(description, indent=2) if as_json else summary_as_text(description))
     return 0
 
 
@@ -110,23 +110,23 @@ def print_estimate(
     preset: str,
     *,
     samples: int,
-    views: int,
+    variants: int,
     codec: str,
     cut: str,
     seconds_per_sample: float | None,
 ) -> int:
     """Print how large a store would be, and how long it takes at a measured speed."""
     size = estimate(
-        load_preset(preset), samples=samples, views=views, codec=codec, cut=parse_cut(cut)
+        load_preset(preset), samples=samples, variants=variants, codec=codec, cut=parse_cut(cut)
     )
     print(
-        f"{samples} samples x {views} views of {preset}, cut {cut}, as {codec}: "
+        f"{samples} samples x {variants} variants of {preset}, cut {cut}, as {codec}: "
         f"{size.row / 1e6:.2f} MB a row, "
         f"{size.uncompressed / GIGABYTE:.2f} GB uncompressed, about "
         f"{size.smallest / GIGABYTE:.2f} to {size.largest / GIGABYTE:.2f} GB on disk"
     )
     if seconds_per_sample is not None:
-        hours = samples * views * seconds_per_sample / SECONDS_PER_HOUR
+        hours = samples * variants * seconds_per_sample / SECONDS_PER_HOUR
         print(f"{hours:.2f} h for one worker at {seconds_per_sample:g} s a row; n workers share it")
     return 0
 
@@ -171,7 +171,7 @@ def _parser() -> argparse.ArgumentParser:
     one = commands.add_parser("estimate", help="how large a store would be")
     one.add_argument("preset", help="a name, or path/to/file.py:function")
     one.add_argument("--samples", type=_positive, required=True)
-    one.add_argument("--views", type=_positive, default=1)
+    one.add_argument("--variants", type=_positive, default=1)
     one.add_argument("--codec", choices=tuple(CODECS), default=DEFAULT_CODEC)
     one.add_argument("--cut", default="backbone", help="as extract-features takes it")
     one.add_argument("--seconds-per-sample", type=_seconds, help="measured; adds hours")
@@ -195,7 +195,7 @@ def _run(args: argparse.Namespace) -> int:
             return print_estimate(
                 args.preset,
                 samples=args.samples,
-                views=args.views,
+                variants=args.variants,
                 codec=args.codec,
                 cut=args.cut,
                 seconds_per_sample=args.seconds_per_sample,

@@ -17,12 +17,12 @@ from pathlib import Path
 import numpy as np
 import zarr
 
-from cache.codec import CODECS, DEFAULT_CODEC
-from cache.extend import extend_views
-from cache.identity import Identity, check_identity
-from cache.layout import SHARD_BYTES, Layout, slots_per_shard
-from cache.ledger import ABOUT, GROUP
-from cache.metadata import (
+from cache.coordination.ledger import ABOUT, GROUP
+from cache.extend import extend_variants
+from cache.format.codec import CODECS, DEFAULT_CODEC
+from cache.format.identity import Identity, check_identity
+from cache.format.layout import SHARD_BYTES, Layout, slots_per_shard
+from cache.format.metadata import (
     METADATA_FILE,
     Metadata,
     Provenance,
@@ -30,16 +30,16 @@ from cache.metadata import (
     to_attributes,
     with_metadata_digests,
 )
-from cache.remote import ObjectPath
-from cache.samples import Samples, write_samples
-from cache.schema import ArraySpec, array_specs, row_bytes
-from cache.storage import StorePath, create_json
+from cache.format.samples import Samples, write_samples
+from cache.format.schema import ArraySpec, array_specs, row_bytes
+from cache.storage.location import StorePath, create_json
+from cache.storage.object_path import ObjectPath
 from cache.writer import StoreWriter
-from shared.config import Preset
-from shared.config_json import to_json
-from shared.cut import parse_cut
+from shared.config.config_json import to_json
+from shared.config.cut import parse_cut
+from shared.config.preset import Preset
 from shared.errors import CacheError
-from shared.whole_file import sync_directory
+from shared.process.whole_file import sync_directory
 
 _log = logging.getLogger(__name__)
 
@@ -74,7 +74,7 @@ def open_or_create(
             codec=codec,
             shard_bytes=shard_bytes,
         )
-    extend_views(path, identity, provenance)
+    extend_variants(path, identity, provenance)
     check_identity(path, identity)  # also of our own: another worker may have been faster
     metadata = read_metadata(path)
     if metadata.codec != codec:
@@ -107,11 +107,11 @@ def create_store(
     Args:
         path: where; nothing, or an empty directory, may be there.
         preset: decides the feature maps.
-        identity: from `identity_document`; its `views` is the size of the first axis.
+        identity: from `identity_document`; its `variants` is the size of the first axis.
         samples: every sample the store will hold, in order.
         max_boxes: most boxes of any sample; at least 1 is kept.
         provenance: recorded for people.
-        codec: of the feature maps, see `cache.codec`; the identity has its storage.
+        codec: of the feature maps, see `cache.format.codec`; the identity has its storage.
         shard_bytes: uncompressed size of a shard, all arrays together.
 
     Raises:
@@ -126,7 +126,7 @@ def create_store(
         preset_document=to_json(preset),
         provenance=provenance,
         created_at=datetime.now(UTC).isoformat(timespec="seconds"),
-        layout=Layout(views=identity["views"], samples=count, slots=slots),
+        layout=Layout(variants=identity["variants"], samples=count, slots=slots),
         samples_digest=samples.digest,
         max_boxes=max(1, max_boxes),
         arrays=arrays,
@@ -206,7 +206,7 @@ def _create_array(root: zarr.Group, spec: ArraySpec, layout: Layout) -> None:
     codecs = CODECS[spec.codec].in_zarr(np.dtype(spec.dtype).itemsize)
     root.create_array(
         spec.name,
-        shape=(layout.views, layout.samples, *spec.shape),
+        shape=(layout.variants, layout.samples, *spec.shape),
         chunks=(1, 1, *spec.shape),
         shards=(1, layout.slots, *spec.shape),
         dtype=spec.dtype,
@@ -214,7 +214,7 @@ def _create_array(root: zarr.Group, spec: ArraySpec, layout: Layout) -> None:
         serializer=codecs.serializer,
         compressors=codecs.compressors,
         chunk_key_encoding={"name": "default", "separator": "."},  # files, not deep directories
-        dimension_names=("view", "sample", *spec.dims),
+        dimension_names=("variant", "sample", *spec.dims),
         attributes={"about": spec.about} if spec.about else {},
     )
 

@@ -1,4 +1,4 @@
-"""The read side: a `shared.features.FeatureSource` that takes features from a store.
+"""The read side: a `shared.data.features.FeatureSource` that takes features from a store.
 
 A row that is not there is an error, never zeros. Nothing stays open between reads, so a source can
 be shared by threads and handed to spawned processes: it travels as its path and is opened anew.
@@ -10,20 +10,20 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cache.codec import DamageError
-from cache.completeness import Completeness
-from cache.frames import decode_frame, decode_maps
-from cache.identity import Identity, features_digest
-from cache.metadata import Provenance
-from cache.null_store import NULL_SAMPLES, open_null
-from cache.schema import BOX_COUNT, LABELS, ArraySpec, Row, scale_name
-from cache.storage import StorePath, for_each
-from cache.store import Store, open_store
-from shared.config import Preset
-from shared.cut import Cut, parse_cut
+from cache.coordination.completeness import Completeness
+from cache.coordination.null_store import NULL_SAMPLES, open_null
+from cache.coordination.store import Store, open_store
+from cache.format.codec import DamageError
+from cache.format.identity import Identity, features_digest
+from cache.format.metadata import Provenance
+from cache.format.row_codec import decode_frame, decode_maps
+from cache.format.schema import BOX_COUNT, LABELS, ArraySpec, Row, scale_name
+from cache.storage.location import StorePath, for_each
+from shared.config.cut import Cut, parse_cut
+from shared.config.preset import Preset
+from shared.data.features import Frame, FrameFeatures, MapValues, QuantisedMap
 from shared.digests import json_digest
 from shared.errors import CacheError
-from shared.features import Frame, FrameFeatures, MapValues, QuantisedMap
 
 
 class CachedFeatures:
@@ -63,7 +63,7 @@ class CachedFeatures:
 
     @property
     def identity(self) -> Identity:
-        """What the features were made from, see `cache.identity`."""
+        """What the features were made from, see `cache.format.identity`."""
         return self._store.metadata.identity
 
     @property
@@ -87,12 +87,12 @@ class CachedFeatures:
         return tuple(self._store.samples.tokens)
 
     @property
-    def views(self) -> int:
-        """Augmented variants per sample; view 0 is the sample as recorded."""
-        return self._store.layout.views
+    def variants(self) -> int:
+        """Augmented variants per sample; variant 0 is the sample as recorded."""
+        return self._store.layout.variants
 
     def missing(self) -> tuple[str, ...]:
-        """Return the tokens of samples of which some view is not there yet."""
+        """Return the tokens of samples of which some variant is not there yet."""
         return self._completeness.missing()
 
     def is_complete(self) -> bool:
@@ -107,7 +107,7 @@ class CachedFeatures:
         """
         self._completeness.require_all()
 
-    def read(self, tokens: Sequence[str], view: int = 0) -> list[FrameFeatures]:
+    def read(self, tokens: Sequence[str], variant: int = 0) -> list[FrameFeatures]:
         """Return the features of these samples, in this order.
 
         Maps are float16; those of a quantised store stay in 8 bit, as `QuantisedMap`.
@@ -118,10 +118,10 @@ class CachedFeatures:
         """
         found = []
         for token in tokens:
-            position = self._completeness.position(token, view)
-            row = self._read_arrays(self._store.arrays, view, position)
+            position = self._completeness.position(token, variant)
+            row = self._read_arrays(self._store.arrays, variant, position)
             maps = decode_maps(self._maps, row)
-            found.append(FrameFeatures(frame=self._frame(view, position, row), maps=maps))
+            found.append(FrameFeatures(frame=self._frame(variant, position, row), maps=maps))
         return found
 
     @property
@@ -130,31 +130,33 @@ class CachedFeatures:
         row = {one.name: np.broadcast_to(np.zeros((), one.dtype), one.shape) for one in self._maps}
         return decode_maps(self._maps, row)
 
-    def read_into(self, maps: Mapping[str, MapValues], token: str, view: int = 0) -> Frame:
+    def read_into(self, maps: Mapping[str, MapValues], token: str, variant: int = 0) -> Frame:
         """Read maps of a sample into memory that is there already; threads may do so at once.
 
         Args:
             maps: contiguous arrays like those of `blank_maps`, to be filled; or some of them.
             token: of the sample.
-            view: of the sample.
+            variant: of the sample.
 
         Returns:
             Its geometry and annotations.
 
         Raises: as `read`; the arrays are not to be used then.
         """
-        position = self._completeness.position(token, view)
-        rooms = {
-            spec.name: _room(spec, maps[spec.feature_map])
+        position = self._completeness.position(token, variant)
+        buffers = {
+            spec.name: _buffer(spec, maps[spec.feature_map])
             for spec in self._maps
             if spec.feature_map is not None and spec.feature_map in maps
         }
-        wanted = [spec for spec in self._store.arrays if spec in self._others or spec.name in rooms]
-        return self._frame(view, position, self._read_arrays(wanted, view, position, rooms))
+        wanted = [
+            spec for spec in self._store.arrays if spec in self._others or spec.name in buffers
+        ]
+        return self._frame(variant, position, self._read_arrays(wanted, variant, position, buffers))
 
     @property
     def null(self) -> FrameFeatures:
-        """What the frozen part answers without any sensor; for `shared.sensor_drop`.
+        """What the frozen part answers without any sensor; for `shared.data.sensor_drop`.
 
         Raises:
             CacheError: if the store has no null features yet.
@@ -168,61 +170,61 @@ class CachedFeatures:
         (features,) = CachedFeatures(store.path).read(NULL_SAMPLES.tokens)
         return features
 
-    def read_frames(self, tokens: Sequence[str], view: int = 0) -> list[Frame]:
+    def read_frames(self, tokens: Sequence[str], variant: int = 0) -> list[Frame]:
         """Return geometry and annotations only, for evaluation.
 
         Raises: as `read`.
         """
-        return [self.frame(token, view) for token in tokens]
+        return [self.frame(token, variant) for token in tokens]
 
-    def frame(self, token: str, view: int = 0) -> Frame:
+    def frame(self, token: str, variant: int = 0) -> Frame:
         """Return geometry and annotations of one sample.
 
         Raises: as `read`.
         """
-        position = self._completeness.position(token, view)
-        return self._frame(view, position, self._read_arrays(self._others, view, position))
+        position = self._completeness.position(token, variant)
+        return self._frame(variant, position, self._read_arrays(self._others, variant, position))
 
-    def labels(self, token: str, view: int = 0) -> NDArray[np.int64]:
+    def labels(self, token: str, variant: int = 0) -> NDArray[np.int64]:
         """Return (n,) the labels of one sample alone, as in `Annotations`, for class balance.
 
         Raises: as `read`.
         """
         wanted = [spec for spec in self._others if spec.name in (BOX_COUNT, LABELS)]
-        row = self._read_arrays(wanted, view, self._completeness.position(token, view))
+        row = self._read_arrays(wanted, variant, self._completeness.position(token, variant))
         return row[LABELS][: int(row[BOX_COUNT])]
 
     def _read_arrays(
         self,
         specs: Sequence[ArraySpec],
-        view: int,
+        variant: int,
         position: int,
-        rooms: Mapping[str, NDArray[Any]] | None = None,
+        buffers: Mapping[str, NDArray[Any]] | None = None,
     ) -> Row:
-        """Read arrays of a row, those that have a room into it."""
+        """Read arrays of a row, those that have a buffer into it."""
 
         def read(spec: ArraySpec) -> NDArray[Any]:
-            room = None if rooms is None else rooms.get(spec.name)
+            buffer = None if buffers is None else buffers.get(spec.name)
             try:
-                return self._store.read_array(spec, view, position, room)
+                return self._store.read_array(spec, variant, position, buffer)
             except DamageError as error:
-                raise self._store.damage(spec, view, position, error) from error
+                raise self._store.damage(spec, variant, position, error) from error
 
         arrays = for_each(self.path, read, specs)
         return {spec.name: values for spec, values in zip(specs, arrays, strict=True)}
 
-    def _frame(self, view: int, position: int, row: Row) -> Frame:
+    def _frame(self, variant: int, position: int, row: Row) -> Frame:
         samples = self._store.samples
         return decode_frame(
             token=samples.tokens[position],
             scene=samples.scenes[position],
             timestamp_us=samples.timestamps_us[position],
-            view=view,
+            variant=variant,
             row=row,
         )
 
 
-def _room(spec: ArraySpec, maps: MapValues) -> NDArray[Any]:
+def _buffer(spec: ArraySpec, maps: MapValues) -> NDArray[Any]:
     """Return the array of a map that `spec` describes."""
     if not isinstance(maps, QuantisedMap):
         return maps

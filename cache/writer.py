@@ -9,18 +9,18 @@ from importlib.metadata import version
 
 import numpy as np
 
-from cache.codec import CODECS
-from cache.frames import decode_maps, encode_frame
-from cache.layout import Shard
-from cache.ledger import LedgerEntry
-from cache.room import explain_failed_write
-from cache.schema import BOX_COUNT, ArraySpec, Row, row_digest
-from cache.shard_file import write_shard_file
-from cache.statistics import Statistics, merge_by_array
-from cache.storage import StorePath, remove_partials
-from cache.store import Store, open_store
+from cache.coordination.free_space import explain_failed_write
+from cache.coordination.ledger import LedgerEntry
+from cache.coordination.store import Store, open_store
+from cache.format.codec import CODECS
+from cache.format.layout import Shard
+from cache.format.row_codec import decode_maps, encode_frame
+from cache.format.schema import BOX_COUNT, ArraySpec, Row, row_digest
+from cache.format.shard_file import write_shard_file
+from cache.format.statistics import Statistics, merge_by_array
+from cache.storage.location import StorePath, remove_partials
+from shared.data.features import FrameFeatures, as_floats
 from shared.errors import CacheError
-from shared.features import FrameFeatures, as_floats
 
 
 class StoreWriter:
@@ -106,11 +106,11 @@ class StoreWriter:
         by_token = {row.frame.token: row for row in rows}
         for position, token in enumerate(shard.tokens, start=shard.start):
             frame = by_token[token].frame
-            expected = (shard.view, samples.scenes[position], samples.timestamps_us[position])
-            if (frame.view, frame.scene, frame.timestamp_us) != expected:
+            expected = (shard.variant, samples.scenes[position], samples.timestamps_us[position])
+            if (frame.variant, frame.scene, frame.timestamp_us) != expected:
                 raise CacheError(
-                    f"{where}, sample {token}: (view, scene, timestamp_us) is {expected} in the "
-                    f"store, got {(frame.view, frame.scene, frame.timestamp_us)}; the dataset is "
+                    f"{where}, sample {token}: (variant, scene, timestamp_us) is {expected} in the "
+                    f"store, got {(frame.variant, frame.scene, frame.timestamp_us)}; the dataset is "
                     "not the one the store was created for"
                 )
         return [by_token[token] for token in shard.tokens]
@@ -141,7 +141,7 @@ def _entry(
     ]
     return LedgerEntry(
         shard=shard.index,
-        view=shard.view,
+        variant=shard.variant,
         tokens=shard.tokens,
         digests=digests,
         statistics=merge_by_array(statistics),

@@ -17,48 +17,54 @@ compression.
 """
 
 import argparse
+import contextlib
 import logging
 import shlex
 import sys
 import time
 from collections.abc import Sequence
-from importlib.metadata import version
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from cache.codec import CODECS, DEFAULT_CODEC
 from cache.create import codec_at, open_or_create
-from cache.extend import views_at
-from cache.layout import SHARD_BYTES
-from cache.metadata import Provenance
-from cache.samples import Samples
-from cache.storage import StorePath, store_path
+from cache.extend import variants_at
+from cache.format.codec import CODECS, DEFAULT_CODEC
+from cache.format.layout import SHARD_BYTES
+from cache.format.metadata import Provenance
+from cache.format.samples import Samples
+from cache.storage.location import StorePath, store_path
 from cache.writer import StoreWriter
-from shared.command import run_command
-from shared.config import Preset
-from shared.cut import BACKBONE_CUT, Cut, parse_cut
+from shared.config.cut import BACKBONE_CUT, Cut, parse_cut
+from shared.config.preset import Preset
+from shared.config.presets import PRESETS, load_preset
 from shared.errors import ConfigError
-from shared.presets import PRESETS, load_preset
-from stage1_extract.dataset_options import (
+from shared.process.command import run_command
+from stage1_extract.backbones.frozen import FrozenBackbones
+from stage1_extract.backbones.weights import frozen_backbones
+from stage1_extract.extraction.extraction_identity import draws_of, store_identity
+from stage1_extract.extraction.fill_store import fill_store
+from stage1_extract.extraction.null_sample import write_null_features
+from stage1_extract.extraction.worker_slice import (
+    choose_cuda_device,
+    choose_slice,
+    parse_slice,
+    without_slice,
+)
+from stage1_extract.mm_config.preset_from_config import preset_of_config
+from stage1_extract.nuscenes.dataset_options import (
     DatasetChoice,
     add_dataset_options,
     chosen_dataset,
 )
-from stage1_extract.extract import fill_store
-from stage1_extract.frozen import FrozenBackbones
-from stage1_extract.identity import draws_of, store_identity
-from stage1_extract.mm_config.preset import preset_of_config
-from stage1_extract.null_sample import write_null_features
-from stage1_extract.parts import choose_cuda_device, choose_part, parse_part, without_part
-from stage1_extract.records import SampleRecord
-from stage1_extract.weights import frozen_backbones
+from stage1_extract.nuscenes.records import SampleRecord
 
 log = logging.getLogger("stage1_extract")
 
 MIB = 2**20
-SOFTWARE = ("torch", "numpy", "mmdet", "mmdet3d", "mmcv", "spconv-cu118", "frozen-cmt")
+SOFTWARE = ("torch", "numpy", "mmdet", "mmdet3d", "mmcv", "mmcv-lite", "spconv-cu118", "frozen-cmt")
 
 
-def open_store(
+def open_or_create_store(
     path: StorePath,
     frozen: FrozenBackbones,
     records: Sequence[SampleRecord],
@@ -67,7 +73,7 @@ def open_store(
     origin: str,
     command: Sequence[str],
     codec: str | None,
-    views: int,
+    variants: int,
     shard_bytes: int,
 ) -> StoreWriter:
     """Create the store, or open the one that is to be gone on with.
@@ -81,7 +87,7 @@ def open_store(
         path,
         preset=frozen.preset,
         identity=store_identity(
-            frozen, records, dataset.version, storage=CODECS[codec].storage, views=views
+            frozen, records, dataset.version, storage=CODECS[codec].storage, variants=variants
         ),
         samples=Samples(
             tokens=tuple(record.token for record in records),
@@ -90,14 +96,23 @@ def open_store(
         ),
         max_boxes=max(len(record.annotations.labels) for record in records),
         provenance=Provenance(
-            command=shlex.join(["extract-features", *without_part(command)]),
+            command=shlex.join(["extract-features", *without_slice(command)]),
             weights=origin,
-            software={name: version(name) for name in SOFTWARE},
+            software=installed_versions(SOFTWARE),
             dataset=dataset.document(),
         ),
         codec=codec,
         shard_bytes=shard_bytes,
     )
+
+
+def installed_versions(packages: Sequence[str]) -> dict[str, str]:
+    """Return the versions of those packages that are installed; mmcv comes under one of two names."""
+    versions = {}
+    for name in packages:
+        with contextlib.suppress(PackageNotFoundError):
+            versions[name] = version(name)
+    return versions
 
 
 def chosen_preset(name: str | None, config: Path | None) -> Preset:
@@ -158,7 +173,7 @@ def options() -> argparse.ArgumentParser:
         "camera=neck,lidar=memory",
     )
     parser.add_argument(
-        "--views",
+        "--variants",
         type=positive,
         help="augmented variants per sample, the recorded one included (default that of the store "
         "to resume, else 1); more than a store has are added to it",
@@ -180,7 +195,7 @@ def options() -> argparse.ArgumentParser:
     parser.add_argument("--workers", type=int, default=0, help="processes that load raw files")
     parser.add_argument(
         "--part",
-        type=parse_part,
+        type=parse_slice,
         help="begin with part i of n, e.g. 2/8 (default from torchrun or Slurm, else 1/1)",
     )
     return parser
@@ -194,14 +209,14 @@ def extract(args: argparse.Namespace, command: Sequence[str]) -> None:
         command: the words they were read from, for the store to remember.
     """
     preset = chosen_preset(args.preset, args.config)
-    part = choose_part(args.part)
+    part = choose_slice(args.part)
     choose_cuda_device()
     dataset = chosen_dataset(args)
     records = dataset.read()
     frozen, origin = frozen_backbones(preset, args.checkpoint, args.cut)
-    views = views_at(args.store) if args.views is None else args.views
+    variants = variants_at(args.store) if args.variants is None else args.variants
     log.info("%s on %s: %s", preset.name, frozen.device, origin)
-    writer = open_store(
+    writer = open_or_create_store(
         args.store,
         frozen,
         records,
@@ -209,7 +224,7 @@ def extract(args: argparse.Namespace, command: Sequence[str]) -> None:
         origin=origin,
         command=command,
         codec=args.codec,
-        views=views,
+        variants=variants,
         shard_bytes=args.shard_mib * MIB,
     )
     started = time.monotonic()
@@ -221,7 +236,7 @@ def extract(args: argparse.Namespace, command: Sequence[str]) -> None:
         batch_size=args.batch_size,
         workers=args.workers,
         part=part,
-        draws=draws_of(preset, views),
+        draws=draws_of(preset, variants),
     )
     left, seconds = len(writer.pending()), time.monotonic() - started
     if left:

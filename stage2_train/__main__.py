@@ -20,10 +20,10 @@ from pathlib import Path
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 
 from cache.reader import CachedFeatures
-from cache.storage import store_path
-from shared.command import run_command
-from stage2_train.loop import train
-from stage2_train.recipes import RECIPES, load_recipe
+from cache.storage.location import store_path
+from shared.process.command import run_command
+from stage2_train.recipes.recipes import RECIPES, load_recipe
+from stage2_train.training.build import train
 
 
 def main(argv: list[str] | None = None) -> int:

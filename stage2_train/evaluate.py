@@ -23,29 +23,34 @@ import torch
 from tqdm import tqdm
 
 from cache.reader import CachedFeatures
-from cache.storage import store_path
-from shared.command import run_command
+from cache.storage.location import store_path
+from shared.data.sensor_drop import NOTHING, Absent
 from shared.errors import ConfigError
 from shared.model.box_coder import decode_boxes
 from shared.model.detector import CmtDetector
-from shared.sensor_drop import NOTHING, Absent
-from shared.whole_file import whole_file
-from stage2_train.dataset import StoreDataset
-from stage2_train.detections import to_nuscenes, write_results
-from stage2_train.drop_conditions import (
+from shared.process.command import run_command
+from shared.process.whole_file import whole_file
+from stage2_train.data.dataset import StoreDataset
+from stage2_train.data.loader import evaluation_batches
+from stage2_train.evaluation.detections import to_nuscenes, write_results
+from stage2_train.evaluation.drop_conditions import (
     COMPARISON,
     DROPS,
     FULL,
     conditions,
     write_comparison,
 )
-from stage2_train.evaluation_pictures import Drawn, draw_pictures, parse_drawn, require_drawable
-from stage2_train.loader import evaluation_batches
-from stage2_train.metric_tables import as_text
-from stage2_train.official_metrics import judge
-from stage2_train.official_tables import Coverage, coverage, open_tables, version_of
-from stage2_train.submission import read_submission
-from stage2_train.trained_detector import load_detector
+from stage2_train.evaluation.metric_tables import metrics_as_text
+from stage2_train.evaluation.official_metrics import judge
+from stage2_train.evaluation.official_tables import Coverage, coverage, open_tables, version_of
+from stage2_train.evaluation.submission import read_submission
+from stage2_train.plots.evaluation_plots import (
+    PlotChoice,
+    parse_plots,
+    plot_evaluation,
+    require_plottable,
+)
+from stage2_train.run.trained_detector import load_detector
 
 log = logging.getLogger(__name__)
 
@@ -77,7 +82,7 @@ def evaluate(
     *,
     nuscenes_root: Path | None = None,
     drops: Sequence[str] = (),
-    drawn: Drawn = 0,
+    drawn: PlotChoice = 0,
     workers: int = 0,
 ) -> dict[str, Any]:
     """Write the result JSON and, where the tables are, the official metrics.
@@ -103,7 +108,7 @@ def evaluate(
     wanted = conditions(drops, store)
     tables = covered = None
     if nuscenes_root is not None:
-        require_drawable(drawn, store.tokens)
+        require_plottable(drawn, store.tokens)
         tables = open_tables(nuscenes_root, store.identity["dataset"]["version"])
         covered = coverage(tables, store.tokens)
     summaries = {}
@@ -123,7 +128,7 @@ def evaluate(
 
 
 def evaluate_submission(
-    results: Path, nuscenes_root: Path, out: Path, *, drawn: Drawn = 0
+    results: Path, nuscenes_root: Path, out: Path, *, drawn: PlotChoice = 0
 ) -> dict[str, Any]:
     """Score any submission, whoever wrote it, on the samples it has.
 
@@ -136,7 +141,7 @@ def evaluate_submission(
     """
     submission = read_submission(results)
     tokens = submission.tokens
-    require_drawable(drawn, tokens)
+    require_plottable(drawn, tokens)
     tables = open_tables(nuscenes_root, version_of(nuscenes_root, tokens, results))
     covered = coverage(tables, tokens)
     log.info("%s: %d boxes in %s", results, submission.boxes, covered.statement())
@@ -145,13 +150,18 @@ def evaluate_submission(
 
 
 def _judged(
-    results: Path, tables: Any, covered: Coverage, tokens: Sequence[str], out: Path, drawn: Drawn
+    results: Path,
+    tables: Any,
+    covered: Coverage,
+    tokens: Sequence[str],
+    out: Path,
+    drawn: PlotChoice,
 ) -> dict[str, Any]:
     """Score one result JSON, write its tables and pictures; return its summary."""
     judged = judge(results, tables, covered, tokens, out)
     with whole_file(out / TABLES, "w") as file:
-        file.write(f"{results}\n{as_text(judged.summary)}\n")
-    draw_pictures(judged, tables, drawn, out / "pictures")
+        file.write(f"{results}\n{metrics_as_text(judged.summary)}\n")
+    plot_evaluation(judged, tables, drawn, out / "pictures")
     return judged.summary
 
 
@@ -174,7 +184,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument(
         "--draw",
-        type=parse_drawn,
+        type=parse_plots,
         default=3,
         help="how many of the worst samples to draw (default 3, 0 for no pictures), or tokens "
         "separated by commas",

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import pytest
 
+import stage1_extract.backbones  # noqa: F401  before a test imports mmdet or mmdet3d
 from shared.synthetic_nuscenes import SyntheticConfig, write_synthetic_nuscenes
 
 # Threads of torch that wait for each other should sleep: where other processes use the same cores,

@@ -5,13 +5,13 @@ from pathlib import Path
 import pytest
 import torch
 
-from shared.batch import collate
-from shared.model.aqr.config import AqrConfig
+from shared.config.aqr_config import AqrConfig
+from shared.config.presets import r50_800x320
+from shared.data.batch import collate
 from shared.model.detector import build_detector
-from shared.presets import r50_800x320
-from stage1_extract.live import LiveFeatures
-from stage1_extract.nuscenes_tables import read_tables
-from stage1_extract.weights import frozen_backbones
+from stage1_extract.backbones.live import LiveFeatures
+from stage1_extract.backbones.weights import frozen_backbones
+from stage1_extract.nuscenes.nuscenes_tables import read_tables
 
 FLOAT_STEPS = 32  # of the largest value: six layers of rounding, and no more
 

@@ -12,14 +12,14 @@ import pytest
 import torch
 from mmdet3d.structures import LiDARInstance3DBoxes
 
-from shared.features import Annotations, Frame
+from shared.data.features import Annotations, Frame
 from shared.model.box_coder import Detections, decode_codes, encode_boxes
 from shared.model.outputs import HeadOutputs
-from stage1_extract.annotations import BoxTable, annotations_of
-from stage1_extract.box_convention import NEW, OLD, to_new
-from stage1_extract.draw_scene import corners_of
-from stage1_extract.pictures import boxes_in_lidar
-from stage2_train.detections import to_nuscenes
+from stage1_extract.nuscenes.annotations import BoxTable, annotations_of
+from stage1_extract.nuscenes.box_convention import NEW, OLD, to_new
+from stage1_extract.plot_samples import boxes_in_lidar
+from stage1_extract.plots.plot_scene import corners_of
+from stage2_train.evaluation.detections import to_nuscenes
 
 # x y z of the centre, length width height, yaw counter-clockwise from x, velocity; LiDAR frame.
 OURS = [-3.0, 10.0, -1.25, 4.0, 2.0, 1.5, math.pi / 2, 0.0, 5.0]
@@ -58,7 +58,7 @@ def frame() -> Frame:
         token="sample",
         scene="scene",
         timestamp_us=1,
-        view=0,
+        variant=0,
         img_from_lidar=np.zeros((6, 4, 4)),
         ego_from_lidar=quarter_turn(left=False, translation_m=[0, 0, 2]),
         global_from_ego=quarter_turn(left=True, translation_m=[100, 50, 0]),

@@ -10,15 +10,15 @@ import pytest
 DATASET = {"--nuscenes", "--version", "--split", "--infos", "--box-convention", "--existing-only"}
 OPTIONS = {
     "extract-features": DATASET
-    | {"--config", "--cut", "--views", "--store", "--checkpoint", "--codec", "--batch-size"}
+    | {"--config", "--cut", "--variants", "--store", "--checkpoint", "--codec", "--batch-size"}
     | {"--shard-mib", "--workers", "--part"},
     "check-parity": DATASET | {"--checkpoint", "--head", "--samples", "--json"},
-    "draw-samples": DATASET | {"--out", "--results", "--routing", "--samples", "--min-score"},
+    "plot-samples": DATASET | {"--out", "--results", "--routing", "--samples", "--min-score"},
     "train-stage2": {
         *("--out", "--recipe", "--checkpoint", "--stop-after"),
         *("--workers", "--devices", "--nodes"),
     },
-    "draw-routing": {"--out", "--samples", "--drawn", "--min-score", "--workers"},
+    "plot-sensor-weights": {"--out", "--samples", "--drawn", "--min-score", "--workers"},
     "evaluate-stage2": {"--out", "--nuscenes", "--results", "--drop", "--draw", "--workers"},
     "export-checkpoint": {"--out", "--checkpoint"},
 }

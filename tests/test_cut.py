@@ -7,25 +7,25 @@ import pytest
 import torch
 
 from cache.reader import CachedFeatures
-from shared.batch import collate
-from shared.checkpoint_table import belongs
-from shared.checkpoints import read_state
-from shared.config import Preset
-from shared.cut import Cut, parse_cut
+from shared.checkpoint.checkpoint_table import belongs
+from shared.checkpoint.checkpoints import read_state
+from shared.config.cut import Cut, parse_cut
+from shared.config.preset import Preset
+from shared.config.presets import r50_800x320, tiny
+from shared.data.batch import collate
 from shared.errors import ConfigError
-from shared.model.fresh import fresh_detector
-from shared.presets import r50_800x320, tiny
+from shared.model.initial_detector import fresh_detector
 from stage1_extract.__main__ import main as extract_features
-from stage1_extract.frozen import FrozenBackbones
-from stage1_extract.parity import main as check_parity
-from stage1_extract.seeded_weights import seed_weights
+from stage1_extract.backbones.frozen import FrozenBackbones
+from stage1_extract.backbones.seeded_weights import seed_weights
+from stage1_extract.check_parity import main as check_parity
 from stage2_train.__main__ import main as train_stage2
 from stage2_train.evaluate import main as evaluate_stage2
-from stage2_train.export import main as export_checkpoint
+from stage2_train.export_checkpoint import main as export_checkpoint
 
 RECIPE = """
 from dataclasses import replace
-from stage2_train.recipes import NECKS, first_steps
+from stage2_train.recipes.recipes import NECKS, first_steps
 
 def necks_frozen():
     return replace(first_steps(), name="necks_frozen", frozen=NECKS, lr_multipliers=())

@@ -9,19 +9,19 @@ import pytest
 import torch
 
 from cache.__main__ import main as feature_cache
-from cache.null_store import null_path
+from cache.coordination.null_store import null_path
 from cache.reader import CachedFeatures
-from shared.classes import CAMERAS, LIDAR
+from shared.config.classes import CAMERAS, LIDAR
+from shared.data.features import FrameFeatures, QuantisedMap, as_floats
+from shared.data.sensor_drop import without_cameras, without_lidar
 from shared.errors import CacheError
-from shared.features import FrameFeatures, QuantisedMap, as_floats
-from shared.sensor_drop import without_cameras, without_lidar
-from stage1_extract.live import LiveFeatures, RawFrame
-from stage1_extract.null_sample import black_images, zero_voxels
-from stage1_extract.nuscenes_tables import read_tables
-from stage1_extract.weights import frozen_backbones
-from stage2_train.dataset import StoreDataset
-from stage2_train.loader import BatchLoader
-from stage2_train.sampler import Place
+from stage1_extract.backbones.live import LiveFeatures, RawFrame
+from stage1_extract.backbones.weights import frozen_backbones
+from stage1_extract.extraction.null_sample import black_images, zero_voxels
+from stage1_extract.nuscenes.nuscenes_tables import read_tables
+from stage2_train.data.dataset import StoreDataset
+from stage2_train.data.loader import BatchLoader
+from stage2_train.data.sampler import Place
 
 
 @pytest.fixture(scope="module")

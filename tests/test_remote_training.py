@@ -7,15 +7,15 @@ import pytest
 import torch
 
 from cache.__main__ import main as feature_cache
-from cache.digest import content_digest
-from cache.storage import parse_store_path
-from cache.store import open_store
+from cache.coordination.store import open_store
+from cache.inspection.content_digest import content_digest
+from cache.storage.location import parse_store_path
 from stage1_extract.__main__ import main as extract_features
 from stage2_train.__main__ import main as train_stage2
-from stage2_train.run_folder import RunFolder
+from stage2_train.run.run_folder import RunFolder
 
 RECIPE = """
-from stage2_train.recipes import Recipe
+from stage2_train.recipes.recipe import Recipe
 
 def short():
     return Recipe(name="short", steps=2, batch_size=2, learning_rate=1e-3)

@@ -6,16 +6,16 @@ from pathlib import Path
 import pytest
 
 from cache.reader import CachedFeatures
-from shared.classes import CAMERAS
+from shared.config.classes import CAMERAS
 from stage1_extract.__main__ import main as extract_features
-from stage1_extract.parity import main as check_parity
-from stage1_extract.pictures import main as draw_samples
+from stage1_extract.check_parity import main as check_parity
+from stage1_extract.plot_samples import main as plot_samples
 from stage2_train.__main__ import main as train_stage2
 from stage2_train.evaluate import main as evaluate_stage2
 
 PRESETS = """
 from dataclasses import replace
-from shared.presets import tiny
+from shared.config.presets import tiny
 
 def lidar_alone():
     return replace(tiny(), name="lidar_alone", camera=None)
@@ -46,12 +46,12 @@ def test_one_sensor_goes_all_the_way(
     train = [str(store), "--out", str(run), "--recipe", "first_steps", "--stop-after", "2"]
     assert train_stage2(train) == 0
     assert evaluate_stage2([str(store), str(run), "--out", str(run / "val")]) == 0
-    assert draw_samples([str(store), *root, "--out", str(tmp_path / "pictures")]) == 0
+    assert plot_samples([str(store), *root, "--out", str(tmp_path / "pictures")]) == 0
 
     cached = CachedFeatures(store)
     (features, *_) = cached.read(cached.tokens[:1])
     assert {name.partition("/")[0] for name in features.maps} == {sensor}
-    views = 0 if sensor == "lidar" else len(CAMERAS)
-    assert features.frame.img_from_lidar.shape == (views, 4, 4)
+    variants = 0 if sensor == "lidar" else len(CAMERAS)
+    assert features.frame.img_from_lidar.shape == (variants, 4, 4)
     meta = json.loads((run / "val" / "results_nusc.json").read_text())["meta"]
     assert (meta["use_lidar"], meta["use_camera"]) == (sensor == "lidar", sensor == "camera")

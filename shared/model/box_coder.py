@@ -14,7 +14,7 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from shared.head_config import HeadConfig
+from shared.config.head_config import HeadConfig
 from shared.model.outputs import HeadOutputs
 
 BOX_SIZE = 9

@@ -13,8 +13,8 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from shared.head_config import Denoising, HeadConfig
-from shared.model.positions import metres_to_fractions
+from shared.config.head_config import Denoising, HeadConfig
+from shared.model.geometry.positions import metres_to_fractions
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

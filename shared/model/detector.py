@@ -14,8 +14,10 @@ Source: CMT, detectors/cmt.py.
 import torch
 from torch import Tensor, nn
 
-from shared.batch import Batch
-from shared.config import (
+from shared.config.aqr_config import AqrConfig
+from shared.config.cut import BACKBONE_CUT, Cut
+from shared.config.head_config import HeadConfig
+from shared.config.preset import (
     LIDAR_STRIDES,
     CameraBranch,
     FeatureMap,
@@ -23,10 +25,8 @@ from shared.config import (
     PointGrid,
     Preset,
 )
-from shared.cut import BACKBONE_CUT, Cut
+from shared.data.batch import Batch
 from shared.errors import ConfigError
-from shared.head_config import HeadConfig
-from shared.model.aqr.config import AqrConfig
 from shared.model.bev_neck import BevNeck
 from shared.model.camera_neck import CameraNeck
 from shared.model.decoder import Decoder

@@ -12,15 +12,14 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-from shared.model.aqr.attention_bias import AttentionBiasGenerator
-from shared.model.aqr.config import AqrConfig
-from shared.model.aqr.routing import Routed, route
+from shared.config.aqr_config import AqrConfig
+from shared.model.aqr.bias_generator import AttentionBiasGenerator
+from shared.model.aqr.sensor_weights import WeightedMemory, apply_sensor_weights
 from shared.model.aqr.weight_generator import AqrWeightGenerator
-from shared.model.aqr.windows import QueryCells, TokenLayout, query_cells
+from shared.model.attention.windows import QueryCells, TokenLayout, query_cells
 from shared.model.decoder import Decoder
 from shared.model.denoising import DenoisingQueries
-from shared.model.outputs import HeadOutputs, split_denoising
-from shared.model.positions import (
+from shared.model.geometry.positions import (
     CameraGeometry,
     bev_fractions,
     fractions_to_metres,
@@ -32,6 +31,7 @@ from shared.model.positions import (
     ray_depths_m,
     sine_embedding,
 )
+from shared.model.outputs import HeadOutputs, split_denoising
 from shared.model.task_heads import TaskHeads
 
 RAY_EXPANSION = 4  # hidden width of the ray embedding, in D
@@ -111,12 +111,12 @@ class CmtHead(nn.Module):
         references = self.references(len(values), denoising)  # (B, Q, 3)
         positions = self.query_positions(references, cameras)
         padded = 0 if denoising is None else denoising.references.shape[1]
-        routed = Routed(keys=keys, values=values)
+        routed = WeightedMemory(keys=keys, values=values)
         if self.aqr is not None and self.aqr_weight_generator is not None:
             assert bev is not None
             assert camera is not None
             layout = TokenLayout.of(bev, camera)
-            routed = route(
+            routed = apply_sensor_weights(
                 self.aqr,
                 self.aqr_weight_generator,
                 self.attention_bias_generator,

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.nn import functional
 
-from shared.head_config import HeadConfig
+from shared.config.head_config import HeadConfig
 from shared.model.box_coder import encode_boxes
 from shared.model.denoising import DenoisingQueries, denoising_groups
 from shared.model.matcher import Matches, match

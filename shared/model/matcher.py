@@ -14,7 +14,7 @@ from numpy.typing import NDArray
 from scipy.optimize import linear_sum_assignment
 from torch import Tensor
 
-from shared.head_config import HeadConfig
+from shared.config.head_config import HeadConfig
 from shared.model.box_coder import encode_boxes
 from shared.model.outputs import HeadOutputs
 

@@ -47,7 +47,7 @@ class HeadOutputs:
 def split_denoising(
     predictions: dict[str, Tensor], sensor_weights: Tensor | None, padded: int
 ) -> HeadOutputs:
-    """Part the denoising queries, which come first, from the others.
+    """WorkerSlice the denoising queries, which come first, from the others.
 
     Args:
         predictions: (L, B, padded + Q, k) by branch.

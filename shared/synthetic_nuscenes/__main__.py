@@ -13,7 +13,7 @@ import sys
 from pathlib import Path
 
 from shared.errors import FrozenCmtError
-from shared.synthetic_nuscenes.config import SyntheticConfig
+from shared.synthetic_nuscenes.world.synthetic_config import SyntheticConfig
 from shared.synthetic_nuscenes.write import write_synthetic_nuscenes
 
 OPTIONS = {

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from shared.errors import DatasetError
-from shared.synthetic_nuscenes.config import VERSION, SyntheticConfig
+from shared.synthetic_nuscenes.world.synthetic_config import VERSION, SyntheticConfig
 
 STAMP_FILE = "synthetic_nuscenes.json"
 UNFINISHED_FILE = "synthetic_nuscenes.unfinished.json"

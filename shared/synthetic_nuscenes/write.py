@@ -12,13 +12,13 @@ from pathlib import Path
 from PIL import Image
 from tqdm import tqdm
 
-from shared.classes import LIDAR
-from shared.synthetic_nuscenes.config import VERSION, SyntheticConfig
-from shared.synthetic_nuscenes.record_sample import Sightings, record_sample
-from shared.synthetic_nuscenes.rig import CAMERAS
-from shared.synthetic_nuscenes.scene_tables import recording_tables
+from shared.config.classes import LIDAR
+from shared.synthetic_nuscenes.sensors.record_sample import Sightings, record_sample
+from shared.synthetic_nuscenes.sensors.rig import CAMERAS
 from shared.synthetic_nuscenes.stamp import Found, inspect, mark_complete, mark_unfinished
-from shared.synthetic_nuscenes.tables import MAP_FILE, fixed_tables, write_tables
+from shared.synthetic_nuscenes.tables.scene_tables import recording_tables
+from shared.synthetic_nuscenes.tables.sensor_tables import MAP_FILE, fixed_tables, write_tables
+from shared.synthetic_nuscenes.world.synthetic_config import VERSION, SyntheticConfig
 
 MAP_SIZE_PX = 256
 

@@ -9,18 +9,18 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import cache.bucket
-from cache.codec import CODECS, DEFAULT_CODEC
+import cache.storage.bucket
 from cache.create import open_or_create
-from cache.identity import Identity, identity_document
-from cache.metadata import Provenance
-from cache.samples import Samples
-from cache.schema import array_specs, row_bytes
-from cache.storage import StorePath
+from cache.format.codec import CODECS, DEFAULT_CODEC
+from cache.format.identity import Identity, identity_document
+from cache.format.metadata import Provenance
+from cache.format.samples import Samples
+from cache.format.schema import array_specs, row_bytes
+from cache.storage.location import StorePath
 from cache.writer import StoreWriter
-from shared.config import CameraBranch, LidarBranch, PointGrid, Preset
-from shared.features import Annotations, Frame, FrameFeatures
-from shared.head_config import HeadConfig
+from shared.config.head_config import HeadConfig
+from shared.config.preset import CameraBranch, LidarBranch, PointGrid, Preset
+from shared.data.features import Annotations, Frame, FrameFeatures
 from tests.flaky_server import Flaky, flaky_server
 
 TOKENS = ("ant", "bee", "cow", "dog", "elk")
@@ -59,11 +59,11 @@ def make_samples(tokens: tuple[str, ...] = TOKENS) -> Samples:
     )
 
 
-def make_features(token: str, *, view: int = 0, boxes: int | None = None) -> FrameFeatures:
-    """Everything follows from token and view; the n-th sample has n % 4 boxes."""
+def make_features(token: str, *, variant: int = 0, boxes: int | None = None) -> FrameFeatures:
+    """Everything follows from token and variant; the n-th sample has n % 4 boxes."""
     number = TOKENS.index(token)
     boxes = number % 4 if boxes is None else boxes
-    generator = np.random.default_rng(10 * number + view)
+    generator = np.random.default_rng(10 * number + variant)
     maps = {
         one.name: generator.standard_normal(one.shape).astype(np.float32)
         for one in small_preset().maps
@@ -74,7 +74,7 @@ def make_features(token: str, *, view: int = 0, boxes: int | None = None) -> Fra
         token=token,
         scene=f"scene-of-{token}",
         timestamp_us=1_500_000_000_000_000 + number,
-        view=view,
+        variant=variant,
         img_from_lidar=generator.standard_normal((6, 4, 4)),
         ego_from_lidar=generator.standard_normal((4, 4)),
         global_from_ego=generator.standard_normal((4, 4)),
@@ -96,7 +96,7 @@ def with_map(features: FrameFeatures, name: str, values: np.ndarray) -> FrameFea
 def make_identity(
     *,
     tokens: tuple[str, ...] = TOKENS,
-    views: int = 1,
+    variants: int = 1,
     precision: str = "float32 compute",
     codec: str = DEFAULT_CODEC,
 ) -> Identity:
@@ -109,7 +109,7 @@ def make_identity(
         dataset_version="v1.0-mini",
         tokens=tokens,
         inputs_digest="c" * 64,
-        views=views,
+        variants=variants,
     )
 
 
@@ -118,7 +118,7 @@ def make_writer(
     *,
     tokens: tuple[str, ...] = TOKENS,
     rows_per_shard: int = 2,
-    views: int = 1,
+    variants: int = 1,
     max_boxes: int = MAX_BOXES,
     codec: str = DEFAULT_CODEC,
 ) -> StoreWriter:
@@ -126,7 +126,7 @@ def make_writer(
     return open_or_create(
         path,
         preset=small_preset(),
-        identity=make_identity(tokens=tokens, views=views, codec=codec),
+        identity=make_identity(tokens=tokens, variants=variants, codec=codec),
         samples=make_samples(tokens),
         max_boxes=max_boxes,
         provenance=Provenance(command=COMMAND, weights="none", software={"torch": "2.13.0"}),
@@ -138,7 +138,7 @@ def make_writer(
 def fill(writer: StoreWriter, *, shards: int | None = None) -> None:
     """Write the first pending shards, or all."""
     for shard in writer.pending()[:shards]:
-        writer.write_shard(shard, [make_features(t, view=shard.view) for t in shard.tokens])
+        writer.write_shard(shard, [make_features(t, variant=shard.variant) for t in shard.tokens])
 
 
 @pytest.fixture(autouse=True)
@@ -180,9 +180,9 @@ def stores(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 @pytest.fixture
 def flaky(s3: str, s3_server: tuple[str, int], monkeypatch: pytest.MonkeyPatch) -> Iterator[Flaky]:
     """A server before the other one, and little patience with it."""
-    monkeypatch.setattr(cache.bucket, "FIRST_WAIT_S", 0.001)
-    monkeypatch.setattr(cache.bucket, "PATIENCE_S", 0.05)
-    monkeypatch.setattr(cache.bucket, "QUICK_RETRIES", 0)
+    monkeypatch.setattr(cache.storage.bucket, "FIRST_WAIT_S", 0.001)
+    monkeypatch.setattr(cache.storage.bucket, "PATIENCE_S", 0.05)
+    monkeypatch.setattr(cache.storage.bucket, "QUICK_RETRIES", 0)
     with flaky_server(s3_server) as server:
         monkeypatch.setenv("AWS_ENDPOINT_URL", server.url)
         yield server

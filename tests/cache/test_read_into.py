@@ -6,20 +6,20 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cache.codec import CODECS
+from cache.format.codec import CODECS
 from cache.reader import CachedFeatures
-from shared.batch import BatchRoom, collate
+from shared.data.batch import BatchBuffer, collate
+from shared.data.features import QuantisedMap, as_floats
 from shared.errors import CacheError
-from shared.features import QuantisedMap, as_floats
 from tests.cache.conftest import TOKENS
-from tests.cache.test_damage import flip_bit, shard_file
+from tests.cache.verification.test_damage import flip_bit, shard_file
 
 
 @pytest.mark.parametrize("codec", list(CODECS))
 def test_every_codec_fills_the_memory_given(stores: dict[str, Path], codec: str) -> None:
     """One sample after the other, as a thread does: none may change an earlier one."""
     source = CachedFeatures(stores[codec])
-    room = BatchRoom(source.blank_maps, len(TOKENS))
+    room = BatchBuffer(source.blank_maps, len(TOKENS))
     frames = [source.read_into(room.sample(i), token) for i, token in enumerate(TOKENS)]
 
     read = source.read(TOKENS)
@@ -51,7 +51,7 @@ def test_blank_maps_have_the_shapes_and_dtypes_of_a_sample(
 
 def test_only_the_maps_given_are_read(stores: dict[str, Path]) -> None:
     source = CachedFeatures(stores["uint8-zstd-1"])
-    maps = BatchRoom(source.blank_maps, 1).sample(0)
+    maps = BatchBuffer(source.blank_maps, 1).sample(0)
     name, *others = maps
     for one in maps.values():
         assert isinstance(one, QuantisedMap)
@@ -70,5 +70,5 @@ def test_damage_is_found_on_this_way_too(
     shutil.copytree(stores[codec], path)
     flip_bit(shard_file(path, "camera/stride16"), byte=20)
     source = CachedFeatures(path)
-    with pytest.raises(CacheError, match=r"camera/stride16 of sample ant, view 0 is damaged"):
-        source.read_into(BatchRoom(source.blank_maps, 1).sample(0), "ant")
+    with pytest.raises(CacheError, match=r"camera/stride16 of sample ant, variant 0 is damaged"):
+        source.read_into(BatchBuffer(source.blank_maps, 1).sample(0), "ant")

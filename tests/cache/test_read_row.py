@@ -7,8 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from cache.codec import DamageError, seal, unseal
-from cache.shard_file import read_row, write_shard_file
+from cache.format.codec import DamageError, seal, unseal
+from cache.format.shard_file import read_row, write_shard_file
 
 PIECE_BYTES = 5
 CONTENTS = [bytes(range(length)) for length in range(17)]  # up to four pieces with the checksum
@@ -16,7 +16,7 @@ CONTENTS = [bytes(range(length)) for length in range(17)]  # up to four pieces w
 
 @pytest.fixture
 def shard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr("cache.shard_file.PIECE_BYTES", PIECE_BYTES)
+    monkeypatch.setattr("cache.format.shard_file.PIECE_BYTES", PIECE_BYTES)
     write_shard_file(tmp_path / "shard", map(seal, CONTENTS), len(CONTENTS))
     return tmp_path / "shard"
 
@@ -45,8 +45,8 @@ def test_a_system_that_reads_less_than_asked_for_is_asked_again(
 ) -> None:
     preadv = os.preadv
 
-    def little(descriptor: int, rooms: Sequence[memoryview], offset: int) -> int:
-        return preadv(descriptor, [rooms[0][:2]], offset)
+    def little(descriptor: int, buffers: Sequence[memoryview], offset: int) -> int:
+        return preadv(descriptor, [buffers[0][:2]], offset)
 
     monkeypatch.setattr(os, "preadv", little)
     row = read_row(shard, len(CONTENTS) - 1, len(CONTENTS))
@@ -58,8 +58,8 @@ def test_a_file_that_shrinks_while_it_is_read_is_damage(
 ) -> None:
     preadv = os.preadv
 
-    def last(descriptor: int, rooms: Sequence[memoryview], offset: int) -> int:
-        count = preadv(descriptor, rooms, offset)
+    def last(descriptor: int, buffers: Sequence[memoryview], offset: int) -> int:
+        count = preadv(descriptor, buffers, offset)
         os.truncate(shard, offset + count)
         return count
 

@@ -9,11 +9,11 @@ import numpy as np
 import pytest
 import zarr
 
-from cache.codec import ZSTD
+from cache.coordination.store import open_store
+from cache.format.codec import ZSTD
+from cache.format.schema import array_specs
+from cache.format.shard_file import read_row
 from cache.reader import CachedFeatures
-from cache.schema import array_specs
-from cache.shard_file import read_row
-from cache.store import open_store
 from shared.errors import CacheError, MissingRowError
 from tests.cache.conftest import (
     COMMAND,
@@ -38,7 +38,7 @@ def test_a_frame_comes_back_as_it_was_written(finished: Path, token: str) -> Non
         assert read.maps[name].dtype == np.float16
         np.testing.assert_array_equal(read.maps[name], values.astype(np.float16))
     frame, expected = read.frame, written.frame
-    assert (frame.token, frame.scene, frame.view) == (token, expected.scene, 0)
+    assert (frame.token, frame.scene, frame.variant) == (token, expected.scene, 0)
     assert frame.timestamp_us == expected.timestamp_us
     np.testing.assert_array_equal(frame.img_from_lidar, expected.img_from_lidar)
     np.testing.assert_array_equal(frame.ego_from_lidar, expected.ego_from_lidar)
@@ -67,18 +67,18 @@ def test_the_source_says_what_it_is(finished: Path) -> None:
     assert source.preset == small_preset()
     assert source.identity == make_identity()
     assert source.tokens == TOKENS
-    assert source.views == 1
+    assert source.variants == 1
     assert source.provenance.command == COMMAND
     assert source.is_complete()
     source.require_complete()
 
 
-def test_a_second_view_is_another_row(tmp_path: Path) -> None:
-    fill(make_writer(tmp_path / "views", views=2))
-    source = CachedFeatures(tmp_path / "views")
-    for view in (0, 1):
-        (read,) = source.read(["elk"], view=view)
-        expected = make_features("elk", view=view).maps["lidar/stride8"].astype(np.float16)
+def test_a_second_variant_is_another_row(tmp_path: Path) -> None:
+    fill(make_writer(tmp_path / "variants", variants=2))
+    source = CachedFeatures(tmp_path / "variants")
+    for variant in (0, 1):
+        (read,) = source.read(["elk"], variant=variant)
+        expected = make_features("elk", variant=variant).maps["lidar/stride8"].astype(np.float16)
         np.testing.assert_array_equal(read.maps["lidar/stride8"], expected)
 
 
@@ -89,7 +89,7 @@ def test_plain_zarr_reads_every_array(finished: Path) -> None:
     for spec in array_specs(small_preset(), 3):
         array = members[spec.name]
         assert array.shape == (1, len(TOKENS), *spec.shape)
-        assert array.metadata.dimension_names == ("view", "sample", *spec.dims)
+        assert array.metadata.dimension_names == ("variant", "sample", *spec.dims)
     for sample, token in enumerate(TOKENS):
         for name, values in make_features(token).maps.items():
             np.testing.assert_array_equal(members[name][0, sample], values.astype(np.float16))
@@ -117,7 +117,7 @@ def test_a_row_not_extracted_yet_is_an_error_and_never_zeros(begun: Path) -> Non
     source = CachedFeatures(begun)
     with pytest.raises(
         MissingRowError,
-        match=r"cow, view 0 is not extracted yet: shard 1 .*2 of 5 rows.*extract-fea",
+        match=r"cow, variant 0 is not extracted yet: shard 1 .*2 of 5 rows.*extract-fea",
     ):
         source.read(["ant", "cow"])
     assert source.missing() == ("cow", "dog", "elk")
@@ -131,10 +131,12 @@ def test_a_reader_sees_shards_finished_after_it_was_opened(begun: Path) -> None:
     assert source.read(["elk"])[0].frame.token == "elk"
 
 
-@pytest.mark.parametrize(("token", "view"), [("yak", 0), ("ant", 1), ("ant", -1)])
-def test_an_unknown_sample_or_view_is_named(finished: Path, token: str, view: int) -> None:
-    with pytest.raises(MissingRowError, match=f"sample {token}, view {view} is not in .*5 samples"):
-        CachedFeatures(finished).read([token], view=view)
+@pytest.mark.parametrize(("token", "variant"), [("yak", 0), ("ant", 1), ("ant", -1)])
+def test_an_unknown_sample_or_variant_is_named(finished: Path, token: str, variant: int) -> None:
+    with pytest.raises(
+        MissingRowError, match=f"sample {token}, variant {variant} is not in .*5 samples"
+    ):
+        CachedFeatures(finished).read([token], variant=variant)
 
 
 def test_a_source_travels_to_another_process(finished: Path, tmp_path: Path) -> None:

@@ -10,13 +10,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import cache.shard_file
+import cache.format.shard_file
 import cache.writer
+from cache.coordination.store import open_store
 from cache.reader import CachedFeatures
-from cache.store import open_store
-from cache.verification import verify
+from cache.verification.run import verify
+from shared.data.features import FrameFeatures
 from shared.errors import CacheError, MissingRowError
-from shared.features import FrameFeatures
 from tests.cache.conftest import fill, make_features, make_writer, with_map
 
 REPOSITORY = Path(__file__).parents[2]
@@ -63,13 +63,13 @@ def replaced(features: FrameFeatures, **changes: object) -> FrameFeatures:
     return replace(features, frame=replace(features.frame, **changes))
 
 
-@pytest.mark.parametrize("change", [{"scene": "elsewhere"}, {"timestamp_us": 5}, {"view": 1}])
-def test_a_row_of_another_scene_time_or_view_is_refused(
+@pytest.mark.parametrize("change", [{"scene": "elsewhere"}, {"timestamp_us": 5}, {"variant": 1}])
+def test_a_row_of_another_scene_time_or_variant_is_refused(
     begun: Path, change: dict[str, object]
 ) -> None:
     writer = make_writer(begun)
     rows = [make_features("cow"), replaced(make_features("dog"), **change)]
-    with pytest.raises(CacheError, match=r"sample dog: \(view, scene, timestamp_us\) is .* got"):
+    with pytest.raises(CacheError, match=r"sample dog: \(variant, scene, timestamp_us\) is .* got"):
         writer.write_shard(writer.pending()[0], rows)
 
 
@@ -114,7 +114,7 @@ def test_an_absent_or_unknown_map_is_refused(begun: Path) -> None:
     writer = make_writer(begun)
     dog = make_features("dog")
     without = replace(dog, maps={"lidar/stride8": dog.maps["lidar/stride8"]})
-    with pytest.raises(CacheError, match="camera/stride16 of sample dog, view 0 is absent"):
+    with pytest.raises(CacheError, match="camera/stride16 of sample dog, variant 0 is absent"):
         writer.write_shard(writer.pending()[0], [make_features("cow"), without])
     surplus = with_map(dog, "radar/stride4", np.zeros(1, np.float32))
     with pytest.raises(
@@ -159,7 +159,7 @@ def test_a_kill_between_the_bytes_and_the_ledger_leaves_no_shard(
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-import cache.shard_file
+import cache.format.shard_file
 from tests.cache.conftest import fill, make_writer
 
 files, real_fsync = 0, os.fsync
@@ -248,7 +248,7 @@ def test_a_full_disk_says_how_much_to_free_and_resumes(
             raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(cache.shard_file.os, "fsync", full)
+        patch.setattr(cache.format.shard_file.os, "fsync", full)
         needed = 3 * writer.store.ledger.read(0).bytes_on_disk // 2
         with pytest.raises(
             CacheError,
@@ -266,6 +266,6 @@ def test_a_directory_that_cannot_be_written_is_a_message(
     def refuse(descriptor: int) -> None:
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
-    monkeypatch.setattr(cache.shard_file.os, "fsync", refuse)
+    monkeypatch.setattr(cache.format.shard_file.os, "fsync", refuse)
     with pytest.raises(CacheError, match=r"cannot write shard 1.*finished shards are kept"):
         fill(make_writer(begun))

@@ -13,7 +13,7 @@ import cv2
 import numpy as np
 import pytest
 
-from shared.classes import CAMERAS, LIDAR
+from shared.config.classes import CAMERAS, LIDAR
 
 START_US = 1_500_000_000_000_000
 RECORDING = "n000-2017-07-14-02-40-00+0000"

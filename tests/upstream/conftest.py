@@ -12,12 +12,12 @@ import pytest
 import torch
 from torch import Tensor
 
-from shared.head_config import Denoising, HeadConfig
+from shared.config.head_config import Denoising, HeadConfig
+from shared.config.presets import GRID_0100
 from shared.model.denoising import DenoisingQueries, make_denoising_queries
 from shared.model.detector import build_head
 from shared.model.head import CmtHead
 from shared.model.outputs import HeadOutputs
-from shared.presets import GRID_0100
 
 # Of the largest value of a tensor. Recomputing the goldens in float64 moves them by 2e-6; so do we.
 FORWARD = 1e-5

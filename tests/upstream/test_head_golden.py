@@ -10,9 +10,9 @@ import torch
 from torch import Tensor
 
 from shared.model.box_coder import decode_boxes
+from shared.model.geometry.positions import CameraGeometry, inverse_sigmoid
 from shared.model.head import CmtHead
 from shared.model.outputs import HeadOutputs
-from shared.model.positions import CameraGeometry, inverse_sigmoid
 
 BRANCHES = ("center", "height", "dim", "rot", "vel", "cls_logits")
 

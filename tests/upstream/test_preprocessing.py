@@ -18,22 +18,22 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from shared.classes import CAMERAS, CLASS_NAMES, OTHER_CLASS
-from shared.config import CameraBranch, LidarBranch, PointGrid
-from shared.targets import trainable_annotations
-from stage1_extract.images import (
+from shared.config.classes import CAMERAS, CLASS_NAMES, OTHER_CLASS
+from shared.config.preset import CameraBranch, LidarBranch, PointGrid
+from shared.data.targets import trainable_annotations
+from stage1_extract.nuscenes.info_files import read_infos
+from stage1_extract.nuscenes.nuscenes_tables import read_tables
+from stage1_extract.nuscenes.records import SampleRecord
+from stage1_extract.nuscenes.transforms import camera_from_lidar
+from stage1_extract.preprocessing.images import (
     decode_jpeg,
     identity_transform,
     img_from_lidar,
     load_images,
     transform_pixels,
 )
-from stage1_extract.info_files import read_infos
-from stage1_extract.nuscenes_tables import read_tables
-from stage1_extract.records import SampleRecord
-from stage1_extract.sweeps import load_points
-from stage1_extract.transforms import camera_from_lidar
-from stage1_extract.voxels import Voxelizer
+from stage1_extract.preprocessing.sweeps import load_points
+from stage1_extract.preprocessing.voxels import Voxelizer
 
 pytestmark = pytest.mark.real
 

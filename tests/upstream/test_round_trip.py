@@ -7,12 +7,16 @@ import pytest
 import torch
 from torch import Tensor
 
-from shared.checkpoints import part_digests, read_state
-from shared.config_json import to_json
-from shared.model.fresh import fresh_detector
-from shared.presets import PRESETS
-from stage1_extract.weights import frozen_backbones
-from stage2_train.export import official_checkpoint, synthesised_metadata, write_checkpoint
+from shared.checkpoint.checkpoints import part_digests, read_state
+from shared.config.config_json import to_json
+from shared.config.presets import PRESETS
+from shared.model.initial_detector import fresh_detector
+from stage1_extract.backbones.weights import frozen_backbones
+from stage2_train.export_checkpoint import (
+    official_checkpoint,
+    synthesised_metadata,
+    write_checkpoint,
+)
 from tests.upstream.test_state_dict_keys import PRESET_OF_CONFIG
 
 

@@ -2,10 +2,10 @@
 
 import pytest
 
-from shared.config import Preset
+from shared.config.preset import Preset
+from shared.config.presets import PRESETS
 from shared.model.detector import build_detector
-from shared.presets import PRESETS
-from stage1_extract.frozen import FrozenBackbones
+from stage1_extract.backbones.frozen import FrozenBackbones
 
 # The preset of ours that an official config is; a key list names the config it was made from.
 PRESET_OF_CONFIG = {

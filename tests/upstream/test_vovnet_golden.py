@@ -10,7 +10,7 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from stage1_extract.vovnet import VoVNet99
+from stage1_extract.backbones.vovnet import VoVNet99
 
 OURS = "V-99-eSE"
 PUBLISHED_STEM = 64

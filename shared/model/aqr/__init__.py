@@ -1,1 +1,4 @@
-"""Adaptive query routing: per query, how far to trust LiDAR and cameras."""
+"""Adaptive query routing: per query, how far to trust LiDAR and cameras.
+
+May import attention/ and geometry/.
+"""

@@ -11,7 +11,7 @@ import math
 import torch
 from torch import Tensor
 
-from shared.model.aqr.windows import LocalWindows, QueryCells, local_windows
+from shared.model.attention.windows import LocalWindows, QueryCells, local_windows
 
 REACH = 3.0  # of the Gaussian, in standard deviations
 

@@ -11,10 +11,11 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from shared.model.aqr.config import AqrConfig
-from shared.model.aqr.window_attention import WindowAttention
-from shared.model.aqr.windows import LocalWindows
-from shared.model.decoder import FeedForward, ProjectedAttention
+from shared.config.aqr_config import AqrConfig
+from shared.model.attention.feed_forward import FeedForward
+from shared.model.attention.projected_attention import ProjectedAttention
+from shared.model.attention.window_attention import WindowAttention
+from shared.model.attention.windows import LocalWindows
 
 UPSTREAM_BIAS = 1.5  # its weights start at tanh(1.5) = 0.91
 

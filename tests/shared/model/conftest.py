@@ -6,11 +6,11 @@ import pytest
 import torch
 from torch import Tensor
 
-from shared.batch import Batch
-from shared.config import PointGrid, Preset
-from shared.head_config import Denoising, HeadConfig
+from shared.config.head_config import Denoising, HeadConfig
+from shared.config.preset import PointGrid, Preset
+from shared.config.presets import tiny
+from shared.data.batch import Batch
 from shared.model.outputs import HeadOutputs
-from shared.presets import tiny
 
 LAYERS, SAMPLES, QUERIES, CLASSES = 2, 2, 5, 4
 

@@ -6,10 +6,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from shared.batch import Batch
-from shared.config import Preset
+from shared.config.aqr_config import AqrConfig
+from shared.config.preset import Preset
+from shared.data.batch import Batch
 from shared.errors import ConfigError
-from shared.model.aqr.config import AqrConfig
 from shared.model.denoising import DenoisingQueries, make_denoising_queries
 from shared.model.detector import CmtDetector, build_detector
 from shared.model.outputs import HeadOutputs

@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from shared.head_config import HeadConfig
+from shared.config.head_config import HeadConfig
 from shared.model.box_coder import decode_boxes, decode_codes, encode_boxes
 from shared.model.outputs import HeadOutputs
 

@@ -6,7 +6,8 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from shared.model.decoder import CrossAttention, Decoder, ProjectedAttention, SelfAttention
+from shared.model.attention.projected_attention import ProjectedAttention
+from shared.model.decoder import CrossAttention, Decoder, SelfAttention
 
 B, Q, N, D, HEADS = 2, 3, 5, 8, 4
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from shared.head_config import Denoising, HeadConfig
+from shared.config.head_config import Denoising, HeadConfig
 from shared.model.denoising import denoising_groups, make_denoising_queries
 
 RANGE_M = (-10.0, -20.0, -5.0, 10.0, 20.0, 3.0)

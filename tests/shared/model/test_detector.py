@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from shared.batch import Batch
-from shared.config import Preset
+from shared.config.preset import Preset
+from shared.data.batch import Batch
 from shared.errors import ConfigError
 from shared.model.box_coder import decode_boxes
 from shared.model.denoising import DenoisingQueries, make_denoising_queries

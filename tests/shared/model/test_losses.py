@@ -6,7 +6,7 @@ from dataclasses import replace
 import pytest
 import torch
 
-from shared.head_config import HeadConfig
+from shared.config.head_config import HeadConfig
 from shared.model.denoising import make_denoising_queries
 from shared.model.losses import detection_losses, focal_loss, total_loss
 from shared.model.matcher import Matches, match

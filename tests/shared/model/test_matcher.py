@@ -7,7 +7,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from shared.head_config import HeadConfig
+from shared.config.head_config import HeadConfig
 from shared.model.matcher import match, matching_cost
 from shared.model.outputs import HeadOutputs
 

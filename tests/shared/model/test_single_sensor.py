@@ -5,8 +5,8 @@ from dataclasses import replace
 import pytest
 import torch
 
-from shared.batch import Batch
-from shared.config import Preset
+from shared.config.preset import Preset
+from shared.data.batch import Batch
 from shared.errors import ConfigError
 from shared.model.denoising import make_denoising_queries
 from shared.model.detector import CmtDetector, build_detector

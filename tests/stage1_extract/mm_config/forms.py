@@ -3,7 +3,7 @@
 import copy
 from typing import Any
 
-from shared.classes import CLASS_NAMES
+from shared.config.classes import CLASS_NAMES
 
 Config = dict[str, Any]
 

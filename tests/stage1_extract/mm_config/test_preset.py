@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from shared.config.head_config import Denoising
+from shared.config.presets import PRESETS
 from shared.errors import ConfigError
-from shared.head_config import Denoising
-from shared.presets import PRESETS
-from stage1_extract.mm_config.preset import preset_of_config
+from stage1_extract.mm_config.preset_from_config import preset_of_config
 from tests.stage1_extract.mm_config.forms import (
     Config,
     changed,

@@ -3,10 +3,10 @@
 import pytest
 import torch
 
+from shared.config.aqr_config import AqrConfig
 from shared.errors import ConfigError
-from shared.model.aqr.attention_bias import AttentionBiasGenerator
-from shared.model.aqr.config import AqrConfig
-from tests.shared.model.aqr.scenes import B, Q, drawn, random_windows
+from shared.model.aqr.bias_generator import AttentionBiasGenerator
+from tests.shared.model.attention.scenes import B, Q, drawn, random_windows
 
 
 def test_the_bias_is_the_initial_scale_times_the_weight() -> None:

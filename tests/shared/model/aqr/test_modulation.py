@@ -3,8 +3,8 @@
 import torch
 
 from shared.model.aqr.modulation import modulate, splat_windows, weight_map
-from shared.model.aqr.windows import QueryCells
-from tests.shared.model.aqr.scenes import LAYOUT, B, Q, drawn, random_cells
+from shared.model.attention.windows import QueryCells
+from tests.shared.model.attention.scenes import LAYOUT, B, Q, drawn, random_cells
 
 
 def one_query() -> QueryCells:

@@ -4,10 +4,10 @@ import pytest
 import torch
 from torch import Tensor
 
-from shared.model.aqr.config import AqrConfig
+from shared.config.aqr_config import AqrConfig
 from shared.model.aqr.weight_generator import AqrWeightGenerator, dense_look
-from shared.model.aqr.windows import LocalWindows
-from tests.shared.model.aqr.scenes import (
+from shared.model.attention.windows import LocalWindows
+from tests.shared.model.attention.scenes import (
     LAYOUT,
     NOTHING,
     OFF_GRID,

@@ -1,0 +1,1 @@
+"""What training does: recipes side by side, convergence, what AQR learns."""

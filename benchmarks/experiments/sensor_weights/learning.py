@@ -1,0 +1,105 @@
+"""AQR learns, on top of a detector that stays what it is, where a sensor is blinded.
+
+First the detector is trained on healthy scenes with even trust in both sensors; then AQR alone, on
+scenes with a sensor blinded on one side, through the ordinary losses.
+
+Q queries.
+"""
+
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+from torch.optim import AdamW
+
+from benchmarks.experiments.sensor_weights.blinded_scenes import CUT, BlindedScenes, Sensor
+from shared.config.aqr_config import AqrConfig
+from shared.model.aqr.weight_generator import UPSTREAM_BIAS
+from shared.model.detector import CmtDetector, build_detector
+from shared.model.geometry.positions import metres_to_fractions
+from shared.model.losses import detection_losses, total_loss
+
+AQR = ("aqr_weight_generator", "attention_bias_generator")
+SCENES_A_STEP = 4
+LEARNING_RATE = 1e-3
+HEALTHY_STEPS, BLINDED_STEPS = 120, 80
+JUDGED_SCENES = 16
+EVERY = 10  # steps between two looks at the weights
+# Larger than the default: a query hears little but its windows, so that glare elsewhere does not
+# reach it. No weight can help against what a query hears outside its windows.
+SCALE, MAX_SCALE = 7.0, 10.0
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Look:
+    """The weights at one time.
+
+    Args:
+        step: of AQR's training.
+        weights: (Q, 2) LiDAR and cameras, mean over fresh scenes.
+    """
+
+    step: int
+    weights: Tensor
+
+    @property
+    def lead(self) -> Tensor:
+        """(Q,): by how much the LiDAR is trusted more than the cameras."""
+        return self.weights[:, 0] - self.weights[:, 1]
+
+
+def learn(seed: int, sensor: Sensor) -> list[Look]:
+    """Train both and return how AQR's weights went, from even trust to the end.
+
+    Args:
+        seed: of the scenes and of the detector's start.
+        sensor: the blinded one.
+    """
+    healthy, blinded = BlindedScenes(seed, blinded=None), BlindedScenes(seed, blinded=sensor)
+    detector = evenly_trusting_detector(healthy, seed)
+    named = list(detector.named_parameters())
+    of_aqr = [one for name, one in named if any(part in name for part in AQR)]
+    others = [one for name, one in named if not any(part in name for part in AQR)]
+    train(detector, healthy, AdamW(others, LEARNING_RATE), HEALTHY_STEPS)
+    looks = [look(detector, blinded, step=0)]
+    optimizer = AdamW(of_aqr, LEARNING_RATE)
+    for step in range(EVERY, BLINDED_STEPS + 1, EVERY):
+        train(detector, blinded, optimizer, EVERY)
+        looks.append(look(detector, blinded, step=step))
+    return looks
+
+
+def evenly_trusting_detector(scenes: BlindedScenes, seed: int) -> CmtDetector:
+    """Build a detector whose queries stand on the grid and trust both sensors at 0.91."""
+    config = AqrConfig(
+        bev_window=3, camera_window=3, dropout=0.0, initial_scale=SCALE, max_scale=MAX_SCALE
+    )
+    torch.manual_seed(seed)
+    detector = build_detector(scenes.preset, CUT, config)
+    head = detector.pts_bbox_head
+    assert head.aqr_weight_generator is not None
+    # "upstream" starts there, too, but with some spread; here every change is what was learnt.
+    nn.init.constant_(head.aqr_weight_generator.weight_predictor.bias, UPSTREAM_BIAS)
+    range_m = torch.tensor(scenes.preset.grid.point_range_m).view(2, 3)
+    head.reference_points.weight.data.copy_(metres_to_fractions(scenes.places_m, range_m))
+    return detector
+
+
+def train(detector: CmtDetector, scenes: BlindedScenes, optimizer: AdamW, steps: int) -> None:
+    """Take some steps on the optimizer's parameters alone."""
+    for _ in range(steps):
+        batch = scenes.draw(SCENES_A_STEP)
+        losses = detection_losses(
+            detector(batch), batch.boxes_lidar, batch.labels, scenes.preset.head
+        )
+        detector.zero_grad()
+        total_loss(losses).backward()
+        optimizer.step()
+
+
+@torch.no_grad()
+def look(detector: CmtDetector, scenes: BlindedScenes, *, step: int) -> Look:
+    """Return what the weights are on fresh scenes."""
+    weights = detector(scenes.draw(JUDGED_SCENES)).sensor_weights
+    assert weights is not None
+    return Look(step=step, weights=weights.mean(dim=0))

@@ -1,1 +1,0 @@
-"""Our preprocessing of real frames against other libraries, step by step."""

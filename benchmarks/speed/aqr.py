@@ -1,0 +1,229 @@
+"""What AQR costs against masking all tokens, at the official sizes.
+
+    python -m benchmarks.speed.aqr                       # CPU, or the GPU if there is one
+    python -m benchmarks.speed.aqr --presets r50_800x320 --out /tmp/aqr.json
+
+One sample, 900 + 830 queries (a batch's denoising queries at their most), forward and backward
+together. Every case runs in a process of its own. Seconds are the least of some runs, on a CPU
+those of the processor, which other jobs disturb least. Memory is what the largest moment holds
+beyond the inputs (resident, or allocated on a GPU), gradients of the inputs included. Prints
+tables, writes JSON.
+
+The generator's attention is compared with its dense twins: `nn.MultiheadAttention` with a boolean
+mask, which is what the public implementation calls, and torch's fused attention with that mask. The
+biased attention is compared with the same attention without a bias, and with a dense bias.
+"""
+
+import argparse
+import json
+import multiprocessing
+import platform
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn.functional import scaled_dot_product_attention
+
+from shared.config.aqr_config import AqrConfig
+from shared.config.presets import load_preset
+from shared.model.aqr.weight_generator import AqrWeightGenerator, dense_look
+from shared.model.attention.attention_bias import AttentionBias
+from shared.model.attention.biased_attention import dense_attention, masked_attention
+from shared.model.attention.windows import LocalWindows, TokenLayout, local_windows
+from shared.model.detector import build_detector
+
+RESULT = Path("benchmarks/results/aqr.json")
+QUERIES = 900 + 830
+RUNS = 5
+CASES = {
+    "generator": ("windows", "fused mask", "nn.MultiheadAttention"),
+    "attention": ("no bias", "masked", "flex", "dense"),
+}
+BASE = {"generator": "windows", "attention": "no bias"}
+
+
+def windows_of(preset_name: str, device: torch.device, queries: int = QUERIES) -> LocalWindows:
+    """Return the windows of random queries under a ring of six cameras."""
+    preset = load_preset(preset_name)
+    head = build_detector(preset, aqr=AqrConfig()).pts_bbox_head.to(device)
+    variants, _, rows, columns = preset.camera_maps[0].shape
+    side = preset.grid.bev_cells
+    layout = TokenLayout(bev=(side, side), camera=(variants, rows, columns))
+    references = torch.rand(1, queries, 3, generator=torch.Generator().manual_seed(0))
+    cameras = head.geometry(_ring(*head.image_px).to(device))
+    cells = head.query_cells(references.to(device), cameras, layout)
+    config = AqrConfig()
+    return local_windows(
+        cells, bev_side=config.bev_window, camera_side=config.camera_side(columns=columns)
+    )
+
+
+def _ring(height_px: int, width_px: int) -> Tensor:
+    """Return (1, 6, 4, 4) cameras, 60 degrees apart and 65 degrees wide, at the LiDAR's place."""
+    yaw = torch.arange(6, dtype=torch.float64) * torch.pi / 3
+    zero, one = torch.zeros_like(yaw), torch.ones_like(yaw)
+    right = torch.stack([yaw.sin(), -yaw.cos(), zero, zero], -1)
+    down = torch.stack([zero, zero, -one, zero], -1)
+    ahead = torch.stack([yaw.cos(), yaw.sin(), zero, zero], -1)
+    last = torch.stack([zero, zero, zero, one], -1)
+    focal_px = width_px / 2 / torch.tan(torch.deg2rad(torch.tensor(32.5))).item()
+    lens = torch.eye(4, dtype=torch.float64)
+    lens[0, [0, 2]] = torch.tensor([focal_px, width_px / 2], dtype=torch.float64)
+    lens[1, [1, 2]] = torch.tensor([focal_px, height_px / 2], dtype=torch.float64)
+    return (lens @ torch.stack([right, down, ahead, last], -2)).unsqueeze(0)
+
+
+def generator_case(name: str, windows: LocalWindows) -> Callable[[], None]:
+    """Return the generator's look at the memory, forward and backward."""
+    device = windows.tokens.device
+    tokens, width = windows.cells.layout.tokens, 256
+    generator = AqrWeightGenerator(width, AqrConfig()).to(device)
+    queries = windows.tokens.shape[1]
+    inputs = [_drawn(device, 1, count, width) for count in (queries, tokens, tokens)]
+
+    def look() -> Tensor:
+        if name == "windows":
+            types = torch.stack([generator.bev_type_embed, generator.rv_type_embed])
+            return generator.attention.look(*inputs, types, windows)
+        if name == "fused mask":
+            return dense_look(generator, *inputs, windows)
+        seen = windows.dense(torch.ones_like(windows.nearby, dtype=torch.float32)) > 0
+        hidden = ~(seen | ~seen.any(dim=-1, keepdim=True))  # (1, Q, N)
+        theirs = nn.MultiheadAttention(width, 4, batch_first=True, device=device)
+        mask = hidden.repeat_interleave(4, dim=0)
+        found: Tensor = theirs(*inputs, attn_mask=mask)[0]
+        return found
+
+    return lambda: torch.autograd.backward(look().square().mean())
+
+
+def attention_case(name: str, windows: LocalWindows) -> Callable[[], None]:
+    """Return one layer's attention of eight heads, forward and backward."""
+    device = windows.tokens.device
+    tokens = windows.cells.layout.tokens
+    queries = windows.tokens.shape[1]
+    query, key, value = (_drawn(device, 1, 8, n, 32) for n in (queries, tokens, tokens))
+    per_sensor = _drawn(device, 1, queries, 2)
+
+    def attend() -> Tensor:
+        bias = AttentionBias(per_sensor=per_sensor, windows=windows, implementation="auto")
+        if name == "no bias":
+            return scaled_dot_product_attention(query, key, value)
+        if name == "masked":
+            return masked_attention(query, key, value, bias)
+        if name == "flex":
+            from shared.model.attention.flex import flex_biased_attention
+
+            return flex_biased_attention(query, key, value, bias)
+        return dense_attention(query, key, value, bias)
+
+    return lambda: torch.autograd.backward(attend().square().mean())
+
+
+def _drawn(device: torch.device, *shape: int) -> Tensor:
+    generator = torch.Generator().manual_seed(len(shape))
+    return torch.randn(shape, generator=generator).to(device).requires_grad_()
+
+
+def measure(kind: str, name: str, preset: str, threads: int) -> dict[str, Any]:
+    """Run one case; called in a process of its own."""
+    torch.set_num_threads(threads)
+    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    made = generator_case if kind == "generator" else attention_case
+    made(name, windows_of("tiny", device, queries=8))()  # loads and compiles what it needs
+    windows = windows_of(preset, device)
+    case = made(name, windows)
+    memory = _Memory(device)
+    case()
+    held = memory.peak()
+    seconds = []
+    for _ in range(RUNS):
+        clock = time.perf_counter if device.type == "cuda" else time.process_time
+        started = clock()
+        case()
+        if device.type == "cuda":
+            torch.cuda.synchronize()
+        seconds.append(clock() - started)
+    return {"kind": kind, "case": name, "preset": preset, "seconds": min(seconds), "bytes": held,
+            "tokens": windows.cells.layout.tokens, "window": windows.tokens.shape[-1]}  # fmt: skip
+
+
+class _Memory:
+    """The most that is held from now on, beyond what is held now."""
+
+    def __init__(self, device: torch.device) -> None:
+        self.device = device
+        if device.type == "cuda":
+            torch.cuda.reset_peak_memory_stats()
+            self.before = torch.cuda.memory_allocated()
+        else:
+            Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
+            self.before = _status("VmRSS")
+
+    def peak(self) -> int:
+        """Return bytes."""
+        if self.device.type == "cuda":
+            return torch.cuda.max_memory_allocated() - self.before
+        return _status("VmHWM") - self.before
+
+
+def _status(field: str) -> int:
+    for line in Path("/proc/self/status").read_text().splitlines():
+        if line.startswith(f"{field}:"):
+            return int(line.split()[1]) * 1024
+    raise AssertionError(f"/proc/self/status has no {field}")
+
+
+def table(rows: list[dict[str, Any]], kind: str, preset: str) -> str:
+    """Return one comparison as Markdown."""
+    chosen = {one["case"]: one for one in rows if (one["kind"], one["preset"]) == (kind, preset)}
+    base = chosen[BASE[kind]]
+    head = (
+        f"{kind}, {preset}: {QUERIES} queries, {base['tokens']:,} tokens, window {base['window']}"
+    )
+    lines = [
+        head,
+        "",
+        f"| | seconds | x {BASE[kind]} | MB | x {BASE[kind]} |",
+        "|---|---|---|---|---|",
+    ]
+    lines += [
+        f"| {name} | {one['seconds']:.3f} | {one['seconds'] / base['seconds']:.2f} "
+        f"| {one['bytes'] / 1e6:.0f} | {one['bytes'] / base['bytes']:.1f} |"
+        for name, one in chosen.items()
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def main() -> None:
+    """Measure, print, write."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.speed.aqr",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--presets", nargs="+", default=["r50_800x320", "vov_1600x640"])
+    parser.add_argument("--out", type=Path, default=RESULT)
+    args = parser.parse_args()
+    has_gpu = torch.cuda.is_available()
+    rows = []
+    processes = multiprocessing.get_context("spawn")
+    for preset in args.presets:
+        for kind, cases in CASES.items():
+            for name in cases:
+                if name == "flex" and not has_gpu:
+                    continue  # torch has no backward of FlexAttention on a CPU
+                with processes.Pool(1) as pool:
+                    job = (kind, name, preset, torch.get_num_threads())
+                    rows.append(pool.apply(measure, job))
+            print(table(rows, kind, preset))
+    machine = torch.cuda.get_device_name() if has_gpu else f"CPU, {torch.get_num_threads()} threads"
+    about = {"machine": machine, "torch": torch.__version__, "python": platform.python_version()}
+    args.out.write_text(json.dumps({**about, "runs": RUNS, "cases": rows}, indent=2) + "\n")
+
+
+if __name__ == "__main__":
+    main()

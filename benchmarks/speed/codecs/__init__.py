@@ -1,0 +1,1 @@
+"""Sizes and speeds of the codecs on features of real frames."""

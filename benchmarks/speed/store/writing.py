@@ -1,0 +1,79 @@
+"""One shard through `StoreWriter.write_shard`, against the codec alone, and where the time goes."""
+
+import shutil
+from pathlib import Path
+
+import numpy as np
+
+from benchmarks.speed.store.reading import GIGABYTE, Measured
+from benchmarks.speed.store.sample_rows import Rows, new_store, renamed, synthetic_samples
+from benchmarks.speed.store.timing import Timing, timed
+from cache.coordination.store import Store
+from cache.format.codec import CODECS
+from cache.format.row_codec import encode_frame
+from cache.format.schema import BOX_COUNT, Row, row_digest
+from cache.format.shard_file import write_shard_file
+from cache.format.statistics import Statistics
+from shared.config.cut import parse_cut
+
+WHOLE, ENCODE = "StoreWriter.write_shard", "codec alone, from memory"
+CHECK, FILES = "of it: checks and float16", "of it: files and fsync"
+DIGESTS, STATISTICS = "of it: digests", "of it: statistics"
+STEPS = (ENCODE, WHOLE, CHECK, FILES, DIGESTS, STATISTICS)
+
+
+def measure_writing(rows: Rows, folder: Path, passes: int) -> list[Measured]:
+    """Write the first shard again and again, into a new store each time."""
+    metadata = rows.store.metadata
+    samples = synthetic_samples(len(rows.features))
+    best = {step: Timing() for step in STEPS}
+    for number in range(passes):
+        path = folder / f"written_{number}.zarr"
+        writer = new_store(
+            path,
+            metadata.preset,
+            samples,
+            codec=metadata.codec,
+            cut=parse_cut(metadata.identity["cut"]),
+            max_boxes=metadata.max_boxes,
+        )
+        shard = writer.pending()[0]
+        given = list(renamed(rows.features[: len(shard.tokens)], samples))
+        with timed(best[WHOLE]):
+            writer.write_shard(shard, given)
+        with timed(best[CHECK]):
+            encoded = [encode_frame(writer.store.arrays, features) for features in given]
+        _time_steps(writer.store, encoded, folder, best)
+        shutil.rmtree(path)
+    size = sum(values.nbytes for row in encoded for values in row.values())
+    return [
+        {
+            "what": step,
+            "gb_s": size / one.wall_s / GIGABYTE,
+            "gb_per_cpu_s": size / one.cpu_s / GIGABYTE,
+            "share": best[ENCODE].wall_s / one.wall_s,
+            "share_of_time": one.wall_s / best[WHOLE].wall_s,
+        }
+        for step, one in best.items()
+    ]
+
+
+def _time_steps(store: Store, encoded: list[Row], folder: Path, best: dict[str, Timing]) -> None:
+    """Time what `write_shard` does with rows that were checked, step by step."""
+    with timed(best[ENCODE]):
+        sealed = {
+            spec.name: [CODECS[spec.codec].encode_row(row[spec.name]) for row in encoded]
+            for spec in store.arrays
+        }
+    with timed(best[FILES]):
+        for name, rows in sealed.items():
+            write_shard_file(folder / name.replace("/", "_"), rows, store.layout.slots)
+    with timed(best[DIGESTS]):
+        for spec in store.arrays:
+            for row in encoded:
+                row_digest(spec, row[spec.name], int(row[BOX_COUNT]))
+    with timed(best[STATISTICS]):
+        for spec in store.arrays:
+            if spec.feature_map is not None:
+                for row in encoded:
+                    Statistics.of(np.asarray(row[spec.name]))

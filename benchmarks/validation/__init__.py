@@ -1,0 +1,1 @@
+"""Is it right: fault campaigns, and comparisons with other libraries on real frames."""

@@ -1,0 +1,76 @@
+"""Processes that write a store, to be killed: started, watched for their first word, and ended."""
+
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Sequence
+from pathlib import Path
+
+from benchmarks.validation.faults.replay import READY
+
+PATIENCE_S = 120.0
+
+
+class Worker:
+    """One writing process.
+
+    Args:
+        command: what to run; a module of ours and its arguments.
+    """
+
+    def __init__(self, command: Sequence[object]) -> None:
+        self.started = time.monotonic()
+        self.process = subprocess.Popen(
+            [sys.executable, "-m", *map(str, command)],
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            text=True,
+            start_new_session=True,
+        )
+        self._lines: list[str] = []
+        self._is_ready = threading.Event()
+        self._reader = threading.Thread(target=self._read, daemon=True)
+        self._reader.start()
+
+    def _read(self) -> None:
+        assert self.process.stderr is not None
+        for line in self.process.stderr:
+            self._lines.append(line)
+            if READY in line:
+                self._is_ready.set()
+        self._is_ready.set()  # it ended
+
+    def wait_until_it_writes(self) -> None:
+        """Return when the store is open and the first row is about to come, or the process ended.
+
+        Raises:
+            TimeoutError: if neither happens.
+        """
+        if not self._is_ready.wait(PATIENCE_S):
+            raise TimeoutError(f"no sign of {self.process.args} for {PATIENCE_S:g} s")
+
+    @property
+    def is_running(self) -> bool:
+        """Whether it has not ended."""
+        return self.process.poll() is None
+
+    def kill(self) -> bool:
+        """Kill it with signal 9; return whether it was still running."""
+        was_running = self.is_running
+        self.process.kill()
+        self.finish()
+        return was_running and self.process.returncode < 0
+
+    def finish(self) -> tuple[int, str]:
+        """Wait for its end; return its exit status and what it said."""
+        self.process.wait(PATIENCE_S)
+        self._reader.join(PATIENCE_S)
+        assert self.process.stderr is not None
+        self.process.stderr.close()
+        return self.process.returncode, "".join(self._lines)
+
+
+def replay_command(source: Path, target: Path, part: str = "1/1") -> list[object]:
+    """Return the command of a writer that needs no backbones."""
+    return ["benchmarks.validation.faults.replay", source, target, "--part", part]

@@ -1,0 +1,91 @@
+"""Our preprocessing of two real frames against the equivalents of mmdet3d, mmcv, Pillow and torch.
+
+    python -m benchmarks.validation.fidelity ../shared/nuscenes_real
+    python -m benchmarks.validation.fidelity ../shared/nuscenes_real --json benchmarks/results/fidelity.json
+
+Every step runs twice, by our function and by the other library's own, and the table says by how
+much the numbers differ. It is in docs/fidelity.md, with the reasons.
+"""
+
+import argparse
+import json
+import logging
+import re
+import warnings
+from dataclasses import asdict
+from importlib.metadata import version
+from pathlib import Path
+
+import cv2
+from PIL import features
+
+from benchmarks.validation.fidelity import (
+    boxes,
+    geometry,
+    images,
+    points,
+    voxels,
+)
+from benchmarks.validation.fidelity.rows import INFOS, TOKENS, markdown, real_frames
+
+STEPS = (
+    images.decoding,
+    images.resizing,
+    images.cropping,
+    images.normalising,
+    images.whole_images,
+    geometry.projecting,
+    geometry.resampling,
+    points.reading,
+    points.merging_sweeps,
+    voxels.voxelising,
+    voxels.sparse_shape,
+    voxels.averaging,
+    boxes.box_classes,
+    boxes.filtering,
+    boxes.devkit_boxes,
+)
+LIBRARIES = (
+    *("mmdet3d", "mmcv", "mmdet", "spconv-cu118", "nuscenes-devkit"),
+    *("opencv-python-headless", "pillow", "torch", "numpy"),
+)
+
+
+def jpeg_decoders() -> dict[str, str]:
+    """Return the version of libjpeg-turbo inside OpenCV and inside Pillow."""
+    (line,) = re.findall(r"JPEG: +.*\(ver ([\d.]+)", cv2.getBuildInformation())
+    inside_pillow = features.version_feature("libjpeg_turbo")
+    return {"libjpeg-turbo of OpenCV": line, "libjpeg-turbo of Pillow": str(inside_pillow)}
+
+
+def main(argv: list[str] | None = None) -> None:
+    """Compare every step and print the table."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.validation.fidelity",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("root", type=Path, help="the folder of real frames, nuscenes_real")
+    parser.add_argument("--json", type=Path, help="write the rows here too")
+    arguments = parser.parse_args(argv)
+    logging.disable(logging.WARNING)
+    warnings.simplefilter("ignore")  # other packages', on import
+    if not (arguments.root / INFOS).is_file():
+        parser.error(f"{arguments.root} holds no {INFOS}; name the folder of real frames")
+    frames = real_frames(arguments.root.absolute())
+    rows = [row for step in STEPS for row in step(frames)]
+    versions = {name: version(name) for name in LIBRARIES} | jpeg_decoders()
+    print(markdown(rows))
+    print("\n" + ", ".join(f"{name} {number}" for name, number in versions.items()))
+    if arguments.json is not None:
+        document = {
+            "frames": TOKENS,
+            "versions": versions,
+            "rows": [asdict(row) for row in rows],
+        }
+        arguments.json.parent.mkdir(parents=True, exist_ok=True)
+        arguments.json.write_text(json.dumps(document, indent=1) + "\n")
+
+
+if __name__ == "__main__":
+    main()

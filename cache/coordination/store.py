@@ -1,0 +1,114 @@
+"""An opened store: what it is, which samples and shards it has, and how one row is read."""
+
+import shlex
+from dataclasses import dataclass
+from typing import Any
+
+from numpy.typing import NDArray
+
+from cache.coordination.ledger import Ledger
+from cache.format.codec import CODECS, DamageError
+from cache.format.layout import Layout, Shard
+from cache.format.metadata import Metadata, read_metadata
+from cache.format.samples import Samples, read_samples
+from cache.format.schema import ArraySpec
+from cache.format.shard_file import read_row
+from cache.storage.location import StorePath
+from shared.errors import CacheError
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Store:
+    """A store; holds no open file.
+
+    Args:
+        path: of the Zarr group.
+        metadata, samples: read once when opened.
+        ledger: which shards are complete, asked anew each time.
+    """
+
+    path: StorePath
+    metadata: Metadata
+    samples: Samples
+    ledger: Ledger
+
+    @property
+    def layout(self) -> Layout:
+        """Where rows lie."""
+        return self.metadata.layout
+
+    @property
+    def arrays(self) -> tuple[ArraySpec, ...]:
+        """Every array of a row."""
+        return self.metadata.arrays
+
+    def shard(self, index: int) -> Shard:
+        """Describe one shard."""
+        variant, samples = self.layout.span(index)
+        return Shard(
+            index=index,
+            variant=variant,
+            start=samples.start,
+            tokens=self.samples.tokens[samples.start : samples.stop],
+        )
+
+    def file(self, spec: ArraySpec, shard: int) -> StorePath:
+        """Return the file that holds one array of a shard."""
+        return self.path / f"{spec.name}/{self.layout.chunk_key(shard, len(spec.shape))}"
+
+    def rows_in(self, shards: frozenset[int]) -> int:
+        """Count the rows of these shards."""
+        return sum(len(self.layout.span(shard)[1]) for shard in shards if shard in self.all_shards)
+
+    @property
+    def all_shards(self) -> range:
+        """Numbers of all shards."""
+        return range(self.layout.shard_count)
+
+    def read_array(
+        self, spec: ArraySpec, variant: int, sample: int, buffer: NDArray[Any] | None = None
+    ) -> NDArray[Any]:
+        """Read one array of one row, whether or not the ledger knows its shard.
+
+        Args:
+            spec: the array.
+            variant: of the row.
+            sample: its position in the store.
+            buffer: a contiguous array to read into and return, instead of a new one.
+
+        Raises:
+            DamageError: if the bytes are not those that were written.
+        """
+        shard, slot = self.layout.locate(variant, sample)
+        file, slots = self.file(spec, shard), self.layout.slots
+        payload = read_row(file, slot, slots, is_passing=buffer is not None)
+        return CODECS[spec.codec].decode(payload, spec.shape, spec.dtype, buffer)
+
+    def damage(self, spec: ArraySpec, variant: int, sample: int, error: DamageError) -> CacheError:
+        """Return the error to raise for a row that cannot be read."""
+        shard, _ = self.layout.locate(variant, sample)
+        return CacheError(
+            f"{spec.name} of sample {self.samples.tokens[sample]}, variant {variant} is damaged in shard "
+            f"{shard} of {self.path}: {error}. {self.repair(shard)}"
+        )
+
+    def repair(self, shard: int) -> str:
+        """Say how to rebuild a damaged shard."""
+        return (
+            f"To rebuild shard {shard}, run `feature-cache verify {shlex.quote(str(self.path))} "
+            f"--repair`, then the extraction again: {self.metadata.provenance.command}"
+        )
+
+
+def open_store(path: StorePath) -> Store:
+    """Open the store at `path`, finished or not.
+
+    Raises:
+        CacheError: if it is no store, or its metadata or sample list is damaged.
+    """
+    metadata = read_metadata(path)
+    samples = read_samples(path, metadata.samples_digest)
+    ledger = Ledger(path)
+    if not (path / "ledger").is_dir():
+        raise CacheError(f"{path} has lost its ledger directory; restore it from a copy")
+    return Store(path=path, metadata=metadata, samples=samples, ledger=ledger)

@@ -1,0 +1,191 @@
+"""What a store was made from, and why two stores differ, in words.
+
+The identity holds everything that determines the features and nothing else: digests instead of
+paths, no times, no library versions. Two stores of the same thing have equal identity on any
+machine.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+from cache.format.metadata import read_metadata
+from cache.format.schema import SCHEMA_VERSION
+from cache.storage.location import StorePath
+from shared.config.augmentation import VariantDraws
+from shared.config.config_json import to_json
+from shared.config.cut import BACKBONE_CUT, Cut
+from shared.config.preset import Preset
+from shared.digests import json_digest
+from shared.errors import IdentityError
+
+Identity = dict[str, Any]
+
+NECK_FIELDS = ("width", "bev_neck_channels")  # of `HeadConfig`, what necks are built from
+
+# What a user makes of a field; the longest matching beginning counts.
+MEANINGS = {
+    "schema_version": "the store's format, from another version of frozen-cmt",
+    "cut": "where the frozen part ends",
+    "variants": "augmented variants per sample",
+    "variant_seed": "seed of the augmented variants",
+    "augmentation": "how far the augmented variants differ from the sample",
+    "preset.camera": "the image branch of the preset",
+    "preset.lidar": "the LiDAR branch of the preset",
+    "preset.head": "the necks of the preset, which lie before the cut",
+    "preset.grid": "point range, voxels and BEV cells of the preset",
+    "storage": "number format of the maps in the store, see --codec; codecs of one format agree",
+    "precision": "number formats while computing, which follow the device",
+    "weights": "bytes of frozen weights and BatchNorm buffers: another checkpoint or seed",
+    "dataset.version": "the nuScenes version",
+    "dataset.tokens": "the list of samples or its order: another split",
+    "dataset.inputs": "calibration, sweeps or annotations of the samples",
+}
+ABSENT = "absent"
+DIGEST_LENGTH = 64
+SHOWN_LENGTH = 12  # characters of a digest in a message
+
+
+def identity_document(
+    *,
+    preset: Preset,
+    precision: str,
+    storage: str,
+    weights: Mapping[str, str],
+    dataset_version: str,
+    tokens: Sequence[str],
+    inputs_digest: str,
+    cut: Cut = BACKBONE_CUT,
+    variants: int = 1,
+    draws: VariantDraws | None = None,
+) -> Identity:
+    """Return the identity of the features of these samples.
+
+    Args:
+        preset: only its camera and LiDAR branch count, and the grid where there is LiDAR; neither
+            name nor head, except for what of it lies before the cut.
+        precision: the policy of the frozen part, e.g. "float32".
+        storage: what the values were rounded to, `cache.format.codec.Codec.storage`.
+        weights: digest of parameters and buffers by frozen module.
+        dataset_version: e.g. "v1.0-trainval".
+        tokens: samples in the store's order.
+        inputs_digest: digest of what is computed from the tables: sweeps, calibration, annotations.
+        cut: where the frozen part ends.
+        variants: augmented variants per sample.
+        draws: what they are drawn from; None for variant 0 alone.
+    """
+    document = {
+        "schema_version": SCHEMA_VERSION,
+        "cut": str(cut),
+        "variants": variants,
+        "variant_seed": None if draws is None else draws.seed,
+        "augmentation": None if draws is None else to_json(draws.augmentation),
+        "preset": frozen_document(preset, cut),
+        "precision": precision,
+        "storage": storage,
+        "weights": dict(weights),
+        "dataset": {
+            "version": dataset_version,
+            "tokens": json_digest(list(tokens)),
+            "inputs": inputs_digest,
+        },
+    }
+    plain = json.loads(json.dumps(document, allow_nan=False))  # tuples become lists, as when read
+    assert isinstance(plain, dict)
+    return plain
+
+
+def frozen_document(preset: Preset, cut: Cut) -> dict[str, Any]:
+    """Return what of a preset determines the features, as JSON has it."""
+    whole = json.loads(json.dumps(to_json(preset), allow_nan=False))
+    return {
+        "camera": whole["camera"],
+        "lidar": whole["lidar"],
+        "grid": None if preset.lidar is None else whole["grid"],
+        "head": {name: whole["head"][name] for name in NECK_FIELDS} if cut.frozen_parts else None,
+    }
+
+
+def features_digest(identity: Mapping[str, Any]) -> str:
+    """Return the digest of what one sample's features depend on: weights, branches, cut.
+
+    Equal for stores of two splits, so that a model trained on one may be evaluated on the other.
+    Precision is left out: a store from a GPU and one from a CPU differ by roundings only. So is the
+    storage: 8 bit is a coarser rounding, measured in docs/store.md, not another meaning of a value.
+    A model trained on 8-bit features may be evaluated on float16 ones, which tells what 8 bit cost.
+    """
+    return json_digest({field: identity[field] for field in ("cut", "preset", "weights")})
+
+
+def _leaves(document: Mapping[str, Any], path: str = "") -> dict[str, Any]:
+    """Flatten nested dicts to dotted paths; lists stay whole."""
+    flat: dict[str, Any] = {}
+    for key, value in document.items():
+        here = f"{path}.{key}" if path else key
+        flat.update(_leaves(value, here) if isinstance(value, Mapping) else {here: value})
+    return flat
+
+
+def _shown(value: Any, other: Any) -> str:
+    """Return a value for a message; a digest by its beginning, unless `other` begins alike."""
+    if not isinstance(value, str):
+        return json.dumps(value)
+    is_digest = len(value) == DIGEST_LENGTH
+    if is_digest and not str(other).startswith(value[:SHOWN_LENGTH]):
+        return value[:SHOWN_LENGTH] + "..."
+    return value
+
+
+def _meaning(field: str) -> str:
+    known = [start for start in MEANINGS if field == start or field.startswith(start + ".")]
+    return f" ({MEANINGS[max(known, key=len)]})" if known else ""
+
+
+def differing_fields(mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:
+    """Return the dotted names of the fields that differ, or that only one side has."""
+    first, second = _leaves(mine), _leaves(theirs)
+    missing = object()
+    return [
+        field
+        for field in dict.fromkeys([*first, *second])
+        if first.get(field, missing) != second.get(field, missing)
+    ]
+
+
+def explain_difference(
+    mine: Mapping[str, Any],
+    theirs: Mapping[str, Any],
+    *,
+    names: tuple[str, str] = ("in the store", "asked for"),
+) -> list[str]:
+    """Return one line per field that differs; empty if the two are equal.
+
+    Args:
+        mine: an identity, or a part of one.
+        theirs: another, or the same part of it.
+        names: what to call the two sides.
+    """
+    first, second = _leaves(mine), _leaves(theirs)
+    lines = []
+    for field in differing_fields(mine, theirs):
+        mine_here, theirs_here = first.get(field), second.get(field)
+        a = _shown(mine_here, theirs_here) if field in first else ABSENT
+        b = _shown(theirs_here, mine_here) if field in second else ABSENT
+        lines.append(f"{field}: {a} {names[0]}, {b} {names[1]}{_meaning(field)}")
+    return lines
+
+
+def check_identity(path: StorePath, wanted: Mapping[str, Any]) -> None:
+    """Make sure that the store at `path` was made from what is asked for.
+
+    Raises:
+        IdentityError: with the differing fields and the remedy; nothing is changed on disk.
+    """
+    differences = explain_difference(read_metadata(path).identity, wanted)
+    if differences:
+        raise IdentityError(
+            f"{path} was made from something else than what is asked for:\n  "
+            + "\n  ".join(differences)
+            + "\nUse the options it was made with, or choose another --store to extract anew. "
+            "Nothing was changed."
+        )

@@ -1,0 +1,85 @@
+"""Where a row lies: the arithmetic between (variant, sample) and (shard, slot).
+
+A shard holds consecutive samples of one variant and never straddles two, so that variants can be added to
+a store without touching what is there. Shards are numbered variant by variant.
+"""
+
+from dataclasses import dataclass
+
+from shared.errors import CacheError
+
+# Uncompressed, all arrays of a shard together: few files, and a worker's buffer stays small.
+SHARD_BYTES = 256 * 2**20
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Shard:
+    """What one worker writes at once.
+
+    Args:
+        index: number of the shard in the store.
+        variant: augmented variant of all its rows.
+        start: position of its first sample in the store's list.
+        tokens: its samples, in the store's order.
+    """
+
+    index: int
+    variant: int
+    start: int
+    tokens: tuple[str, ...]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Layout:
+    """How the rows of a store are cut into shards.
+
+    Args:
+        variants, samples: size of the store.
+        slots: rows a shard has room for; the last shard of a variant may hold fewer.
+    """
+
+    variants: int
+    samples: int
+    slots: int
+
+    def __post_init__(self) -> None:
+        if min(self.variants, self.samples, self.slots) < 1:
+            raise CacheError(
+                f"a store of {self.samples} samples x {self.variants} variants in shards of {self.slots} "
+                "rows holds nothing; each must be at least 1"
+            )
+
+    @property
+    def rows(self) -> int:
+        """Rows of the whole store."""
+        return self.variants * self.samples
+
+    @property
+    def shards_per_variant(self) -> int:
+        """Shards of one variant, the last one possibly shorter."""
+        return -(-self.samples // self.slots)
+
+    @property
+    def shard_count(self) -> int:
+        """Shards of the whole store."""
+        return self.variants * self.shards_per_variant
+
+    def locate(self, variant: int, sample: int) -> tuple[int, int]:
+        """Return the shard and the slot in it where a row lies."""
+        return variant * self.shards_per_variant + sample // self.slots, sample % self.slots
+
+    def span(self, shard: int) -> tuple[int, range]:
+        """Return the variant and the samples of a shard."""
+        variant, block = divmod(shard, self.shards_per_variant)
+        start = block * self.slots
+        return variant, range(start, min(start + self.slots, self.samples))
+
+    def chunk_key(self, shard: int, axes: int) -> str:
+        """Return the file name of a shard in an array whose rows have `axes` axes (Zarr v3)."""
+        variant, block = divmod(shard, self.shards_per_variant)
+        return ".".join(["c", str(variant), str(block), *["0"] * axes])
+
+
+def slots_per_shard(row_bytes: int, samples: int, shard_bytes: int) -> int:
+    """Return how many rows come nearest to `shard_bytes` without exceeding it, at least 1."""
+    return max(1, min(samples, shard_bytes // row_bytes))

@@ -1,0 +1,69 @@
+"""The digest of a store's content: equal for equal features, however they are stored.
+
+It covers, for every row, token, variant, scene, time and the values of every array, and the null
+features. It does not depend
+on the order of samples or shards, shard size, compression, room for boxes, identity or provenance.
+"""
+
+from functools import partial
+
+from cache.coordination.null_store import open_null
+from cache.coordination.store import Store
+from cache.storage.location import for_each
+from cache.verification.read_back import read_back
+from shared.digests import json_digest
+from shared.errors import CacheError
+
+DIGEST_VERSION = 2
+
+
+def content_digest(store: Store, *, recompute: bool = False) -> str:
+    """Return the content digest of a finished store.
+
+    Args:
+        store: finished.
+        recompute: read every byte again instead of trusting the ledger.
+
+    Raises:
+        CacheError: if rows are missing, or (when recomputing) damaged.
+    """
+    complete = store.ledger.complete()
+    left = store.layout.rows - store.rows_in(complete)
+    if left:
+        raise CacheError(
+            f"{store.path} is not finished: {left} of {store.layout.rows} rows are missing, so it "
+            f"has no content digest yet. Finish it with: {store.metadata.provenance.command}"
+        )
+    digests_of = partial(_recomputed if recompute else _recorded, store)
+    rows = sorted(
+        (store.layout.span(shard)[0], token, json_digest(by_array))
+        for shard, digests in enumerate(for_each(store.path, digests_of, store.all_shards))
+        for token, by_array in digests.items()
+    )
+    samples = store.samples
+    frames = sorted(zip(samples.tokens, samples.scenes, samples.timestamps_us, strict=True))
+    null = open_null(store)
+    absent = None if null is None else content_digest(null, recompute=recompute)
+    return json_digest({"version": DIGEST_VERSION, "frames": frames, "rows": rows, "null": absent})
+
+
+def _recorded(store: Store, shard: int) -> dict[str, dict[str, str]]:
+    """Return the ledger's digests of a shard by token and array."""
+    entry = store.ledger.read(shard)
+    return {
+        token: {array: digests[slot] for array, digests in entry.digests.items()}
+        for slot, token in enumerate(entry.tokens)
+    }
+
+
+def _recomputed(store: Store, shard: int) -> dict[str, dict[str, str]]:
+    """Return the digests of what lies on disk, likewise."""
+    variant, _ = store.layout.span(shard)
+    found: dict[str, dict[str, str]] = {}
+    for row in read_back(store, shard):
+        for array, problem in row.problems.items():
+            raise CacheError(
+                f"{array} of sample {row.token}, variant {variant}: {problem}. {store.repair(shard)}"
+            )
+        found[row.token] = row.digests
+    return found

@@ -1,0 +1,94 @@
+"""What a store is, in one screen, finished or not."""
+
+from dataclasses import asdict
+from typing import Any
+
+from cache.coordination.store import Store
+from cache.format.statistics import merge_by_array
+from cache.storage.location import sizes_below
+from shared.digests import json_digest
+from shared.process.whole_file import PARTIAL_SUFFIX
+
+MEGABYTE = 1e6
+
+
+def describe(store: Store) -> dict[str, Any]:
+    """Return everything `feature-cache show` prints, as plain JSON values."""
+    metadata, layout = store.metadata, store.layout
+    complete = sorted(shard for shard in store.ledger.complete() if shard in store.all_shards)
+    entries = store.ledger.read_all(complete)
+    rows = store.rows_in(frozenset(complete))
+    sizes = sizes_below(store.path)
+    partial = sum(size for name, size in sizes.items() if name.endswith(PARTIAL_SUFFIX))
+    return {
+        "store": str(store.path),
+        "preset": metadata.preset_document["name"],
+        "cut": metadata.identity["cut"],
+        "weights": metadata.provenance.weights,
+        "samples": layout.samples,
+        "variants": layout.variants,
+        "rows": {"complete": rows, "total": layout.rows},
+        "shards": {"complete": len(complete), "total": layout.shard_count, "rows": layout.slots},
+        "bytes": {
+            "on_disk": sum(sizes.values()),
+            "left_by_killed_writers": partial,
+            "per_row": sum(entry.bytes_on_disk for entry in entries) // rows if rows else None,
+            "per_row_uncompressed": sum(spec.row_bytes for spec in store.arrays),
+        },
+        "codec": metadata.codec,
+        "arrays": {
+            spec.name: {"dims": list(spec.dims), "shape": list(spec.shape), "dtype": spec.dtype}
+            for spec in store.arrays
+        },
+        "statistics": {
+            name: asdict(one)
+            for name, one in merge_by_array(entry.statistics for entry in entries).items()
+        },
+        "identity": metadata.identity,
+        "identity_digest": json_digest(metadata.identity),
+        "provenance": {**asdict(metadata.provenance), "created_at": metadata.created_at},
+        "write_seconds": round(sum(entry.write_seconds for entry in entries), 3),
+        "schema_version": metadata.schema_version,
+    }
+
+
+def summary_as_text(description: dict[str, Any]) -> str:
+    """Format `describe` for people."""
+    rows, shards, size = (description[key] for key in ("rows", "shards", "bytes"))
+    per_row = "not known yet"
+    if size["per_row"] is not None:
+        ratio = size["per_row_uncompressed"] / size["per_row"]
+        per_row = (
+            f"{size['per_row'] / MEGABYTE:.2f} MB, {ratio:.2f} times smaller than uncompressed"
+        )
+    is_finished = rows["complete"] == rows["total"]
+    provenance = description["provenance"]
+    lines = [
+        f"store       {description['store']}",
+        f"preset      {description['preset']}, cut {description['cut']}",
+        f"weights     {description['weights']}",
+        f"rows        {rows['complete']} of {rows['total']} complete ({description['samples']} "
+        f"samples x {description['variants']} variants)",
+        f"shards      {shards['complete']} of {shards['total']}, {shards['rows']} rows each",
+        f"on disk     {size['on_disk'] / MEGABYTE:.1f} MB; a row {per_row}",
+        f"codec       {description['codec']}",
+        f"identity    {description['identity_digest']}",
+        f"created     {provenance['created_at']} by: {provenance['command']}",
+        f"software    {', '.join(f'{k} {v}' for k, v in provenance['software'].items())}",
+    ]
+    if size["left_by_killed_writers"]:
+        lines.append(
+            f"unfinished  {size['left_by_killed_writers']} bytes in *{PARTIAL_SUFFIX} files"
+        )
+    if not is_finished:
+        lines.append(f"unfinished  finish it with: {provenance['command']}")
+    lines += ["", f"{'array':26} {'dtype':8} row"]
+    for name, one in description["arrays"].items():
+        dims = " ".join(one["dims"])
+        lines.append(f"{name:26} {one['dtype']:8} ({dims}) = {tuple(one['shape'])}")
+    if description["statistics"]:
+        columns = ("min", "max", "mean", "std", "absmax")
+        lines += ["", f"{'values':26}" + "".join(f"{column:>12}" for column in columns)]
+        for name, one in description["statistics"].items():
+            lines.append(f"{name:26}" + "".join(f"{one[column]:12.5g}" for column in columns))
+    return "\n".join(lines)

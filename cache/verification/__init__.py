@@ -1,0 +1,4 @@
+"""Reading every byte again and comparing it with what was written.
+
+May import storage/, format/ and coordination/.
+"""

@@ -1,0 +1,144 @@
+"""Reading everything again: is what lies on disk what was written?"""
+
+import math
+import threading
+from collections import defaultdict
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass, fields
+
+from cache.coordination.ledger import LedgerEntry
+from cache.coordination.store import Store
+from cache.format.metadata import METADATA_FILE, metadata_digest_of
+from cache.format.statistics import Statistics, merge_by_array
+from cache.verification.read_back import ReadBack, read_back
+from shared.errors import CacheError
+
+# Of the largest magnitude: sums may be added up in another order on another machine, in float32
+# at worst.
+STATISTICS_TOLERANCE = 1e-5
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Damage:
+    """One thing that is wrong.
+
+    Args:
+        where: array and samples, or file.
+        problem: what is wrong.
+        remedy: what to do.
+        shard: number of the ledger entry that `--repair` drops; None where that does not help.
+    """
+
+    where: str
+    problem: str
+    remedy: str
+    shard: int | None = None
+
+    def __str__(self) -> str:
+        return f"{self.where}: {self.problem}. {self.remedy}"
+
+
+def metadata_damage(store: Store) -> Iterator[Damage]:
+    """Compare the Zarr metadata below the root, for other readers, with the root's record."""
+    for node, recorded in store.metadata.metadata_digests.items():
+        file = store.path / node / METADATA_FILE
+        try:
+            is_same = metadata_digest_of(store.path, node) == recorded
+        except (OSError, ValueError):
+            is_same = False
+        if not is_same:
+            yield Damage(
+                where=str(file),
+                problem="is missing or not as it was written",
+                remedy="Restore this file from a copy; the features are not affected.",
+            )
+
+
+def shard_damage(store: Store, shard: int, stop: threading.Event) -> list[Damage]:
+    """Read one complete shard again and compare it with its ledger entry.
+
+    Args:
+        store: finished or not.
+        shard: has an entry.
+        stop: set from another thread to give up; what is returned then means nothing.
+
+    Raises:
+        CacheError: if a file cannot be read now, which says nothing about its content.
+    """
+    if shard not in store.all_shards:
+        return [
+            Damage(
+                where=f"ledger entry {store.ledger.path(shard)}",
+                problem=f"the store has {store.layout.shard_count} shards, this is none of them",
+                remedy="It came from another store; --repair moves it aside.",
+                shard=shard,
+            )
+        ]
+    wanted = store.shard(shard)
+    try:
+        entry = store.ledger.read(shard)
+        if (entry.shard, entry.variant, entry.tokens) != (shard, wanted.variant, wanted.tokens):
+            raise CacheError(f"ledger entry {store.ledger.path(shard)} describes other rows")
+    except CacheError as error:
+        return [_of(store, shard, f"shard {shard}", str(error))]
+    rows = []
+    for row in read_back(store, shard, needs_statistics=True):
+        if stop.is_set():
+            return []
+        rows.append(row)
+    broken = [*_broken_rows(store, entry, rows)]
+    return broken or [*_wrong_statistics(store, entry, rows)]
+
+
+def _broken_rows(store: Store, entry: LedgerEntry, rows: list[ReadBack]) -> Iterator[Damage]:
+    """Report what cannot be read, and values other than those recorded."""
+    broken: dict[tuple[str, str], list[str]] = defaultdict(list)
+    for slot, row in enumerate(rows):
+        for spec in store.arrays:
+            problem = row.problems.get(spec.name)
+            recorded = entry.digests.get(spec.name, ())[slot : slot + 1]
+            if problem is None and recorded != (row.digests[spec.name],):
+                problem = "the values are not those that the ledger recorded"
+            if problem is not None:
+                broken[spec.name, problem].append(row.token)
+    for (array, problem), tokens in broken.items():
+        # A lost file loses every row of it: one line, not hundreds.
+        is_all = len(tokens) == len(rows) > 1
+        who = f"all {len(tokens)} samples from {tokens[0]} on" if is_all else ", ".join(tokens)
+        where = f"{array} of {who}, variant {entry.variant}, shard {entry.shard}"
+        yield _of(store, entry.shard, where, problem)
+
+
+def _wrong_statistics(store: Store, entry: LedgerEntry, rows: list[ReadBack]) -> Iterator[Damage]:
+    """Report feature maps whose recorded statistics are not those of their values."""
+    found = merge_by_array(row.statistics for row in rows)
+    for name in sorted(found.keys() | entry.statistics.keys()):
+        if not _agree(found, entry.statistics, name):
+            yield _of(
+                store,
+                entry.shard,
+                f"{name} of shard {entry.shard}",
+                f"the ledger's statistics are {entry.statistics.get(name)}, those of the values "
+                f"are {found.get(name)}",
+            )
+
+
+def _agree(found: Mapping[str, Statistics], recorded: Mapping[str, Statistics], name: str) -> bool:
+    if name not in found or name not in recorded:
+        return False
+    ours, theirs = found[name], recorded[name]
+    allowed = STATISTICS_TOLERANCE * ours.absmax
+    return (
+        all(
+            math.isclose(
+                getattr(ours, one.name), getattr(theirs, one.name), rel_tol=0, abs_tol=allowed
+            )
+            for one in fields(Statistics)
+            if one.name != "count"
+        )
+        and ours.count == theirs.count
+    )
+
+
+def _of(store: Store, shard: int, where: str, problem: str) -> Damage:
+    return Damage(where=where, problem=problem, remedy=store.repair(shard), shard=shard)

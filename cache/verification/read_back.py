@@ -1,0 +1,64 @@
+"""Re-reading rows: what really lies on disk, shard by shard."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from cache.coordination.store import Store
+from cache.format.codec import DamageError
+from cache.format.row_codec import decode_maps
+from cache.format.schema import BOX_COUNT, row_digest
+from cache.format.statistics import Statistics
+from shared.data.features import as_floats
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ReadBack:
+    """One row, as it is on disk now.
+
+    Args:
+        token: of its sample.
+        digests: of the values of every array that could be read.
+        problems: by array, why it could not be read, or what is wrong with its values.
+        statistics: by feature map, if asked for and nothing is wrong.
+    """
+
+    token: str
+    digests: dict[str, str]
+    problems: dict[str, str]
+    statistics: dict[str, Statistics]
+
+
+def read_back(store: Store, shard: int, *, needs_statistics: bool = False) -> Iterator[ReadBack]:
+    """Read every row of a shard; damage is reported, not raised.
+
+    Raises:
+        CacheError: if a file cannot be read now, which says nothing about its content.
+    """
+    variant, samples = store.layout.span(shard)
+    for sample in samples:
+        row: dict[str, NDArray[Any]] = {}
+        problems: dict[str, str] = {}
+        for spec in store.arrays:
+            try:
+                row[spec.name] = store.read_array(spec, variant, sample)
+            except DamageError as error:
+                problems[spec.name] = str(error)
+                continue
+            if spec.feature_map is not None and not np.isfinite(row[spec.name]).all():
+                problems[spec.name] = "holds a value that is not finite"
+        boxes = int(row.get(BOX_COUNT, np.zeros((), np.int64)))  # its own damage is a problem above
+        maps = decode_maps(store.arrays, row) if needs_statistics and not problems else {}
+        yield ReadBack(
+            token=store.samples.tokens[sample],
+            digests={
+                spec.name: row_digest(spec, row[spec.name], boxes)
+                for spec in store.arrays
+                if spec.name in row
+            },
+            problems=problems,
+            statistics={name: Statistics.of(as_floats(values)) for name, values in maps.items()},
+        )

@@ -1,0 +1,1 @@
+"""Whole jobs as a user runs them: the demo on synthetic data, and the real frames."""

@@ -1,0 +1,122 @@
+"""The main job on embedded synthetic data, whole: `make demo`.
+
+Synthetic nuScenes, extraction, training, evaluation by nuscenes-devkit before and after, parity and
+pictures, in runs/demo. Finished stages are kept: a second call goes on where the first stopped.
+"""
+
+import json
+import sys
+from pathlib import Path
+from typing import Any
+
+from benchmarks.console_scripts import folder_bytes, print_table, run_console_script
+
+OUT = Path("runs/demo")
+VERSION = "v1.0-mini"
+SPLITS = {"train": "mini_train", "val": "mini_val"}
+
+
+def metrics(folder: Path) -> dict[str, float]:
+    """Return the official numbers that an evaluation wrote."""
+    summary = json.loads((folder / "metrics_summary.json").read_text())
+    return {"mAP": summary["mean_ap"], "NDS": summary["nd_score"]}
+
+
+def main() -> int:
+    """Run every stage and write runs/demo/summary.json."""
+    data = OUT / "nuscenes"
+    stores = {part: OUT / f"{part}.zarr" for part in SPLITS}
+    seconds: dict[str, float] = {}
+    summary: dict[str, Any] = {}
+    OUT.mkdir(parents=True, exist_ok=True)
+
+    seconds["synthetic data"], _ = run_console_script(
+        "python", "-m", "shared.synthetic_nuscenes", data
+    )
+    for part, store in stores.items():
+        where = ("--nuscenes", data, "--version", VERSION, "--split", SPLITS[part])
+        seconds[f"extract {part}"], _ = run_console_script(
+            "extract-features", "tiny", *where, "--store", store
+        )
+    run = OUT / "run"
+    recipe = ("--recipe", "demo")
+    untrained = OUT / "untrained"
+    run_console_script(
+        "train-stage2", stores["train"], "--out", untrained, *recipe, "--stop-after", 0
+    )
+    seconds["train"], _ = run_console_script("train-stage2", stores["train"], "--out", run, *recipe)
+    for name, checkpoint, part in (
+        ("untrained", untrained, "val"),
+        ("trained", run, "val"),
+        ("trained, training scenes", run, "train"),
+    ):
+        folder = checkpoint / part
+        seconds[f"evaluate {name}"], _ = run_console_script(
+            "evaluate-stage2", stores[part], checkpoint, "--out", folder, "--nuscenes", data
+        )
+        summary[name] = metrics(folder)
+    verdicts = []
+    for name, head in (("seeded", ()), ("trained", ("--head", run / "checkpoint.pt"))):
+        report_file = OUT / f"parity_{name}_head.json"
+        seconds[f"parity, {name} head"], _ = run_console_script(
+            *("check-parity", stores["val"], "--nuscenes", data, "--json", report_file), *head
+        )
+        verdicts.append(json.loads(report_file.read_text())["passed"])
+    seconds["pictures"], _ = run_console_script(
+        *("plot-samples", stores["val"], "--nuscenes", data, "--out", OUT / "pictures"),
+        *("--results", run / "val" / "results_nusc.json"),
+    )
+    summary |= {
+        "store_bytes": {part: folder_bytes(store) for part, store in stores.items()},
+        "seconds": {name: round(value, 1) for name, value in seconds.items()},
+        **losses(run),
+        "mAP_untrained": summary["untrained"]["mAP"],
+        "mAP_trained": summary["trained"]["mAP"],
+        "parity": "passed" if all(verdicts) else "FAILED",
+    }
+    (OUT / "summary.json").write_text(json.dumps(summary, indent=2))
+    report(summary)
+    return 0
+
+
+def losses(run: Path) -> dict[str, float]:
+    """Return the first and the last total loss of a run, and the means of its first and last 20."""
+    lines = (run / "log.csv").read_text().splitlines()
+    column = lines[0].split(",").index("loss")
+    values = [float(line.split(",")[column]) for line in lines[1:]]
+    return {
+        "first_loss": values[0],
+        "last_loss": values[-1],
+        "mean_loss_first_20": sum(values[:20]) / len(values[:20]),
+        "mean_loss_last_20": sum(values[-20:]) / len(values[-20:]),
+    }
+
+
+def report(summary: dict[str, Any]) -> None:
+    """Print the summary for people."""
+    before, after = summary["untrained"], summary["trained"]
+    rows = [(name, f"{value:.1f} s") for name, value in summary["seconds"].items()]
+    rows.append(("all stages", f"{sum(summary['seconds'].values()):.1f} s"))
+    rows += [
+        (f"store {part}", f"{size / 1e6:.1f} MB") for part, size in summary["store_bytes"].items()
+    ]
+    rows += [
+        ("loss, first and last step", f"{summary['first_loss']:.2f} -> {summary['last_loss']:.2f}"),
+        (
+            "mAP on held-out scenes",
+            f"{before['mAP']:.4f} untrained -> {after['mAP']:.4f} trained",
+        ),
+        ("mAP on the training scenes", f"{summary['trained, training scenes']['mAP']:.4f} trained"),
+        (
+            "NDS on held-out scenes",
+            f"{before['NDS']:.4f} untrained -> {after['NDS']:.4f} trained",
+        ),
+        ("parity", summary["parity"]),
+        ("pictures", str(OUT / "pictures")),
+        ("summary", str(OUT / "summary.json")),
+    ]
+    print_table(rows)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,96 @@
+"""How far the augmented variants of a sample differ from it, and what the official configs say."""
+
+from dataclasses import dataclass
+
+from shared.config.preset import Preset
+from shared.errors import ConfigError
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Augmentation:
+    """How far variants differ from the sample; the defaults are those of both fusion configs.
+
+    The range of the image's resize factor is `CameraBranch.resize_lim`.
+
+    Args:
+        rotation_rad: range of the rotation about z, counter-clockwise.
+        scale: range of the scale.
+        translation_std_m: standard deviation of the shift along x, y and z.
+        flip_y_probability: of y to -y ("horizontal" upstream).
+        flip_x_probability: of x to -x ("vertical" upstream).
+        image_flip_probability: of mirroring all images left and right.
+        grid_mask_probability: of a grid mask.
+        grid_mask_ratio: share of a mask's period that a stripe takes.
+        shuffle_points: put the points in random order, which decides which ten of an overfull voxel
+            are kept.
+
+    Raises:
+        ConfigError: if a range is reversed, a scale not positive, or a probability none.
+
+    Source: CMT, cmt_voxel0100_r50_800x320_cbgs.py and cmt_voxel0075_vov_1600x640_cbgs.py
+    (GlobalRotScaleTransAll, CustomRandomFlip3D, PointShuffle, ResizeCropFlipImage, GridMask).
+    Pasted objects (UnifiedObjectSample) and absent sensors (ModalMask3D) are no part of a variant.
+    """
+
+    rotation_rad: tuple[float, float] = (-0.785, 0.785)
+    scale: tuple[float, float] = (0.9, 1.1)
+    translation_std_m: float = 0.5
+    flip_y_probability: float = 0.5
+    flip_x_probability: float = 0.5
+    image_flip_probability: float = 0.5
+    grid_mask_probability: float = 0.7
+    grid_mask_ratio: float = 0.5
+    shuffle_points: bool = True
+
+    def __post_init__(self) -> None:
+        for name in ("rotation_rad", "scale"):
+            low, high = getattr(self, name)
+            if not low <= high:
+                raise ConfigError(f"augmentation {name} is ({low}, {high}); give (least, largest)")
+        if not self.scale[0] > 0:
+            raise ConfigError(f"augmentation scale begins at {self.scale[0]}; it must be above 0")
+        if not self.translation_std_m >= 0:
+            raise ConfigError(
+                f"translation_std_m is {self.translation_std_m}; it must be 0 or more"
+            )
+        for name in ("flip_y", "flip_x", "image_flip", "grid_mask"):
+            probability = getattr(self, f"{name}_probability")
+            if not 0 <= probability <= 1:
+                raise ConfigError(f"{name}_probability is {probability}, not within 0 and 1")
+        if not 0 < self.grid_mask_ratio < 1:
+            raise ConfigError(f"grid_mask_ratio is {self.grid_mask_ratio}, not between 0 and 1")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class VariantDraws:
+    """What the augmented variants of a store are drawn from.
+
+    Args:
+        seed: of all of them; a variant depends on it, the token and its number, and nothing else.
+        augmentation: how far they differ from the sample.
+    """
+
+    augmentation: Augmentation
+    seed: int = 0
+
+
+def official_augmentation(preset: Preset) -> Augmentation:
+    """Return what the official config of these sensors trains with.
+
+    Upstream: with `reverse_angle` and mmdet3d 1.0.0rc5 cameras alone turn one way and their boxes
+    the other, up to 45 degrees apart; here they turn together.
+
+    Source: CMT; cmt_camera_vov_1600x640_cbgs.py for cameras alone (GlobalRotScaleTransImage, no
+    GridMask). cmt_lidar_voxel0075_cbgs.py has the numbers of the fusion configs.
+    """
+    if preset.lidar is not None:
+        return Augmentation()
+    return Augmentation(
+        rotation_rad=(-0.3925, 0.3925),
+        scale=(0.95, 1.05),
+        translation_std_m=0.0,
+        flip_y_probability=0.0,
+        flip_x_probability=0.0,
+        grid_mask_probability=0.0,
+        shuffle_points=False,
+    )

@@ -1,0 +1,163 @@
+"""Frames as tensors: what the trainable model takes.
+
+B samples, V views, n boxes of a sample.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+
+from shared.data.batch_memory import BatchMemory
+from shared.data.features import Frame, FrameFeatures, MapValues, QuantisedMap
+from shared.data.sensor_drop import NOTHING, condition
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class QuantisedTensor:
+    """A feature map of a batch in 8 bit: half the bytes to move to a device.
+
+    Args: see `shared.data.features.QuantisedMap`, with B in front.
+    """
+
+    values: Tensor
+    scale: Tensor
+    zero: Tensor
+
+    def dequantised(self, device: torch.device | str, dtype: torch.dtype) -> Tensor:
+        """Move to `device`, then expand there in float32 and round to `dtype`."""
+        values, scale, zero = (
+            one.to(device, non_blocking=True) for one in (self.values, self.scale, self.zero)
+        )
+        # In place, but not fused: `QuantisedMap.dequantised` gives these very numbers.
+        return values.float().mul_(scale[..., None, None]).add_(zero[..., None, None]).to(dtype)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Batch:
+    """A batch of frames.
+
+    Args:
+        tokens: B sample tokens.
+        maps: feature maps by `FeatureMap.name`, (B, ...) in the dtype of the source.
+        img_from_lidar: (B, V, 4, 4) float64, see `shared.data.features.Frame`.
+        boxes_lidar: B tensors (n, 9) float32, see `shared.data.features.Annotations`.
+        labels: B tensors (n,) int64.
+        quantised: maps of a quantised store; `to` expands them into `maps`, and a model takes only
+            what it has expanded.
+        conditions: of every sample, `shared.data.sensor_drop.condition` of what was taken from it.
+    """
+
+    tokens: tuple[str, ...]
+    maps: dict[str, Tensor]
+    img_from_lidar: Tensor
+    boxes_lidar: tuple[Tensor, ...]
+    labels: tuple[Tensor, ...]
+    quantised: dict[str, QuantisedTensor] = field(default_factory=dict)
+    conditions: tuple[str, ...] = ()
+
+    def to(self, device: torch.device | str, *, dtype: torch.dtype | None = None) -> "Batch":
+        """Move everything to `device`, and only then expand and cast the maps.
+
+        Args:
+            device: where the model is.
+            dtype: of the maps; by default that of the source, and float16 for quantised ones.
+        """
+        maps = {
+            name: values.to(device, non_blocking=True).to(dtype or values.dtype)
+            for name, values in self.maps.items()
+        }
+        for name, one in self.quantised.items():
+            maps[name] = one.dequantised(device, dtype or torch.float16)
+        return Batch(
+            tokens=self.tokens,
+            maps=maps,
+            img_from_lidar=self.img_from_lidar.to(device, non_blocking=True),
+            boxes_lidar=tuple(boxes.to(device, non_blocking=True) for boxes in self.boxes_lidar),
+            labels=tuple(labels.to(device, non_blocking=True) for labels in self.labels),
+            conditions=self.conditions,
+        )
+
+
+class BatchBuffer:
+    """Memory for the maps of a batch, to be filled sample by sample, in any order and thread.
+
+    Args:
+        like: maps of a sample, for shapes and dtypes.
+        samples: B.
+        memory: where the memory comes from.
+    """
+
+    def __init__(
+        self, like: Mapping[str, MapValues], samples: int, memory: BatchMemory | None = None
+    ) -> None:
+        memory = memory or BatchMemory()
+
+        def empty(one: NDArray[Any]) -> Tensor:
+            return memory.tensor((samples, *one.shape), one.dtype)
+
+        self._maps: dict[str, Tensor] = {}
+        self._quantised: dict[str, QuantisedTensor] = {}
+        for name, values in like.items():
+            if isinstance(values, QuantisedMap):
+                self._quantised[name] = QuantisedTensor(
+                    values=empty(values.values),
+                    scale=empty(values.scale),
+                    zero=empty(values.zero),
+                )
+            else:
+                self._maps[name] = empty(values)
+
+    def sample(self, index: int) -> dict[str, MapValues]:
+        """Return the maps of one sample; what is written to them is in the batch."""
+        maps: dict[str, MapValues] = {name: one[index].numpy() for name, one in self._maps.items()}
+        for name, one in self._quantised.items():
+            maps[name] = QuantisedMap(
+                values=one.values[index].numpy(),
+                scale=one.scale[index].numpy(),
+                zero=one.zero[index].numpy(),
+            )
+        return maps
+
+    def batch(self, frames: Sequence[Frame], conditions: Sequence[str]) -> Batch:
+        """Return the batch, once every sample is filled.
+
+        Args:
+            frames: of the samples.
+            conditions: see `Batch`.
+        """
+        return Batch(
+            tokens=tuple(one.token for one in frames),
+            maps=self._maps,
+            quantised=self._quantised,
+            img_from_lidar=torch.from_numpy(np.stack([one.img_from_lidar for one in frames])),
+            boxes_lidar=tuple(torch.from_numpy(one.annotations.boxes_lidar) for one in frames),
+            labels=tuple(torch.from_numpy(one.annotations.labels) for one in frames),
+            conditions=tuple(conditions),
+        )
+
+
+def collate(features: Sequence[FrameFeatures]) -> Batch:
+    """Copy the maps of samples into a batch, with every sensor taken to be there."""
+    buffer = BatchBuffer(features[0].maps, len(features))
+    for index, one in enumerate(features):
+        for name, values in buffer.sample(index).items():
+            _copy(one.maps[name], values)
+    return buffer.batch([one.frame for one in features], [condition(NOTHING)] * len(features))
+
+
+def _copy(values: MapValues, buffer: MapValues) -> None:
+    if isinstance(buffer, QuantisedMap):
+        assert isinstance(values, QuantisedMap), "the frames of a batch come from one source"
+        buffer.values[...], buffer.scale[...], buffer.zero[...] = (
+            values.values,
+            values.scale,
+            values.zero,
+        )
+    else:
+        assert not isinstance(values, QuantisedMap), "the frames of a batch come from one source"
+        buffer[...] = values

@@ -1,0 +1,128 @@
+"""What joins the stages: the features and geometry of one frame, and where they come from.
+
+`cache.reader.CachedFeatures` and `stage1_extract.backbones.live.LiveFeatures` both are a `FeatureSource`;
+parity means that the two give the same answer. All arrays are NumPy; `shared.data.batch` makes tensors.
+
+n boxes of a frame, V cameras (cameras, in the order of `shared.config.classes.CAMERAS`).
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shared.config.cut import Cut
+from shared.config.preset import Preset
+
+NO_CAMERAS: NDArray[np.float64] = np.zeros((0, 4, 4))
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Annotations:
+    """The ground truth of one frame, unfiltered.
+
+    Args:
+        boxes_lidar: (n, 9) float32, x y z (centre of the box), length, width, height, yaw, vx, vy;
+            metres, radians (counter-clockwise from +x), metres per second; LiDAR frame. The
+            velocity is NaN where nuScenes has none.
+        labels: (n,) int64, index into `CLASS_NAMES`, or `OTHER_CLASS`.
+        lidar_points, radar_points: (n,) int64, points inside the box, as nuScenes counts them.
+    """
+
+    boxes_lidar: NDArray[np.float32]
+    labels: NDArray[np.int64]
+    lidar_points: NDArray[np.int64]
+    radar_points: NDArray[np.int64]
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Frame:
+    """What stage 2 needs of a frame beside its feature maps.
+
+    Args:
+        token: nuScenes sample token.
+        scene: recording the frame belongs to, the nuScenes log in its file names (info files know
+            no scene token).
+        timestamp_us: time of the LiDAR keyframe, microseconds.
+        variant: augmented variant; 0 is the frame as recorded.
+        img_from_lidar: (V, 4, 4) float64; pixels of the network's input after resize and crop:
+            (u * depth, v * depth, depth, 1) = img_from_lidar @ (x, y, z, 1). `NO_CAMERAS` for a
+            preset without a camera branch, which knows no such pixels.
+        ego_from_lidar: (4, 4) float64, metres.
+        global_from_ego: (4, 4) float64, metres, at the time of the LiDAR keyframe.
+        annotations: boxes in the LiDAR frame of this variant.
+    """
+
+    token: str
+    scene: str
+    timestamp_us: int
+    variant: int
+    img_from_lidar: NDArray[np.float64]
+    ego_from_lidar: NDArray[np.float64]
+    global_from_ego: NDArray[np.float64]
+    annotations: Annotations
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class QuantisedMap:
+    """A feature map in 8 bit, as a quantised store holds it.
+
+    Args:
+        values: (..., H, W) uint8.
+        scale: (...) float32, the step between two levels of a plane; 0 where it is constant.
+        zero: (...) float32, what a plane's level 0 stands for.
+    """
+
+    values: NDArray[np.uint8]
+    scale: NDArray[np.float32]
+    zero: NDArray[np.float32]
+
+    def dequantised(self) -> NDArray[np.float32]:
+        """Return zero + scale * values; `shared.data.batch.QuantisedTensor` does it on a device."""
+        found: NDArray[np.float32] = self.values * self.scale[..., None, None]
+        found += self.zero[..., None, None]
+        return found
+
+
+MapValues = NDArray[np.floating[Any]] | QuantisedMap
+
+
+def as_floats(values: MapValues) -> NDArray[np.floating[Any]]:
+    """Return a map as numbers to compute with."""
+    return values.dequantised() if isinstance(values, QuantisedMap) else values
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class FrameFeatures:
+    """A frame with its feature maps, keyed by `FeatureMap.name`.
+
+    float32 live; cached, float16 or in a store whose codec quantises, 8 bit.
+    """
+
+    frame: Frame
+    maps: Mapping[str, MapValues]
+
+
+class FeatureSource(Protocol):
+    """Anything that can give the frozen part's features of a sample."""
+
+    @property
+    def preset(self) -> Preset:
+        """The detector the features belong to."""
+
+    @property
+    def cut(self) -> Cut:
+        """Where the frozen part ends."""
+
+    @property
+    def tokens(self) -> tuple[str, ...]:
+        """Sample tokens this source can give, in a fixed order."""
+
+    def read(self, tokens: Sequence[str], variant: int = 0) -> list[FrameFeatures]:
+        """Return the features of these samples, in this order.
+
+        Raises:
+            MissingRowError: if a sample is not there (never zeros in its place).
+        """

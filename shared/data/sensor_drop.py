@@ -1,0 +1,161 @@
+"""Take sensors away from a sample, exactly: their maps become the frozen part's null answer.
+
+Cameras do not see each other in the backbone, so a single one can be dropped, too. A feature map of
+zeros is not what an absent sensor gives.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import torch
+
+from shared.config.classes import CAMERAS, LIDAR
+from shared.config.preset import Preset
+from shared.data.features import FrameFeatures, MapValues, QuantisedMap
+from shared.errors import ConfigError
+
+Absent = tuple[str, ...]  # names of sensors: `LIDAR`, or some of `CAMERAS`
+NOTHING: Absent = ()
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class SensorDrop:
+    """How often training takes sensors away from a sample; of these, at most one happens.
+
+    Args:
+        lidar, cameras: probability of losing the LiDAR, and of losing all cameras.
+        single_camera: probability of losing one camera, each of them as likely.
+
+    Raises:
+        ConfigError: if these are no probabilities, or exceed 1 together.
+
+    Source:
+        CMT, transform_3d.py `ModalMask3D`: half of the samples lose nothing, a quarter the images,
+        a quarter the points. It knows no single cameras.
+    """
+
+    lidar: float = 0.25
+    cameras: float = 0.25
+    single_camera: float = 0.0
+
+    def __post_init__(self) -> None:
+        probabilities = (self.lidar, self.cameras, self.single_camera)
+        if min(probabilities) < 0 or sum(probabilities) > 1 + 1e-9:
+            raise ConfigError(
+                f"sensor drop: lidar {self.lidar}, cameras {self.cameras} and single_camera "
+                f"{self.single_camera} are probabilities, together at most 1"
+            )
+
+    def draw(self, samples: int, generator: torch.Generator) -> list[Absent]:
+        """Return what each of these samples loses."""
+        chances = torch.rand(samples, generator=generator, dtype=torch.float64).tolist()
+        singles = torch.randint(len(CAMERAS), (samples,), generator=generator).tolist()
+        return [self._lost(one, single) for one, single in zip(chances, singles, strict=True)]
+
+    def _lost(self, chance: float, single: int) -> Absent:
+        if chance < self.lidar:
+            return (LIDAR,)
+        if chance < self.lidar + self.cameras:
+            return CAMERAS
+        if chance < self.lidar + self.cameras + self.single_camera:
+            return (CAMERAS[single],)
+        return NOTHING
+
+    @property
+    def possible(self) -> tuple[Absent, ...]:
+        """What can be drawn, one camera for any."""
+        chances = {(LIDAR,): self.lidar, CAMERAS: self.cameras, CAMERAS[:1]: self.single_camera}
+        return tuple(absent for absent, chance in chances.items() if chance > 0)
+
+
+def require_remaining(absent: Absent, preset: Preset) -> None:
+    """Make sure that a preset has these sensors and others besides.
+
+    Raises:
+        ConfigError: if not.
+    """
+    there = {"LiDAR": preset.lidar and (LIDAR,), "cameras": preset.camera and CAMERAS}
+    sensors = {sensor for some in there.values() for sensor in some or ()}
+    if not set(absent) < sensors:
+        only = " and ".join(kind for kind, some in there.items() if some)
+        raise ConfigError(
+            f"sensor drop: a sample cannot be taken with {condition(absent)}, because "
+            f"{preset.name} has only {only}; leave this out"
+        )
+
+
+def condition(absent: Absent) -> str:
+    """Name what a sample has to do without: "all" sensors are there, "no lidar", "no CAM_BACK"."""
+    if not absent:
+        return "all"
+    kinds = ["lidar"] if LIDAR in absent else []
+    cameras = [name for name in CAMERAS if name in absent]
+    kinds += ["cameras"] if len(cameras) == len(CAMERAS) else cameras
+    return f"no {' and '.join(kinds)}"
+
+
+def without(features: FrameFeatures, null: FrameFeatures, absent: Absent) -> FrameFeatures:
+    """Return the sample as if these sensors had seen nothing.
+
+    Args:
+        features: of a sample.
+        null: of the same store, `CachedFeatures.null`.
+        absent: names of sensors.
+    """
+    changed = {
+        name: _copied(values)
+        for name, values in features.maps.items()
+        if _part(name, absent) is not None
+    }
+    fill_absent(changed, null, absent)
+    return replace(features, maps={**features.maps, **changed})
+
+
+def without_lidar(features: FrameFeatures, null: FrameFeatures) -> FrameFeatures:
+    """Return the sample as if no LiDAR point had come; see `without`."""
+    return without(features, null, (LIDAR,))
+
+
+def without_cameras(
+    features: FrameFeatures, null: FrameFeatures, cameras: Sequence[str] = CAMERAS
+) -> FrameFeatures:
+    """Return the sample as if these cameras had seen nothing, by default all; see `without`."""
+    return without(features, null, tuple(cameras))
+
+
+def is_replaced(name: str, absent: Absent) -> bool:
+    """Return whether nothing of this feature map is left without these sensors."""
+    return _part(name, absent) == slice(None)
+
+
+def fill_absent(maps: Mapping[str, MapValues], null: FrameFeatures, absent: Absent) -> None:
+    """Overwrite, in the given maps of a sample, what absent sensors would have seen."""
+    for name, values in maps.items():
+        part = _part(name, absent)
+        if part is None:
+            continue
+        nothing = null.maps[name]
+        if isinstance(values, QuantisedMap):
+            assert isinstance(nothing, QuantisedMap), "both maps come from the same store"
+            values.values[part] = nothing.values[part]
+            values.scale[part] = nothing.scale[part]
+            values.zero[part] = nothing.zero[part]
+        else:
+            assert not isinstance(nothing, QuantisedMap), "both maps come from the same store"
+            values[part] = nothing[part]
+
+
+def _part(name: str, absent: Absent) -> slice | list[int] | None:
+    """Return where on a map's first axis absent sensors are: views, or all of a BEV map."""
+    if name.startswith("lidar/"):
+        return slice(None) if LIDAR in absent else None
+    views = [view for view, camera in enumerate(CAMERAS) if camera in absent]
+    return slice(None) if len(views) == len(CAMERAS) else views or None
+
+
+def _copied(values: MapValues) -> MapValues:
+    if isinstance(values, QuantisedMap):
+        return QuantisedMap(
+            values=values.values.copy(), scale=values.scale.copy(), zero=values.zero.copy()
+        )
+    return values.copy()

@@ -1,0 +1,42 @@
+"""From weights to a bias on attention scores: scale x weight inside a query's windows, 0 elsewhere.
+
+B samples, Q queries.
+"""
+
+import math
+
+import torch
+from torch import Tensor, nn
+
+from shared.config.aqr_config import AqrConfig
+from shared.model.attention.attention_bias import AttentionBias, Implementation
+from shared.model.attention.windows import LocalWindows
+
+
+class AttentionBiasGenerator(nn.Module):
+    """Scale weights to biases, with a learnt scale that stays inside its bounds.
+
+    The parameter is the logit of the scale's place between the bounds: a clamp would cut off the
+    gradient at a bound for good, while weight decay goes on pushing the parameter outwards.
+
+    Args:
+        config: bounds and start of the scale.
+    """
+
+    def __init__(self, config: AqrConfig) -> None:
+        super().__init__()
+        self.low, self.high = config.min_scale, config.max_scale
+        self.implementation: Implementation = config.attention
+        place = (config.initial_scale - self.low) / (self.high - self.low)
+        self.bias_scale_logit = nn.Parameter(torch.tensor(math.log(place / (1.0 - place))))
+
+    @property
+    def scale(self) -> Tensor:
+        """The scale, a scalar between the bounds."""
+        return self.low + (self.high - self.low) * self.bias_scale_logit.sigmoid()
+
+    def forward(self, weights: Tensor, windows: LocalWindows) -> AttentionBias:
+        """Return the bias of (B, Q, 2) weights."""
+        return AttentionBias(
+            per_sensor=self.scale * weights, windows=windows, implementation=self.implementation
+        )

@@ -1,0 +1,67 @@
+"""What AQR does between memory and decoder: weigh the sensors per query, then act on it.
+
+B samples, Q queries, N memory tokens, D width.
+"""
+
+from dataclasses import dataclass
+
+from torch import Tensor
+
+from shared.config.aqr_config import AqrConfig
+from shared.model.aqr.bias_generator import AttentionBiasGenerator
+from shared.model.aqr.modulation import modulate, splat_windows, weight_map
+from shared.model.aqr.weight_generator import AqrWeightGenerator
+from shared.model.attention.attention_bias import AttentionBias
+from shared.model.attention.windows import QueryCells, local_windows
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class WeightedMemory:
+    """What the decoder gets.
+
+    Args:
+        keys, values: (B, N, D) memory with and without its positions.
+        bias: on the cross attention, or None.
+        weights: (B, Q, 2) LiDAR, cameras, in -1..1; None without AQR.
+    """
+
+    keys: Tensor
+    values: Tensor
+    bias: AttentionBias | None = None
+    weights: Tensor | None = None
+
+
+def apply_sensor_weights(
+    config: AqrConfig,
+    weight_generator: AqrWeightGenerator,
+    bias_generator: AttentionBiasGenerator | None,
+    *,
+    positions: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    cells: QueryCells,
+    padded: int,
+) -> WeightedMemory:
+    """Weigh the sensors and turn the weights into a bias, or into scaled features.
+
+    Args:
+        config: of the run.
+        weight_generator: trained.
+        bias_generator: trained; None for "modulation".
+        positions: (B, Q, D) of the queries, denoising queries first.
+        keys: (B, N, D) memory plus its positions.
+        values: (B, N, D) memory.
+        cells: of the queries.
+        padded: number of denoising queries.
+    """
+    camera_side = config.camera_side(columns=cells.layout.camera[-1])
+    windows = local_windows(cells, bev_side=config.bev_window, camera_side=camera_side)
+    weights = weight_generator(positions, keys, values, windows)  # (B, Q, 2)
+    if bias_generator is not None:
+        bias = bias_generator(weights, windows)
+        return WeightedMemory(keys=keys, values=values, bias=bias, weights=weights)
+    # Denoising queries stand near the true boxes: what they draw, the others would see.
+    learnt = splat_windows(cells.since(padded), config.splat_cells)
+    drawn = weight_map(weights[:, padded:], learnt, config.splat_cells)
+    keys, values = modulate(keys, values, drawn, config.residual)
+    return WeightedMemory(keys=keys, values=values, weights=weights)

@@ -1,0 +1,1 @@
+"""How AQR's sensor weights look in every picture."""

@@ -1,0 +1,4 @@
+"""What cameras and the LiDAR record of the synthetic world.
+
+May import world/.
+"""

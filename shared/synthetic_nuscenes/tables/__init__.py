@@ -1,0 +1,4 @@
+"""The nuScenes tables of a recorded synthetic world.
+
+May import world/ and sensors/.
+"""

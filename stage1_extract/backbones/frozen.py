@@ -1,0 +1,165 @@
+"""The frozen part of CMT: from images and voxels to the maps a store holds, and the proof it stays.
+
+B samples, V views.
+"""
+
+import warnings
+from collections.abc import Sequence
+
+import torch
+from torch import Tensor, nn
+
+from shared.checkpoint.checkpoint_table import FROZEN_PARTS
+from shared.config.cut import BACKBONE_CUT, Cut
+from shared.config.preset import Preset
+from shared.digests import state_digest
+from shared.errors import FrozenError
+from shared.model.detector import build_bev_neck, build_camera_neck
+from shared.model.head import conv_norm_relu
+from stage1_extract.backbones.camera_backbone import build_camera_backbone
+from stage1_extract.backbones.lidar_backbone import (
+    build_second,
+    build_sparse_encoder,
+    build_voxel_encoder,
+    use_native_convolutions,
+)
+from stage1_extract.preprocessing.voxels import Voxels, inside_sparse_shape
+
+
+class FrozenBackbones(nn.Module):
+    """Image and point backbones, and what else lies before the cut, in eval mode for good.
+
+    Args:
+        preset: the detector; its camera and LiDAR branches are built here. A module of a branch it
+            does not have is None.
+        cut: where the frozen part ends. Beyond the backbones, the names are the official ones, too.
+    """
+
+    def __init__(self, preset: Preset, cut: Cut = BACKBONE_CUT) -> None:
+        super().__init__()
+        self.preset, self.cut = preset, cut
+        camera, lidar = preset.camera, preset.lidar
+        self.img_backbone = None if camera is None else build_camera_backbone(camera)
+        self.pts_voxel_encoder = None if lidar is None else build_voxel_encoder()
+        self.pts_middle_encoder = (
+            None if lidar is None else build_sparse_encoder(preset.grid, lidar)
+        )
+        self.pts_backbone = None if lidar is None else build_second(lidar)
+        self.img_neck = self.pts_neck = self.pts_bbox_head = None
+        if camera is not None and cut.camera != "backbone":
+            self.img_neck = build_camera_neck(camera, preset.head)
+        if lidar is not None and cut.lidar != "backbone":
+            self.pts_neck = build_bev_neck(lidar, preset.head)
+        if lidar is not None and cut.lidar == "memory":
+            source = sum(preset.head.bev_neck_channels)
+            shared_conv = conv_norm_relu(source, preset.head.width)
+            self.pts_bbox_head = nn.ModuleDict({"shared_conv": shared_conv})
+        self.requires_grad_(False)
+        self.train(False)
+
+    @property
+    def parts(self) -> tuple[str, ...]:
+        """Names of the modules there are that have weights; the voxel encoder has none."""
+        names = tuple(dict(self.named_modules()))
+        return tuple(name for name in (*FROZEN_PARTS, *self.cut.frozen_parts) if name in names)
+
+    def train(self, mode: bool = True) -> "FrozenBackbones":
+        """Stay in eval mode: BatchNorm in train mode would move its running statistics.
+
+        Raises:
+            FrozenError: if train mode is asked for.
+        """
+        if mode:
+            raise FrozenError("the frozen backbones stay in eval mode; train what comes after them")
+        # mmdet's ResNet.train returns None, so nothing here may chain on it.
+        for module in self.modules():
+            module.training = False
+        return self
+
+    def to_device(self, device: torch.device) -> None:
+        """Move to `device` and choose the sparse algorithm that runs there."""
+        self.to(device)
+        if device.type == "cpu" and self.pts_middle_encoder is not None:
+            use_native_convolutions(self.pts_middle_encoder)
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return next(self.parameters()).device
+
+    @property
+    def precision(self) -> str:
+        """The precision policy of the device the weights are on, as the identity states it."""
+        if self.device.type == "cpu":
+            return "float32"
+        return "float16 autocast, voxels and sparse encoder float32"
+
+    def digests(self) -> dict[str, str]:
+        """Digest every parameter and buffer, per frozen module."""
+        return {name: state_digest(self.get_submodule(name).state_dict()) for name in self.parts}
+
+    @torch.inference_mode()
+    def forward(self, images: Tensor | None, voxels: Voxels | None) -> dict[str, Tensor]:
+        """Run the branches there are.
+
+        Args:
+            images: (B, V, 3, height, width) float32, normalised, BGR; None without cameras.
+            voxels: of the batch, from `batch_voxels`; None without LiDAR.
+
+        Returns:
+            Maps by `FeatureMap.name`: camera (B, V, C, H, W), LiDAR (B, C, Y, X); float32, or what
+            autocast made of them on a GPU.
+
+        Source:
+            CMT's custom_fp16: image branch and SECOND in float16, voxel and sparse encoder float32.
+        """
+        maps: list[Tensor] = []
+        if images is not None:
+            samples_and_views = images.shape[:2]
+            maps += [
+                one.view(*samples_and_views, *one.shape[1:]) for one in self.camera_maps(images)
+            ]
+        if voxels is not None:
+            maps += self.lidar_maps(voxels)
+        specs = self.cut.maps(self.preset)
+        return {spec.name: values for spec, values in zip(specs, maps, strict=True)}
+
+    def camera_maps(self, images: Tensor) -> Sequence[Tensor]:
+        """Return (B * V, C, H, W) per map of (B, V, 3, height, width)."""
+        assert self.img_backbone is not None
+        with self._half():
+            maps: Sequence[Tensor] = self.img_backbone(images.flatten(0, 1))
+            return maps if self.img_neck is None else self.img_neck(maps)[:1]
+
+    def lidar_maps(self, voxels: Voxels) -> Sequence[Tensor]:
+        """Return (B, C, Y, X) per map."""
+        assert self.pts_backbone is not None
+        bev = self.encode_voxels(voxels)
+        with self._half():
+            maps: Sequence[Tensor] = self.pts_backbone(bev)
+            if self.pts_neck is not None:
+                maps = [self.pts_neck(maps)]
+        if self.pts_bbox_head is not None:
+            maps = [self.pts_bbox_head["shared_conv"](maps[0].float())]
+        return maps
+
+    def encode_voxels(self, voxels: Voxels) -> Tensor:
+        """Return the sparse encoder's dense BEV map, (B, C, Y, X) float32."""
+        assert self.pts_voxel_encoder is not None
+        assert self.pts_middle_encoder is not None
+        assert self.preset.lidar is not None
+        seen = inside_sparse_shape(voxels, self.preset.grid)
+        if not len(seen.counts):  # spconv wants at least one voxel in a batch
+            cells, height_slices = self.preset.grid.bev_cells, 2
+            channels = height_slices * self.preset.lidar.encoder_out_channels
+            return seen.points.new_zeros(seen.samples, channels, cells, cells)
+        means = self.pts_voxel_encoder(seen.points, seen.counts, seen.coordinates)
+        with warnings.catch_warnings():
+            # spconv 2.3.8 indexes with a list; test_sparse_encoder_dense.py compares the map it
+            # makes that way with dense convolution.
+            warnings.filterwarnings("ignore", message="Using a non-tuple sequence")
+            bev: Tensor = self.pts_middle_encoder(means, seen.coordinates, seen.samples)
+        return bev
+
+    def _half(self) -> torch.autocast:
+        return torch.autocast("cuda", torch.float16, enabled=self.device.type == "cuda")

@@ -1,0 +1,94 @@
+"""The frozen point backbone: mmdet3d's modules, built from their registry.
+
+P points per voxel at most, M voxels.
+"""
+
+import logging
+
+import spconv.pytorch as spconv
+from mmdet3d.registry import MODELS
+from mmdet3d.utils import register_all_modules
+from spconv.core import ConvAlgo
+from torch import nn
+
+from shared.config.preset import LidarBranch, PointGrid
+
+POINT_CHANNELS = 5  # x, y, z, intensity, time lag
+BATCH_NORM = {"eps": 1e-3, "momentum": 0.01}
+
+
+def build_voxel_encoder() -> nn.Module:
+    """Build the mean over a voxel's points: (M, P, 5) and counts (M,) to (M, 5)."""
+    register_all_modules(init_default_scope=False)
+    encoder: nn.Module = MODELS.build({"type": "HardSimpleVFE", "num_features": POINT_CHANNELS})
+    return encoder
+
+
+def build_sparse_encoder(grid: PointGrid, lidar: LidarBranch) -> nn.Module:
+    """Build the sparse 3D convolutions: voxels to a dense BEV map with two height slices.
+
+    Source: CMT, cmt_voxel0100_r50_800x320_cbgs.py `pts_middle_encoder`.
+    """
+    register_all_modules(init_default_scope=False)
+    # spconv's tensors are made through a class of torch.fx, which warns of its own use of itself.
+    logging.getLogger("torch.fx._symbolic_trace").setLevel(logging.ERROR)
+    encoder: nn.Module = MODELS.build(
+        {
+            "type": "SparseEncoder",
+            "in_channels": POINT_CHANNELS,
+            "base_channels": lidar.encoder_channels[0][0],
+            "sparse_shape": list(grid.sparse_shape),
+            "output_channels": lidar.encoder_out_channels,
+            "order": ("conv", "norm", "act"),
+            "encoder_channels": lidar.encoder_channels,
+            "encoder_paddings": ((0, 0, 1), (0, 0, 1), (0, 0, [0, 1, 1]), (0, 0)),
+            "norm_cfg": {"type": "BN1d", **BATCH_NORM},
+            "block_type": "basicblock",
+        }
+    )
+    _share_index_pairs(encoder)
+    return encoder
+
+
+def _share_index_pairs(encoder: nn.Module) -> None:
+    """Let the submanifold convolutions of one stage find their neighbours once.
+
+    None of them moves a voxel, so they all have the same neighbours, and each multiplies the same
+    numbers in the same order as when it looks for itself.
+
+    Upstream: mmdet3d's SparseBasicBlock names no `indice_key`, so every layer looks anew; on a CPU
+    that is half of the encoder's time.
+    """
+    stages = encoder.get_submodule("encoder_layers").children()
+    for number, layers in enumerate(stages, start=1):
+        for module in layers.modules():
+            if isinstance(module, spconv.SubMConv3d):
+                # "subm1" is the key of `conv_input`, whose voxels are those of the first stage.
+                module.indice_key = f"subm{number}"
+
+
+def build_second(lidar: LidarBranch) -> nn.Module:
+    """Build SECOND: the BEV map to two maps, at stride 8 and 16 of the voxel grid.
+
+    Source: CMT, cmt_voxel0100_r50_800x320_cbgs.py `pts_backbone`.
+    """
+    register_all_modules(init_default_scope=False)
+    second: nn.Module = MODELS.build(
+        {
+            "type": "SECOND",
+            "in_channels": 2 * lidar.encoder_out_channels,
+            "out_channels": list(lidar.second_channels),
+            "layer_nums": list(lidar.second_layers),
+            "layer_strides": [1, 2],
+            "norm_cfg": {"type": "BN", **BATCH_NORM},
+            "conv_cfg": {"type": "Conv2d", "bias": False},
+        }
+    )
+    return second
+
+
+def use_native_convolutions(encoder: nn.Module) -> None:
+    """Make spconv use its Native algorithm, the only one that runs on CPU tensors."""
+    for module in encoder.modules():
+        if isinstance(module, spconv.conv.SparseConvolution):
+            module.algo = ConvAlgo.Native

@@ -1,0 +1,180 @@
+"""The live source of features: raw nuScenes files through the frozen backbones, now.
+
+B samples, V cameras.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from shared.config.augmentation import VariantDraws
+from shared.config.cut import Cut
+from shared.config.preset import Preset
+from shared.data.features import NO_CAMERAS, Frame, FrameFeatures
+from shared.errors import MissingRowError
+from stage1_extract.backbones.frozen import FrozenBackbones
+from stage1_extract.nuscenes.records import SampleRecord
+from stage1_extract.preprocessing.images import load_images
+from stage1_extract.preprocessing.sweeps import load_points
+from stage1_extract.preprocessing.variant import Variant, draw_variant
+from stage1_extract.preprocessing.variant_geometry import (
+    augment_annotations,
+    augment_points,
+    ego_from_augmented,
+    img_from_augmented,
+)
+from stage1_extract.preprocessing.voxels import Voxelizer, Voxels, batch_voxels
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RawFrame:
+    """One sample, ready for the backbones.
+
+    Args:
+        frame: geometry and annotations.
+        images: (V, 3, height, width) float32, normalised; None for a preset without cameras.
+        voxels: of this sample; None for a preset without LiDAR.
+    """
+
+    frame: Frame
+    images: Tensor | None
+    voxels: Voxels | None
+
+
+class RawFrames(Dataset[RawFrame]):
+    """Raw samples by variant and position; safe in worker processes.
+
+    Args:
+        records: what to load.
+        preset: how to load it.
+        variants: how augmented variants are drawn; None where there is only variant 0.
+    """
+
+    def __init__(
+        self, records: Sequence[SampleRecord], preset: Preset, variants: VariantDraws | None = None
+    ) -> None:
+        self.records = tuple(records)
+        self.preset = preset
+        self.variants = variants
+        self._voxelizer: Voxelizer | None = None  # holds native memory: made where it is used
+
+    def __getstate__(self) -> dict[str, object]:
+        return {**self.__dict__, "_voxelizer": None}
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __getitem__(self, place: tuple[int, int]) -> RawFrame:
+        number, index = place
+        record, camera = self.records[index], self.preset.camera
+        variant = self._variant(record.token, number)
+        images, img_from_lidar = None, NO_CAMERAS
+        if camera is not None:
+            pixels, img_from_lidar = load_images(record, camera, variant.image, variant.grid_mask)
+            images = torch.from_numpy(pixels)
+        return RawFrame(
+            frame=Frame(
+                token=record.token,
+                scene=record.scene,
+                timestamp_us=record.timestamp_us,
+                variant=number,
+                img_from_lidar=img_from_augmented(img_from_lidar, variant),
+                ego_from_lidar=ego_from_augmented(record.ego_from_lidar, variant),
+                global_from_ego=record.global_from_ego,
+                annotations=augment_annotations(record.annotations, variant),
+            ),
+            images=images,
+            voxels=None if self.preset.lidar is None else self._voxels(record, variant),
+        )
+
+    def _variant(self, token: str, number: int) -> Variant:
+        if number == 0:
+            return Variant()
+        assert self.variants is not None, "this source was made for variant 0 alone"
+        return draw_variant(
+            token,
+            number,
+            seed=self.variants.seed,
+            camera=self.preset.camera,
+            augmentation=self.variants.augmentation,
+        )
+
+    def _voxels(self, record: SampleRecord, variant: Variant) -> Voxels:
+        lidar = self.preset.lidar
+        assert lidar is not None
+        if self._voxelizer is None:
+            self._voxelizer = Voxelizer(self.preset.grid, lidar, torch.device("cpu"))
+        points = load_points(
+            record,
+            lidar.sweeps,
+            drop_close_points=lidar.drop_close_points,
+            pad_without_sweeps=lidar.pad_without_sweeps,
+        )
+        return self._voxelizer(torch.from_numpy(augment_points(points, variant)))
+
+
+class LiveFeatures:
+    """A `FeatureSource` that computes what it is asked for, any variant of it.
+
+    Args:
+        records: the samples.
+        frozen: the backbones, on the device they shall run on.
+        variants: how augmented variants are drawn; None where there is only variant 0.
+    """
+
+    def __init__(
+        self,
+        records: Sequence[SampleRecord],
+        frozen: FrozenBackbones,
+        variants: VariantDraws | None = None,
+    ) -> None:
+        self.raw = RawFrames(records, frozen.preset, variants)
+        self.frozen = frozen
+        self._position = {record.token: i for i, record in enumerate(records)}
+
+    @property
+    def preset(self) -> Preset:
+        """The detector the backbones belong to."""
+        return self.frozen.preset
+
+    @property
+    def cut(self) -> Cut:
+        """Where the frozen part ends."""
+        return self.frozen.cut
+
+    @property
+    def tokens(self) -> tuple[str, ...]:
+        """Tokens of the records, in their order."""
+        return tuple(self._position)
+
+    def read(self, tokens: Sequence[str], variant: int = 0) -> list[FrameFeatures]:
+        """Load these samples and run them as one batch.
+
+        Raises:
+            MissingRowError: if there is no such record.
+            DatasetError: if a raw file is missing or broken.
+        """
+        for token in tokens:
+            if token not in self._position:
+                raise MissingRowError(f"sample {token} is not among the {len(self.raw)} records")
+        return self.run([self.raw[variant, self._position[token]] for token in tokens])
+
+    def run(self, raw: Sequence[RawFrame]) -> list[FrameFeatures]:
+        """Run raw samples as one batch; the maps come back as float32 on the CPU."""
+        device = self.frozen.device
+        seen = [one.images for one in raw if one.images is not None]
+        images = torch.stack(seen).to(device, non_blocking=True) if seen else None
+        clouds = [one.voxels for one in raw if one.voxels is not None]
+        voxels = batch_voxels(clouds).to(device) if clouds else None
+        maps = {
+            name: np.asarray(values.float().cpu().numpy())
+            for name, values in self.frozen(images, voxels).items()
+        }
+        return [
+            FrameFeatures(frame=one.frame, maps={name: maps[name][i] for name in maps})
+            for i, one in enumerate(raw)
+        ]

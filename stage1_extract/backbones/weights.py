@@ -1,0 +1,40 @@
+"""Frozen backbones with their weights: from a CMT checkpoint, or seeded random ones."""
+
+from pathlib import Path
+
+import torch
+
+from shared.checkpoint.checkpoints import load_parts, read_state
+from shared.config.cut import BACKBONE_CUT, Cut
+from shared.config.preset import Preset
+from stage1_extract.backbones.frozen import FrozenBackbones
+from stage1_extract.backbones.seeded_weights import seed_weights
+
+SEED = 0
+
+
+def frozen_backbones(
+    preset: Preset, checkpoint: Path | None, cut: Cut = BACKBONE_CUT
+) -> tuple[FrozenBackbones, str]:
+    """Build the frozen part on the best device there is.
+
+    Args:
+        preset: the detector.
+        checkpoint: CMT checkpoint; without one, seeded random weights.
+        cut: where the frozen part ends.
+
+    Returns:
+        The backbones, and where their weights come from, for people to read.
+
+    Raises:
+        CheckpointError: if the file is no checkpoint of this preset.
+    """
+    frozen = FrozenBackbones(preset, cut)
+    if checkpoint is None:
+        seed_weights(frozen, SEED)
+        origin = f"seeded random weights (seed {SEED}), nothing learnt"
+    else:
+        load_parts(frozen, read_state(checkpoint), frozen.parts, path=checkpoint)
+        origin = f"checkpoint {checkpoint.name}"
+    frozen.to_device(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    return frozen, origin

@@ -1,0 +1,69 @@
+"""What the features of a store were made from, as stage 1 knows it."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from numpy.typing import NDArray
+
+from cache.format.identity import Identity, identity_document
+from shared.config.augmentation import VariantDraws, official_augmentation
+from shared.config.preset import Preset
+from shared.digests import array_digest, json_digest
+from stage1_extract.backbones.frozen import FrozenBackbones
+from stage1_extract.nuscenes.records import SampleRecord
+
+
+def store_identity(
+    frozen: FrozenBackbones,
+    records: Sequence[SampleRecord],
+    dataset_version: str,
+    *,
+    storage: str,
+    variants: int = 1,
+) -> Identity:
+    """Return the identity of the features that these backbones make of these records."""
+    return identity_document(
+        preset=frozen.preset,
+        cut=frozen.cut,
+        precision=frozen.precision,
+        storage=storage,
+        weights=frozen.digests(),
+        dataset_version=dataset_version,
+        tokens=[record.token for record in records],
+        inputs_digest=json_digest([_inputs(record, frozen.preset) for record in records]),
+        variants=variants,
+        draws=draws_of(frozen.preset, variants),
+    )
+
+
+def draws_of(preset: Preset, variants: int) -> VariantDraws | None:
+    """Return what the variants of a store are drawn from: what the official config trains with."""
+    return None if variants == 1 else VariantDraws(augmentation=official_augmentation(preset))
+
+
+def _inputs(record: SampleRecord, preset: Preset) -> list[object]:
+    """List what a row is made from beside the weights: file names below the root, never paths.
+
+    A sensor that the preset does not have does not count.
+    """
+    annotations = record.annotations
+    cameras = () if preset.camera is None else record.cameras
+    sweeps = () if preset.lidar is None else record.sweeps
+    keyframe = () if preset.lidar is None else (record.lidar_file,)
+    arrays: list[NDArray[Any]] = [
+        record.ego_from_lidar,
+        record.global_from_ego,
+        *(array for one in sweeps for array in (one.rotation, one.translation_m)),
+        *(array for one in cameras for array in (one.intrinsics, one.rotation, one.translation_m)),
+        annotations.boxes_lidar,
+        annotations.labels,
+        annotations.lidar_points,
+        annotations.radar_points,
+    ]
+    return [
+        record.token,
+        record.timestamp_us,
+        [record.relative(file) for file in (*keyframe, *(one.file for one in cameras))],
+        [(record.relative(one.file), one.timestamp_us) for one in sweeps],
+        [array_digest(array) for array in arrays],
+    ]

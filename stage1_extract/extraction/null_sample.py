@@ -1,0 +1,83 @@
+"""The sample of no sensor: what the frozen part answers where LiDAR or cameras are absent.
+
+Upstream: ModalMask3D drops a sensor by multiplying its raw values by 0, before normalisation and
+voxels. So absent images are black, and an absent cloud is points in the origin, one voxel of zeros,
+which is what a pretrained detector has learnt to take for an absent LiDAR; an empty cloud is not.
+"""
+
+import numpy as np
+import torch
+
+from cache.coordination.null_store import NULL_SAMPLES, null_identity, null_path, open_null
+from cache.coordination.store import Store
+from cache.create import open_or_create
+from shared.config.classes import CAMERAS
+from shared.config.preset import CameraBranch, Preset
+from shared.data.features import NO_CAMERAS, Annotations, Frame
+from stage1_extract.backbones.frozen import FrozenBackbones
+from stage1_extract.backbones.live import LiveFeatures, RawFrame
+from stage1_extract.preprocessing.images import normalise
+from stage1_extract.preprocessing.sweeps import COLUMNS
+from stage1_extract.preprocessing.voxels import Voxelizer, Voxels
+
+
+def write_null_features(store: Store, frozen: FrozenBackbones, *, shard_bytes: int) -> None:
+    """Write the null features of a store beside its rows, unless they are there.
+
+    Raises:
+        IdentityError: if those that are there were made from something else.
+    """
+    open_null(store)  # says what to do if it is damaged
+    metadata = store.metadata
+    writer = open_or_create(
+        null_path(store.path),
+        preset=frozen.preset,
+        identity=null_identity(metadata.identity),
+        samples=NULL_SAMPLES,
+        max_boxes=1,
+        provenance=metadata.provenance,
+        codec=metadata.codec,
+        shard_bytes=shard_bytes,
+    )
+    for shard in writer.pending():
+        writer.write_shard(shard, LiveFeatures([], frozen).run([null_raw_frame(frozen.preset)]))
+
+
+def null_raw_frame(preset: Preset) -> RawFrame:
+    """Return the raw sample whose sensors are all absent."""
+    has_camera = preset.camera is not None
+    nothing = np.zeros(0, np.int64)
+    return RawFrame(
+        frame=Frame(
+            token=NULL_SAMPLES.tokens[0],
+            scene=NULL_SAMPLES.scenes[0],
+            timestamp_us=NULL_SAMPLES.timestamps_us[0],
+            variant=0,
+            img_from_lidar=np.tile(np.eye(4), (len(CAMERAS), 1, 1)) if has_camera else NO_CAMERAS,
+            ego_from_lidar=np.eye(4),
+            global_from_ego=np.eye(4),
+            annotations=Annotations(
+                boxes_lidar=np.zeros((0, 9), np.float32),
+                labels=nothing,
+                lidar_points=nothing,
+                radar_points=nothing,
+            ),
+        ),
+        images=None if preset.camera is None else black_images(preset.camera),
+        voxels=None if preset.lidar is None else zero_voxels(preset),
+    )
+
+
+def black_images(camera: CameraBranch) -> torch.Tensor:
+    """Return (V, 3, height, width) float32: pixels of 0, normalised."""
+    pixels = np.zeros((camera.height_px, camera.width_px, 3), np.uint8)
+    image = np.empty((3, camera.height_px, camera.width_px), np.float32)
+    normalise(pixels, camera, out=image)
+    return torch.from_numpy(image).expand(len(CAMERAS), -1, -1, -1)
+
+
+def zero_voxels(preset: Preset) -> Voxels:
+    """Return the voxels of a cloud whose every number is 0."""
+    assert preset.lidar is not None
+    points = torch.zeros(preset.lidar.max_points_per_voxel, COLUMNS)
+    return Voxelizer(preset.grid, preset.lidar, torch.device("cpu"))(points)

@@ -1,0 +1,114 @@
+"""Which of several workers this one is: from `--part`, torchrun or Slurm.
+
+A part only says with which shards a worker begins. When they are done it helps with the rest, so a
+part that is wrong, repeated or has no worker costs time and nothing else.
+"""
+
+import argparse
+import logging
+import os
+from collections.abc import Mapping, Sequence
+
+import torch
+
+from cache.coordination.claims import WorkerSlice
+from shared.errors import ConfigError
+
+log = logging.getLogger(__name__)
+
+
+def parse_slice(text: str) -> WorkerSlice:
+    """Read "2/8": the second of eight."""
+    try:
+        number, of = (int(one) for one in text.split("/"))
+    except ValueError:
+        raise argparse.ArgumentTypeError(f"{text!r} is not of the form 2/8") from None
+    if not 1 <= number <= of:
+        raise argparse.ArgumentTypeError(f"part {number} of {of} does not exist")
+    return WorkerSlice(number=number, of=of)
+
+
+def without_slice(command: Sequence[str]) -> list[str]:
+    """Return a command line for the worker that finishes a store, whichever worker began it."""
+    words, kept = iter(command), []
+    for word in words:
+        if word == "--part":
+            next(words, None)
+        elif not word.startswith("--part="):
+            kept.append(word)
+    return kept
+
+
+def choose_slice(
+    given: WorkerSlice | None, environment: Mapping[str, str] = os.environ
+) -> WorkerSlice:
+    """Return the part of this worker, and say in the log where it came from.
+
+    Args:
+        given: `--part`, which wins.
+        environment: else, of a process that torchrun or Slurm started: an array task is one worker,
+            or as many as it has processes.
+
+    Raises:
+        ConfigError: if a variable is no number.
+    """
+    if given is not None:
+        log.info("part %d/%d, from --part", given.number, given.of)
+        return given
+    task, tasks, array = _array_task(environment)
+    rank, ranks, launcher = _rank(environment)
+    sources = [name for name in (array, launcher) if name]
+    part = WorkerSlice(number=task * ranks + rank + 1, of=tasks * ranks)
+    if sources:
+        log.info("part %d/%d, from %s", part.number, part.of, " and ".join(sources))
+    return part
+
+
+def choose_cuda_device(environment: Mapping[str, str] = os.environ) -> None:
+    """Take the CUDA device that the launcher meant for this process.
+
+    Raises:
+        ConfigError: if the machine has fewer devices.
+    """
+    name = "LOCAL_RANK" if "LOCAL_RANK" in environment else "SLURM_LOCALID"
+    devices = torch.cuda.device_count()
+    if name not in environment or devices <= 1:  # a launcher may show each process its own alone
+        return
+    local = _number(environment, name)
+    if local >= devices:
+        raise ConfigError(
+            f"{name} is {local}, but this machine shows {devices} CUDA devices; start at most "
+            "one process per device"
+        )
+    torch.cuda.set_device(local)
+
+
+def _array_task(environment: Mapping[str, str]) -> tuple[int, int, str]:
+    """Return index and number of the tasks of a Slurm array, and the variables that say so."""
+    if not {"SLURM_ARRAY_TASK_ID", "SLURM_ARRAY_TASK_COUNT"} <= environment.keys():
+        return 0, 1, ""
+    task = _number(environment, "SLURM_ARRAY_TASK_ID")
+    first = _number(environment, "SLURM_ARRAY_TASK_MIN", 0)
+    step = _number(environment, "SLURM_ARRAY_TASK_STEP", 1)
+    count = _number(environment, "SLURM_ARRAY_TASK_COUNT")
+    # The remainder: an array like 1,5,6 has holes.
+    return (task - first) // step % count, count, "SLURM_ARRAY_TASK_ID and _COUNT (Slurm array)"
+
+
+def _rank(environment: Mapping[str, str]) -> tuple[int, int, str]:
+    """Return rank and number of the processes started together, and the variables that say so."""
+    for rank, ranks, launcher in (
+        ("RANK", "WORLD_SIZE", "torchrun"),
+        ("SLURM_PROCID", "SLURM_NTASKS", "srun"),
+    ):
+        if {rank, ranks} <= environment.keys():
+            index, count = _number(environment, rank), _number(environment, ranks)
+            return index % count, count, f"{rank} and {ranks} ({launcher})"
+    return 0, 1, ""
+
+
+def _number(environment: Mapping[str, str], name: str, otherwise: int | None = None) -> int:
+    text = environment.get(name, "" if otherwise is None else str(otherwise))
+    if not text.isdigit():
+        raise ConfigError(f"{name} is {text!r}, which is no number; name the part with --part 2/8")
+    return int(text)

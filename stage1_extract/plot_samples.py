@@ -1,0 +1,125 @@
+"""Draw samples: six images and the BEV with true and predicted boxes, and a panel of features.
+
+    plot-samples /data/r50.zarr --nuscenes /data/nuscenes --out pictures
+    plot-samples /data/r50.zarr --nuscenes /data/nuscenes --out pictures --results results_nusc.json
+    plot-samples /data/r50.zarr --nuscenes /data/nuscenes --out pictures --routing routing.npz
+
+Writes <token>.png and <token>_features.png per sample; with --routing (of `plot-sensor-weights`) also
+AQR's weights over the photos, as <token>_<condition>.png.
+"""
+
+import argparse
+import json
+import logging
+import sys
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from pyquaternion import Quaternion
+
+from cache.reader import CachedFeatures
+from cache.storage.location import store_path
+from shared.data.features import Frame
+from shared.errors import DatasetError
+from shared.process.command import run_command
+from stage1_extract.nuscenes.dataset_options import add_dataset_options, chosen_dataset
+from stage1_extract.plots.plot_features import plot_features
+from stage1_extract.plots.plot_photo_weights import plot_photo_weights, read_photo_weights
+from stage1_extract.plots.plot_scene import FOUND, TRUE, PlottedBoxes, plot_scene
+
+log = logging.getLogger(__name__)
+
+
+def read_results(path: Path) -> dict[str, list[dict[str, Any]]]:
+    """Return the entries of a nuScenes result JSON by sample token.
+
+    Raises:
+        DatasetError: if it is none.
+    """
+    try:
+        results = json.loads(path.read_text())["results"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise DatasetError(
+            f"{path} is no nuScenes result file ({error}); evaluate-stage2 writes one"
+        ) from error
+    assert isinstance(results, dict)
+    return results
+
+
+def boxes_in_lidar(entries: list[dict[str, Any]], frame: Frame) -> NDArray[np.float64]:
+    """Return nuScenes result entries as (n, 9) boxes in the LiDAR frame; velocities are left 0."""
+    lidar_from_global = np.linalg.inv(frame.global_from_ego @ frame.ego_from_lidar)
+    boxes = np.zeros((len(entries), 9))
+    for box, entry in zip(boxes, entries, strict=True):
+        heading = Quaternion(entry["rotation"]).rotation_matrix[:, 0]
+        box[:3] = lidar_from_global[:3, :3] @ entry["translation"] + lidar_from_global[:3, 3]
+        box[3:6] = np.asarray(entry["size"])[[1, 0, 2]]
+        turned = lidar_from_global[:3, :3] @ heading
+        box[6] = np.arctan2(turned[1], turned[0])
+    return boxes
+
+
+def plot_samples(
+    store: CachedFeatures,
+    records: list[Any],
+    results: dict[str, list[dict[str, Any]]],
+    out: Path,
+    *,
+    samples: int,
+    min_score: float,
+) -> None:
+    """Draw a few samples, spread evenly over the store."""
+    out.mkdir(parents=True, exist_ok=True)
+    by_token = {record.token: record for record in records}
+    for i in np.unique(np.linspace(0, len(store.tokens) - 1, samples).round().astype(int)):
+        (features,) = store.read([store.tokens[i]])
+        token = features.frame.token
+        if token not in by_token:
+            raise DatasetError(f"sample {token} of {store.path} is not among the records read")
+        truth = features.frame.annotations
+        shown = truth.labels >= 0
+        entries = [one for one in results.get(token, []) if one["detection_score"] >= min_score]
+        kinds = [PlottedBoxes(boxes_lidar=truth.boxes_lidar[shown].astype(np.float64), colour=TRUE)]
+        if results:
+            kinds.append(
+                PlottedBoxes(boxes_lidar=boxes_in_lidar(entries, features.frame), colour=FOUND)
+            )
+        plot_scene(by_token[token], kinds, out / f"{token}.png")
+        plot_features(features, out / f"{token}_features.png")
+        log.info("%s", out / f"{token}.png")
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Parse the command line and hand over; no work happens here."""
+    parser = argparse.ArgumentParser(
+        prog="plot-samples",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("store", type=store_path, help="feature store")
+    add_dataset_options(parser)
+    parser.add_argument("--out", type=Path, required=True, help="folder for the pictures")
+    parser.add_argument("--results", type=Path, help="results_nusc.json of evaluate-stage2")
+    parser.add_argument("--routing", type=Path, help="routing.npz of plot-sensor-weights")
+    parser.add_argument("--samples", type=int, default=2, help="samples to draw (default 2)")
+    parser.add_argument("--min-score", type=float, default=0.25, help="of predicted boxes")
+    args = parser.parse_args(argv)
+
+    def work() -> None:
+        store = CachedFeatures(args.store)
+        records = chosen_dataset(args, store.provenance.dataset).read()
+        results = read_results(args.results) if args.results else {}
+        trust = read_photo_weights(args.routing) if args.routing else None
+        plot_samples(
+            store, records, results, args.out, samples=args.samples, min_score=args.min_score
+        )
+        if trust is not None:
+            plot_photo_weights(records, trust, args.out, samples=args.samples)
+
+    return run_command(work)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

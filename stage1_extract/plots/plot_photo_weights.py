@@ -1,0 +1,129 @@
+"""AQR's weights over the photos and the point cloud, from the file that `plot-sensor-weights` writes.
+
+S samples, Q queries.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from zipfile import BadZipFile
+
+import cv2
+import matplotlib
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from numpy.typing import NDArray
+
+from shared.errors import DatasetError
+from shared.plots.weight_dots import weight_dots
+from stage1_extract.nuscenes.records import Camera, SampleRecord
+from stage1_extract.nuscenes.transforms import camera_from_lidar
+from stage1_extract.plots.plot_scene import LAYOUT, NEAR_M
+from stage1_extract.preprocessing.sweeps import load_points
+
+PHOTO_DOT, BEV_DOT = 60, 45  # areas, in points squared
+PHOTO_SHADE = 0.45  # of white laid over a photo, so that dots of any colour stand out
+NOT_WEIGHTS = ("tokens", "references_m")
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class PhotoWeights:
+    """What `plot-sensor-weights` found.
+
+    Args:
+        tokens: S samples.
+        references_m: (Q, 3) where the queries stand, metres, LiDAR frame.
+        weights: (S, Q, 2) LiDAR, cameras, by condition ("all", "no lidar").
+    """
+
+    tokens: tuple[str, ...]
+    references_m: NDArray[np.float32]
+    weights: Mapping[str, NDArray[np.float32]]
+
+
+def read_photo_weights(path: Path) -> PhotoWeights:
+    """Return the content of a routing.npz.
+
+    Raises:
+        DatasetError: if it is none.
+    """
+    try:
+        with np.load(path, allow_pickle=False) as file:
+            return PhotoWeights(
+                tokens=tuple(file["tokens"].tolist()),
+                references_m=file["references_m"],
+                weights={name: file[name] for name in file.files if name not in NOT_WEIGHTS},
+            )
+    except (OSError, ValueError, KeyError, BadZipFile) as error:
+        raise DatasetError(
+            f"{path} holds no AQR weights ({error}); plot-sensor-weights writes routing.npz"
+        ) from error
+
+
+def plot_photo_weights(
+    records: Sequence[SampleRecord], trust: PhotoWeights, out: Path, *, samples: int
+) -> None:
+    """Write <token>_<condition>.png for some of the samples, spread evenly.
+
+    Raises:
+        DatasetError: if a sample is not among the records.
+    """
+    by_token = {record.token: record for record in records}
+    for i in np.unique(np.linspace(0, len(trust.tokens) - 1, samples).round().astype(int)):
+        token = trust.tokens[i]
+        if token not in by_token:
+            raise DatasetError(f"sample {token} of the routing file is not among the records read")
+        for condition, weights in trust.weights.items():
+            path = out / f"{token}_{condition.replace(' ', '_')}.png"
+            _draw(by_token[token], trust.references_m, weights[i], condition, path)
+
+
+def _draw(
+    record: SampleRecord,
+    references_m: NDArray[np.float32],
+    weights: NDArray[np.float32],
+    condition: str,
+    path: Path,
+) -> None:
+    matplotlib.use("Agg")
+    figure = Figure(figsize=(24, 7.4), layout="constrained", facecolor="white")
+    grid = figure.add_gridspec(2, 4, width_ratios=(1.6, 1.6, 1.6, 1.9))
+    cameras = {camera.name: camera for camera in record.cameras}
+    for row, names in enumerate(LAYOUT):
+        for column, name in enumerate(names):
+            axes = figure.add_subplot(grid[row, column])
+            _plot_photo(axes, cameras[name], references_m, weights[:, 1])
+    bev = figure.add_subplot(grid[:, 3])
+    points = load_points(record, sweeps=0)
+    bev.scatter(points[:, 0], points[:, 1], color="0.6", s=0.2, linewidths=0)
+    dots = weight_dots(bev, references_m[:, :2], weights[:, 0], BEV_DOT)
+    bev.plot(0, 0, marker="^", color="black", markersize=7)
+    # A quantile, because a few learnt queries may stand far outside of where all others are.
+    shown_m = 1.1 * float(np.quantile(np.abs(references_m[:, :2]), 0.99))
+    bev.set(xlim=(-shown_m, shown_m), ylim=(-shown_m, shown_m), aspect="equal")
+    bev.set_title("LiDAR weight; LiDAR frame (x right, y forward, metres)", fontsize=9)
+    figure.colorbar(dots, ax=bev, label="weight: -1 distrust, 0 neutral, 1 trust")
+    figure.suptitle(
+        f"{record.token}, sensors: {condition}; AQR's weights of queries at their reference points",
+        fontsize=11,
+    )
+    figure.savefig(path, dpi=80)
+
+
+def _plot_photo(
+    axes: Axes,
+    camera: Camera,
+    references_m: NDArray[np.float32],
+    weights: NDArray[np.float32],
+) -> None:
+    image = cv2.cvtColor(cv2.imread(str(camera.file)), cv2.COLOR_BGR2RGB)
+    height, width = image.shape[:2]
+    axes.imshow(PHOTO_SHADE + (1 - PHOTO_SHADE) * image / 255.0)
+    matrix = camera_from_lidar(camera.rotation, camera.translation_m)
+    places = references_m @ matrix[:3, :3].T + matrix[:3, 3]  # (Q, 3)
+    in_front = places[:, 2] > NEAR_M
+    pixels = places[in_front] @ camera.intrinsics.T
+    weight_dots(axes, pixels[:, :2] / pixels[:, 2:], weights[in_front], PHOTO_DOT)
+    axes.set(xlim=(0, width), ylim=(height, 0), xticks=[], yticks=[])
+    axes.set_title(f"{camera.name}: camera weight", fontsize=9)

@@ -1,0 +1,184 @@
+"""Six JPEGs to the network's input, and the projection that goes with it."""
+
+import math
+from dataclasses import dataclass
+from pathlib import Path
+
+import cv2
+import numpy as np
+from numpy.typing import NDArray
+
+from shared.config.preset import CameraBranch
+from shared.errors import DatasetError
+from stage1_extract.nuscenes.records import Camera, SampleRecord
+from stage1_extract.nuscenes.transforms import camera_from_lidar
+from stage1_extract.preprocessing.grid_mask import GridMask, apply_grid_mask
+
+JPEG_START, JPEG_END = b"\xff\xd8", b"\xff\xd9"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ImageTransform:
+    """Resize, crop, flip, in this order; one for all six cameras.
+
+    Args:
+        resize: factor on the recorded image; the resized size is truncated to whole pixels.
+        left_px, top_px: corner of the crop in the resized image.
+        flip: mirror left and right.
+    """
+
+    resize: float
+    left_px: int
+    top_px: int
+    flip: bool = False
+
+
+def identity_transform(camera: CameraBranch) -> ImageTransform:
+    """Return the transform of variant 0, the one of the official test pipeline.
+
+    The bottom of the image is kept and the top cut: 130 of 450 rows for `r50_800x320`.
+
+    Source: CMT, `ResizeCropFlipImage._sample_augmentation`, not training, bot_pct_lim (0, 0).
+    """
+    resize = max(camera.height_px / camera.raw_height_px, camera.width_px / camera.raw_width_px)
+    width_px, height_px = resized_px(camera, resize)
+    return ImageTransform(
+        resize=resize,
+        left_px=int(max(0, width_px - camera.width_px) / 2),
+        top_px=height_px - camera.height_px,
+    )
+
+
+def load_images(
+    record: SampleRecord,
+    camera: CameraBranch,
+    transform: ImageTransform | None = None,
+    mask: GridMask | None = None,
+) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+    """Return a frame's images in one variant.
+
+    Args:
+        record: the frame.
+        camera: size and normalisation of the network's input.
+        transform: of all cameras; None is variant 0.
+        mask: squares to wipe out of all cameras.
+
+    Returns:
+        Images (V, 3, H, W) float32, BGR, normalised; and `img_from_lidar` (V, 4, 4) float64 in the
+        pixels of these images, see `shared.data.features.Frame`.
+
+    Raises:
+        DatasetError: if a JPEG is missing, truncated, not decodable or not of the expected size.
+    """
+    transform = identity_transform(camera) if transform is None else transform
+    images = np.empty((len(record.cameras), 3, camera.height_px, camera.width_px), np.float32)
+    for image, one in zip(images, record.cameras, strict=True):
+        pixels = decode_jpeg(one.file, camera.raw_height_px, camera.raw_width_px)
+        normalise(transform_pixels(pixels, transform, camera), camera, out=image)
+    if mask is not None:
+        apply_grid_mask(images, mask)
+    matrices = [img_from_lidar(one, transform, camera) for one in record.cameras]
+    return images, np.stack(matrices)
+
+
+def decode_jpeg(file: Path, height_px: int, width_px: int) -> NDArray[np.uint8]:
+    """Return a JPEG's pixels, (height, width, 3) uint8, BGR.
+
+    Raises:
+        DatasetError: if the file is missing, truncated, not decodable or not of the expected size.
+    """
+    try:
+        encoded = file.read_bytes()
+    except OSError as fault:
+        raise DatasetError(
+            f"image {file} cannot be read ({fault.strerror}); unpack it again, or restrict the "
+            "samples to what exists"
+        ) from fault
+    # OpenCV decodes a truncated JPEG to a partly grey image without an error, so look for the end
+    # marker; zeros after it are a file system's padding.
+    if encoded[:2] != JPEG_START or encoded.rstrip(b"\0")[-2:] != JPEG_END:
+        raise DatasetError(
+            f"image {file} ({len(encoded)} bytes) does not begin and end as a JPEG does: it is "
+            "truncated or no JPEG, so unpack or download it again"
+        )
+    pixels = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_UNCHANGED)
+    if pixels is None:
+        raise DatasetError(
+            f"image {file} ({len(encoded)} bytes) cannot be decoded; unpack it again"
+        )
+    if pixels.shape != (height_px, width_px, 3):
+        raise DatasetError(
+            f"image {file} is {pixels.shape} (rows, columns, channels), expected "
+            f"{(height_px, width_px, 3)}; the preset's raw size is not this dataset's"
+        )
+    return np.asarray(pixels, np.uint8)
+
+
+def transform_pixels(
+    pixels: NDArray[np.uint8], transform: ImageTransform, camera: CameraBranch
+) -> NDArray[np.uint8]:
+    """Resize, crop and flip; what the crop takes from outside the image is 0.
+
+    Returns:
+        (H, W, 3) uint8, BGR.
+
+    Source: CMT, `ResizeCropFlipImage._img_transform`. Without its rotation, which no official
+    config uses: then the values stay whole numbers, and uint8 holds what upstream has in float64.
+    """
+    resized = cv2.resize(pixels, resized_px(camera, transform.resize))
+    cropped = np.zeros((camera.height_px, camera.width_px, 3), np.uint8)
+    top_px, left_px = max(0, -transform.top_px), max(0, -transform.left_px)
+    found = resized[
+        max(0, transform.top_px) : max(0, transform.top_px + camera.height_px),
+        max(0, transform.left_px) : max(0, transform.left_px + camera.width_px),
+    ]
+    cropped[top_px : top_px + found.shape[0], left_px : left_px + found.shape[1]] = found
+    return np.ascontiguousarray(cropped[:, ::-1]) if transform.flip else cropped
+
+
+def normalise(pixels: NDArray[np.uint8], camera: CameraBranch, *, out: NDArray[np.float32]) -> None:
+    """Write (H, W, 3) uint8 pixels as (3, H, W) float32, mean 0 and deviation 1, into `out`.
+
+    A table of the 256 possible values gives the bits of the official arithmetic: mean and deviation
+    are float32 widened to float64, difference and product are rounded to float32 in turn.
+
+    Source: mmcv 1.6, `imnormalize_` (cv2.subtract, cv2.multiply).
+    """
+    values = np.arange(256, dtype=np.float64)
+    means = np.array(camera.mean_bgr, np.float32).astype(np.float64)
+    scales = 1 / np.array(camera.std_bgr, np.float32).astype(np.float64)
+    for channel, (mean, scale) in enumerate(zip(means, scales, strict=True)):
+        centred = (values - mean).astype(np.float32).astype(np.float64)
+        table = (centred * scale).astype(np.float32)
+        np.take(table, pixels[:, :, channel], out=out[channel])
+
+
+def img_from_lidar(
+    camera: Camera, transform: ImageTransform, branch: CameraBranch
+) -> NDArray[np.float64]:
+    """Return the (4, 4) float64 projection of LiDAR points into the transformed image's pixels.
+
+    Upstream: u' = resize * u - left, without the half pixel by which cv2.resize shifts, and with
+    the raw factor although the resized size is truncated. Factor and offsets pass through float32.
+
+    Source: CMT, `ResizeCropFlipImage.__call__`.
+    """
+    scale = np.eye(2, dtype=np.float32) * np.float32(transform.resize)
+    offset_px = -np.array([transform.left_px, transform.top_px], np.float32)
+    if transform.flip:
+        mirror = np.array([[-1, 0], [0, 1]], np.float32)
+        scale = mirror @ scale
+        offset_px = mirror @ offset_px + np.array([branch.width_px, 0], np.float32)
+    intrinsics = np.eye(4)
+    intrinsics[:3, :3] = camera.intrinsics
+    intrinsics[:2, :3] = scale @ intrinsics[:2, :3]
+    intrinsics[:2, 2] += offset_px
+    projection: NDArray[np.float64] = intrinsics @ camera_from_lidar(
+        camera.rotation, camera.translation_m
+    )
+    return projection
+
+
+def resized_px(camera: CameraBranch, resize: float) -> tuple[int, int]:
+    """Return (width, height) after resizing, truncated as upstream does."""
+    return math.trunc(camera.raw_width_px * resize), math.trunc(camera.raw_height_px * resize)

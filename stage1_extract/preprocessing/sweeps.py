@@ -1,0 +1,96 @@
+"""Points of a frame: the keyframe and its previous sweeps, in the keyframe's LiDAR frame."""
+
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shared.errors import DatasetError
+from stage1_extract.nuscenes.records import SampleRecord
+
+CLOSE_M = 1.0  # sweep points nearer than this in x and in y are the ego vehicle's
+
+COLUMNS = 5  # x, y, z, intensity, and ring index (in the file) or time lag (as returned)
+POINT_BYTES = 4 * COLUMNS
+
+
+def load_points(
+    record: SampleRecord,
+    sweeps: int,
+    *,
+    drop_close_points: bool = False,
+    pad_without_sweeps: bool = False,
+) -> NDArray[np.float32]:
+    """Return the merged point cloud.
+
+    Upstream: intensity is not scaled and nothing is dropped outside the range (the voxeliser does
+    that). Of more sweeps than asked for the newest are taken; official CMT draws at random, but its
+    info files never hold more than it asks for.
+
+    Args:
+        record: the frame.
+        sweeps: previous sweeps to merge at most, newest first.
+        drop_close_points: leave out sweep points within 1 m of the sensor in x and in y.
+        pad_without_sweeps: repeat a keyframe that has no sweep `sweeps` times.
+
+    Returns:
+        (P, 5) float32: x y z (metres, keyframe LiDAR frame), intensity 0..255, time lag in seconds
+        (0 for the keyframe, positive for the past); keyframe first, then the sweeps.
+
+    Raises:
+        DatasetError: if a file is missing, truncated, or holds a number that is not finite.
+
+    Source: mmdet3d 1.0.0rc5, `LoadPointsFromFile` and `LoadPointsFromMultiSweeps`. mmdet3d 1.4 adds
+    R^T t instead of t, 8 to 11 cm wrong at 0.5 s.
+    """
+    keyframe = read_points(record.lidar_file)
+    keyframe[:, 4] = 0
+    merged = [keyframe]
+    if pad_without_sweeps and not record.sweeps:
+        again = without_close_points(keyframe) if drop_close_points else keyframe
+        merged += [again] * sweeps
+    for sweep in record.sweeps[:sweeps]:
+        points = read_points(sweep.file)
+        if drop_close_points:
+            points = without_close_points(points)
+        # Upstream: two roundings, of the product and of the sum; both are computed in float64.
+        points[:, :3] = points[:, :3] @ sweep.rotation.T
+        points[:, :3] += sweep.translation_m
+        points[:, 4] = record.lag_s(sweep)
+        merged.append(points)
+    return np.concatenate(merged)
+
+
+def without_close_points(points: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Leave out the points of a square of 2 m around the sensor that took them; (P, 5) float32."""
+    far = (np.abs(points[:, :2]) >= CLOSE_M).any(axis=1)
+    kept: NDArray[np.float32] = points[far]
+    return kept
+
+
+def read_points(file: Path) -> NDArray[np.float32]:
+    """Return a .pcd.bin as (P, 5) float32: x y z in metres, intensity, ring index.
+
+    Raises:
+        DatasetError: if the file is missing, truncated, or holds a number that is not finite.
+    """
+    try:
+        values = np.fromfile(file, dtype=np.uint8)
+    except OSError as fault:
+        raise DatasetError(
+            f"LiDAR file {file} cannot be read ({fault.strerror}); unpack it again, or restrict "
+            "the samples to what exists"
+        ) from fault
+    if not values.size or values.size % POINT_BYTES:
+        raise DatasetError(
+            f"LiDAR file {file} has {values.size} bytes, which is not a positive multiple of "
+            f"{POINT_BYTES} (five float32 a point): it is truncated, so unpack or download it again"
+        )
+    points: NDArray[np.float32] = values.view("<f4").astype(np.float32).reshape(-1, COLUMNS)
+    finite = np.isfinite(points).all(axis=1)
+    if not finite.all():
+        raise DatasetError(
+            f"LiDAR file {file}: {int((~finite).sum())} of {len(points)} points are not finite, "
+            f"the first is number {int(finite.argmin())}; the file is damaged, so unpack it again"
+        )
+    return points

@@ -1,0 +1,92 @@
+"""Which samples a training step looks at, in which variants and without which sensors.
+
+All of it depends on seed, epoch and position alone: not on when a run was interrupted, on how many
+processes share it or on who loads the samples.
+"""
+
+from collections.abc import Iterator
+from typing import NamedTuple
+
+import numpy as np
+import torch
+
+from shared.data.sensor_drop import NOTHING, Absent, SensorDrop
+from stage2_train.data.class_balance import ClassBalance
+
+
+class Place(NamedTuple):
+    """One sample of a batch.
+
+    Args:
+        variant: augmented variant.
+        sample: its position in the dataset.
+        absent: sensors to leave out, see `shared.data.sensor_drop`.
+    """
+
+    variant: int
+    sample: int
+    absent: Absent = NOTHING
+
+
+class EpochSampler:
+    """Endless batches of places; the samples of an epoch are drawn and shuffled anew each time.
+
+    Args:
+        samples: number of samples.
+        batch_size: samples per step, of all processes together; a shorter last batch is dropped
+            unless it is the only one.
+        seed: of the run.
+        variants: variants of each sample; one of them is drawn every time a sample is taken.
+        first_step: batches to leave out, counted from the run's beginning (resume).
+        balance: draws the samples of an epoch; without it, every sample comes once.
+        drop: takes sensors away.
+    """
+
+    def __init__(
+        self,
+        samples: int,
+        batch_size: int,
+        seed: int,
+        *,
+        variants: int = 1,
+        first_step: int = 0,
+        balance: ClassBalance | None = None,
+        drop: SensorDrop | None = None,
+    ) -> None:
+        self.samples = samples
+        self.seed = seed
+        self.variants = variants
+        self.first_step = first_step
+        self.balance = balance
+        self.drop = drop
+        self.batch_size = min(batch_size, self.samples_per_epoch)
+
+    @property
+    def samples_per_epoch(self) -> int:
+        """Samples taken in an epoch, those of a dropped last batch included."""
+        return self.samples if self.balance is None else len(self.balance)
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Batches of one epoch."""
+        return self.samples_per_epoch // self.batch_size
+
+    def __iter__(self) -> Iterator[list[Place]]:
+        epoch, position = divmod(self.first_step, self.steps_per_epoch)
+        while True:
+            places = self.epoch(epoch)
+            for step in range(position, self.steps_per_epoch):
+                yield places[step * self.batch_size : (step + 1) * self.batch_size]
+            epoch, position = epoch + 1, 0
+
+    def epoch(self, epoch: int) -> list[Place]:
+        """Return the places of an epoch in their order, those of a dropped last batch included."""
+        generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
+        count = self.samples_per_epoch
+        order = torch.randperm(count, generator=generator).numpy()
+        variants = torch.randint(self.variants, (count,), generator=generator).tolist()
+        absent = [NOTHING] * count if self.drop is None else self.drop.draw(count, generator)
+        if self.balance is not None:
+            seed = int(torch.randint(2**31, (), generator=generator))
+            order = self.balance.draw(np.random.RandomState(seed))[order]
+        return [Place(*one) for one in zip(variants, order.tolist(), absent, strict=True)]

@@ -1,0 +1,102 @@
+"""Detections in nuScenes' own form: global frame, nuScenes names, the official result JSON.
+
+n boxes of a frame. Size is (width, length, height) in nuScenes, (length, width, height) in ours.
+
+Source: mmdet3d 1.0.0rc5, nuscenes_dataset.py `_format_bbox` and `lidar_nusc_box_to_global`.
+"""
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from scipy.spatial.transform import Rotation
+
+from shared.config.classes import CLASS_NAMES
+from shared.config.preset import Preset
+from shared.data.features import Frame
+from shared.model.box_coder import Detections
+from shared.process.whole_file import whole_file
+
+# nuScenes evaluates each class within this distance of the ego vehicle (detection_cvpr_2019).
+RANGE_M = {
+    "car": 50.0,
+    "truck": 50.0,
+    "construction_vehicle": 50.0,
+    "bus": 50.0,
+    "trailer": 50.0,
+    "barrier": 30.0,
+    "motorcycle": 40.0,
+    "bicycle": 40.0,
+    "pedestrian": 40.0,
+    "traffic_cone": 30.0,
+}
+MOVING_MPS = 0.2  # official: above it a vehicle moves and a cycle has a rider
+MOVING_ATTRIBUTE = {
+    **dict.fromkeys(("car", "construction_vehicle", "bus", "truck", "trailer"), "vehicle.moving"),
+    "bicycle": "cycle.with_rider",
+    "motorcycle": "cycle.with_rider",
+    "pedestrian": "pedestrian.moving",
+}
+RESTING_ATTRIBUTE = {
+    **dict.fromkeys(("car", "construction_vehicle", "truck", "trailer"), "vehicle.parked"),
+    "bus": "vehicle.stopped",
+    "bicycle": "cycle.without_rider",
+    "motorcycle": "cycle.without_rider",
+    # Upstream: a resting pedestrian is called standing, one that moves gets the class default.
+    "pedestrian": "pedestrian.standing",
+}
+
+
+def to_nuscenes(found: Detections, frame: Frame) -> list[dict[str, Any]]:
+    """Return one frame's detections as nuScenes result entries, out-of-range ones left out."""
+    boxes = found.boxes_lidar.detach().cpu().double().numpy()  # (n, 9)
+    scores = found.scores.detach().cpu().numpy()
+    labels = found.labels.detach().cpu().numpy()
+    ego, world = frame.ego_from_lidar, frame.global_from_ego
+    heading = Rotation.from_rotvec(np.outer(boxes[:, 6], [0.0, 0.0, 1.0]))
+    turned = Rotation.from_matrix(world[:3, :3] @ ego[:3, :3]) * heading if len(boxes) else heading
+    centres_ego = boxes[:, :3] @ ego[:3, :3].T + ego[:3, 3]  # (n, 3)
+    centres = centres_ego @ world[:3, :3].T + world[:3, 3]  # (n, 3)
+    flat = np.concatenate([boxes[:, 7:9], np.zeros((len(boxes), 1))], axis=1)
+    velocities = flat @ (world[:3, :3] @ ego[:3, :3]).T  # (n, 3)
+    entries = []
+    for i, label in enumerate(labels):
+        name = CLASS_NAMES[int(label)]
+        if np.linalg.norm(centres_ego[i, :2]) > RANGE_M[name]:
+            continue
+        x, y, z, w = turned[i].as_quat()
+        entries.append(
+            {
+                "sample_token": frame.token,
+                "translation": centres[i].tolist(),
+                "size": boxes[i, [4, 3, 5]].tolist(),
+                "rotation": [w, x, y, z],
+                "velocity": velocities[i, :2].tolist(),
+                "detection_name": name,
+                "detection_score": float(scores[i]),
+                "attribute_name": _attribute(name, float(np.linalg.norm(velocities[i, :2]))),
+            }
+        )
+    return entries
+
+
+def _attribute(name: str, speed_mps: float) -> str:
+    """Guess the nuScenes attribute from class and speed, as the official code does."""
+    table = MOVING_ATTRIBUTE if speed_mps > MOVING_MPS else RESTING_ATTRIBUTE
+    return table.get(name, "")
+
+
+def write_results(path: Path, results: Mapping[str, list[dict[str, Any]]], preset: Preset) -> None:
+    """Write the official result JSON, whole or not at all; `preset` says which sensors it used."""
+    meta = {
+        "use_camera": preset.camera is not None,
+        "use_lidar": preset.lidar is not None,
+        "use_radar": False,
+        "use_map": False,
+        "use_external": False,
+    }
+    text = json.dumps({"meta": meta, "results": dict(results)}, allow_nan=False)
+    with whole_file(path, "w") as file:
+        file.write(text)

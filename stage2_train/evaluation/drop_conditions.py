@@ -1,0 +1,99 @@
+"""The sensors that an evaluation takes away, and what that changes.
+
+An absent sensor is the frozen part's answer to it, which every store holds: `shared.data.sensor_drop`.
+"""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+from cache.reader import CachedFeatures
+from shared.config.classes import CAMERAS, LIDAR
+from shared.config.preset import Preset
+from shared.data.sensor_drop import NOTHING, Absent
+from shared.errors import ConfigError
+from shared.process.whole_file import whole_file
+from stage2_train.evaluation.metric_tables import MEANS, markdown_table, means_of
+
+DROPS = ("lidar", "cameras", "each-camera")
+COMPARISON = "sensor_drop.md"
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Condition:
+    """Sensors that are absent.
+
+    Args:
+        name: of the condition and of its folder.
+        absent: these see nothing.
+    """
+
+    name: str
+    absent: Absent = NOTHING
+
+    def used(self, preset: Preset) -> Preset:
+        """Return the preset with the branches that this condition leaves, for a result's meta."""
+        return replace(
+            preset,
+            lidar=None if LIDAR in self.absent else preset.lidar,
+            camera=None if set(CAMERAS) <= set(self.absent) else preset.camera,
+        )
+
+
+FULL = Condition(name="full")
+
+
+def conditions(drops: Sequence[str], store: CachedFeatures) -> list[Condition]:
+    """Return the conditions to evaluate: with everything first, then each drop.
+
+    Args:
+        drops: among `DROPS`.
+        store: what they will be applied to.
+
+    Raises:
+        ConfigError: if the store has not the sensor, or nothing would be left of it.
+        CacheError: if the store has no null features.
+    """
+    preset = store.preset
+    wanted = [FULL]
+    for drop in drops:
+        needed = {"lidar": (preset.lidar, preset.camera), "cameras": (preset.camera, preset.lidar)}
+        dropped, left = needed.get(drop, (preset.camera, preset.camera))
+        if dropped is None or left is None:
+            only = "LiDAR" if preset.camera is None else "the cameras"
+            raise ConfigError(
+                f"--drop {drop}: {store.path} holds features of {only} alone (preset "
+                f"{preset.name}), so " + ("nothing would be left" if dropped else "it has none")
+            )
+        wanted += {
+            "lidar": [Condition(name="no_lidar", absent=(LIDAR,))],
+            "cameras": [Condition(name="no_cameras", absent=CAMERAS)],
+            "each-camera": [Condition(name=f"no_{one}", absent=(one,)) for one in CAMERAS],
+        }[drop]
+    if len(wanted) > 1:
+        _ = store.null  # says so now if there are none
+    return list(dict.fromkeys(wanted))
+
+
+def write_comparison(out: Path, summaries: Mapping[str, Mapping[str, Any]]) -> None:
+    """Write sensor_drop.json and sensor_drop.md: the official means of every condition.
+
+    Args:
+        out: folder.
+        summaries: condition name -> its metrics summary; "full" is among them.
+    """
+    full = summaries[FULL.name]
+    rows, entries = [], {}
+    for name, summary in summaries.items():
+        means = dict(zip(MEANS, means_of(summary), strict=True))
+        kept = summary["nd_score"] / full["nd_score"] if full["nd_score"] else None
+        entries[name] = {**means, "NDS_kept": kept}
+        share = "-" if kept is None else f"{kept:.1%}"
+        rows.append((name, *(f"{value:.4f}" for value in means.values()), share))
+    table = markdown_table(("condition", *MEANS, "NDS kept"), rows)
+    with whole_file((out / COMPARISON).with_suffix(".json"), "w") as file:
+        json.dump({"coverage": full["coverage"], "conditions": entries}, file, indent=2)
+    with whole_file(out / COMPARISON, "w") as file:
+        file.write(f"Evaluated: {full['coverage']}.\n\n{table}")

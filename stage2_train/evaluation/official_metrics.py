@@ -1,0 +1,154 @@
+"""nuscenes-devkit's own detection metrics, also for stores that hold only part of a split."""
+
+import json
+import tempfile
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from shared.errors import DatasetError
+from shared.process.whole_file import whole_file
+from stage2_train.evaluation.distance_metrics import by_distance
+from stage2_train.evaluation.official_tables import Coverage, coverage, open_tables
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Judgement:
+    """What nuscenes-devkit says of a result JSON.
+
+    Args:
+        summary: its metrics summary, and our keys beside it, see `judge`.
+        curves: its `DetectionMetricDataList`: precision, recall and errors of every class.
+        truth: its `EvalBoxes` of ground truth, filtered as it filters.
+        found: its `EvalBoxes` of detections, filtered alike.
+    """
+
+    summary: dict[str, Any]
+    curves: Any
+    truth: Any
+    found: Any
+
+
+def official_metrics(
+    results: Path, nuscenes_root: Path, version: str, tokens: Sequence[str], out: Path
+) -> dict[str, Any]:
+    """Evaluate a result JSON with nuscenes-devkit (detection_cvpr_2019).
+
+    Args:
+        results: official result JSON holding exactly `tokens`.
+        nuscenes_root: folder with the tables of `version`.
+        version: e.g. "v1.0-mini".
+        tokens: the samples to evaluate. If they are not a whole official split, ground truth is
+            restricted to them, and the numbers compare with nothing published.
+        out: folder for `metrics_summary.json` and the devkit's own files.
+
+    Returns:
+        The summary of `judge`.
+
+    Raises:
+        DatasetError: if the devkit, the tables or one of the samples is missing.
+    """
+    tables = open_tables(nuscenes_root, version)
+    return judge(results, tables, coverage(tables, tokens), tokens, out).summary
+
+
+def judge(
+    results: Path, tables: Any, covered: Coverage, tokens: Sequence[str], out: Path
+) -> Judgement:
+    """Evaluate a result JSON against opened tables; write the summary and the curves.
+
+    The devkit's keys of the summary are untouched. Ours: `samples`, `split` (None if not a whole
+    one), `coverage` (which samples these are, in words), `true_boxes` (per class, as filtered),
+    `mean_ap_present` (over the classes that have any) and `by_distance`.
+
+    Args: as `official_metrics`; `covered` is `coverage` of the tokens.
+
+    Raises:
+        DatasetError: if there is no ground truth, or the devkit cannot rank negative scores.
+    """
+    _require_truth(tables, results, tokens)
+    evaluation = _evaluation(tables, results, covered, tokens)
+    try:
+        metrics, curves = evaluation.evaluate()
+        bands = by_distance(evaluation.gt_boxes, evaluation.pred_boxes, evaluation.cfg)
+    except AssertionError as error:
+        lowest = min((box.detection_score for box in evaluation.pred_boxes.all), default=0.0)
+        if lowest >= 0:
+            raise
+        raise DatasetError(
+            f"{results}: scores reach down to {lowest:g}, and nuscenes-devkit takes a score below "
+            "0 for the end of a curve; scores are from 0 to 1 (the sigmoid of a logit)"
+        ) from error
+    counts = Counter(box.detection_name for box in evaluation.gt_boxes.all)
+    summary = metrics.serialize()
+    present = [summary["mean_dist_aps"][name] for name in counts]
+    summary |= {
+        "meta": evaluation.meta,
+        "samples": covered.samples,
+        "split": covered.split,
+        "coverage": covered.statement(),
+        "true_boxes": {name: counts[name] for name in evaluation.cfg.class_names},
+        "mean_ap_present": sum(present) / len(present) if present else None,
+        "by_distance": bands,
+    }
+    for name, content in (
+        ("metrics_summary.json", summary),
+        ("metrics_details.json", curves.serialize()),
+    ):
+        with whole_file(out / name, "w") as file:
+            json.dump(content, file, indent=2)
+    return Judgement(
+        summary=summary, curves=curves, truth=evaluation.gt_boxes, found=evaluation.pred_boxes
+    )
+
+
+def _require_truth(tables: Any, results: Path, tokens: Sequence[str]) -> None:
+    from nuscenes.eval.detection.utils import category_to_detection_name
+
+    if not any(
+        category_to_detection_name(tables.get("sample_annotation", annotation)["category_name"])
+        for token in tokens
+        for annotation in tables.get("sample", token)["anns"]
+    ):
+        raise DatasetError(
+            f"none of the {len(tokens)} samples of {results} has a true box of the ten classes in "
+            f"the {tables.version} tables of {tables.dataroot}; there is nothing to measure against"
+        )
+
+
+def _evaluation(tables: Any, results: Path, covered: Coverage, tokens: Sequence[str]) -> Any:
+    """Return the devkit's evaluation of these samples, boxes loaded and filtered its way.
+
+    For a whole split it is what its own constructor makes. That one takes names of splits only,
+    and fails where there is not a single detection; there, the same steps are taken by hand.
+    """
+    from nuscenes.eval.common.config import config_factory
+    from nuscenes.eval.common.loaders import (
+        add_center_dist,
+        filter_eval_boxes,
+        load_gt_of_sample_tokens,
+        load_prediction_of_sample_tokens,
+    )
+    from nuscenes.eval.detection.data_classes import DetectionBox
+    from nuscenes.eval.detection.evaluate import DetectionEval
+
+    config = config_factory("detection_cvpr_2019")
+    has_boxes = any(json.loads(results.read_text())["results"].values())
+    if covered.split is not None and has_boxes:
+        with tempfile.TemporaryDirectory() as scratch:  # it makes a folder for plots
+            return DetectionEval(tables, config, str(results), covered.split, scratch, False)
+    samples = list(tokens)
+    found, meta = load_prediction_of_sample_tokens(
+        str(results), config.max_boxes_per_sample, DetectionBox, sample_tokens=samples
+    )
+    truth = load_gt_of_sample_tokens(tables, samples, DetectionBox)
+    evaluation = DetectionEval.__new__(DetectionEval)
+    evaluation.cfg, evaluation.meta, evaluation.verbose = config, meta, False
+    for name, boxes in (("pred_boxes", found), ("gt_boxes", truth)):
+        placed = add_center_dist(tables, boxes)
+        # The devkit cannot filter a set of no boxes at all.
+        kept = filter_eval_boxes(tables, placed, config.class_range) if placed.all else placed
+        setattr(evaluation, name, kept)
+    return evaluation

@@ -1,0 +1,162 @@
+"""Join a run's necks and head with the frozen backbones to a checkpoint of the official code.
+
+    export-checkpoint runs/a --out cmt.pth
+    export-checkpoint runs/a --out cmt.pth --checkpoint official.pth
+
+The backbones come from the checkpoint that the run started from, or from --checkpoint; either must
+be the one that the store was extracted with. Load the result with the official code's `load_from`
+or its test script, or with --checkpoint here.
+"""
+
+import argparse
+import logging
+import sys
+from collections import OrderedDict
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor
+
+from shared.checkpoint.checkpoint_table import PARTS, belongs, part_of
+from shared.checkpoint.checkpoints import other_backbones, read_state
+from shared.config.classes import CLASS_NAMES
+from shared.errors import CheckpointError
+from shared.process.command import run_command
+from shared.process.whole_file import whole_file
+from stage2_train.run.run_folder import read_run_checkpoint, trained_weights
+
+log = logging.getLogger(__name__)
+
+# Upstream: mmdet3d permutes a sparse weight on loading unless its module says version 2.
+SPARSE_PART, SPARSE_VERSION = "pts_middle_encoder", 2
+BATCH_NORM_VERSION = 2
+BATCH_NORM_BUFFER = "num_batches_tracked"
+
+Metadata = OrderedDict[str, dict[str, Any]]
+
+
+def official_checkpoint(saved: Mapping[str, Any], source: Path) -> dict[str, Any]:
+    """Return what the official code's checkpoint file holds.
+
+    Args:
+        saved: checkpoint of a run.
+        source: checkpoint with the frozen parts.
+
+    Raises:
+        CheckpointError: if `source` is not the one that the run's features were made with.
+    """
+    official = read_state(source)
+    wanted: dict[str, str] = saved["backbones"]
+    frozen = {key: tensor for key, tensor in official.items() if belongs(key, wanted)}
+    absent = {part for part in wanted if not any(belongs(key, [part]) for key in frozen)}
+    others = sorted(absent) or other_backbones(official, wanted, source)
+    if others:
+        raise CheckpointError(
+            f"{source} is not the checkpoint that the features of this run were made with: "
+            f"{', '.join(others)} {'is not in it' if absent else 'differ'}. Name that one with "
+            "--checkpoint (`feature-cache show STORE` says where the weights came from)"
+        )
+    state = in_official_order({**frozen, **trained_weights(saved)})
+    # The bits of the round trip include the versions of modules, which torch keeps beside the keys.
+    metadata = getattr(official, "_metadata", None) or synthesised_metadata(state)
+    state._metadata = metadata  # type: ignore[attr-defined]
+    return {
+        "meta": {
+            "CLASSES": CLASS_NAMES,
+            "frozen_cmt": {key: saved[key] for key in ("preset", "step", "aqr")},
+        },
+        "state_dict": state,
+    }
+
+
+def in_official_order(state: Mapping[str, Tensor]) -> OrderedDict[str, Tensor]:
+    """Return the state with its parts in the order of official files, unknown ones last."""
+    order = [*PARTS, *{part_of(key): None for key in state if part_of(key) not in PARTS}]
+    return OrderedDict((key, state[key]) for part in order for key in state if part_of(key) == part)
+
+
+def synthesised_metadata(state: Mapping[str, Tensor]) -> Metadata:
+    """Return the module versions that official checkpoints carry, from the names of the keys.
+
+    Needed where the source lost them: without, mmdet3d would permute every sparse weight.
+    """
+    metadata: Metadata = OrderedDict({"": {"version": 1}})
+    for key in state:
+        *modules, last = key.split(".")
+        for depth in range(1, len(modules) + 1):
+            is_sparse = modules[0] == SPARSE_PART and depth > 1
+            version = SPARSE_VERSION if is_sparse else 1
+            metadata.setdefault(".".join(modules[:depth]), {"version": version})
+        if last == BATCH_NORM_BUFFER:
+            metadata[".".join(modules)] = {"version": BATCH_NORM_VERSION}
+    return metadata
+
+
+def source_of(saved: Mapping[str, Any], run: Path, named: Path | None) -> Path:
+    """Return the checkpoint to take the frozen parts from.
+
+    Raises:
+        CheckpointError: if none is named and the run does not know one.
+    """
+    started_from = saved["started_from"]
+    if named is None and started_from is None:
+        raise CheckpointError(
+            f"{run} was not started from a checkpoint, so it does not know where the frozen "
+            "backbones are; name the one that the store was extracted with, with --checkpoint. "
+            "(Seeded backbones are in no file: they are for demos and cannot be exported)"
+        )
+    return named or Path(started_from)
+
+
+def write_checkpoint(content: Mapping[str, Any], out: Path) -> None:
+    """Write a new file, whole or not at all.
+
+    Raises:
+        CheckpointError: if there is one already, or the disk is full.
+    """
+    if out.exists():
+        raise CheckpointError(f"{out} exists and is not overwritten; choose another --out")
+    try:
+        with whole_file(out) as file:
+            torch.save(dict(content), file)
+    except OSError as error:
+        raise CheckpointError(f"{out} cannot be written: {error}") from error
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Parse the command line and hand over; no work happens here."""
+    parser = argparse.ArgumentParser(
+        prog="export-checkpoint",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("run", type=Path, help="run folder or checkpoint of train-stage2")
+    parser.add_argument("--out", type=Path, required=True, help="checkpoint to write")
+    parser.add_argument(
+        "--checkpoint", type=Path, help="with the frozen backbones (default: the run's own start)"
+    )
+    args = parser.parse_args(argv)
+
+    def work() -> None:
+        saved = read_run_checkpoint(args.run)
+        source = source_of(saved, args.run, args.checkpoint)
+        content = official_checkpoint(saved, source)
+        write_checkpoint(content, args.out)
+        state = content["state_dict"]
+        count = sum(belongs(key, saved["backbones"]) for key in state)
+        log.info(
+            "%s: %d frozen tensors of %s and %d trained ones of step %d",
+            args.out,
+            count,
+            source.name,
+            len(state) - count,
+            saved["step"],
+        )
+
+    return run_command(work)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,4 @@
+"""Pictures of evaluations and of AQR's sensor weights.
+
+May import evaluation/.
+"""

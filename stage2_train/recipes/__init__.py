@@ -1,0 +1,4 @@
+"""How to train: every hyper-parameter of a run, as data.
+
+Imports no other folder of stage 2.
+"""

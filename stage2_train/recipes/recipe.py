@@ -1,0 +1,75 @@
+"""What a training recipe is: every hyper-parameter of a run, in one frozen dataclass."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+from shared.config.aqr_config import AqrConfig
+from shared.data.sensor_drop import SensorDrop
+from shared.errors import ConfigError
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Recipe:
+    """One way to train.
+
+    Args:
+        name: for the record.
+        aqr: adaptive query routing on top of CMT; None trains plain CMT.
+        sensor_drop: sensors taken away from training samples; None leaves all of them.
+        class_balanced: an epoch draws every class as often (CBGS), instead of every sample once.
+        frozen: parts of the detector that are not trained, by the beginning of their names; a store
+            that is cut after a part needs it here.
+        steps, epochs: length of the run; exactly one of them is given.
+        batch_size: samples per optimizer step, over all processes: a run on more devices is the
+            same run.
+        accumulate: passes in which each process takes its share of a batch; more need less memory.
+        learning_rate, weight_decay: of AdamW, before multipliers.
+        lr_multipliers: (key, factor) pairs; a parameter gets the factor of the longest key that its
+            name contains, or 1.
+        clip_norm: gradients are scaled down to this total norm.
+        schedule: of the learning rate. "cyclic" is CMT's: from 1 up to `peak_ratio` over
+            `rising_share` of the steps, then down to `final_ratio`. "cosine" rises on a straight
+            line to 1 over `warmup_steps`, then falls to `final_ratio`; for what is new in the model
+            and would be thrown about by a high first rate.
+        peak_ratio, final_ratio, rising_share, warmup_steps: see `schedule`; learning rate over the
+            base rate.
+        ema_decay: share that an exponential average of the weights keeps at each step; such a run
+            is evaluated and exported with its average. Worth its memory in long runs.
+        seed: of weights, order and denoising noise.
+        precision: as Lightning Fabric names it.
+        checkpoint_every: steps between checkpoints.
+        keep_last: checkpoints that stay; one more is that of the lowest loss.
+    """
+
+    name: str
+    aqr: AqrConfig | None = None
+    sensor_drop: SensorDrop | None = None
+    class_balanced: bool = False
+    frozen: tuple[str, ...] = ()
+    steps: int | None = None
+    epochs: int | None = None
+    batch_size: int
+    accumulate: int = 1
+    learning_rate: float = 1.4e-4
+    weight_decay: float = 0.01
+    lr_multipliers: tuple[tuple[str, float], ...] = ()
+    clip_norm: float = 35.0
+    schedule: Literal["cyclic", "cosine"] = "cyclic"
+    peak_ratio: float = 6.0
+    final_ratio: float = 1e-4
+    rising_share: float = 0.4
+    warmup_steps: int = 500
+    ema_decay: float | None = None
+    seed: int = 0
+    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
+    checkpoint_every: int = 500
+    keep_last: int = 3
+
+    def __post_init__(self) -> None:
+        if (self.steps is None) == (self.epochs is None):
+            raise ConfigError(f"recipe {self.name}: give either steps or epochs")
+        for field in ("batch_size", "accumulate", "checkpoint_every", "keep_last"):
+            if getattr(self, field) < 1:
+                raise ConfigError(f"recipe {self.name}: {field} is at least 1")
+        if self.ema_decay is not None and not 0 < self.ema_decay < 1:
+            raise ConfigError(f"recipe {self.name}: ema_decay lies between 0 and 1")

@@ -1,0 +1,110 @@
+"""AdamW with per-module learning rates."""
+
+import logging
+from collections.abc import Sequence
+from typing import Any, Literal
+
+import torch
+from torch import nn
+
+from shared.errors import ConfigError
+from shared.model.detector import CmtDetector
+from stage2_train.recipes.recipe import Recipe
+
+log = logging.getLogger(__name__)
+
+ONLY_WITH_CAMERAS = ("img_neck", "rv_embedding")
+ONLY_WITH_LIDAR = ("pts_neck", "shared_conv")
+ONLY_WITH_AQR = ("aqr_weight_generator",)
+ONLY_WITH_BIAS = ("attention_bias_generator", "attention_bias_generator.bias_scale")
+
+
+def parameter_groups(
+    model: nn.Module,
+    multipliers: Sequence[tuple[str, float]],
+    learning_rate: float,
+    *,
+    unused: Literal["error", "warn"] = "error",
+) -> list[dict[str, Any]]:
+    """Group parameters by the multiplier of the longest key contained in their name.
+
+    Args:
+        model: whose trainable parameters are grouped.
+        multipliers: (key, factor) pairs.
+        learning_rate: of factor 1.
+        unused: what a key contained in no parameter's name is. It would silently train what it was
+            meant to slow down, so it is an error; imported configs have such keys, and only their
+            user can tell.
+
+    Returns:
+        One AdamW group per multiplier, which is under `factor`, with the names it holds under
+        `names` and its rate under `initial_lr`.
+
+    Raises:
+        ConfigError: for an unused key.
+
+    Source:
+        mmengine, optim/optimizer/default_constructor.py: keys are tried longest first, ties in
+        alphabetical order.
+    """
+    keys = sorted(sorted(dict(multipliers)), key=len, reverse=True)
+    factors = dict(multipliers)
+    members: dict[float, list[tuple[str, nn.Parameter]]] = {}
+    used = set()
+    for name, parameter in model.named_parameters():
+        if not parameter.requires_grad:
+            continue
+        key = next((key for key in keys if key in name), None)
+        used |= {key for key in keys if key in name}
+        members.setdefault(1.0 if key is None else factors[key], []).append((name, parameter))
+    _judge_unused([key for key in keys if key not in used], unused)
+    return [
+        {
+            "params": [parameter for _, parameter in pairs],
+            "names": [name for name, _ in pairs],
+            "factor": factor,
+            "lr": learning_rate * factor,
+            "initial_lr": learning_rate * factor,
+        }
+        for factor, pairs in sorted(members.items(), key=lambda item: item[0])
+    ]
+
+
+def _judge_unused(keys: Sequence[str], unused: Literal["error", "warn"]) -> None:
+    if not keys:
+        return
+    message = (
+        f"learning-rate key {', '.join(map(repr, keys))} is contained in no trainable parameter's "
+        "name, so it would do nothing; see `named_parameters()` of the model"
+    )
+    if unused == "error":
+        raise ConfigError(message)
+    log.warning(message)
+
+
+def make_optimizer(detector: CmtDetector, recipe: Recipe) -> torch.optim.AdamW:
+    """Return the optimizer of the trainable parameters.
+
+    A multiplier for a part of a sensor, or of an AQR, that this detector lacks is left out.
+
+    Raises:
+        ConfigError: if a multiplier is for nothing, or nothing is left to train.
+    """
+    head = detector.pts_bbox_head
+    lacking = [
+        *(ONLY_WITH_CAMERAS if detector.preset.camera is None else ()),
+        *(ONLY_WITH_LIDAR if detector.preset.lidar is None else ()),
+        *(ONLY_WITH_AQR if head.aqr is None else ()),
+        *(ONLY_WITH_BIAS if head.attention_bias_generator is None else ()),
+    ]
+    multipliers = [(key, factor) for key, factor in recipe.lr_multipliers if key not in lacking]
+    groups = parameter_groups(detector, multipliers, recipe.learning_rate)
+    if not groups:
+        raise ConfigError(f"recipe {recipe.name} freezes everything; nothing is left to train")
+    return torch.optim.AdamW(groups, weight_decay=recipe.weight_decay)
+
+
+def set_learning_rates(optimizer: torch.optim.Optimizer, ratio: float) -> None:
+    """Give every group its own rate times `ratio`."""
+    for group in optimizer.param_groups:
+        group["lr"] = group["initial_lr"] * ratio

@@ -1,0 +1,189 @@
+"""Many workers on one store: any number of them, in any order, end in one complete store."""
+
+import errno
+import fcntl
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import pytest
+
+import cache.storage.file_lock
+from cache.coordination.claims import Claims, WorkerSlice, shards_to_do
+from cache.coordination.store import open_store
+from cache.inspection.content_digest import content_digest
+from cache.storage.file_lock import lock_file
+from cache.verification.run import verify
+from cache.writer import StoreWriter
+from shared.errors import CacheError
+from tests.cache.conftest import fill, make_features, make_writer
+
+REPOSITORY = Path(__file__).parents[3]
+
+
+@pytest.fixture
+def empty(tmp_path: Path) -> StoreWriter:
+    """A store of five shards, none complete."""
+    return make_writer(tmp_path / "store", rows_per_shard=1)
+
+
+def order(writer: StoreWriter, part: WorkerSlice, claims: Claims) -> list[int]:
+    return [shard.index for shard in shards_to_do(writer.store, part, claims)]
+
+
+def test_a_worker_begins_with_its_part_and_helps_from_the_end(empty: StoreWriter) -> None:
+    claims = Claims(empty.store)
+    assert order(empty, WorkerSlice(number=2, of=3), claims) == [1, 4, 3, 2, 0]
+
+
+def test_parts_hold_every_shard_once() -> None:
+    for workers in (1, 2, 3, 5, 8):
+        parts = [WorkerSlice(number=i + 1, of=workers) for i in range(workers)]
+        for shard in range(11):
+            assert sum(part.holds(shard) for part in parts) == 1
+
+
+def test_a_shard_that_another_worker_is_at_is_left_to_it(empty: StoreWriter) -> None:
+    other = Claims(empty.store)
+    assert other.take(2)
+    assert order(empty, WorkerSlice(), Claims(empty.store)) == [0, 1, 3, 4]
+
+
+def test_a_shard_whose_worker_gave_up_is_found_before_the_end(empty: StoreWriter) -> None:
+    other, ours, taken = Claims(empty.store), Claims(empty.store), []
+    assert other.take(2)
+    for shard in shards_to_do(empty.store, WorkerSlice(), ours):
+        taken.append(shard.index)
+        if shard.index == 3:
+            other.release_all()
+    assert taken == [0, 1, 3, 4, 2]
+
+
+def test_a_complete_shard_is_not_taken(empty: StoreWriter) -> None:
+    fill(empty, shards=2)
+    assert order(empty, WorkerSlice(), Claims(empty.store)) == [2, 3, 4]
+
+
+def test_claims_leave_no_file_behind(empty: StoreWriter) -> None:
+    claims = Claims(empty.store)
+    order(empty, WorkerSlice(), claims)
+    assert len(list(empty.store.path.rglob("*.claim"))) == 5
+    claims.release_all()
+    assert not list(empty.store.path.rglob("*.claim"))
+
+
+HOLDER = """
+import sys, time
+from pathlib import Path
+from cache.coordination.claims import Claims
+from cache.coordination.store import open_store
+
+claims = Claims(open_store(Path(sys.argv[1])))
+assert claims.take(2)
+print("held", flush=True)
+time.sleep(60)
+"""
+
+
+def test_a_killed_worker_holds_nothing(empty: StoreWriter) -> None:
+    holder = subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(empty.store.path)],
+        cwd=REPOSITORY,
+        stdout=subprocess.PIPE,
+    )
+    assert holder.stdout is not None
+    assert holder.stdout.readline() == b"held\n"
+    assert not Claims(empty.store).take(2)
+    holder.kill()
+    holder.wait()
+    holder.stdout.close()
+    assert Claims(empty.store).take(2)
+
+
+def test_on_a_file_system_without_locks_a_worker_does_its_own_part_only(
+    empty: StoreWriter, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    def refuse(*_: object) -> None:
+        raise OSError(errno.ENOLCK, "No locks available")
+
+    monkeypatch.setattr(fcntl, "flock", refuse)
+    assert order(empty, WorkerSlice(number=2, of=3), Claims(empty.store)) == [1, 4]
+    assert "does its own --part only" in caplog.text
+
+
+def test_a_full_disk_is_said_when_a_shard_is_claimed(
+    empty: StoreWriter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def full(*_: object, **__: object) -> None:
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr("cache.coordination.claims.lock_file", full)
+    with pytest.raises(CacheError, match="the disk is full at shard 0"):
+        order(empty, WorkerSlice(), Claims(empty.store))
+
+
+def test_a_lock_on_a_file_that_its_holder_removed_is_none(tmp_path: Path) -> None:
+    """Else a third worker would make the file anew and hold it, too."""
+    path = tmp_path / "lock"
+    first = lock_file(path, is_patient=True)
+    assert first is not None
+    found: list[bool] = []
+
+    def wait_for_it() -> None:
+        second = lock_file(path, is_patient=True)
+        assert second is not None
+        found.append(cache.storage.file_lock._is_at(path, second))
+        second.close()
+
+    waiting = threading.Thread(target=wait_for_it)
+    waiting.start()
+    time.sleep(0.05)
+    path.unlink()
+    first.close()
+    waiting.join(10)
+    assert found == [True]
+
+
+WORKER = """
+import sys
+from pathlib import Path
+from cache.coordination.claims import Claims, WorkerSlice, shards_to_do
+from tests.cache.conftest import make_features, make_writer
+
+path, number = Path(sys.argv[1]), int(sys.argv[2])
+path.with_name(f"ready{number}").touch()
+while len(list(path.parent.glob("ready*"))) < 4:
+    pass
+writer = make_writer(path, rows_per_shard=1)  # all four at once: one of them creates it
+claims = Claims(writer.store)
+for shard in shards_to_do(writer.store, WorkerSlice(number=number, of=4), claims):
+    writer.write_shard(shard, [make_features(token) for token in shard.tokens])
+    claims.release(shard.index)
+"""
+
+
+def test_four_workers_create_and_fill_one_store(tmp_path: Path, finished: Path) -> None:
+    path = tmp_path / "race" / "store"
+    path.parent.mkdir()
+    racers = [
+        subprocess.Popen([sys.executable, "-c", WORKER, str(path), str(i)], cwd=REPOSITORY)
+        for i in (1, 2, 3, 4)
+    ]
+    assert [process.wait() for process in racers] == [0] * 4
+    store = open_store(path)
+    assert not verify(store).damages
+    assert content_digest(store, recompute=True) == content_digest(open_store(finished))
+    kept = {file.suffix for file in path.rglob("*") if file.is_file()}
+    assert not kept & {".claim", ".lock", ".partial"}
+    assert [file.name for file in path.parent.glob(".*")] == []  # no half-created store
+
+
+def test_rows_of_two_workers_at_one_shard_are_never_mixed(empty: StoreWriter) -> None:
+    """Claims are not what keeps a store whole: here both workers compute everything."""
+    for shard in empty.shards:
+        rows = [make_features(token) for token in shard.tokens]
+        assert empty.write_shard(shard, rows) is True
+        assert empty.write_shard(shard, rows) is False
+    assert not verify(empty.store).damages

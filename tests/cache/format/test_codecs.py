@@ -1,0 +1,139 @@
+"""Every codec gives back what was written, to us and to any Zarr reader, and notices damage."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+import zarr
+
+from cache.__main__ import main
+from cache.format.codec import CODECS, DEFAULT_CODEC, FLOAT16, UINT8, DamageError
+from cache.format.schema import array_specs, scale_name, zero_name
+from cache.format.shard_file import read_row
+from cache.reader import CachedFeatures
+from shared.data.features import QuantisedMap
+from shared.errors import CacheError
+from tests.cache.conftest import (
+    TOKENS,
+    fill,
+    make_features,
+    make_writer,
+    small_preset,
+)
+from tests.cache.verification.test_damage import flip_bit, shard_file
+
+LOSSLESS = [one.name for one in CODECS.values() if one.storage == FLOAT16]
+QUANTISED = [one.name for one in CODECS.values() if one.storage == UINT8]
+MAPS = [one.name for one in small_preset().maps]
+
+
+def maps_of(path: Path, token: str) -> dict[str, np.ndarray | QuantisedMap]:
+    (read,) = CachedFeatures(path).read([token])
+    return dict(read.maps)
+
+
+def test_the_codecs_are_these() -> None:
+    """A store names its codec: taking a name away makes stores unreadable."""
+    assert LOSSLESS == ["zstd-1", "none", "lz4-bitshuffle", "pcodec"]
+    assert QUANTISED == ["uint8-zstd-1", "uint8-lz4-bitshuffle"]
+    assert DEFAULT_CODEC == "zstd-1"
+
+
+@pytest.mark.parametrize("codec", LOSSLESS)
+def test_a_lossless_codec_gives_every_bit_back(stores: dict[str, Path], codec: str) -> None:
+    for name, values in maps_of(stores[codec], "dog").items():
+        assert values.dtype == np.float16
+        np.testing.assert_array_equal(values, make_features("dog").maps[name].astype(np.float16))
+
+
+@pytest.mark.parametrize("codec", QUANTISED)
+def test_a_quantised_map_stays_in_8_bit_and_is_half_a_step_off_at_most(
+    stores: dict[str, Path], codec: str
+) -> None:
+    maps = maps_of(stores[codec], "dog")
+    assert list(maps) == MAPS
+    for name, values in maps.items():
+        written = make_features("dog").maps[name].astype(np.float16).astype(np.float64)
+        assert isinstance(values, QuantisedMap)
+        assert values.values.dtype == np.uint8
+        assert values.scale.shape == values.zero.shape == written.shape[:-2]
+        half_step = values.scale[..., None, None] / 2
+        assert (np.abs(values.dequantised() - written) <= 1.001 * half_step).all()
+
+
+@pytest.mark.parametrize("codec", CODECS)
+def test_plain_zarr_reads_every_array(stores: dict[str, Path], codec: str) -> None:
+    members = dict(zarr.open_group(stores[codec], mode="r").members(max_depth=None))
+    for spec in array_specs(small_preset(), 3, codec):
+        assert members[spec.name].shape == (1, len(TOKENS), *spec.shape)
+        assert members[spec.name].dtype == spec.dtype
+        assert members[spec.name].metadata.dimension_names == ("variant", "sample", *spec.dims)
+    for sample, token in enumerate(TOKENS):
+        for name, ours in maps_of(stores[codec], token).items():
+            theirs = members[name][0, sample]
+            if isinstance(ours, QuantisedMap):
+                formula = f"{zero_name(name)} + {scale_name(name)} * this, in float32"
+                assert formula in members[name].attrs["about"]
+                scale, zero = (members[f"{name}_{part}"][0, sample] for part in ("scale", "zero"))
+                theirs = zero[..., None, None] + scale[..., None, None] * theirs
+                ours = ours.dequantised()
+            np.testing.assert_array_equal(theirs, ours)
+    assert members["annotations/box_count"][0].tolist() == [0, 1, 2, 3, 0]
+
+
+@pytest.mark.parametrize("codec", CODECS)
+def test_what_plain_zarr_writes_can_be_read(tmp_path: Path, codec: str) -> None:
+    make_writer(tmp_path / "store", codec=codec)
+    dtype = "float16" if codec in LOSSLESS else "uint8"
+    values = np.arange(2 * 32, dtype=dtype).reshape(1, 2, 2, 4, 4)
+    zarr.open_array(tmp_path / "store/lidar/stride8", mode="r+")[0:1, 2:4] = values
+
+    payload = read_row(tmp_path / "store/lidar/stride8/c.0.1.0.0.0", slot=1, slots=2)
+
+    decoded = CODECS[codec].decode(payload, (2, 4, 4), dtype)
+    np.testing.assert_array_equal(decoded, values[0, 1])
+
+
+@pytest.mark.parametrize("codec", CODECS)
+def test_verify_reads_a_store_of_every_codec(
+    stores: dict[str, Path], codec: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["verify", str(stores[codec])]) == 0
+    assert main(["show", str(stores[codec])]) == 0
+    assert f"codec       {codec}\n" in capsys.readouterr().out
+
+
+@pytest.mark.parametrize("codec", CODECS)
+def test_every_single_flipped_bit_is_found(tmp_path: Path, codec: str) -> None:
+    fill(make_writer(tmp_path, codec=codec))
+    source = CachedFeatures(tmp_path)
+    quantised = ["lidar/stride16_scale", "lidar/stride16_zero"] if codec in QUANTISED else []
+    for array in ("lidar/stride16", *quantised):
+        file = shard_file(tmp_path, array)
+        for byte in range(file.stat().st_size):
+            flip_bit(file, byte=byte, bit=byte % 8)
+            with pytest.raises(CacheError, match=f"{array} of sample"):
+                source.read(["ant", "bee"])
+            flip_bit(file, byte=byte, bit=byte % 8)
+
+
+@pytest.mark.parametrize("codec", CODECS)
+def test_a_row_of_another_shape_is_damage(codec: str) -> None:
+    """As when the file of another array was put in its place."""
+    values = np.arange(64, dtype=np.float16)
+    sealed = CODECS[codec].encode_row(values)
+    for size in (63, 65):
+        with pytest.raises(DamageError, match=rf"does not decode as {codec} to \({size},\) float1"):
+            CODECS[codec].decode_row(sealed, (size,), "float16")
+    with pytest.raises(DamageError, match="truncated"):
+        CODECS[codec].decode_row(sealed[:3], (64,), "float16")
+
+
+@pytest.mark.parametrize("codec", CODECS)
+@pytest.mark.parametrize("size", [1, 40, 300, 70_000])
+def test_rows_of_any_size_come_back(codec: str, size: int) -> None:
+    """Zstd's header writes the size in one to four bytes."""
+    for values in (np.random.default_rng(0).bytes(2 * size), bytes(2 * size)):
+        row = np.frombuffer(values, np.uint16).view(np.float16)
+        found = CODECS[codec].decode_row(CODECS[codec].encode_row(row), row.shape, "float16")
+        np.testing.assert_array_equal(found.view(np.uint16), row.view(np.uint16))

@@ -1,0 +1,110 @@
+"""The content digest: equal for equal features, however they are stored."""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from cache.coordination.store import open_store
+from cache.format.codec import CODECS, FLOAT16
+from cache.inspection.content_digest import content_digest
+from shared.errors import CacheError
+from tests.cache.conftest import TOKENS, make_features, make_writer, with_map
+
+
+@pytest.fixture
+def digest(finished: Path) -> str:
+    return content_digest(open_store(finished))
+
+
+def digest_of(path: Path, **options: int | str | tuple[str, ...]) -> str:
+    writer = make_writer(path, **options)  # type: ignore[arg-type]
+    for shard in reversed(writer.shards):
+        writer.write_shard(shard, [make_features(t, variant=shard.variant) for t in shard.tokens])
+    return content_digest(open_store(path))
+
+
+@pytest.mark.parametrize("rows_per_shard", [1, 3, 100])
+def test_it_does_not_depend_on_shard_size_or_order(
+    tmp_path: Path, digest: str, rows_per_shard: int
+) -> None:
+    assert digest_of(tmp_path / "other", rows_per_shard=rows_per_shard) == digest
+
+
+def test_it_does_not_depend_on_the_order_of_samples_or_room_for_boxes(
+    tmp_path: Path, digest: str
+) -> None:
+    assert digest_of(tmp_path / "order", tokens=TOKENS[::-1]) == digest
+    assert digest_of(tmp_path / "room", max_boxes=50) == digest
+
+
+@pytest.mark.parametrize("codec", [one.name for one in CODECS.values() if one.storage == FLOAT16])
+def test_it_does_not_depend_on_a_lossless_codec(tmp_path: Path, digest: str, codec: str) -> None:
+    assert digest_of(tmp_path / "other", codec=codec) == digest
+
+
+def test_it_is_another_one_of_quantised_features_but_one_for_all_their_codecs(
+    tmp_path: Path, digest: str
+) -> None:
+    quantised = [one.name for one in CODECS.values() if one.storage != FLOAT16]
+    found = {digest_of(tmp_path / codec, codec=codec) for codec in quantised}
+    assert len(quantised) > 1
+    assert len(found) == 1
+    assert found != {digest}
+
+
+def test_it_does_not_depend_on_the_sign_of_an_unknown_velocity(tmp_path: Path, digest: str) -> None:
+    writer = make_writer(tmp_path / "other")
+    for shard in writer.shards:
+        rows = [make_features(token) for token in shard.tokens]
+        for row in rows:
+            row.frame.annotations.boxes_lidar[:, 7:] = -np.float32(np.nan)
+        writer.write_shard(shard, rows)
+    assert content_digest(open_store(tmp_path / "other")) == digest
+
+
+def test_it_changes_when_one_value_changes(tmp_path: Path, digest: str) -> None:
+    for name in make_features("ant").maps:
+        writer = make_writer(tmp_path / name)
+        for shard in writer.shards:
+            rows = [make_features(token) for token in shard.tokens]
+            values = rows[0].maps[name].astype(np.float16)
+            values.flat[-1] = np.nextafter(values.flat[-1], np.float16(np.inf))
+            rows[0] = with_map(rows[0], name, values)
+            writer.write_shard(shard, rows)
+        assert content_digest(open_store(tmp_path / name)) != digest
+
+
+def test_it_changes_when_a_label_changes(tmp_path: Path, digest: str) -> None:
+    writer = make_writer(tmp_path / "other")
+    for shard in writer.shards:
+        rows = [make_features(token) for token in shard.tokens]
+        annotations = rows[-1].frame.annotations
+        if len(annotations.labels):
+            changed = replace(annotations, labels=annotations.labels + 1)
+            rows[-1] = replace(rows[-1], frame=replace(rows[-1].frame, annotations=changed))
+        writer.write_shard(shard, rows)
+    assert content_digest(open_store(tmp_path / "other")) != digest
+
+
+def test_recomputed_from_the_bytes_it_is_the_same(finished: Path, digest: str) -> None:
+    assert content_digest(open_store(finished), recompute=True) == digest
+
+
+def test_it_is_frozen(digest: str) -> None:
+    """A change of this number is a change of the schema: say so in CHANGELOG.md."""
+    assert digest == "b6b21906b4d235ad96d0893b600872de165a0a63ee33925b4ff6f1b285591c9f"
+
+
+def test_an_unfinished_store_has_none(begun: Path) -> None:
+    with pytest.raises(
+        CacheError, match="3 of 5 rows are missing, so it has no content digest yet"
+    ):
+        content_digest(open_store(begun))
+
+
+def test_damage_is_named_when_recomputing(finished: Path) -> None:
+    (finished / "lidar/stride8/c.0.2.0.0.0").unlink()
+    with pytest.raises(CacheError, match=r"lidar/stride8 of sample elk.*is missing.*--repair"):
+        content_digest(open_store(finished), recompute=True)

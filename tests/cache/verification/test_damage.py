@@ -1,0 +1,158 @@
+"""Whatever happens to a file, reading it is an error with a name, never wrong numbers."""
+
+import json
+from pathlib import Path
+
+import pytest
+
+from cache.__main__ import main
+from cache.coordination.store import open_store
+from cache.format.schema import array_specs
+from cache.reader import CachedFeatures
+from shared.digests import json_digest
+from shared.errors import CacheError
+from tests.cache.conftest import COMMAND, fill, make_writer, small_preset
+
+ARRAYS = [spec.name for spec in array_specs(small_preset(), 3)]
+TOKENS = ("ant", "bee")  # the rows of shard 0
+
+
+def shard_file(store: Path, array: str) -> Path:
+    (file,) = (store / array).glob("c.0.0*")
+    return file
+
+
+def flip_bit(file: Path, *, byte: int, bit: int = 0) -> None:
+    content = bytearray(file.read_bytes())
+    content[byte] ^= 1 << bit
+    file.write_bytes(content)
+
+
+def repair_and_check(store: Path) -> None:
+    assert main(["verify", str(store), "--repair"]) == 1  # what the message says
+    fill(make_writer(store))
+    assert main(["verify", str(store)]) == 0
+    CachedFeatures(store).read(TOKENS)
+
+
+@pytest.mark.parametrize("array", ARRAYS)
+def test_a_flipped_bit_is_found_by_reading_and_by_verify(
+    finished: Path, array: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    flip_bit(shard_file(finished, array), byte=9)  # in the first row
+
+    with pytest.raises(CacheError, match=rf"{array} of sample ant.*shard 0 .*checksum.*{COMMAND}"):
+        CachedFeatures(finished).read(["ant"])
+    CachedFeatures(finished).read(["bee"])  # its neighbour is unharmed
+    assert main(["verify", str(finished)]) == 1
+    printed = capsys.readouterr().out
+    assert f"{array} of ant, variant 0, shard 0" in printed
+    assert f"`feature-cache verify {finished} --repair`" in printed
+    repair_and_check(finished)
+
+
+def test_every_single_flipped_bit_of_a_shard_is_found(finished: Path) -> None:
+    file = shard_file(finished, "lidar/stride16")
+    source = CachedFeatures(finished)
+    whole = file.read_bytes()
+    for byte in range(len(whole)):
+        flip_bit(file, byte=byte, bit=byte % 8)
+        with pytest.raises(CacheError, match="lidar/stride16 of sample"):
+            source.read(TOKENS)
+        file.write_bytes(whole)
+
+
+@pytest.mark.parametrize("keep", [0, 1, 35, 36, 60, -1])
+@pytest.mark.parametrize("array", ["camera/stride16", "annotations/box_count"])
+def test_a_truncated_file_is_found_by_reading_and_by_verify(
+    finished: Path, array: str, keep: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = shard_file(finished, array)
+    file.write_bytes(file.read_bytes()[:keep])
+
+    with pytest.raises(CacheError, match=f"{array} of sample"):
+        CachedFeatures(finished).read(TOKENS)
+    assert main(["verify", str(finished)]) == 1
+    assert f"{array} of all 2 samples from ant on, variant 0, shard 0" in capsys.readouterr().out
+    repair_and_check(finished)
+
+
+@pytest.mark.parametrize("array", ARRAYS)
+def test_a_lost_file_is_found_by_reading_and_by_verify(
+    finished: Path, array: str, capsys: pytest.CaptureFixture[str]
+) -> None:
+    shard_file(finished, array).unlink()
+
+    with pytest.raises(CacheError, match=rf"{array} of sample ant.*is missing"):
+        CachedFeatures(finished).read(["ant"])
+    assert main(["verify", str(finished)]) == 1
+    assert "is missing" in capsys.readouterr().out
+    repair_and_check(finished)
+
+
+def test_a_whole_file_of_another_shard_is_found_by_verify(
+    finished: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    other = finished / "lidar/stride8/c.0.1.0.0.0"
+    other.write_bytes(shard_file(finished, "lidar/stride8").read_bytes())
+    assert main(["verify", str(finished)]) == 1
+    assert "not those that the ledger recorded" in capsys.readouterr().out
+
+
+def test_a_damaged_ledger_entry_is_found(
+    finished: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    entry = finished / "ledger/000001.json"
+    entry.write_text(entry.read_text().replace('"variant": 0', '"variant": 1'))
+    assert main(["verify", str(finished)]) == 1
+    assert "checksum does not match" in capsys.readouterr().out
+    entry.write_text("")
+    assert main(["verify", str(finished)]) == 1
+    assert main(["digest", str(finished)]) == 1
+    assert main(["show", str(finished)]) == 1
+
+
+def test_a_changed_identity_on_disk_is_damage_and_not_another_store(finished: Path) -> None:
+    file = finished / "zarr.json"
+    file.write_text(file.read_text().replace("float32 compute", "float16 compute"))
+    with pytest.raises(CacheError, match="damaged"):
+        open_store(finished)
+
+
+def rewrite_metadata(store: Path, **changes: object) -> None:
+    """Change what a store says of itself, checksum included, as another version may have."""
+    file = store / "zarr.json"
+    node = json.loads(file.read_text())
+    ours = node["attributes"]["frozen_cmt"]
+    ours.update(changes)
+    del ours["checksum"]
+    ours["checksum"] = json_digest(ours)
+    file.write_text(json.dumps(node))
+
+
+def test_another_schema_version_explains_itself(finished: Path) -> None:
+    rewrite_metadata(finished, schema_version=99)
+    with pytest.raises(CacheError, match="schema version 99, this version of frozen-cmt reads 2"):
+        open_store(finished)
+
+
+@pytest.mark.parametrize("name", ["token", "scene", "timestamp_us"])
+def test_a_damaged_sample_list_is_an_error_on_opening(finished: Path, name: str) -> None:
+    (file,) = (one for one in (finished / "samples" / name).rglob("c/**/0") if one.is_file())
+    for byte in range(file.stat().st_size):
+        flip_bit(file, byte=byte)
+        with pytest.raises(CacheError, match="list of samples is missing or damaged"):
+            open_store(finished)
+        flip_bit(file, byte=byte)
+    file.unlink()
+    with pytest.raises(CacheError, match="list of samples is missing or damaged"):
+        open_store(finished)  # plain Zarr would return zeros
+
+
+def test_damaged_array_metadata_is_found_by_verify(
+    finished: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = finished / "lidar/stride8/zarr.json"
+    file.write_text(file.read_text().replace('"NaN"', "0.0"))
+    assert main(["verify", str(finished)]) == 1
+    assert "lidar/stride8/zarr.json: is missing or not as it was written" in capsys.readouterr().out

@@ -1,0 +1,166 @@
+"""The frozen part gives the same for a sample at any batch size, and nothing moves it."""
+
+import numpy as np
+import pytest
+import torch
+
+from shared.checkpoint.checkpoint_table import FROZEN_PARTS
+from shared.config.preset import Preset
+from shared.config.presets import tiny
+from shared.errors import FrozenError
+from stage1_extract.backbones.frozen import FrozenBackbones
+from stage1_extract.backbones.seeded_weights import seed_weights
+from stage1_extract.preprocessing.voxels import Voxelizer, Voxels, batch_voxels
+
+CPU = torch.device("cpu")
+
+# Largest error over the largest value: 0 measured, but float32 sums may be taken in another order
+# where the batch makes matrices larger.
+TOLERANCE = 1e-6
+
+
+@pytest.fixture(scope="module")
+def preset() -> Preset:
+    return tiny()
+
+
+@pytest.fixture(scope="module")
+def frozen(preset: Preset) -> FrozenBackbones:
+    backbones = FrozenBackbones(preset)
+    seed_weights(backbones, 0)
+    backbones.to_device(CPU)
+    return backbones
+
+
+def cloud(seed: int, points: int) -> torch.Tensor:
+    random = np.random.default_rng(seed)
+    xyz = random.uniform((-20, -20, -3), (20, 20, 1), (points, 3))
+    rest = random.uniform((0, 0), (255, 0.5), (points, 2))
+    return torch.from_numpy(np.concatenate([xyz, rest], axis=1).astype(np.float32))
+
+
+def inputs(preset: Preset, seeds: tuple[int, ...]) -> tuple[torch.Tensor, Voxels]:
+    voxelizer = Voxelizer(preset.grid, preset.lidar, CPU)
+    size = (6, 3, preset.camera.height_px, preset.camera.width_px)
+    images = [torch.randn(size, generator=torch.Generator().manual_seed(s)) for s in seeds]
+    clouds = [voxelizer(cloud(s, 500 + 100 * s)) for s in seeds]
+    return torch.stack(images), batch_voxels(clouds)
+
+
+def test_the_maps_have_the_shapes_the_preset_promises(
+    preset: Preset, frozen: FrozenBackbones
+) -> None:
+    maps = frozen(*inputs(preset, (0, 1)))
+
+    assert {name: tuple(values.shape[1:]) for name, values in maps.items()} == {
+        one.name: one.shape for one in preset.maps
+    }
+    assert all(values.isfinite().all() for values in maps.values())
+
+
+def test_a_batch_of_three_gives_what_its_samples_give_alone(
+    preset: Preset, frozen: FrozenBackbones
+) -> None:
+    together = frozen(*inputs(preset, (0, 1, 2)))
+
+    for i in range(3):
+        alone = frozen(*inputs(preset, (i,)))
+        for name, values in alone.items():
+            error = (together[name][i] - values[0]).abs().max() / values.abs().max()
+            assert error <= TOLERANCE
+
+
+def test_a_sample_without_a_voxel_leaves_the_others_as_they_are(
+    preset: Preset, frozen: FrozenBackbones
+) -> None:
+    images, alone = inputs(preset, (0,))
+    voxelizer = Voxelizer(preset.grid, preset.lidar, CPU)
+    nothing = voxelizer(torch.zeros(0, 5))
+    something = voxelizer(cloud(0, 500))
+
+    maps = frozen(images.expand(3, -1, -1, -1, -1), batch_voxels([nothing, something, nothing]))
+
+    for name, values in frozen(images, alone).items():
+        error = (maps[name][1] - values[0]).abs().max() / values.abs().max()
+        assert error <= TOLERANCE
+
+
+def test_the_coordinates_of_a_batch_lie_row_by_row(preset: Preset) -> None:
+    """Otherwise spconv misreads them, silently: it does not look at strides."""
+    _, voxels = inputs(preset, (0, 1))
+
+    assert voxels.coordinates.is_contiguous()
+    assert voxels.points.is_contiguous()
+
+
+def test_a_batch_without_any_voxel_gives_what_an_empty_grid_gives(
+    preset: Preset, frozen: FrozenBackbones
+) -> None:
+    """Zeros from the sparse encoder; SECOND answers with its biases, alike in every inner cell."""
+    voxelizer = Voxelizer(preset.grid, preset.lidar, CPU)
+    nothing = batch_voxels([voxelizer(torch.zeros(0, 5))] * 2)
+
+    bev = frozen.encode_voxels(nothing)
+
+    cells = preset.grid.bev_cells
+    assert bev.shape == (2, 2 * preset.lidar.encoder_out_channels, cells, cells)
+    assert not bev.any()
+    beside = frozen.encode_voxels(
+        batch_voxels([voxelizer(torch.zeros(0, 5)), voxelizer(cloud(0, 9))])
+    )
+    assert torch.equal(beside[0], bev[0])
+    assert beside[1].any()
+
+
+def test_extraction_leaves_every_parameter_and_buffer_as_it_was(
+    preset: Preset, frozen: FrozenBackbones
+) -> None:
+    before = frozen.digests()
+
+    frozen(*inputs(preset, (0, 1)))
+
+    assert frozen.digests() == before
+    assert set(before) == set(FROZEN_PARTS)
+
+
+def test_the_digest_sees_one_bit_of_one_buffer(preset: Preset) -> None:
+    frozen = FrozenBackbones(preset)
+    seed_weights(frozen, 0)
+    before = frozen.digests()
+
+    buffer = frozen.pts_backbone.state_dict()["blocks.0.1.running_mean"]
+    buffer[0] = torch.nextafter(buffer[0], buffer[0] + 1)
+
+    after = frozen.digests()
+    assert after["pts_backbone"] != before["pts_backbone"]
+    assert after["img_backbone"] == before["img_backbone"]
+
+
+def test_train_mode_is_refused(frozen: FrozenBackbones) -> None:
+    with pytest.raises(FrozenError, match="stay in eval mode"):
+        frozen.train()
+    assert not any(module.training for module in frozen.modules())
+
+
+def test_nothing_in_it_asks_for_a_gradient(preset: Preset, frozen: FrozenBackbones) -> None:
+    maps = frozen(*inputs(preset, (0,)))
+
+    assert not any(parameter.requires_grad for parameter in frozen.parameters())
+    assert not any(values.requires_grad for values in maps.values())
+
+
+def test_seeded_weights_are_the_same_whatever_was_drawn_before(preset: Preset) -> None:
+    one, other, third = (FrozenBackbones(preset) for _ in range(3))
+    seed_weights(one, 0)
+    torch.randn(7)
+    np.random.default_rng().random(3)
+    seed_weights(other, 0)
+    seed_weights(third, 1)
+
+    assert one.digests() == other.digests()
+    assert one.digests() != third.digests()
+
+
+def test_the_head_config_is_not_needed_to_build_it(preset: Preset) -> None:
+    names = FrozenBackbones(preset).state_dict()
+    assert {name.split(".")[0] for name in names} == set(FROZEN_PARTS)

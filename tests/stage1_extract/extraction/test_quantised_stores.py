@@ -1,0 +1,171 @@
+"""A store in 8 bit is extracted, checked against the live backbones, and drawn like any other."""
+
+import dataclasses
+import json
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from cache.reader import CachedFeatures
+from shared.config.presets import tiny
+from shared.data.features import FrameFeatures, QuantisedMap, as_floats
+from shared.model.initial_detector import fresh_detector
+from stage1_extract.__main__ import main as extract_features
+from stage1_extract.backbones.live import LiveFeatures
+from stage1_extract.backbones.weights import frozen_backbones
+from stage1_extract.check_parity import main as check_parity_command
+from stage1_extract.nuscenes.nuscenes_tables import read_tables
+from stage1_extract.parity.parity_check import check_parity, quantised_steps
+from stage1_extract.parity.parity_tolerances import QUANTISED_STEPS, TRAINED_HEAD_QUANTISED
+from stage1_extract.plots.plot_features import plot_features
+from tests.stage1_extract.parity.test_parity import Changed
+
+MAPS = [one.name for one in tiny().maps]
+
+
+@pytest.fixture(scope="module")
+def store(tiny_store_8bit: Path) -> CachedFeatures:
+    return CachedFeatures(tiny_store_8bit)
+
+
+def options(root: Path, store: Path) -> list[str]:
+    where = ["--nuscenes", str(root), "--version", "v1.0-mini", "--split", "mini_train"]
+    return ["tiny", *where, "--store", str(store)]
+
+
+def test_without_a_codec_a_store_is_gone_on_with_and_another_one_is_refused(
+    tiny_store_8bit: Path, synthetic_root: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = options(synthetic_root, tiny_store_8bit)
+    assert extract_features(command) == 0
+    assert extract_features([*command, "--codec", "uint8-lz4-bitshuffle"]) == 1
+    assert "is coded as uint8-zstd-1, asked for is uint8-lz4" in capsys.readouterr().err
+    assert extract_features([*command, "--codec", "pcodec"]) == 1
+    assert "storage: uint8 per channel in the store" in capsys.readouterr().err
+
+
+def test_it_holds_what_a_float16_store_holds_but_for_half_a_step(
+    store: CachedFeatures, tiny_store: Path
+) -> None:
+    for exact, rounded in zip(
+        CachedFeatures(tiny_store).read(store.tokens), store.read(store.tokens), strict=True
+    ):
+        np.testing.assert_array_equal(exact.frame.img_from_lidar, rounded.frame.img_from_lidar)
+        for name in MAPS:
+            assert isinstance(rounded.maps[name], QuantisedMap)
+            assert quantised_steps(as_floats(exact.maps[name]), rounded.maps[name]) <= 0.5
+
+
+def test_parity_holds_and_says_in_which_unit(
+    tiny_store_8bit: Path, synthetic_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out = tmp_path / "parity.json"
+    command = [str(tiny_store_8bit), "--nuscenes", str(synthetic_root), "--json", str(out)]
+
+    assert check_parity_command(command) == 0, capsys.readouterr().err
+
+    rows = {row["quantity"]: row for row in json.loads(out.read_text())["rows"]}
+    for name in MAPS:
+        assert 0.4 < rows[name]["difference"] <= rows[name]["allowed"] == QUANTISED_STEPS
+        assert rows[name]["unit"] == "8-bit steps, beyond one of float16"
+    assert rows["geometry and annotations"]["difference"] == 0
+
+
+def test_a_trained_head_has_tolerances_of_its_own(
+    tiny_store_8bit: Path, synthetic_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    head = tmp_path / "head.pt"
+    torch.save({"state_dict": fresh_detector(tiny(), seed=1).state_dict()}, head)
+    command = [str(tiny_store_8bit), "--nuscenes", str(synthetic_root), "--samples", "1"]
+
+    assert check_parity_command([*command, "--head", str(head)]) == 0
+
+    assert f"{TRAINED_HEAD_QUANTISED.gradient:.3g}  of norm" in capsys.readouterr().out
+
+
+Edit = Callable[[QuantisedMap], QuantisedMap]
+
+
+def one_level_up(values: QuantisedMap) -> QuantisedMap:
+    levels = values.values.copy()
+    levels[..., 0, 0] += levels[..., 0, 0] < 255
+    return dataclasses.replace(values, values=levels)
+
+
+@pytest.mark.parametrize(
+    "edit",
+    [
+        one_level_up,
+        lambda values: dataclasses.replace(values, scale=values.scale * np.float32(1.01)),
+        lambda values: dataclasses.replace(values, zero=values.zero + values.scale),
+        lambda values: dataclasses.replace(values, zero=values.zero + np.float32(np.nan)),
+    ],
+    ids=["one level", "scale", "zero point", "NaN"],
+)
+@pytest.mark.parametrize("name", ["camera/stride32", "lidar/stride8"])
+def test_a_changed_store_fails(
+    store: CachedFeatures, synthetic_root: Path, edit: Edit, name: str
+) -> None:
+    def change(one: FrameFeatures) -> FrameFeatures:
+        values = one.maps[name]
+        assert isinstance(values, QuantisedMap)
+        return dataclasses.replace(one, maps={**one.maps, name: edit(values)})
+
+    (live,) = live_features(synthetic_root, store).read(store.tokens[:1])
+    (changed,) = Changed(store, change).read(store.tokens[:1])
+    steps = quantised_steps(as_floats(live.maps[name]), changed.maps[name])
+
+    assert not steps <= QUANTISED_STEPS
+
+
+def live_features(root: Path, store: CachedFeatures) -> LiveFeatures:
+    records = read_tables(root, "v1.0-mini", "mini_train")
+    return LiveFeatures(records, frozen_backbones(store.preset, None)[0])
+
+
+def test_noise_of_several_steps_fails_downstream_too(
+    store: CachedFeatures, synthetic_root: Path
+) -> None:
+    def change(one: FrameFeatures) -> FrameFeatures:
+        random = np.random.default_rng(0)
+        maps = {}
+        for name, values in one.maps.items():
+            assert isinstance(values, QuantisedMap)
+            levels = values.values + random.normal(0, 60, values.values.shape)
+            maps[name] = dataclasses.replace(values, values=levels.clip(0, 255).astype(np.uint8))
+        return dataclasses.replace(one, maps=maps)
+
+    rows = check_parity(live_features(synthetic_root, store), Changed(store, change), samples=1)
+
+    kinds = {row.quantity.split(" ")[0] for row in rows if not row.passed}
+    assert {"output", "loss", "gradient", *MAPS} <= kinds
+
+
+@pytest.mark.parametrize(
+    ("live", "level", "steps"),
+    [(0.0, 0, 0.0), (1.0, 1, 0.0), (1.5, 1, 0.5 - 2**-10), (4.0, 1, 3 - 2**-8)],
+)
+def test_distances_are_counted_in_steps_beyond_one_of_float16(
+    live: float, level: int, steps: float
+) -> None:
+    cached = QuantisedMap(
+        values=np.full((1, 1), level, np.uint8), scale=np.float32(1), zero=np.float32(0)
+    )
+    assert quantised_steps(np.full((1, 1), live, np.float32), cached) == pytest.approx(steps)
+
+
+def test_where_a_plane_is_constant_nothing_is_allowed() -> None:
+    cached = QuantisedMap(
+        values=np.zeros((1, 1), np.uint8), scale=np.float32(0), zero=np.float32(1)
+    )
+    assert quantised_steps(np.ones((1, 1), np.float32), cached) == 0
+    assert quantised_steps(np.full((1, 1), 1.01, np.float32), cached) > 1e30
+
+
+def test_its_features_can_be_drawn(store: CachedFeatures, tmp_path: Path) -> None:
+    (features,) = store.read(store.tokens[:1])
+    plot_features(features, tmp_path / "features.png")
+    assert (tmp_path / "features.png").stat().st_size > 10_000

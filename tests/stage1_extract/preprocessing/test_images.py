@@ -1,0 +1,154 @@
+"""Images are resized, cropped, normalised and projected as official CMT does it."""
+
+import re
+from dataclasses import replace
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+
+from shared.config.preset import CameraBranch
+from shared.config.presets import r50_800x320, tiny
+from shared.errors import DatasetError
+from stage1_extract.nuscenes.nuscenes_tables import read_tables
+from stage1_extract.nuscenes.records import SampleRecord
+from stage1_extract.preprocessing.images import (
+    ImageTransform,
+    decode_jpeg,
+    identity_transform,
+    img_from_lidar,
+    load_images,
+    normalise,
+    transform_pixels,
+)
+
+SMALL = CameraBranch(
+    backbone="resnet50",
+    base_channels=8,
+    height_px=32,
+    width_px=64,
+    raw_height_px=64,
+    raw_width_px=96,
+    resize_lim=(1, 1),
+)
+UNTOUCHED = ImageTransform(resize=1.0, left_px=0, top_px=0)
+
+
+@pytest.fixture
+def record(made_up_nuscenes: Path) -> SampleRecord:
+    return read_tables(made_up_nuscenes, "v1.0-mini", "mini_val")[1]
+
+
+@pytest.fixture
+def pixels() -> np.ndarray:
+    return np.random.default_rng(0).integers(1, 256, (64, 96, 3), dtype=np.uint8)
+
+
+def test_the_top_is_cut_in_variant_0() -> None:
+    assert identity_transform(r50_800x320().camera) == ImageTransform(
+        resize=0.5, left_px=0, top_px=130
+    )
+    assert identity_transform(tiny().camera) == ImageTransform(resize=0.1, left_px=0, top_px=26)
+
+
+def test_a_point_ahead_falls_on_the_principal_point(record: SampleRecord) -> None:
+    """Camera and LiDAR share place and time here; 10 m ahead is pixel (800, 450) as recorded."""
+    _, matrices = load_images(record, r50_800x320().camera)
+    assert matrices.shape == (6, 4, 4)
+    for matrix in matrices:
+        np.testing.assert_allclose(
+            matrix @ [10, 0, 0, 1], [10 * 800 / 2, 10 * (450 / 2 - 130), 10, 1], atol=1e-9
+        )
+        # 1 m to the left at 10 m: 100 px, halved.
+        np.testing.assert_allclose((matrix @ [10, 1, 0, 1])[0], 10 * (400 - 50), atol=1e-9)
+
+
+def test_images_are_six_normalised_and_in_variant_order(record: SampleRecord) -> None:
+    images, _ = load_images(record, tiny().camera)
+    assert images.shape == (6, 3, 64, 160)
+    assert images.dtype == np.float32
+    assert images[:, :, :, 0].max() < -1.7  # the ramp is black on the left
+    assert images[:, :, :, -1].min() > 2.2  # and white on the right
+
+
+def test_a_crop_takes_zeros_from_outside(pixels: np.ndarray) -> None:
+    for left_px, top_px in [(-5, -7), (40, 40), (100, 0), (0, -40)]:
+        got = transform_pixels(
+            pixels, ImageTransform(resize=1.0, left_px=left_px, top_px=top_px), SMALL
+        )
+        padded = np.zeros((264, 296, 3), np.uint8)
+        padded[100:164, 100:196] = pixels
+        expected = padded[100 + top_px :, 100 + left_px :][:32, :64]
+        np.testing.assert_array_equal(got, expected)
+
+
+def test_a_flip_mirrors_image_and_projection_alike(
+    pixels: np.ndarray, record: SampleRecord
+) -> None:
+    flipped = replace(UNTOUCHED, flip=True)
+    np.testing.assert_array_equal(
+        transform_pixels(pixels, flipped, SMALL),
+        transform_pixels(pixels, UNTOUCHED, SMALL)[:, ::-1],
+    )
+    point = np.array([10, 1, 0, 1])
+    plain = img_from_lidar(record.cameras[0], UNTOUCHED, SMALL) @ point
+    mirrored = img_from_lidar(record.cameras[0], flipped, SMALL) @ point
+    np.testing.assert_allclose(mirrored[0] / 10, 64 - plain[0] / 10)
+
+
+def test_normalisation_rounds_difference_and_product_in_turn() -> None:
+    pixels = np.arange(256, dtype=np.uint8)[None, :, None].repeat(3, axis=2)
+    out = np.empty((3, 1, 256), np.float32)
+    normalise(pixels, SMALL, out=out)
+    # mmcv's imnormalize_, with OpenCV.
+    image = pixels.astype(np.float32)
+    cv2.subtract(image, np.float64(np.float32([SMALL.mean_bgr])), image)
+    cv2.multiply(image, 1 / np.float64(np.float32([SMALL.std_bgr])), image)
+    np.testing.assert_array_equal(out, image.transpose(2, 0, 1))
+
+
+def test_a_missing_jpeg_is_an_error_that_names_it(record: SampleRecord) -> None:
+    file = record.cameras[3].file
+    file.unlink()
+    with pytest.raises(
+        DatasetError, match=rf"{re.escape(file.name)} cannot be read \(No such file"
+    ):
+        load_images(record, tiny().camera)
+
+
+@pytest.mark.parametrize("kept", [0.0, 0.3, 0.999])
+def test_a_truncated_jpeg_is_an_error_that_names_it(record: SampleRecord, kept: float) -> None:
+    """OpenCV would fill the rest with grey, and say so on stderr only."""
+    file = record.cameras[3].file
+    whole = file.read_bytes()
+    file.write_bytes(whole[: int(kept * len(whole))])
+    with pytest.raises(
+        DatasetError, match=rf"{re.escape(file.name)} .*truncated or no JPEG.*again"
+    ):
+        load_images(record, tiny().camera)
+
+
+def test_a_jpeg_whose_end_became_zeros_is_refused(record: SampleRecord) -> None:
+    file = record.cameras[0].file
+    whole = file.read_bytes()
+    file.write_bytes(whole[:5000] + bytes(len(whole) - 5000))
+    with pytest.raises(DatasetError, match="truncated or no JPEG"):
+        load_images(record, tiny().camera)
+
+
+def test_bytes_that_only_look_like_a_jpeg_are_refused(tmp_path: Path) -> None:
+    file = tmp_path / "fake.jpg"
+    file.write_bytes(b"\xff\xd8" + bytes(range(100)) + b"\xff\xd9")
+    with pytest.raises(DatasetError, match=r"fake\.jpg \(104 bytes\) cannot be decoded"):
+        decode_jpeg(file, 900, 1600)
+
+
+@pytest.mark.parametrize("shape", [(450, 800, 3), (900, 1600)])
+def test_an_image_of_another_size_or_without_colour_is_refused(
+    tmp_path: Path, shape: tuple[int, ...]
+) -> None:
+    file = tmp_path / "other.jpg"
+    file.write_bytes(cv2.imencode(".jpg", np.zeros(shape, np.uint8))[1].tobytes())
+    with pytest.raises(DatasetError, match=r"other\.jpg is \(\d+, \d+.*expected \(900, 1600, 3\)"):
+        decode_jpeg(file, 900, 1600)

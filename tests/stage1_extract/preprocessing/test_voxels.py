@@ -1,0 +1,88 @@
+"""Voxels are those of spconv's CPU voxeliser, in order of first appearance."""
+
+import logging
+from dataclasses import replace
+
+import pytest
+import torch
+
+from shared.config.preset import PointGrid
+from shared.config.presets import tiny
+from stage1_extract.preprocessing.voxels import Voxelizer, batch_voxels
+
+CPU = torch.device("cpu")
+GRID = PointGrid(
+    point_range_m=(-54.0, -54.0, -5.0, 54.0, 54.0, 3.0),
+    voxel_m=(0.25, 0.25, 0.2),
+    sparse_shape=(41, 432, 432),
+)
+LIDAR = tiny().lidar
+
+
+def cloud(*xyz: tuple[float, float, float]) -> torch.Tensor:
+    points = torch.zeros(len(xyz), 5)
+    for i, one in enumerate(xyz):
+        points[i, :3] = torch.tensor(one)
+        points[i, 3:] = torch.tensor([float(i), 0.5])
+    return points
+
+
+@pytest.fixture(scope="module")
+def voxelizer() -> Voxelizer:
+    return Voxelizer(GRID, LIDAR, CPU)
+
+
+def test_points_are_grouped_by_cell_z_y_x(voxelizer: Voxelizer) -> None:
+    voxels = voxelizer(cloud((-53.9, -53.6, -4.5), (0.1, 0, 0.05), (-53.8, -53.7, -4.55)))
+    assert voxels.coordinates.tolist() == [[2, 1, 0], [25, 216, 216]]
+    assert voxels.coordinates.dtype == voxels.counts.dtype == torch.int32
+    assert voxels.counts.tolist() == [2, 1]
+    assert voxels.points.shape == (2, 10, 5)
+    assert voxels.points[0, :3, 3].tolist() == [0, 2, 0]
+    assert not voxels.points[1, 1:].any()
+
+
+def test_the_range_is_closed_below_and_open_above(voxelizer: Voxelizer) -> None:
+    voxels = voxelizer(cloud((-54, -54, -5), (54, 0, 0), (0, 54, 0), (0, 0, 3), (0, 0, -5.1)))
+    assert voxels.coordinates.tolist() == [[0, 0, 0]]
+
+
+def test_the_first_ten_points_of_a_voxel_are_kept(voxelizer: Voxelizer) -> None:
+    voxels = voxelizer(cloud(*[(0.1, 0.1, 0.1)] * 13))
+    assert voxels.counts.tolist() == [10]
+    assert voxels.points[0, :, 3].tolist() == list(range(10))
+
+
+def test_an_empty_cloud_has_no_voxels(voxelizer: Voxelizer) -> None:
+    voxels = voxelizer(torch.zeros(0, 5))
+    assert voxels.points.shape == (0, 10, 5)
+    assert voxels.coordinates.shape == (0, 3)
+    assert voxels.counts.shape == (0,)
+
+
+def test_a_second_cloud_does_not_change_the_first(voxelizer: Voxelizer) -> None:
+    first = voxelizer(cloud((0, 0, 0), (1, 1, 1)))
+    before = first.points.clone()
+    voxelizer(cloud((5, 5, 0)))
+    assert torch.equal(first.points, before)
+
+
+def test_a_batch_counts_clouds_first_also_empty_ones(voxelizer: Voxelizer) -> None:
+    clouds = [cloud((0.1, 0, 0.05), (-54, -54, -5)), torch.zeros(0, 5), cloud((-54, -54, -5))]
+    voxels = batch_voxels([voxelizer(one) for one in clouds])
+    assert voxels.coordinates.tolist() == [[0, 25, 216, 216], [0, 0, 0, 0], [2, 0, 0, 0]]
+    assert voxels.coordinates.dtype == torch.int32
+    assert voxels.points.shape == (3, 10, 5)
+    assert voxels.counts.tolist() == [1, 1, 1]
+
+
+def test_too_many_voxels_are_dropped_with_a_warning(caplog: pytest.LogCaptureFixture) -> None:
+    few = Voxelizer(GRID, replace(LIDAR, max_voxels=2), CPU)
+    inside = [(0.1, 0.1, 0.1), (1, 1, 1), (2, 2, 1), (1, 1, 1.01), (99, 0, 0)]
+    with caplog.at_level(logging.WARNING):
+        voxels = few(cloud(*inside))
+    assert len(voxels.counts) == 2
+    assert "fills 3 voxels, the limit is 2: the last 1 are dropped" in caplog.text
+    caplog.clear()
+    few(cloud(*inside[:2]))
+    assert not caplog.records  # exactly full: nothing is lost

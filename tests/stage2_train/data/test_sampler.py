@@ -1,0 +1,101 @@
+"""What a step looks at depends on seed, epoch and position, and on nothing else."""
+
+from collections import Counter
+from itertools import chain, islice
+
+import numpy as np
+import pytest
+
+from shared.config.classes import CAMERAS, LIDAR
+from shared.data.sensor_drop import SensorDrop
+from shared.errors import ConfigError
+from stage2_train.data.class_balance import ClassBalance
+from stage2_train.data.sampler import EpochSampler, Place
+
+SINGLES = SensorDrop(single_camera=0.3)
+
+
+def sampler(samples: int = 6, batch_size: int = 2, **options: object) -> EpochSampler:
+    return EpochSampler(samples, batch_size, seed=3, **options)  # type: ignore[arg-type]
+
+
+def take(batches: EpochSampler, count: int) -> list[list[Place]]:
+    return list(islice(batches, count))
+
+
+def balance(samples: int) -> ClassBalance:
+    """One sample in six has the second class, all have the first."""
+    present = np.zeros((samples, 2), np.bool_)
+    present[:, 0] = True
+    present[::6, 1] = True
+    return ClassBalance(present)
+
+
+def test_an_epoch_holds_every_sample_once_in_an_order_of_its_own() -> None:
+    epochs = [
+        [one.sample for one in chain(*batches)]
+        for batches in (take(sampler(), 6)[:3], take(sampler(), 6)[3:])
+    ]
+    assert [sorted(epoch) for epoch in epochs] == [list(range(6))] * 2
+    assert epochs[0] != epochs[1]
+
+
+def test_every_epoch_draws_a_variant_of_each_sample() -> None:
+    (first, second) = (
+        {one.sample: one.variant for one in batch}
+        for batch in take(sampler(600, 600, variants=3), 2)
+    )
+    for variants in (first, second):
+        counts = Counter(variants.values())
+        assert sum(counts[variant] for variant in range(3)) == 600
+        assert min(counts[variant] for variant in range(3)) > 150
+    assert sum(first[sample] == second[sample] for sample in range(600)) < 300
+
+
+@pytest.mark.parametrize("has_all", [False, True])
+def test_the_order_can_be_entered_at_any_step(*, has_all: bool) -> None:
+    options = (
+        {"balance": balance(12), "drop": SINGLES, "variants": 2} if has_all else {"variants": 2}
+    )
+    expected = take(sampler(12, 5, **options), 8)
+    assert len({tuple(batch) for batch in expected}) == 8
+    for start in range(8):
+        assert take(sampler(12, 5, first_step=start, **options), 8 - start) == expected[start:]
+
+
+def test_another_seed_is_another_order() -> None:
+    assert take(sampler(50), 5) != list(islice(EpochSampler(50, 2, seed=4), 5))
+
+
+def test_by_default_sensors_are_dropped_as_often_as_modal_mask_3d_does() -> None:
+    (batch,) = take(sampler(8000, 8000, drop=SensorDrop()), 1)
+    counts = Counter(one.absent for one in batch)
+    assert counts.keys() == {(), (LIDAR,), CAMERAS}
+    assert counts[()] / 8000 == pytest.approx(0.5, abs=0.02)
+    assert counts[LIDAR,] / 8000 == pytest.approx(0.25, abs=0.02)
+    assert counts[CAMERAS] / 8000 == pytest.approx(0.25, abs=0.02)
+
+
+def test_each_camera_is_as_likely_to_be_the_one_that_is_dropped() -> None:
+    only = SensorDrop(lidar=0.0, cameras=0.0, single_camera=0.6)
+    (batch,) = take(sampler(8000, 8000, drop=only), 1)
+    counts = Counter(one.absent for one in batch)
+    assert counts.keys() == {(), *((name,) for name in CAMERAS)}
+    for name in CAMERAS:
+        assert counts[name,] / 8000 == pytest.approx(0.1, abs=0.015)
+
+
+def test_every_epoch_drops_other_sensors_and_the_order_does_not_depend_on_it() -> None:
+    first, second = take(sampler(64, 64, drop=SINGLES), 2)
+    assert [one.absent for one in first] != [one.absent for one in second]
+    plain = take(sampler(64, 64), 2)
+    for batch, twin in zip((first, second), plain, strict=True):
+        assert [one.sample for one in batch] == [one.sample for one in twin]
+
+
+@pytest.mark.parametrize(
+    "drop", [{"lidar": -0.1}, {"single_camera": 0.6}, {"lidar": 0.7, "cameras": 0.4}]
+)
+def test_probabilities_that_are_none_are_refused(drop: dict[str, float]) -> None:
+    with pytest.raises(ConfigError, match="probabilities, together at most 1"):
+        SensorDrop(**drop)

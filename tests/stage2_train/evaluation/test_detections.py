@@ -1,0 +1,113 @@
+"""Detections reach nuScenes' frame, names and file unharmed."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+
+from shared.config.presets import tiny
+from shared.data.features import Annotations, Frame
+from shared.model.box_coder import Detections
+from stage2_train.evaluation.detections import to_nuscenes, write_results
+
+QUARTER_TURN = np.array([[0.0, -1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
+
+
+def frame_at(ego_from_lidar: np.ndarray, global_from_ego: np.ndarray) -> Frame:
+    nothing = np.zeros(0, np.int64)
+    return Frame(
+        token="sample",
+        scene="scene",
+        timestamp_us=1,
+        variant=0,
+        img_from_lidar=np.zeros((6, 4, 4)),
+        ego_from_lidar=ego_from_lidar,
+        global_from_ego=global_from_ego,
+        annotations=Annotations(
+            boxes_lidar=np.zeros((0, 9), np.float32),
+            labels=nothing,
+            lidar_points=nothing,
+            radar_points=nothing,
+        ),
+    )
+
+
+def found(*boxes: tuple[float, ...], labels: tuple[int, ...]) -> Detections:
+    return Detections(
+        boxes_lidar=torch.tensor(boxes, dtype=torch.float32).reshape(-1, 9),
+        scores=torch.linspace(0.9, 0.5, len(labels)),
+        labels=torch.tensor(labels, dtype=torch.int64),
+        queries=torch.arange(len(labels)),
+    )
+
+
+def test_a_box_is_carried_through_both_poses() -> None:
+    ego, world = np.eye(4), np.eye(4)
+    ego[:3, :3], ego[:3, 3] = QUARTER_TURN, (1.0, 0.0, 2.0)
+    world[:3, 3] = (100.0, 200.0, 0.0)
+    # 10 m along the LiDAR's x, heading along it, moving at 3 m/s
+    box = (10.0, 0.0, -1.0, 4.0, 2.0, 1.5, 0.0, 3.0, 0.0)
+
+    (entry,) = to_nuscenes(found(box, labels=(0,)), frame_at(ego, world))
+
+    assert entry["translation"] == pytest.approx([101.0, 210.0, 1.0])
+    assert entry["size"] == pytest.approx([2.0, 4.0, 1.5])  # width, length, height
+    assert entry["velocity"] == pytest.approx([0.0, 3.0], abs=1e-6)
+    half = np.sqrt(0.5)
+    assert entry["rotation"] == pytest.approx([half, 0.0, 0.0, half])
+    assert entry["detection_name"] == "car"
+    assert entry["attribute_name"] == "vehicle.moving"
+
+
+@pytest.mark.parametrize(
+    ("label", "speed_mps", "attribute"),
+    [
+        (0, 0.1, "vehicle.parked"),
+        (3, 0.1, "vehicle.stopped"),
+        (3, 0.3, "vehicle.moving"),
+        (6, 0.3, "cycle.with_rider"),
+        (7, 0.1, "cycle.without_rider"),
+        (8, 0.1, "pedestrian.standing"),
+        (8, 0.3, "pedestrian.moving"),
+        (5, 0.3, ""),
+    ],
+)
+def test_the_attribute_follows_class_and_speed(
+    label: int, speed_mps: float, attribute: str
+) -> None:
+    box = (1.0, 1.0, 0.0, 1.0, 1.0, 1.0, 0.0, speed_mps, 0.0)
+
+    (entry,) = to_nuscenes(found(box, labels=(label,)), frame_at(np.eye(4), np.eye(4)))
+
+    assert entry["attribute_name"] == attribute
+
+
+def test_a_box_beyond_its_class_range_is_left_out() -> None:
+    far = (0.0, 31.0, 0.0, 1.0, 1.0, 1.0, 0.0, 0.0, 0.0)  # barriers count up to 30 m, cars to 50
+
+    entries = to_nuscenes(found(far, far, labels=(5, 0)), frame_at(np.eye(4), np.eye(4)))
+
+    assert [entry["detection_name"] for entry in entries] == ["car"]
+
+
+def test_a_frame_without_detections_gives_an_empty_list() -> None:
+    assert to_nuscenes(found(labels=()), frame_at(np.eye(4), np.eye(4))) == []
+
+
+def test_the_result_file_is_replaced_whole(tmp_path: Path) -> None:
+    path = tmp_path / "results.json"
+    write_results(path, {"a": []}, tiny())
+
+    write_results(path, {"b": []}, tiny())
+
+    content = json.loads(path.read_text())
+    assert content["results"] == {"b": []}
+    assert content["meta"]["use_lidar"] is True
+    assert [file.name for file in tmp_path.iterdir()] == ["results.json"]
+
+
+def test_a_score_that_is_not_finite_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(ValueError, match="not JSON compliant"):
+        write_results(tmp_path / "results.json", {"a": [{"detection_score": float("nan")}]}, tiny())

@@ -1,0 +1,151 @@
+"""Evaluation gives nuscenes-devkit's numbers for what the store and the checkpoint hold."""
+
+import json
+from pathlib import Path
+
+import pytest
+import torch
+
+from cache.reader import CachedFeatures
+from shared.config.classes import CAMERAS
+from shared.config.presets import tiny
+from shared.errors import DatasetError
+from shared.model.box_coder import Detections
+from stage2_train.__main__ import main as train_stage2
+from stage2_train.evaluate import main as evaluate_stage2
+from stage2_train.evaluation.detections import to_nuscenes, write_results
+from stage2_train.evaluation.official_metrics import official_metrics
+from stage2_train.run.trained_detector import load_detector
+
+
+def test_ground_truth_of_the_store_given_as_detections_is_perfect(
+    tiny_store: Path, synthetic_root: Path, tmp_path: Path
+) -> None:
+    """The whole way: tables, LiDAR frame, store, result file, and nuscenes-devkit's judgement."""
+    store = CachedFeatures(tiny_store)
+    results = {}
+    for frame in store.read_frames(store.tokens):
+        truth = frame.annotations
+        seen = (truth.labels >= 0) & (truth.lidar_points > 0)
+        found = Detections(
+            boxes_lidar=torch.from_numpy(truth.boxes_lidar[seen]).nan_to_num(),
+            scores=torch.ones(int(seen.sum())),
+            labels=torch.from_numpy(truth.labels[seen]),
+            queries=torch.arange(int(seen.sum())),
+        )
+        results[frame.token] = to_nuscenes(found, frame)
+    write_results(tmp_path / "results.json", results, tiny())
+
+    summary = official_metrics(
+        tmp_path / "results.json", synthetic_root, "v1.0-mini", store.tokens, tmp_path
+    )
+
+    assert summary["mean_ap"] == pytest.approx(1.0, abs=1e-6)
+    assert summary["tp_errors"]["trans_err"] < 1e-5
+    assert summary["tp_errors"]["orient_err"] < 0.02  # the boxes' pitch and roll are not stored
+    assert summary["split"] == "mini_train"
+
+
+@pytest.fixture(scope="module")
+def run(tiny_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    options = ["--out", str(folder), "--recipe", "first_steps", "--stop-after", "1"]
+    assert train_stage2([str(tiny_store), *options]) == 0
+    return folder
+
+
+def test_every_sample_is_in_the_result_file_and_the_metrics_are_written(
+    tiny_store: Path, synthetic_root: Path, run: Path, tmp_path: Path
+) -> None:
+    status = evaluate_stage2(
+        [str(tiny_store), str(run), "--out", str(tmp_path), "--nuscenes", str(synthetic_root)]
+    )
+
+    assert status == 0
+    results = json.loads((tmp_path / "results_nusc.json").read_text())["results"]
+    assert set(results) == set(CachedFeatures(tiny_store).tokens)
+    metrics = json.loads((tmp_path / "metrics_summary.json").read_text())
+    assert 0.0 <= metrics["mean_ap"] < 0.5
+    assert metrics["samples"] == 3
+
+
+def test_without_tables_only_the_result_file_is_written(
+    tiny_store: Path, run: Path, tmp_path: Path
+) -> None:
+    assert evaluate_stage2([str(tiny_store), str(run), "--out", str(tmp_path)]) == 0
+
+    assert [file.name for file in tmp_path.iterdir()] == ["results_nusc.json"]
+
+
+def test_absent_sensors_are_evaluated_in_the_same_call(
+    tiny_store: Path,
+    synthetic_root: Path,
+    run: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    given = [str(tiny_store), str(run), "--nuscenes", str(synthetic_root), "--draw", "0"]
+    drop = ["--drop", "cameras", "each-camera", "lidar"]
+    assert evaluate_stage2([*given, "--out", str(tmp_path / "full")]) == 0
+
+    assert evaluate_stage2([*drop, "--out", str(tmp_path / "all"), *given[2:], *given[:2]]) == 0
+
+    names = ["no_cameras", *(f"no_{camera}" for camera in CAMERAS), "no_lidar"]
+    texts = {
+        name: (tmp_path / "all" / name / "results_nusc.json").read_text() for name in [".", *names]
+    }
+    assert texts["."] == (tmp_path / "full" / "results_nusc.json").read_text()
+    assert len(set(texts.values())) == len(texts)
+    meta = json.loads(texts["no_lidar"])["meta"]
+    assert (meta["use_lidar"], meta["use_camera"]) == (False, True)
+    compared = json.loads((tmp_path / "all" / "sensor_drop.json").read_text())["conditions"]
+    assert list(compared) == ["full", *names]
+    for name in names:
+        summary = json.loads((tmp_path / "all" / name / "metrics_summary.json").read_text())
+        assert compared[name]["NDS"] == summary["nd_score"]
+    assert "| no_CAM_BACK |" in capsys.readouterr().out
+
+
+def test_averaged_weights_stand_for_a_run_that_has_them(
+    tiny_store: Path, run: Path, tmp_path: Path
+) -> None:
+    saved = torch.load(run / "checkpoint.pt", weights_only=True)
+    averaged = {name: values + 1 for name, values in saved["state_dict"].items()}
+    torch.save({**saved, "ema": averaged}, tmp_path / "averaged.pt")
+    store = CachedFeatures(tiny_store)
+
+    plain, found = (
+        load_detector(path, store).state_dict() for path in (run, tmp_path / "averaged.pt")
+    )
+
+    for name, values in saved["state_dict"].items():
+        assert torch.equal(plain[name], values)
+        assert torch.equal(found[name], averaged[name])
+
+
+def test_a_root_without_the_tables_is_refused(tiny_store: Path, tmp_path: Path) -> None:
+    with pytest.raises(DatasetError, match=r"has no tables of v1\.0-mini"):
+        official_metrics(
+            tmp_path / "r.json", tmp_path, "v1.0-mini", CachedFeatures(tiny_store).tokens, tmp_path
+        )
+
+
+def test_a_checkpoint_of_other_features_is_refused(
+    tiny_store: Path, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    saved = torch.load(run / "checkpoint.pt", weights_only=True)
+    other = tmp_path / "other.pt"
+    torch.save({**saved, "features": "0" * 64}, other)
+
+    assert evaluate_stage2([str(tiny_store), str(other), "--out", str(tmp_path)]) == 1
+    assert "other backbone weights or other preprocessing" in capsys.readouterr().err
+
+
+def test_a_file_that_is_no_run_is_refused(
+    tiny_store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    foreign = tmp_path / "foreign.pt"
+    torch.save({"state_dict": {}}, foreign)
+
+    assert evaluate_stage2([str(tiny_store), str(foreign), "--out", str(tmp_path)]) == 1
+    assert "it holds nothing. It is not a CMT detector" in capsys.readouterr().err

@@ -1,0 +1,122 @@
+"""A run folder keeps the checkpoints it should, and logs that say each step once."""
+
+import csv
+import shutil
+from pathlib import Path
+
+import pytest
+import torch
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+
+from cache.reader import CachedFeatures
+from stage2_train.run.run_folder import RunFolder
+from stage2_train.training.build import train
+from stage2_train.training.training_step import StepResult, TrainingStep
+from tests.stage2_train.training.test_training import recipe
+
+
+@pytest.fixture(scope="module")
+def store(tiny_store: Path) -> CachedFeatures:
+    return CachedFeatures(tiny_store)
+
+
+def step_of(file: Path) -> int:
+    step: int = torch.load(file, weights_only=True)["step"]
+    return step
+
+
+def kept(out: Path) -> list[int]:
+    return sorted(step_of(file) for file in out.glob("checkpoint_step_*.pt"))
+
+
+def columns(file: Path) -> dict[str, list[float]]:
+    with file.open(newline="") as handle:
+        rows = list(csv.DictReader(handle))
+    return {name: [float(row[name]) for row in rows] for name in rows[0]}
+
+
+def test_the_last_checkpoints_stay(store: CachedFeatures, tmp_path: Path) -> None:
+    train(store, recipe(steps=9, checkpoint_every=2, keep_last=2), tmp_path / "run")
+
+    assert kept(tmp_path / "run") == [8, 9]
+    assert step_of(tmp_path / "run" / "checkpoint.pt") == 9
+
+
+def test_one_that_is_only_there_to_go_on_from_is_not_kept(
+    store: CachedFeatures, tmp_path: Path
+) -> None:
+    train(store, recipe(checkpoint_every=2), tmp_path / "run", stop_after=3)
+
+    assert kept(tmp_path / "run") == [2]
+    assert step_of(tmp_path / "run" / "checkpoint.pt") == 3
+
+
+def test_keeping_one_keeps_no_other_file(store: CachedFeatures, tmp_path: Path) -> None:
+    train(store, recipe(checkpoint_every=2, keep_last=1), tmp_path / "run")
+
+    assert kept(tmp_path / "run") == []
+
+
+def test_the_best_is_that_of_the_lowest_mean_loss_also_in_a_resumed_run(
+    store: CachedFeatures, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    losses = [9.0, 9.0, 1.0, 5.0, 4.0, 4.0]  # means of two: 9, 3, 4
+    honest = TrainingStep.take
+
+    def told(self: TrainingStep, share, whole, step: int) -> StepResult:  # type: ignore[no-untyped-def]
+        result = honest(self, share, whole, step)
+        return StepResult(loss=losses[step], scalars=result.scalars, was_skipped=result.was_skipped)
+
+    monkeypatch.setattr(TrainingStep, "take", told)
+
+    train(store, recipe(checkpoint_every=2), tmp_path / "run", stop_after=3)
+    train(store, recipe(checkpoint_every=2), tmp_path / "run")
+
+    assert step_of(tmp_path / "run" / "best.pt") == 4
+
+
+@pytest.fixture(scope="module")
+def resumed(store: CachedFeatures, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run whose process died after step 5, with its last checkpoint of step 2."""
+    out = tmp_path_factory.mktemp("resumed") / "run"
+    train(store, recipe(), out, stop_after=2)
+    saved = shutil.copy(out / "checkpoint.pt", out.parent)
+    train(store, recipe(), out, stop_after=5)
+    shutil.copy(saved, out / "checkpoint.pt")
+    train(store, recipe(), out)
+    return out
+
+
+def test_tensorboard_shows_every_step_of_a_resumed_run_once(resumed: Path) -> None:
+    board = EventAccumulator(str(resumed / "tensorboard"))
+    board.Reload()
+
+    log, timing = columns(resumed / "log.csv"), columns(resumed / "timing.csv")
+    assert {*log, *timing} - {"step"} == set(board.Tags()["scalars"])
+    for name in ("loss", "grad_norm/pts_bbox_head", "lr/x1", "d0.dn_loss_bbox"):
+        events = board.Scalars(name)
+        assert [event.step for event in events] == [1, 2, 3, 4, 5, 6]
+        assert [event.value for event in events] == pytest.approx(log[name])
+
+
+def test_the_timing_of_a_step_adds_up(resumed: Path) -> None:
+    found = columns(resumed / "timing.csv")
+
+    assert found["step"] == [1, 2, 3, 4, 5, 6]
+    pieces = ("data", "forward", "backward", "update")
+    for index, speed in enumerate(found["samples_per_second"]):
+        seconds = {name: found[f"seconds/{name}"][index] for name in pieces}
+        assert min(seconds.values()) > 0
+        assert speed == pytest.approx(2 / sum(seconds.values()))
+        assert found["share_waiting_for_data"][index] == pytest.approx(
+            seconds["data"] / sum(seconds.values())
+        )
+
+
+def test_rows_that_a_resumed_run_repeats_are_dropped(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run")
+    folder.log("log.csv", [{"step": 1, "loss": 5.0}, {"step": 2, "loss": 6.0}])
+
+    folder.log("log.csv", [{"step": 2, "loss": 7.0, "new": 1.0}])
+
+    assert (folder.path / "log.csv").read_text().split() == ["step,loss,new", "1,5.0,", "2,7.0,1.0"]

@@ -1,0 +1,188 @@
+"""Killed, restarted, or on several processes: it is the same run."""
+
+import csv
+import os
+import random
+import signal
+import subprocess
+import sys
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+from torch import Tensor
+
+from cache.reader import CachedFeatures
+from stage2_train.recipes.recipe import Recipe
+from stage2_train.run.run_folder import RunFolder
+from stage2_train.training.build import train
+from stage2_train.training.loss_step import LossStep, Work
+
+# Of losses and gradient norms of processes or passes that add up, against one that holds the whole
+# batch; measured 2e-7. At higher rates rounding grows from step to step, as it does with threads.
+ADDED_UP = 1e-5
+
+# BatchNorm is frozen: in train mode its statistics are those of a part.
+STILL = Recipe(
+    name="still",
+    steps=6,
+    batch_size=2,
+    learning_rate=1e-6,
+    frozen=("pts_neck", "pts_bbox_head.shared_conv"),
+    checkpoint_every=2,
+)
+
+# The same as a user's recipe file. DIE names the step to die in, or the checkpoint to die in while
+# it is half written; of several processes started by torchrun, the second dies, once.
+RECIPE_FILE = """
+import os, signal
+import torch
+from stage2_train.training.training_step import TrainingStep
+from tests.stage2_train.training.test_distributed import STILL
+
+kind, _, step_to_die_in = os.environ.get("DIE", "no:-1").partition(":")
+if os.environ.get("RANK", "1") != "1" or os.environ.get("TORCHELASTIC_RESTART_COUNT", "0") != "0":
+    kind = "no"
+take, save = TrainingStep.take, torch.save
+
+def dying_take(self, share, whole, step):
+    if kind == "step" and step == int(step_to_die_in):
+        os.kill(os.getpid(), signal.SIGKILL)
+    return take(self, share, whole, step)
+
+def dying_save(content, file):
+    save(content, file)
+    is_latest = file.name.endswith("/.checkpoint.pt.partial")
+    if kind == "save" and is_latest and content["step"] == int(step_to_die_in):
+        file.truncate(file.tell() // 2)
+        os.kill(os.getpid(), signal.SIGKILL)
+
+TrainingStep.take, torch.save = dying_take, dying_save
+
+def still():
+    return STILL
+"""
+
+
+@pytest.fixture(scope="module")
+def store(tiny_store: Path) -> Path:
+    return tiny_store
+
+
+@pytest.fixture(scope="module")
+def undisturbed(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One process, the whole batch at once."""
+    out = tmp_path_factory.mktemp("whole") / "run"
+    train(CachedFeatures(store), STILL, out)
+    return out
+
+
+@pytest.fixture(scope="module")
+def two_processes(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("two") / "run"
+    done = run([sys.executable, "-m", "stage2_train"], store, out, "--devices", "2")
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count('"steps": 6') == 1  # one of them answers
+    return out
+
+
+def run(
+    starter: list[str], store: Path, out: Path, *more: str, die: str = "no:-1"
+) -> subprocess.CompletedProcess[str]:
+    file = out.parent / "recipe.py"
+    file.write_text(RECIPE_FILE)
+    return subprocess.run(
+        [*starter, str(store), "--out", str(out), "--recipe", f"{file}:still", *more],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"DIE": die, "OMP_NUM_THREADS": "1"},
+        timeout=600,
+    )
+
+
+def rows(out: Path) -> list[dict[str, float]]:
+    with (out / "log.csv").open(newline="") as handle:
+        return [{name: float(v) for name, v in row.items()} for row in csv.DictReader(handle)]
+
+
+def weights(out: Path) -> dict[str, torch.Tensor]:
+    saved = RunFolder(out).load()
+    assert saved is not None
+    state: dict[str, torch.Tensor] = saved["state_dict"]
+    return state
+
+
+def assert_same_bits(found: Path, expected: Path) -> None:
+    assert (found / "log.csv").read_text() == (expected / "log.csv").read_text()
+    for name, one in weights(expected).items():
+        assert torch.equal(weights(found)[name], one), name
+
+
+def assert_same_losses(found: Path, expected: Path) -> None:
+    assert len(rows(found)) == len(rows(expected)) == STILL.steps
+    for ours, theirs in zip(rows(found), rows(expected), strict=True):
+        assert ours == pytest.approx(theirs, rel=ADDED_UP)
+
+
+@pytest.mark.parametrize("where", ["step", "save"])
+def test_a_run_killed_anywhere_goes_on_to_the_bits_of_an_undisturbed_one(
+    store: Path, undisturbed: Path, tmp_path: Path, where: str
+) -> None:
+    step = random.choice(range(1, 6) if where == "step" else (4, 6))
+    out = tmp_path / "run"
+
+    died = run([sys.executable, "-m", "stage2_train"], store, out, die=f"{where}:{step}")
+    train(CachedFeatures(store), STILL, out)
+
+    assert died.returncode == -signal.SIGKILL, died.stderr
+    assert_same_bits(out, undisturbed)
+
+
+def test_two_processes_have_the_losses_of_one_with_the_double_batch(
+    two_processes: Path, undisturbed: Path
+) -> None:
+    assert_same_losses(two_processes, undisturbed)
+
+
+def test_two_passes_have_the_losses_of_one_with_the_double_batch(
+    store: Path, undisturbed: Path, tmp_path: Path
+) -> None:
+    train(CachedFeatures(store), replace(STILL, accumulate=2), tmp_path / "run")
+
+    assert_same_losses(tmp_path / "run", undisturbed)
+
+
+def test_every_part_of_a_run_draws_dropout_of_its_own(
+    store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    honest, seeds = LossStep.forward, []
+
+    def watched(self: LossStep, work: Work) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+        seeds.append(torch.initial_seed())
+        return honest(self, work)
+
+    monkeypatch.setattr(LossStep, "forward", watched)
+
+    train(CachedFeatures(store), replace(STILL, accumulate=2), tmp_path / "run", stop_after=3)
+
+    assert len(set(seeds)) == len(seeds) == 6
+
+
+def test_torchrun_restarts_a_killed_process_and_the_run_ends_with_the_same_bits(
+    store: Path, two_processes: Path, tmp_path: Path
+) -> None:
+    torchrun = ["torch.distributed.run", "--standalone", "--nproc-per-node=2", "--max-restarts=1"]
+
+    done = run(
+        [sys.executable, "-m", *torchrun, "-m", "stage2_train"],
+        store,
+        tmp_path / "run",
+        die="step:3",
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert "exitcode: -9" in done.stderr
+    assert "resuming" in done.stderr
+    assert_same_bits(tmp_path / "run", two_processes)

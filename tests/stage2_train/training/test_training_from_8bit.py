@@ -1,0 +1,48 @@
+"""Training and evaluation take a store in 8 bit like any other."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from cache.reader import CachedFeatures
+from stage2_train.data.dataset import StoreDataset
+from stage2_train.data.loader import BatchLoader, evaluation_batches
+from stage2_train.data.sampler import EpochSampler
+from stage2_train.evaluate import load_detector
+from stage2_train.training.build import train
+from tests.stage2_train.training.test_training import recipe
+
+
+def test_batches_are_in_8_bit_until_they_are_moved(tiny_store_8bit: Path) -> None:
+    dataset = StoreDataset(CachedFeatures(tiny_store_8bit), CachedFeatures(tiny_store_8bit).tokens)
+    for loader in (
+        BatchLoader(dataset, EpochSampler(3, 2, 0), workers=1),
+        evaluation_batches(dataset, 2, workers=0),
+    ):
+        batch = next(iter(loader))
+        assert not batch.maps
+        assert {one.values.dtype for one in batch.quantised.values()} == {torch.uint8}
+
+
+def test_its_losses_are_nearly_those_of_a_float16_store(
+    tiny_store: Path, tiny_store_8bit: Path, tmp_path: Path
+) -> None:
+    losses = [
+        train(CachedFeatures(path), recipe(steps=3), tmp_path / path.name)
+        for path in (tiny_store, tiny_store_8bit)
+    ]
+    first, last = ([one[name] for one in losses] for name in ("first_loss", "last_loss"))
+    assert first[1] == pytest.approx(first[0], rel=0.01)
+    assert last[1] == pytest.approx(last[0], rel=0.03)
+    assert first[1] != first[0]
+
+
+def test_a_model_trained_in_8_bit_is_evaluated_on_float16_and_the_other_way_round(
+    tiny_store: Path, tiny_store_8bit: Path, tmp_path: Path
+) -> None:
+    """The features are the same but for rounding; which of both is in the store's identity."""
+    for trained_on, other in ((tiny_store, tiny_store_8bit), (tiny_store_8bit, tiny_store)):
+        run = tmp_path / trained_on.name
+        train(CachedFeatures(trained_on), recipe(steps=1), run)
+        load_detector(run, CachedFeatures(other))
