@@ -13,7 +13,7 @@ from zarr.storage import ObjectStore
 import cache.create
 from cache.__main__ import main
 from cache.coordination.claims import Claims, WorkerSlice, shards_to_do
-from cache.coordination.free_space import require_free_space, room
+from cache.coordination.free_space import measure_free_space, require_free_space
 from cache.coordination.null_store import null_path, open_null
 from cache.coordination.store import open_store
 from cache.inspection.content_digest import content_digest
@@ -221,7 +221,7 @@ def test_nothing_secret_is_kept(kept: ObjectPath) -> None:
 def test_how_much_fits_is_not_known(kept: ObjectPath) -> None:
     store = open_store(kept)
     assert require_free_space(store).free_bytes is None
-    assert room(store).free == "room not known on an object storage"
+    assert measure_free_space(store).free == "measure_free_space not known on an object storage"
 
 
 def test_the_commands_take_its_url(
