@@ -38,7 +38,7 @@ class FreeSpace:
     def free(self) -> str:
         """The free bytes, for messages."""
         if self.free_bytes is None:
-            return "measure_free_space not known on an object storage"
+            return "free space not known on an object storage"
         return f"{self.free_bytes / 1e9:.2f} GB free"
 
     @property

@@ -221,7 +221,7 @@ def test_nothing_secret_is_kept(kept: ObjectPath) -> None:
 def test_how_much_fits_is_not_known(kept: ObjectPath) -> None:
     store = open_store(kept)
     assert require_free_space(store).free_bytes is None
-    assert measure_free_space(store).free == "measure_free_space not known on an object storage"
+    assert measure_free_space(store).free == "free space not known on an object storage"
 
 
 def test_the_commands_take_its_url(
