@@ -1,4 +1,4 @@
-"""How a command behaves as a process: exit status, signals, files that are written whole.
+"""How a command runs: exit status, signals, device, which samples it takes, whole files.
 
-Imports `shared.errors` alone.
+May import only `shared.errors`.
 """

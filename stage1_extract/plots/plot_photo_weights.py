@@ -17,6 +17,7 @@ from numpy.typing import NDArray
 
 from shared.errors import DatasetError
 from shared.plots.weight_dots import weight_dots
+from shared.process.even_samples import evenly_spaced
 from stage1_extract.nuscenes.records import Camera, SampleRecord
 from stage1_extract.nuscenes.transforms import camera_from_lidar
 from stage1_extract.plots.plot_scene import LAYOUT, NEAR_M
@@ -70,7 +71,7 @@ def plot_photo_weights(
         DatasetError: if a sample is not among the records.
     """
     by_token = {record.token: record for record in records}
-    for i in np.unique(np.linspace(0, len(trust.tokens) - 1, samples).round().astype(int)):
+    for i in evenly_spaced(len(trust.tokens), samples):
         token = trust.tokens[i]
         if token not in by_token:
             raise DatasetError(f"sample {token} of the routing file is not among the records read")
