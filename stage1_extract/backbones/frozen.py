@@ -113,6 +113,10 @@ class FrozenBackbones(nn.Module):
         Source:
             CMT's custom_fp16: image branch and SECOND in float16, voxel and sparse encoder float32.
         """
+        return self.maps(images, voxels)
+
+    def maps(self, images: Tensor | None, voxels: Voxels | None) -> dict[str, Tensor]:
+        """Do what `forward` does, outside of inference mode: gradients may flow."""
         maps: list[Tensor] = []
         if images is not None:
             samples_and_views = images.shape[:2]
