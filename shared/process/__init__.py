@@ -1,4 +1,4 @@
-"""How a command runs: exit status, signals, device, which samples it takes, whole files.
+"""How a command behaves as a process: exit status, signals, files that are never half written.
 
-May import only `shared.errors`.
+May import `shared.errors` only.
 """

@@ -3,8 +3,8 @@
     python -m benchmarks.experiments.sensor_weights
 
 The cameras are blinded on the left, or the LiDAR on the right. Writes
-docs/sensor_weights_learn.png and benchmarks/results/sensor_weights.json; four minutes on one core.
-The scenes are synthetic (`blinded_scenes`); detector, losses and AQR are the real ones.
+docs/sensor_weights_learned.png and benchmarks/results/sensor_weights.json; four minutes on one
+core. The scenes are made by hand (`blinded_scenes`); detector, losses and AQR are the real ones.
 """
 
 import json
@@ -19,7 +19,7 @@ from benchmarks.experiments.sensor_weights.blinded_scenes import BlindedScenes, 
 from benchmarks.experiments.sensor_weights.learning import Look, learn
 
 RESULTS = Path("benchmarks/results/sensor_weights.json")
-PICTURE = Path("docs/sensor_weights_learn.png")
+PICTURE = Path("docs/sensor_weights_learned.png")
 WATCHED = range(5)  # seeds watched, with blinded cameras, while scene and settings were chosen
 HELD_OUT = range(5, 10)
 SEEDS = (*WATCHED, *HELD_OUT)

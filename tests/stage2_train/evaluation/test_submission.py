@@ -1,4 +1,4 @@
-"""A submission is checked before anything is computed, and a fault is named where it is."""
+"""A submission is checked before anything is computed, and faults are located."""
 
 import json
 from pathlib import Path
@@ -29,9 +29,9 @@ def submission(tmp_path: Path, boxes: Any) -> Path:
 
 
 def test_samples_keep_the_order_of_the_file(tmp_path: Path) -> None:
-    found = read_submission(submission(tmp_path, [BOX, BOX]))
+    accepted = read_submission(submission(tmp_path, [BOX, BOX]))
 
-    assert (found.tokens, found.boxes) == (("b", "a"), 2)
+    assert (accepted.tokens, accepted.boxes) == (("b", "a"), 2)
 
 
 @pytest.mark.parametrize(
