@@ -41,7 +41,7 @@ def test_the_best_score_takes_the_closest_free_box_of_its_class(tables: Any) -> 
         ("car", 0.1, 0.9),
         ("car", 0.1, 0.4),  # nothing left
         ("truck", 0.0, 0.9),  # another class
-        ("bus", 0.0, 0.2),  # below the score looked at
+        ("bus", 0.0, 0.2),  # a lower score is ignored
     )
 
     errors = sample_errors(tables, truth, detected, token)

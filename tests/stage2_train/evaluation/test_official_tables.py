@@ -130,7 +130,7 @@ def test_tables_of_another_name_have_no_official_split() -> None:
     covered = coverage(FakeTables("v1.0-mine", *VAL), VAL_TOKENS)
 
     assert covered.split is None
-    assert covered.statement().startswith("4 samples: not one whole official split")
+    assert covered.statement().startswith("4 samples: not a whole official split")
 
 
 def test_partial_tables_without_the_keyframe_are_refused() -> None:

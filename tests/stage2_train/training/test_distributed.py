@@ -34,10 +34,12 @@ STILL = Recipe(
 )
 
 # The same as a user's recipe file. DIE names the step to die in, or the checkpoint to die in while
-# it is half written; of several processes started by torchrun, the second dies, once.
+# it is half written; of several processes started by torchrun, the second dies, once. Every process
+# notes the seeds of its dropout in a file of its own.
 RECIPE_FILE = """
-import os, signal
+import os, pathlib, signal
 import torch
+from stage2_train.training.loss_step import LossStep
 from stage2_train.training.training_step import TrainingStep
 from tests.stage2_train.training.test_distributed import STILL
 
@@ -58,7 +60,15 @@ def dying_save(content, file):
         file.truncate(file.tell() // 2)
         os.kill(os.getpid(), signal.SIGKILL)
 
+forward = LossStep.forward
+
+def noting_forward(self, inputs):
+    with (pathlib.Path(__file__).parent / f"{os.getpid()}.seeds").open("a") as file:
+        print(torch.initial_seed(), file=file)
+    return forward(self, inputs)
+
 TrainingStep.take, torch.save = dying_take, dying_save
+LossStep.forward = noting_forward
 
 def still():
     return STILL
@@ -97,7 +107,8 @@ def run(
         capture_output=True,
         text=True,
         check=False,
-        env=os.environ | {"DIE": die, "OMP_NUM_THREADS": "1"},
+        # As many threads as here: their number decides in which order sums are added up.
+        env=os.environ | {"DIE": die, "OMP_NUM_THREADS": str(torch.get_num_threads())},
         timeout=600,
     )
 
@@ -154,7 +165,7 @@ def test_two_passes_have_the_losses_of_one_with_the_double_batch(
     assert_same_losses(tmp_path / "run", undisturbed)
 
 
-def test_every_micro_batch_of_a_run_draws_its_own_dropout(
+def test_every_pass_of_a_process_draws_its_own_dropout(
     store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     honest, seeds = LossStep.forward, []
@@ -168,6 +179,13 @@ def test_every_micro_batch_of_a_run_draws_its_own_dropout(
     train(CachedFeatures(store), replace(STILL, accumulate=2), tmp_path / "run", stop_after=3)
 
     assert len(set(seeds)) == len(seeds) == 6
+
+
+def test_every_process_draws_its_own_dropout(two_processes: Path) -> None:
+    seeds = [file.read_text().split() for file in two_processes.parent.glob("*.seeds")]
+
+    assert [len(of_process) for of_process in seeds] == [STILL.steps, STILL.steps]
+    assert len(set(seeds[0]) | set(seeds[1])) == 2 * STILL.steps
 
 
 def test_torchrun_restarts_a_killed_process_and_the_run_ends_with_the_same_bits(
