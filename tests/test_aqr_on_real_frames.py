@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from shared.config.aqr_config import AqrConfig
-from shared.config.presets import r50_800x320
+from shared.config.preset_catalogue import r50_800x320
 from shared.data.batch import collate
 from shared.model.detector import build_detector
 from stage1_extract.backbones.live import LiveFeatures

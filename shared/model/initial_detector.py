@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from shared.checkpoint.checkpoint_table import AQR_PARTS, belongs
-from shared.checkpoint.checkpoints import load_parts, read_checkpoint, read_state
+from shared.checkpoint.strict_loading import load_parts, read_checkpoint, read_state
 from shared.config.aqr_config import AqrConfig
 from shared.config.config_json import from_json
 from shared.config.cut import BACKBONE_CUT, Cut

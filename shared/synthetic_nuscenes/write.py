@@ -16,8 +16,8 @@ from shared.config.classes import LIDAR
 from shared.synthetic_nuscenes.sensors.record_sample import Sightings, record_sample
 from shared.synthetic_nuscenes.sensors.rig import CAMERAS
 from shared.synthetic_nuscenes.stamp import Found, inspect, mark_complete, mark_unfinished
-from shared.synthetic_nuscenes.tables.scene_tables import recording_tables
-from shared.synthetic_nuscenes.tables.sensor_tables import MAP_FILE, fixed_tables, write_tables
+from shared.synthetic_nuscenes.tables.fixed_tables import MAP_FILE, fixed_tables, write_tables
+from shared.synthetic_nuscenes.tables.recording_tables import recording_tables
 from shared.synthetic_nuscenes.world.synthetic_config import VERSION, SyntheticConfig
 
 MAP_SIZE_PX = 256

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 
 from shared.config.head_config import Denoising, HeadConfig
-from shared.config.presets import GRID_0100
+from shared.config.preset_catalogue import GRID_0100
 from shared.model.denoising import DenoisingQueries, make_denoising_queries
 from shared.model.detector import build_head
 from shared.model.head import CmtHead

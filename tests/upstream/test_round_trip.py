@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from shared.checkpoint.checkpoints import part_digests, read_state
+from shared.checkpoint.strict_loading import part_digests, read_state
 from shared.config.config_json import to_json
-from shared.config.presets import PRESETS
+from shared.config.preset_catalogue import PRESETS
 from shared.model.initial_detector import fresh_detector
 from stage1_extract.backbones.weights import frozen_backbones
 from stage2_train.export_checkpoint import (

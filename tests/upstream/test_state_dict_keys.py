@@ -3,7 +3,7 @@
 import pytest
 
 from shared.config.preset import Preset
-from shared.config.presets import PRESETS
+from shared.config.preset_catalogue import PRESETS
 from shared.model.detector import build_detector
 from stage1_extract.backbones.frozen import FrozenBackbones
 

@@ -8,7 +8,7 @@ from torch import Tensor
 
 from shared.config.head_config import Denoising, HeadConfig
 from shared.config.preset import PointGrid, Preset
-from shared.config.presets import tiny
+from shared.config.preset_catalogue import tiny
 from shared.data.batch import Batch
 from shared.model.outputs import HeadOutputs
 

@@ -14,7 +14,7 @@ from shared.config.aqr_config import AqrConfig
 from shared.config.config_json import to_json
 from shared.config.cut import Cut
 from shared.config.preset import Preset
-from shared.config.presets import tiny
+from shared.config.preset_catalogue import tiny
 from shared.data.features import FrameFeatures
 from shared.model.initial_detector import fresh_detector
 from stage1_extract.backbones.live import LiveFeatures

@@ -10,7 +10,7 @@ import torch
 from cache.reader import CachedFeatures
 from shared.config.aqr_config import AqrConfig
 from shared.config.classes import LIDAR
-from shared.config.presets import tiny
+from shared.config.preset_catalogue import tiny
 from shared.data.batch import collate
 from shared.data.sensor_drop import NOTHING, without_lidar
 from shared.errors import ConfigError

@@ -10,7 +10,7 @@ from shared.synthetic_nuscenes.sensors.timeline import (
     sample_token,
     scene_readings,
 )
-from shared.synthetic_nuscenes.tables.sensor_tables import (
+from shared.synthetic_nuscenes.tables.fixed_tables import (
     Row,
     Tables,
     calibration_token,

@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from shared.checkpoint.checkpoint_table import FROZEN_PARTS, PARTS, TRAINABLE_PARTS, part_of
-from shared.checkpoint.checkpoints import load_parts, other_backbones, part_digests, read_state
 from shared.checkpoint.sparse_layout import FIRST_LAYER, in_our_layout
+from shared.checkpoint.strict_loading import load_parts, other_backbones, part_digests, read_state
 from shared.errors import CheckpointError
 
 SQUARE = "pts_middle_encoder.encoder_layers.encoder_layer1.0.conv1.weight"
