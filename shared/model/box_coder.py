@@ -60,7 +60,7 @@ def decode_boxes(outputs: HeadOutputs, config: HeadConfig) -> list[Detections]:
     suppression of overlaps, no threshold. Boxes with a centre outside `kept_range_m` are dropped
     after that, so fewer than `max_boxes` may remain.
     """
-    scores = outputs.cls_logits[-1].float().sigmoid()  # (B, Q, K)
+    scores = outputs.class_logits[-1].float().sigmoid()  # (B, Q, K)
     classes = scores.shape[-1]
     flat = scores.flatten(1)  # (B, Q * K)
     best, pairs = flat.topk(min(config.max_boxes, flat.shape[1]))  # (B, max_boxes)

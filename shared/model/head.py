@@ -215,14 +215,14 @@ class CmtHead(nn.Module):
         return (self._embed_rays(rays_m) * visible.unsqueeze(-1)).sum(dim=1)
 
     def predict(self, decoded: Tensor, references: Tensor) -> dict[str, Tensor]:
-        """Turn the decoder's (L, B, Q, D) into branches, centres relative to the references."""
-        branches: dict[str, Tensor] = self.task_heads[0](decoded)
-        # Upstream: `height` means the log of the length, yet it is scaled to the range of z and
+        """Turn the decoder's (L, B, Q, D) into predictions, centres relative to the references."""
+        predictions: dict[str, Tensor] = self.task_heads[0](decoded)
+        # Upstream: the log of the length, called `height` there, is scaled to the range of z and
         # starts from the reference's z. See `shared.model.outputs`.
-        placed = torch.cat([branches["center"], branches["height"]], dim=-1)
+        placed = torch.cat([predictions["center_xy_m"], predictions["log_length"]], dim=-1)
         fractions = (placed + inverse_sigmoid(references)).sigmoid()
         scaled = fractions_to_metres(fractions, self.point_range_m)
-        return branches | {"center": scaled[..., :2], "height": scaled[..., 2:]}
+        return predictions | {"center_xy_m": scaled[..., :2], "log_length": scaled[..., 2:]}
 
     def _depths_m(self) -> Tensor:
         return ray_depths_m(self.depths, self.point_range_m[1, 0])

@@ -82,7 +82,7 @@ def detection_losses(
     """
     if (outputs.denoising is None) != (denoising is None):
         raise ValueError("detection_losses: pass the denoising queries the head was run with")
-    with torch.autocast(outputs.cls_logits.device.type, enabled=False):
+    with torch.autocast(outputs.class_logits.device.type, enabled=False):
         if matches is None:
             matches = match(outputs, boxes, labels, config)
         if counts is None:
@@ -130,7 +130,7 @@ def _matched_losses(
     counts: BatchCounts,
 ) -> tuple[Tensor, Tensor]:
     """Return (L,) class and box losses of the ordinary queries."""
-    logits, codes = outputs.cls_logits.float(), outputs.codes.float()
+    logits, codes = outputs.class_logits.float(), outputs.codes.float()
     layers, _, queries, _ = logits.shape
     layer = torch.arange(layers, device=logits.device).unsqueeze(1)  # (L, 1)
     targets = torch.zeros_like(logits)
@@ -154,7 +154,7 @@ def _denoising_losses(
     Upstream: the number of copies is averaged over devices for the box loss alone; here every term
     counts the same samples.
     """
-    logits = outputs.cls_logits.float()[:, queries.sample, queries.slot]  # (L, N, K)
+    logits = outputs.class_logits.float()[:, queries.sample, queries.slot]  # (L, N, K)
     codes = outputs.codes.float()[:, queries.sample, queries.slot]  # (L, N, 10)
     targets = functional.one_hot(queries.labels, config.classes + 1)[:, :-1].to(logits)  # (N, K)
     focal = focal_loss(

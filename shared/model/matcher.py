@@ -52,13 +52,13 @@ def match(
     Raises:
         FloatingPointError: if a cost is not finite.
     """
-    device = outputs.cls_logits.device
+    device = outputs.class_logits.device
     # Upstream: boxes are ordered by class before matching, which decides between equal costs.
     orders = [one.argsort(stable=True) for one in labels]
     costs = [
         matching_cost(
             outputs.codes[:, sample],
-            outputs.cls_logits[:, sample],
+            outputs.class_logits[:, sample],
             boxes[sample][order],
             labels[sample][order],
             config,

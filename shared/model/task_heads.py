@@ -8,7 +8,7 @@ Source: CMT, cmt_head.py `SeparateTaskHead`, `GroupLayerNorm1d`.
 import torch
 from torch import Tensor, nn
 
-from shared.model.outputs import BOX_BRANCHES
+from shared.model.outputs import OUTPUT_OF_BRANCH
 
 NORM_EPS = 1e-6
 RARE_CLASS_BIAS = -2.19  # sigmoid of it is 0.1: most queries are background
@@ -40,7 +40,7 @@ class GroupLayerNorm1d(nn.Module):
 
 
 class TaskHeads(nn.Module):
-    """The six branches: five parts of the box code and the class logits.
+    """The six branches: five for the box code and one for the class logits.
 
     Args:
         layers: L; every decoder layer has weights of its own.
@@ -61,20 +61,23 @@ class TaskHeads(nn.Module):
         def branch(out: int, bias: float = 0.0) -> nn.Sequential:
             return _branch(layers, width, hidden, out, kernel, bias)
 
-        self.center = branch(BOX_BRANCHES["center"])
-        self.height = branch(BOX_BRANCHES["height"])
-        self.dim = branch(BOX_BRANCHES["dim"])
-        self.rot = branch(BOX_BRANCHES["rot"])
-        self.vel = branch(BOX_BRANCHES["vel"])
+        # The official names; `OUTPUT_OF_BRANCH` says what each of them predicts.
+        self.center = branch(2)
+        self.height = branch(1)
+        self.dim = branch(3)
+        self.rot = branch(2)
+        self.vel = branch(2)
         self.cls_logits = branch(classes, RARE_CLASS_BIAS)
 
     def forward(self, decoded: Tensor) -> dict[str, Tensor]:
-        """Return (L, B, Q, k) by branch, unscaled, from the decoder's (L, B, Q, D)."""
+        """Return (L, B, Q, k) by our name of the branch, unscaled, from (L, B, Q, D)."""
         layers, samples, queries, _ = decoded.shape
         stacked = decoded.permute(1, 0, 3, 2).flatten(1, 2)  # (B, L * D, Q)
         return {
-            name: branch(stacked).view(samples, layers, -1, queries).permute(1, 0, 3, 2)
-            for name, branch in self.named_children()
+            OUTPUT_OF_BRANCH[official]: branch(stacked)
+            .view(samples, layers, -1, queries)
+            .permute(1, 0, 3, 2)
+            for official, branch in self.named_children()
         }
 
 

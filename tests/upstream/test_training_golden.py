@@ -12,7 +12,7 @@ from torch import Tensor
 from shared.model.denoising import DenoisingQueries, make_denoising_queries
 from shared.model.losses import detection_losses, total_loss
 from shared.model.matcher import Matches, match, matching_cost
-from shared.model.outputs import HeadOutputs
+from shared.model.outputs import OUTPUT_OF_BRANCH, HeadOutputs
 
 LOSS = 5e-6  # relative; measured 4e-7
 GRADIENT = 2e-5  # of the largest value; measured 7e-7
@@ -20,7 +20,6 @@ GRADIENT = 2e-5  # of the largest value; measured 7e-7
 # the true gradient is zero, and what is stored is rounding, this much of the norm of all.
 ZERO_GRADIENT = 1e-7
 TRULY_ZERO = "pts_bbox_head.transformer.decoder.layers.0.attentions.0.attn.in_proj_weight"
-BRANCHES = ("center", "height", "dim", "rot", "vel", "cls_logits")
 
 
 @dataclass
@@ -108,12 +107,12 @@ def test_a_seeded_generator_draws_the_official_noise(head, leg: str) -> None:
     assert torch.equal(drawn.labels, stored.labels)
 
 
-@pytest.mark.parametrize("branch", BRANCHES)
+@pytest.mark.parametrize("branch", OUTPUT_OF_BRANCH)
 def test_training_outputs_with_denoising_split_off(head, trained: Trained, branch: str) -> None:
     assert trained.outputs.denoising is not None
-    head.check(getattr(trained.outputs, branch), f"train/out/{branch}")
-    noised = getattr(trained.outputs.denoising, branch)
-    head.check(noised, f"train/out/dn_{branch}")
+    name = OUTPUT_OF_BRANCH[branch]
+    head.check(getattr(trained.outputs, name), f"train/out/{branch}")
+    head.check(getattr(trained.outputs.denoising, name), f"train/out/dn_{branch}")
 
 
 def test_training_decoder(head, trained: Trained) -> None:
@@ -127,7 +126,7 @@ def test_matching_costs(head, trained: Trained) -> None:
         order = head.arrays[f"train/assign/{sample}/class_sort_order"]
         cost = matching_cost(
             trained.outputs.codes[:, sample],
-            trained.outputs.cls_logits[:, sample],
+            trained.outputs.class_logits[:, sample],
             boxes[sample][order],
             labels[sample][order],
             head.matching_config,

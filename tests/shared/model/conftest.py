@@ -83,18 +83,18 @@ def no_labels() -> tuple[Tensor, Tensor]:
 def outputs() -> HeadOutputs:
     """Random predictions whose leaves collect gradients."""
     generator = torch.Generator().manual_seed(0)
-    parts = {
+    predictions = {
         name: torch.randn(LAYERS, SAMPLES, QUERIES, size, generator=generator, requires_grad=True)
         for name, size in {
-            "center": 2,
-            "height": 1,
-            "dim": 3,
-            "rot": 2,
-            "vel": 2,
-            "cls_logits": CLASSES,
+            "center_xy_m": 2,
+            "log_length": 1,
+            "log_width_z_log_height": 3,
+            "yaw_sin_cos": 2,
+            "velocity_mps": 2,
+            "class_logits": CLASSES,
         }.items()
     }
-    return HeadOutputs(**parts)
+    return HeadOutputs(**predictions)
 
 
 @pytest.fixture

@@ -37,9 +37,9 @@ def denoising(batch: Batch, preset: Preset) -> DenoisingQueries | None:
     )
 
 
-def close(ours: HeadOutputs, other: HeadOutputs) -> None:
-    for one in ("codes", "cls_logits"):
-        torch.testing.assert_close(getattr(ours, one), getattr(other, one))
+def close(ours: HeadOutputs, theirs: HeadOutputs) -> None:
+    for name in ("codes", "class_logits"):
+        torch.testing.assert_close(getattr(ours, name), getattr(theirs, name))
 
 
 @pytest.mark.parametrize("aqr", CONFIGS, ids=IDS)
@@ -79,7 +79,7 @@ def sensitivity(detector: CmtDetector, batch: Batch, sensor: str) -> float:
     """Return how much the outputs depend on the maps of a sensor."""
     maps = {name: one.float().requires_grad_() for name, one in batch.maps.items()}
     outputs = detector(replace(batch, maps=maps))
-    outputs.cls_logits.square().sum().backward()
+    outputs.class_logits.square().sum().backward()
     found = [one.grad for name, one in maps.items() if name.startswith(sensor)]
     return float(sum(grad.square().sum() for grad in found if grad is not None))
 

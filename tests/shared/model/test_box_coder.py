@@ -65,9 +65,9 @@ def test_only_the_last_layer_is_read() -> None:
 
 def test_centres_outside_the_kept_range_are_dropped_after_the_selection() -> None:
     outputs = _outputs(torch.tensor([[[[5.0, 0.0, 0.0], [1.0, 0.0, 0.0]]]]))
-    far = outputs.center.clone()
+    far = outputs.center_xy_m.clone()
     far[..., 0, 0] = 61.3
-    found = decode_boxes(replace(outputs, center=far), HeadConfig(classes=3, max_boxes=2))
+    found = decode_boxes(replace(outputs, center_xy_m=far), HeadConfig(classes=3, max_boxes=2))
     assert found[0].queries.tolist() == [1]
 
 
@@ -80,10 +80,10 @@ def _outputs(logits: Tensor) -> HeadOutputs:
     """Return outputs with these (L, B, Q, 3) logits and the same simple box everywhere."""
     lead = logits.shape[:-1]
     return HeadOutputs(
-        center=torch.tensor([1.0, 2.0]).expand(*lead, 2),
-        height=torch.tensor([1.0]).expand(*lead, 1),
-        dim=torch.tensor([0.0, 0.5, 2.0]).expand(*lead, 3),
-        rot=torch.tensor([0.0, 1.0]).expand(*lead, 2),
-        vel=torch.tensor([3.0, 4.0]).expand(*lead, 2),
-        cls_logits=logits,
+        center_xy_m=torch.tensor([1.0, 2.0]).expand(*lead, 2),
+        log_length=torch.tensor([1.0]).expand(*lead, 1),
+        log_width_z_log_height=torch.tensor([0.0, 0.5, 2.0]).expand(*lead, 3),
+        yaw_sin_cos=torch.tensor([0.0, 1.0]).expand(*lead, 2),
+        velocity_mps=torch.tensor([3.0, 4.0]).expand(*lead, 2),
+        class_logits=logits,
     )

@@ -19,7 +19,7 @@ def test_the_assignment_is_the_cheapest_of_all(outputs, boxes, labels, config: H
     start = 0
     for sample, (own, classes) in enumerate(zip(boxes, labels, strict=True)):
         cost = matching_cost(
-            outputs.codes[:, sample], outputs.cls_logits[:, sample], own, classes, config
+            outputs.codes[:, sample], outputs.class_logits[:, sample], own, classes, config
         ).detach()
         chosen = matches.sample == sample
         for layer in range(config.layers):
@@ -97,9 +97,9 @@ def test_more_boxes_than_queries_leave_boxes_over(outputs, config: HeadConfig) -
 
 
 def test_a_prediction_of_nan_is_an_error_that_says_where(outputs, boxes, labels, config) -> None:
-    broken = outputs.cls_logits.detach().clone()
+    broken = outputs.class_logits.detach().clone()
     broken[1, 0, 2] = torch.nan
-    bad: HeadOutputs = replace(outputs, cls_logits=broken)
+    bad: HeadOutputs = replace(outputs, class_logits=broken)
     with pytest.raises(FloatingPointError, match=r"layer 1, sample 0.*2 of 10.*diverged"):
         match(bad, boxes, labels, config)
 

@@ -84,7 +84,7 @@ def test_a_task_kernel_of_three_sees_the_neighbouring_queries(preset: Preset, ba
     moved[:, :, 0] += 1.0
 
     with torch.no_grad():
-        before, after = heads(decoded)["vel"], heads(moved)["vel"]
+        before, after = heads(decoded)["velocity_mps"], heads(moved)["velocity_mps"]
 
     changed = (before != after).any(dim=-1).any(dim=0).squeeze(0)  # (Q,)
     # Two convolutions of three: query 0 reaches 1, and through it 2.

@@ -47,7 +47,14 @@ def test_the_group_norm_computes_half_precision_in_float32() -> None:
 
 
 def test_branches_have_their_sizes(heads: TaskHeads) -> None:
-    sizes = {"center": 2, "height": 1, "dim": 3, "rot": 2, "vel": 2, "cls_logits": K}
+    sizes = {
+        "center_xy_m": 2,
+        "log_length": 1,
+        "log_width_z_log_height": 3,
+        "yaw_sin_cos": 2,
+        "velocity_mps": 2,
+        "class_logits": K,
+    }
     shapes = {name: one.shape for name, one in heads(torch.randn(L, B, Q, D)).items()}
     assert shapes == {name: (L, B, Q, size) for name, size in sizes.items()}
 
@@ -56,7 +63,7 @@ def test_a_layer_does_not_reach_into_another(heads: TaskHeads) -> None:
     decoded = torch.randn(L, B, Q, D)
     moved = decoded.clone()
     moved[1, 2, 4] += 1.0
-    before, after = heads(decoded)["dim"], heads(moved)["dim"]
+    before, after = heads(decoded)["yaw_sin_cos"], heads(moved)["yaw_sin_cos"]
     changed = (before != after).any(dim=-1)
     assert changed.nonzero().tolist() == [[1, 2, 4]]
 
@@ -71,6 +78,6 @@ def test_denoising_queries_come_first_and_are_split_off(heads: TaskHeads) -> Non
     predictions = heads(torch.randn(L, B, Q, D))
     outputs = split_denoising(predictions, None, padded=2)
     assert outputs.denoising is not None
-    assert torch.equal(outputs.denoising.vel, predictions["vel"][:, :, :2])
-    assert torch.equal(outputs.vel, predictions["vel"][:, :, 2:])
+    assert torch.equal(outputs.denoising.velocity_mps, predictions["velocity_mps"][:, :, :2])
+    assert torch.equal(outputs.velocity_mps, predictions["velocity_mps"][:, :, 2:])
     assert split_denoising(predictions, None, padded=0).denoising is None

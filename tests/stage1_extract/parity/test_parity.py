@@ -76,7 +76,7 @@ def test_the_command_passes_a_good_store_and_writes_what_it_found(
     compared = {(row["quantity"], row["batch_size"]) for row in document["rows"]}
     for batch_size in (1, 2):
         assert ("camera/stride16", batch_size) in compared
-        assert ("output cls_logits", batch_size) in compared
+        assert ("output class_logits", batch_size) in compared
         assert ("loss dn_loss_bbox", batch_size) in compared
         assert ("gradient pts_bbox_head.shared_conv", batch_size) in compared
         assert ("decoded boxes", batch_size) in compared
