@@ -1,4 +1,4 @@
-"""One small network per branch and decoder layer; all layers run in one grouped convolution.
+"""A small network per branch and decoder layer; all layers run in one grouped convolution.
 
 B samples, Q queries, D width, L decoder layers.
 
@@ -18,7 +18,7 @@ class GroupLayerNorm1d(nn.Module):
     """Layer normalisation of each group of channels, at each query.
 
     Args:
-        channels: of all groups together.
+        channels: of all groups.
         groups: L.
     """
 
@@ -29,7 +29,7 @@ class GroupLayerNorm1d(nn.Module):
         self.bias = nn.Parameter(torch.zeros(channels))
 
     def forward(self, hidden: Tensor) -> Tensor:
-        """Normalise (B, channels, Q), in float32 or wider also under autocast."""
+        """Normalise (B, channels, Q), in float32 or wider even under autocast."""
         precise = hidden.to(torch.promote_types(hidden.dtype, torch.float32))
         samples, _, queries = precise.shape
         grouped = precise.view(samples, self.groups, -1, queries)  # (B, L, channels / L, Q)
@@ -47,10 +47,10 @@ class TaskHeads(nn.Module):
         width: D.
         hidden: channels between the two layers of a branch.
         classes: K.
-        kernel: queries side by side that both layers of a branch see, odd. Upstream: the LiDAR-only
-            config says 3, so a box depends on two queries before and two behind in the list, which
-            need not be near in space; and in training the first two ordinary queries see the last
-            two denoising slots, which the attention mask keeps apart.
+        kernel: neighbouring queries that both layers of a branch see, odd. Upstream: the LiDAR-only
+            config says 3, so a box depends on the two queries before and the two after it in the
+            list, which need not be near in space; and in training the first two ordinary queries
+            see the last two denoising slots, which the attention mask keeps apart.
     """
 
     def __init__(
@@ -84,10 +84,10 @@ class TaskHeads(nn.Module):
 def _branch(
     layers: int, width: int, hidden: int, out: int, kernel: int, bias: float
 ) -> nn.Sequential:
-    """Return the branch; `bias` is what the last layer starts from.
+    """Return the branch; `bias` is the initial bias of its last layer.
 
-    Upstream: this initialisation is written there but never reached, because mmcv does not look
-    for `init_weights` inside an `nn.ModuleList`. It is what the authors meant, so it is used here.
+    Upstream: this initialisation is written but never runs, because mmcv does not look for
+    `init_weights` inside an `nn.ModuleList`. It is what the authors intended, so it is used here.
     """
     first = nn.Conv1d(
         layers * width,

@@ -17,7 +17,7 @@ from shared.model.outputs import OUTPUT_OF_BRANCH, HeadOutputs
 
 @dataclass
 class Evaluated:
-    """One evaluation pass, with what happens inside."""
+    """An evaluation pass, with its intermediate tensors."""
 
     head: CmtHead
     cameras: CameraGeometry | None
@@ -82,24 +82,24 @@ def test_head_outputs_of_every_layer(head, evaluated: Evaluated, branch: str) ->
 
 
 def test_decoded_boxes(head, evaluated: Evaluated) -> None:
-    for sample, found in enumerate(decode_boxes(evaluated.outputs, head.config)):
-        pairs = found.queries * head.config.classes + found.labels
-        kept = torch.isin(head.arrays[f"decode/{sample}/topk_flat_index"], pairs)
+    for sample, ours in enumerate(decode_boxes(evaluated.outputs, head.config)):
+        pairs = ours.queries * head.config.classes + ours.labels
+        official = head.arrays[f"decode/{sample}/topk_flat_index"]
 
-        assert torch.equal(pairs, head.arrays[f"decode/{sample}/topk_flat_index"][kept])
-        assert torch.equal(found.labels, head.arrays[f"decode/{sample}/labels"])
-        head.check(found.scores, f"decode/{sample}/scores")
-        head.check(found.boxes_lidar, f"decode/{sample}/bboxes_gravity")
+        assert torch.equal(pairs, official[torch.isin(official, pairs)])
+        assert torch.equal(ours.labels, head.arrays[f"decode/{sample}/labels"])
+        head.check(ours.scores, f"decode/{sample}/scores")
+        head.check(ours.boxes_lidar, f"decode/{sample}/bboxes_gravity")
 
 
 def test_official_boxes_are_ours_with_z_at_the_bottom(head, evaluated: Evaluated) -> None:
-    for sample, found in enumerate(decode_boxes(evaluated.outputs, head.config)):
-        bottom = found.boxes_lidar.clone()
-        bottom[:, 2] -= found.boxes_lidar[:, 5] / 2
+    for sample, ours in enumerate(decode_boxes(evaluated.outputs, head.config)):
+        bottom = ours.boxes_lidar.clone()
+        bottom[:, 2] -= ours.boxes_lidar[:, 5] / 2
 
         head.check(bottom, f"get_bboxes/{sample}/tensor_bottom")
-        head.check(found.boxes_lidar[:, :3], f"get_bboxes/{sample}/gravity_center")
-        assert torch.equal(found.labels, head.arrays[f"get_bboxes/{sample}/labels"])
+        head.check(ours.boxes_lidar[:, :3], f"get_bboxes/{sample}/gravity_center")
+        assert torch.equal(ours.labels, head.arrays[f"get_bboxes/{sample}/labels"])
 
 
 def test_decoding_does_not_change_the_outputs(head, evaluated: Evaluated) -> None:

@@ -1,4 +1,4 @@
-"""The assembled detector: what goes in, what comes out, what may not matter."""
+"""The assembled detector: what goes in, what comes out, and what must not matter."""
 
 from dataclasses import replace
 
@@ -68,15 +68,15 @@ def test_a_batch_without_ground_truth_trains(detector, batch: Batch, no_boxes, n
     total = total_loss(losses)
     total.backward()
     assert total.isfinite()
-    assert all(one.grad.isfinite().all() for one in detector.parameters())
+    assert all(parameter.grad.isfinite().all() for parameter in detector.parameters())
 
 
-def test_denoising_does_not_touch_the_ordinary_queries(detector, batch, denoising) -> None:
+def test_denoising_does_not_change_the_ordinary_queries(detector, batch, denoising) -> None:
     detector.eval()
     with torch.no_grad():
-        alone, beside = detector(batch), detector(batch, denoising)
+        plain, beside = detector(batch), detector(batch, denoising)
     # The mask adds scores of minus infinity, so only the order of summation differs.
-    torch.testing.assert_close(beside.codes, alone.codes, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(beside.codes, plain.codes, rtol=1e-5, atol=1e-5)
     assert beside.denoising.codes.shape == (2, 2, 4, 10)
 
 

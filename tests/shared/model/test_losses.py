@@ -1,4 +1,4 @@
-"""Loss terms by hand, and batches in which something is missing."""
+"""Loss terms by hand, and batches that lack something."""
 
 import math
 from dataclasses import replace
@@ -33,7 +33,7 @@ def test_focal_loss_is_its_formula() -> None:
 def test_terms_have_the_official_names(outputs, boxes, labels, config: HeadConfig) -> None:
     losses = detection_losses(outputs, boxes, labels, config)
     assert set(losses) == {"loss_cls", "d0.loss_cls", "loss_bbox", "d0.loss_bbox"}
-    assert total_loss(losses).item() == pytest.approx(sum(one.item() for one in losses.values()))
+    assert total_loss(losses).item() == pytest.approx(sum(term.item() for term in losses.values()))
 
 
 def test_loss_cls_divides_by_matched_and_a_tenth_of_the_others(outputs, boxes, labels, config):
@@ -103,7 +103,7 @@ def test_a_batch_without_ground_truth_trains(outputs, no_boxes, no_labels, confi
     assert torch.equal(outputs_grad(outputs, "center_xy_m"), torch.zeros_like(outputs.center_xy_m))
 
 
-def test_given_matches_are_used(outputs, boxes, labels, config: HeadConfig) -> None:
+def test_matches_passed_in_are_used(outputs, boxes, labels, config: HeadConfig) -> None:
     matches = match(outputs, boxes, labels, config)
     shifted = replace(matches, query=(matches.query + 1) % config.queries)
     ours = detection_losses(outputs, boxes, labels, config, matches=matches)
@@ -114,17 +114,17 @@ def test_given_matches_are_used(outputs, boxes, labels, config: HeadConfig) -> N
     assert theirs["loss_bbox"] > ours["loss_bbox"]
 
 
-def test_empty_denoising_slots_are_not_judged(outputs, boxes, labels, config) -> None:
+def test_empty_denoising_slots_do_not_count(outputs, boxes, labels, config) -> None:
     queries = make_denoising_queries(boxes, labels, config, RANGE_M, noise=torch.zeros(6, 3))
     assert queries is not None
-    # The fixture's five queries play the four denoising slots; the second sample fills 0 and 2.
+    # The fixture's first four queries act as denoising slots; the second sample fills 0 and 2.
     noised = replace(outputs, denoising=outputs)
     losses = detection_losses(noised, boxes, labels, config, denoising=queries)
     assert {"dn_loss_cls", "d0.dn_loss_cls", "dn_loss_bbox", "d0.dn_loss_bbox"} < set(losses)
     dn = losses["dn_loss_cls"] + losses["dn_loss_bbox"]
     (gradient,) = torch.autograd.grad(dn, outputs.class_logits)
-    judged = gradient[1].abs().sum(dim=-1) > 0
-    assert judged.tolist() == [[True] * 4 + [False], [True, False, True, False, False]]
+    counted = gradient[1].abs().sum(dim=-1) > 0
+    assert counted.tolist() == [[True] * 4 + [False], [True, False, True, False, False]]
 
 
 def test_denoising_averages_over_all_copies(outputs, boxes, labels, config: HeadConfig) -> None:
@@ -148,7 +148,7 @@ def test_denoising_outputs_need_their_queries(outputs, boxes, labels, config) ->
 def test_losses_are_float32_under_autocast(outputs, boxes, labels, config: HeadConfig) -> None:
     expected = detection_losses(outputs, boxes, labels, config)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        found = detection_losses(outputs, boxes, labels, config)
+        ours = detection_losses(outputs, boxes, labels, config)
     for name, value in expected.items():
-        assert found[name].dtype == torch.float32
-        assert torch.equal(found[name], value)
+        assert ours[name].dtype == torch.float32
+        assert torch.equal(ours[name], value)

@@ -68,7 +68,7 @@ def cloud(tables: Any, sample: Any) -> np.ndarray:
     return np.fromfile(path, dtype=np.float32).reshape(-1, 5)
 
 
-def test_the_devkit_finds_every_file_and_nothing_more(tables: Any, root: Path) -> None:
+def test_the_tables_name_every_file_and_no_other(tables: Any, root: Path) -> None:
     named = {row["filename"] for row in tables.sample_data} | {tables.map[0]["filename"]}
     stored = {
         name for name in contents(root) if name.split("/")[0] in ("samples", "sweeps", "maps")
@@ -97,7 +97,7 @@ def test_previous_and_next_point_at_each_other(tables: Any, table: str) -> None:
     assert len(linked) == sum(row["prev"] != "" for row in rows)
 
 
-def test_ten_sweeps_precede_a_keyframe_and_belong_to_the_one_that_follows(tables: Any) -> None:
+def test_ten_sweeps_precede_a_keyframe_and_belong_to_the_next_keyframe(tables: Any) -> None:
     second = tables.get("sample", tables.sample[0]["next"])
     row = tables.get("sample_data", second["data"][LIDAR])
     assert row["timestamp"] == second["timestamp"]
@@ -109,7 +109,7 @@ def test_ten_sweeps_precede_a_keyframe_and_belong_to_the_one_that_follows(tables
         owner = tables.sample[0] if step == 10 else second
         assert row["sample_token"] == owner["token"]
     assert flags == [False] * 9 + [True]
-    assert row["prev"] == ""  # the log opens with the first keyframe
+    assert row["prev"] == ""  # the log starts with the first keyframe
 
 
 def test_cameras_fire_within_50_ms_of_the_keyframe_from_their_own_ego_poses(tables: Any) -> None:
@@ -123,7 +123,7 @@ def test_cameras_fire_within_50_ms_of_the_keyframe_from_their_own_ego_poses(tabl
     assert len(places) == 6
 
 
-def test_left_is_left_and_the_lidar_looks_along_its_y(tables: Any) -> None:
+def test_cameras_point_where_their_names_say_and_the_lidar_along_its_y(tables: Any) -> None:
     from pyquaternion import Quaternion
 
     def axis_in_ego(channel: str, axis: list[float]) -> np.ndarray:
@@ -165,8 +165,8 @@ def test_no_two_boxes_overlap(tables: Any) -> None:
     for sample in tables.sample:
         boxes = [tables.get_box(token) for token in sample["anns"]]
         for first in boxes:
-            others = [box.bottom_corners() for box in boxes if box is not first]
-            corners = np.concatenate(others, axis=1) + np.array([[0.0], [0.0], [0.01]])
+            elsewhere = [box.bottom_corners() for box in boxes if box is not first]
+            corners = np.concatenate(elsewhere, axis=1) + np.array([[0.0], [0.0], [0.01]])
             assert not points_in_box(first, corners).any()
             assert first.bottom_corners()[2] == pytest.approx(0.0, abs=1e-9)  # on the ground
 
@@ -206,7 +206,7 @@ def test_intensity_tells_the_class(tables: Any) -> None:
 
 
 def test_no_point_lies_behind_a_box(tables: Any) -> None:
-    """Walks along every ray in steps instead of intersecting it, so shares no code."""
+    """Steps along every ray instead of intersecting it, so that it shares no code."""
     from nuscenes.utils.geometry_utils import points_in_box
 
     sample = tables.sample[2]
@@ -220,7 +220,7 @@ def test_no_point_lies_behind_a_box(tables: Any) -> None:
 
 
 def pixels_within(image: np.ndarray, corners_px: np.ndarray) -> np.ndarray:
-    """(N, 3) pixels inside four faces of a projected box, given its (2, 8) corners."""
+    """Return the (N, 3) pixels inside four faces of a projected box with these (2, 8) corners."""
     mask = Image.new("L", (1600, 900))
     for face in ((0, 1, 2, 3), (4, 5, 6, 7), (0, 1, 5, 4), (2, 3, 7, 6)):
         ImageDraw.Draw(mask).polygon([tuple(corners_px[:, corner]) for corner in face], fill=1)
@@ -228,7 +228,7 @@ def pixels_within(image: np.ndarray, corners_px: np.ndarray) -> np.ndarray:
 
 
 def classes_of_colours(pixels: np.ndarray) -> list[str]:
-    """Nearest class by the ratio of the channels, which shading does not change."""
+    """Return the nearest class by the ratio of the channels, which shading does not change."""
     paints = np.array([kind.colour_rgb for kind in OBJECT_CLASSES], dtype=float)
     paints /= paints.sum(axis=1, keepdims=True)
     ratios = pixels / pixels.sum(axis=1, keepdims=True)
@@ -248,15 +248,17 @@ def test_a_fully_visible_object_shows_the_colour_of_its_class(tables: Any) -> No
             image = np.asarray(file)
         for box in boxes:
             level = tables.get("sample_annotation", box.token)["visibility_token"]
-            moves = np.linalg.norm(tables.box_velocity(box.token)) > 0  # exposed a little earlier
+            moves = (
+                np.linalg.norm(tables.box_velocity(box.token)) > 0
+            )  # exposed a little earlier than annotated
             if level != "4" or moves or box.center[2] > 25:
                 continue
-            # Shrunk, so that background and JPEG bleeding at the rim do not count.
+            # Shrunk, so that background and JPEG artefacts at the edge do not count.
             corners_px = view_points(box.corners(wlh_factor=0.8), intrinsic, normalize=True)[:2]
             pixels = pixels_within(image, corners_px)
             pixels = pixels[np.ptp(pixels, axis=1) > 40]  # not the grey of glass, tyres, stripes
             name = category_to_detection_name(box.name)
-            share = np.mean([seen == name for seen in classes_of_colours(pixels)])
+            share = np.mean([nearest == name for nearest in classes_of_colours(pixels)])
             (right if share > 0.6 else wrong)[name] += 1
     assert sum(right.values()) > 20
     assert sum(wrong.values()) <= 0.1 * sum(right.values()), (right, wrong)
@@ -303,15 +305,15 @@ def test_ground_truth_as_prediction_scores_one(tables: Any, tmp_path: Path) -> N
 
 def test_the_same_seed_gives_the_same_bytes_with_any_number_of_processes(tmp_path: Path) -> None:
     two = replace(SMALLEST, scenes_train=2)
-    write_synthetic_nuscenes(tmp_path / "one", two, workers=1)
-    write_synthetic_nuscenes(tmp_path / "many", two, workers=2)
-    assert contents(tmp_path / "one") == contents(tmp_path / "many")
+    write_synthetic_nuscenes(tmp_path / "here", two, workers=1)
+    write_synthetic_nuscenes(tmp_path / "pool", two, workers=2)
+    assert contents(tmp_path / "here") == contents(tmp_path / "pool")
 
 
-def test_another_seed_gives_other_bytes_and_tokens(smallest: Path, tmp_path: Path) -> None:
-    other = replace(SMALLEST, seed=1)
-    write_synthetic_nuscenes(tmp_path / "other", other, workers=1)
-    first, second = contents(smallest), contents(tmp_path / "other")
+def test_a_different_seed_gives_different_bytes_and_tokens(smallest: Path, tmp_path: Path) -> None:
+    reseeded = replace(SMALLEST, seed=1)
+    write_synthetic_nuscenes(tmp_path / "reseeded", reseeded, workers=1)
+    first, second = contents(smallest), contents(tmp_path / "reseeded")
     assert first.keys() == second.keys()
     same = {name for name in first if first[name] == second[name]}
     assert same == {"maps/synthetic-ground.png", "v1.0-mini/visibility.json"}
@@ -334,13 +336,13 @@ def test_a_folder_with_other_files_is_refused_and_left_alone(tmp_path: Path) -> 
     assert [path.name for path in tmp_path.iterdir()] == ["thesis.txt"]
 
 
-def test_a_set_of_another_seed_is_refused_naming_the_difference(
+def test_a_set_of_a_different_seed_is_refused_naming_the_difference(
     smallest: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = contents(smallest)
     assert main([str(smallest), "--seed", "7"]) == 1
     message = capsys.readouterr().err
-    assert "seed 0 there, 7 asked for" in message
+    assert "seed 0 there, 7 requested" in message
     assert "Choose another folder, or remove this one" in message
     assert contents(smallest) == before
 
@@ -367,7 +369,7 @@ def test_an_interrupted_set_is_recognised_and_written_again(
             write_synthetic_nuscenes(out, two, workers=1)
     assert (out / UNFINISHED_FILE).exists()
     assert not (out / STAMP_FILE).exists()
-    with pytest.raises(DatasetError, match="scenes_train 2 there, 1 asked for"):
+    with pytest.raises(DatasetError, match="scenes_train 2 there, 1 requested"):
         write_synthetic_nuscenes(out, SMALLEST)
     write_synthetic_nuscenes(out, two, workers=1)
     assert "unfinished" in caplog.text
@@ -384,7 +386,7 @@ def test_a_set_that_lost_files_is_refused_with_the_remedy(smallest: Path) -> Non
 @pytest.mark.parametrize(
     ("field", "value", "message"),
     [
-        ("scenes_train", 9, r"scenes_train is 9; it must lie in \[1, 8\]"),
+        ("scenes_train", 9, r"scenes_train is 9; it must be in \[1, 8\]"),
         ("sweep_rate_hz", 5, "multiple of the keyframe rate, 2 Hz"),
         ("render_stride_px", 3, "must divide 1600 and 900"),
     ],
