@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from shared.checkpoint.checkpoints import load_parts, read_state
+from shared.checkpoint.strict_loading import load_parts, read_state
 from shared.config.cut import BACKBONE_CUT, Cut
 from shared.config.preset import Preset
 from shared.process.device import available_device

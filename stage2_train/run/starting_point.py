@@ -7,7 +7,7 @@ from typing import Any
 
 from torch import Tensor
 
-from shared.checkpoint.checkpoints import other_backbones, read_state
+from shared.checkpoint.strict_loading import other_backbones, read_state
 from shared.data.feature_store import FeatureStore
 from shared.errors import IdentityError
 from shared.model.detector import CmtDetector
