@@ -3,8 +3,8 @@
     python -m benchmarks.experiments.sensor_weights
 
 The cameras are blinded on the left, or the LiDAR on the right. Writes
-docs/sensor_weights_learned.png and benchmarks/results/sensor_weights.json; four minutes on one core. The scenes are made by hand
-(`blinded_scenes`), the rest is the real thing: detector, losses, AQR.
+docs/sensor_weights_learned.png and benchmarks/results/sensor_weights.json; four minutes on one
+core. The scenes are made by hand (`blinded_scenes`); detector, losses and AQR are the real ones.
 """
 
 import json

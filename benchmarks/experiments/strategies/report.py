@@ -68,8 +68,8 @@ changes, so strategies are compared by them; memory is the peak of the process w
   the data: what the head has learnt is lost at first ([LOG.md](../LOG.md)), which says nothing
   about trained backbones.
 - `predicted`: what was expected before anything was measured: frozen 1.0, low 1.3 in time and 1.4
-  in memory, full 1.5 and 1.6. The prediction does not say whether its frozen run reads a store, so it
-  has a column for either. Its mAP of 0.648, 0.647 and 0.642 needs the official checkpoint and
+  in memory, full 1.5 and 1.6. The prediction does not say whether its frozen run reads a store, so
+  it has a column for either. Its mAP of 0.648, 0.647 and 0.642 needs the official checkpoint and
   nuScenes; nothing here supports or contradicts it.
 """
 
@@ -147,7 +147,8 @@ def _same_curve(document: dict[str, Any], picture: Path) -> str:
         "## The same curve, cached and live\n",
         "Written by `python -m benchmarks.experiments.strategies.same_curve`. The same recipe and "
         f"seed, batch {document['batch_size']}, preset `{document['preset']}`, "
-        f"{document['samples']} samples, {document['machine']}: from the float16 store, from the same features kept in float32, "
+        f"{document['samples']} samples, {document['machine']}: from the float16 store, from the "
+        "same features kept in float32, "
         "live, and live with features rounded to float16. `same bits` compares every scalar of "
         "every step: all loss terms, gradient norms and AQR's weights. The control is the float32 "
         "run with every starting weight times 1 + 2^-23, one rounding of float32.\n",
