@@ -2,9 +2,9 @@
 
     python -m benchmarks.experiments.sensor_weights
 
-The cameras are blinded on the left, or the LiDAR on the right. Writes
-docs/sensor_weights_learned.png and benchmarks/results/sensor_weights.json; four minutes on one
-core. The scenes are made by hand (`blinded_scenes`); detector, losses and AQR are the real ones.
+The cameras are blinded on the left, or the LiDAR on the right. Writes docs/routing_learns.png and
+benchmarks/results/routing.json; four minutes on one core. The scenes are made by hand
+(`blinded_scenes`), the rest is the real thing: detector, losses, AQR.
 """
 
 import json
@@ -18,8 +18,8 @@ from matplotlib.figure import Figure
 from benchmarks.experiments.sensor_weights.blinded_scenes import BlindedScenes, Sensor
 from benchmarks.experiments.sensor_weights.learning import Look, learn
 
-RESULTS = Path("benchmarks/results/sensor_weights.json")
-PICTURE = Path("docs/sensor_weights_learned.png")
+RESULTS = Path("benchmarks/results/routing.json")
+PICTURE = Path("docs/routing_learns.png")
 WATCHED = range(5)  # seeds looked at, with blinded cameras, while scene and settings were chosen
 HELD_OUT = range(5, 10)
 SEEDS = (*WATCHED, *HELD_OUT)

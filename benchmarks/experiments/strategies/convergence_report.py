@@ -1,4 +1,4 @@
-"""Write the results of `convergence` as a section of docs/strategies.md."""
+"""What `benchmarks.experiments.strategies.convergence` found, as a section of docs/strategies.md."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -27,7 +27,7 @@ def convergence_section(document: dict[str, Any], picture: Path) -> str:
     _draw(document, recipes, picture)
     heads = (
         *("recipe", "steps", "mAP from the store, by seed", "mean", "live, by seed"),
-        *("live minus store, same seed", "range over seeds", "NDS from the store, by seed", "live"),
+        *("live less store, same seed", "seeds apart by", "NDS from the store, by seed", "live"),
         *("last loss, store", "live"),
     )
     return "\n".join(
@@ -37,9 +37,8 @@ def convergence_section(document: dict[str, Any], picture: Path) -> str:
             f"`{document['preset']}`, {document['samples']} synthetic samples in "
             f"{document['variants']} variants, batches of {document['batch_size']}; "
             f"{document['held_out_samples']} samples of held-out scenes, scored by "
-            f"nuscenes-devkit. {_starts(document)} With the same seed, a cached and a live run "
-            "share samples, variants, absent sensors, noise and starting weights; their features "
-            "differ only by the rounding to float16.\n",
+            f"nuscenes-devkit. {_starts(document)} Same seed: same samples, variants, absent sensors, "
+            "noise and starting weights, and features that differ by their rounding to float16.\n",
             table(heads, [_cells(document["runs"], recipe) for recipe in recipes]),
             f"\n![loss and mAP]({picture.name})\n",
         )

@@ -1,4 +1,4 @@
-"""Write docs/strategies.md and its pictures from the existing results.
+"""Writes docs/strategies.md and its pictures from the results there are.
 
 python -m benchmarks.experiments.strategies.report
 """
@@ -21,8 +21,8 @@ DOCS = Path("docs")
 SAME_CURVE = RESULTS / "same_curve.json"
 BASES = ("live_frozen_a", "frozen_a")  # what time and memory are compared with
 
-# Predicted before anything was measured: time and memory of a step, relative to frozen training.
-PREDICTED = {
+# The plan's predictions, which nobody had measured: time and memory of a step, over frozen's.
+PLANNED = {
     "frozen_a": ("1.0", "1.0"),
     "finetune_low": ("1.3", "1.4"),
     "finetune": ("1.5", "1.6"),
@@ -37,11 +37,11 @@ HEADS = (
     "CPU s per step",
     "of live_frozen_a",
     "of frozen_a",
-    "predicted",
+    "plan",
     "peak MB",
     "of live_frozen_a",
     "of frozen_a",
-    "predicted",
+    "plan",
     "trained",
     "frozen",
     "frozen tensors changed",
@@ -52,25 +52,24 @@ HEADS = (
 
 HEAD = """# Strategies, side by side
 
-Written by `python -m benchmarks.experiments.strategies` (see its docstring); do not edit. Every
-strategy ran in its own process and took the same samples in the same order with the same denoising
-noise and dropout. Seconds are medians over the steps after the first fifth; CPU seconds are the
-processor time of the whole training divided by its steps, which other work on the machine hardly
-changes, so strategies are compared by them; memory is the peak of the process while training
-(resident without a GPU, allocated with a GPU).
+Written by `python -m benchmarks.experiments.strategies` (its docstring says how); do not edit. Every strategy
+ran in a process of its own, took the same samples in the same order with the same denoising noise
+and dropout, and was measured by its own clock: seconds are medians of the steps after the first
+fifth, CPU seconds the processor time of the whole training by its steps, which other work on the
+machine hardly changes and which is compared, memory the most the process held while training
+(resident without a GPU, allocated with one).
 
 - `frozen_a`, `frozen_b`, `frozen_all`, `aqr_only`: the recipes of `stage2_train`, from the store.
-- `live_frozen_a`: `frozen_a` with the frozen backbones run in every step, which a store replaces.
-  Loading raw files counts as `data`, the backbones as `forward`.
+- `live_frozen_a`: `frozen_a` with the frozen backbones run in every step, what a store replaces.
+  Loading raw files is `data`, the backbones are in `forward`.
 - `finetune_low`, `finetune`: `frozen_a` with gradients through the image backbone (x0.01, x1) and
   SECOND (x0.05, x1). **On a CPU the sparse encoder stays frozen**: spconv has no backward there.
-  SECOND's BatchNorm also trains, and with seeded backbones its running statistics are not those of
-  the data: what the head has learnt is lost at first ([LOG.md](../LOG.md)), which says nothing
-  about trained backbones.
-- `predicted`: what was expected before anything was measured: frozen 1.0, low 1.3 in time and 1.4
-  in memory, full 1.5 and 1.6. The prediction does not say whether its frozen run reads a store, so
-  it has a column for either. Its mAP of 0.648, 0.647 and 0.642 needs the official checkpoint and
-  nuScenes; nothing here supports or contradicts it.
+  SECOND's BatchNorm trains too, and with seeded backbones its running statistics are not those of
+  the data: what the head has learnt is lost at first (LOG.md), which says nothing of trained ones.
+- `plan`: what the project's plan predicted, unmeasured: frozen 1.0, low 1.3 in time and 1.4 in
+  memory, full 1.5 and 1.6. It does not say whether its frozen run reads a store, so there is a
+  column for either. Its mAP of 0.648, 0.647 and 0.642 needs the official checkpoint and nuScenes;
+  nothing here speaks for or against that.
 """
 
 
@@ -118,7 +117,7 @@ def _section(name: str, document: dict[str, Any], picture: Path) -> str:
 
 
 def _cells(row: dict[str, Any], rows: dict[str, dict[str, Any]]) -> list[str]:
-    predicted_time, predicted_memory = PREDICTED.get(row["strategy"], ("", ""))
+    planned_time, planned_memory = PLANNED.get(row["strategy"], ("", ""))
     changed, last = row["frozen_tensors_changed"], row["loss"][-max(len(row["loss"]) // 10, 1) :]
     return [
         row["strategy"],
@@ -126,10 +125,10 @@ def _cells(row: dict[str, Any], rows: dict[str, dict[str, Any]]) -> list[str]:
         *(f"{row['seconds'][name]:.3g}" for name in ("data", "forward", "backward", "update")),
         f"{row['cpu_seconds_per_step']:.3g}",
         *_ratios(row, rows, "cpu_seconds_per_step"),
-        predicted_time,
+        planned_time,
         f"{row['peak_memory_mb']:.0f}",
         *_ratios(row, rows, "peak_memory_mb"),
-        predicted_memory,
+        planned_memory,
         f"{row['trained_parameters']:,}",
         f"{row['frozen_parameters']:,}",
         f"{len(changed)} of {row['frozen_tensors']}",
@@ -145,10 +144,9 @@ def _ratios(row: dict[str, Any], rows: dict[str, dict[str, Any]], field: str) ->
 def _same_curve(document: dict[str, Any], picture: Path) -> str:
     lines = [
         "## The same curve, cached and live\n",
-        "Written by `python -m benchmarks.experiments.strategies.same_curve`. The same recipe and "
-        f"seed, batch {document['batch_size']}, preset `{document['preset']}`, "
-        f"{document['samples']} samples, {document['machine']}: from the float16 store, from the "
-        "same features kept in float32, "
+        "Written by `python -m benchmarks.experiments.strategies.same_curve`. One recipe and seed, batch "
+        f"{document['batch_size']}, preset `{document['preset']}`, {document['samples']} samples, "
+        f"{document['machine']}: from the float16 store, from the same features kept in float32, "
         "live, and live with features rounded to float16. `same bits` compares every scalar of "
         "every step: all loss terms, gradient norms and AQR's weights. The control is the float32 "
         "run with every starting weight times 1 + 2^-23, one rounding of float32.\n",
