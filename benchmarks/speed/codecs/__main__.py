@@ -99,7 +99,7 @@ def quantise_views_together(values: NDArray[np.float16]) -> QuantisedMap:
 
 def encoded(codec: Codec, values: NDArray[np.float16]) -> list[tuple[bytes, NDArray[Any]]]:
     """Return the rows a map becomes, each with the array it is of, the map itself first."""
-    if codec.storage != UINT8:
+    if codec.value_format != UINT8:
         return [(codec.encode_row(values), values)]
     found = quantise_views_together(values) if codec is ALL_VIEWS else quantise(values)
     scales = (found.scale, found.zero)

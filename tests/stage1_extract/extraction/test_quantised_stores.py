@@ -44,7 +44,7 @@ def test_without_a_codec_a_store_is_gone_on_with_and_another_one_is_refused(
     assert extract_features([*command, "--codec", "uint8-lz4-bitshuffle"]) == 1
     assert "is coded as uint8-zstd-1, asked for is uint8-lz4" in capsys.readouterr().err
     assert extract_features([*command, "--codec", "pcodec"]) == 1
-    assert "storage: uint8 per channel in the store" in capsys.readouterr().err
+    assert "value_format: uint8 per channel in the store" in capsys.readouterr().err
 
 
 def test_it_holds_what_a_float16_store_holds_but_for_half_a_step(
