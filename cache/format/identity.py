@@ -99,7 +99,7 @@ def identity_document(
 
 
 def frozen_document(preset: Preset, cut: Cut) -> dict[str, Any]:
-    """Return the parts of a preset that determine the features, as JSON values."""
+    """Return the sections of a preset that determine the features, as JSON values."""
     whole = json.loads(json_bytes(to_json(preset)))
     return {
         "camera": whole["camera"],

@@ -15,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from shared.errors import CacheError, ConfigError
 
@@ -40,6 +40,10 @@ _Answer = TypeVar("_Answer")
 
 class RemoteError(CacheError):
     """A storage that does not answer, or refuses; says nothing about what is stored there."""
+
+
+class ChangedError(Exception):
+    """An object that was replaced since its end was read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +111,37 @@ class Bucket:
                 _log.warning("%s; trying again", self._reason(key, error))
             time.sleep(wait_s)
             wait_s = min(2 * wait_s, LONGEST_WAIT_S)
+
+    def read_tail(self, key: str, count: int) -> Tail:
+        """Return the end of an object; FileNotFoundError if there is none."""
+
+        def send(client: "S3Store") -> Tail:
+            answer = client.get(key, options={"range": {"suffix": count}})
+            return Tail(bytes(answer.bytes()), answer.meta["size"], answer.meta["e_tag"])
+
+        try:
+            return self.request(key, send)
+        except RemoteError:  # what an empty object is answered with
+            if self.request(key, lambda client: client.head(key)["size"]):
+                raise
+            return Tail(b"", 0, None)
+
+    def read_range(self, key: str, start: int, count: int, version: str | None) -> bytes:
+        """Return `count` bytes of an object from `start` on.
+
+        Raises:
+            FileNotFoundError: if it is not there.
+            ChangedError: if it is no longer `version`.
+        """
+        from obstore.exceptions import PreconditionError
+
+        options: Any = {"range": (start, start + count)}
+        if version is not None:
+            options["if_match"] = version
+        try:
+            return self.request(key, lambda client: bytes(client.get(key, options=options).bytes()))
+        except PreconditionError as error:
+            raise ChangedError from error
 
     def _require_first_user(self) -> None:
         if os.getpid() != _first_user():  # it has none of the threads: it would wait forever

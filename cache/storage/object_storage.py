@@ -19,7 +19,7 @@ import zarr
 from numpy.typing import NDArray
 from zarr.storage import ObjectStore
 
-from cache.storage.bucket import KEPT_TAILS, SCHEME, Bucket, RemoteError, Tail
+from cache.storage.bucket import KEPT_TAILS, SCHEME, Bucket, ChangedError
 from cache.storage.protocol import Buffer, Locate, NoLocksError
 from shared.errors import CacheError, ConfigError
 
@@ -29,10 +29,6 @@ if TYPE_CHECKING:
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
-
-
-class ChangedError(Exception):
-    """An object that was replaced since its end was read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,7 +58,7 @@ class ObjectPath:
 
     @property
     def name(self) -> str:
-        """The last part of the key."""
+        """The last name in the key."""
         return self.key.rpartition("/")[2]
 
     def with_suffix(self, suffix: str) -> "ObjectPath":
@@ -72,39 +68,6 @@ class ObjectPath:
     def read_bytes(self) -> bytes:
         """Return the whole object; FileNotFoundError if there is none."""
         return self.bucket.request(self.key, lambda client: bytes(client.get(self.key).bytes()))
-
-    def read_tail(self, count: int) -> Tail:
-        """Return the end of the object; FileNotFoundError if there is none."""
-
-        def send(client: "S3Store") -> Tail:
-            answer = client.get(self.key, options={"range": {"suffix": count}})
-            return Tail(bytes(answer.bytes()), answer.meta["size"], answer.meta["e_tag"])
-
-        try:
-            return self.bucket.request(self.key, send)
-        except RemoteError:  # what an empty object is answered with
-            if self.bucket.request(self.key, lambda client: client.head(self.key)["size"]):
-                raise
-            return Tail(b"", 0, None)
-
-    def read_range(self, start: int, count: int, version: str | None) -> bytes:
-        """Return `count` bytes of the object from `start` on.
-
-        Raises:
-            FileNotFoundError: if it is not there.
-            ChangedError: if it is no longer `version`.
-        """
-        from obstore.exceptions import PreconditionError
-
-        options: Any = {"range": (start, start + count)}
-        if version is not None:
-            options["if_match"] = version
-        try:
-            return self.bucket.request(
-                self.key, lambda client: bytes(client.get(self.key, options=options).bytes())
-            )
-        except PreconditionError as error:
-            raise ChangedError from error
 
     def is_file(self) -> bool:
         """Return whether there is such an object."""
@@ -149,12 +112,11 @@ class ObjectPath:
         """Read a range of an object, in one piece; the object's end is kept for the next range."""
         tails = self.bucket.tails
         for version_counts in (True, True, False):  # the last for a storage with wrong versions
-            tail = tails.get(self.key) or self.read_tail(tail_bytes)
+            tail = tails.get(self.key) or self.bucket.read_tail(self.key, tail_bytes)
             start, buffer = locate(tail.content, tail.size)
             try:
-                content = self.read_range(
-                    start, len(buffer), tail.version if version_counts else None
-                )
+                version = tail.version if version_counts else None
+                content = self.bucket.read_range(self.key, start, len(buffer), version)
             except ChangedError:  # rebuilt since
                 tails.pop(self.key, None)
                 continue
@@ -269,9 +231,9 @@ def object_path(url: str) -> ObjectPath:
             "endpoint belong in the environment (AWS_ACCESS_KEY_ID, AWS_SECRET_ACCESS_KEY, "
             "AWS_ENDPOINT_URL, AWS_REGION)"
         )
-    parts = key.rstrip("/").split("/")
-    if any(part in ("", ".", "..") for part in parts):
+    names = key.rstrip("/").split("/")
+    if any(name in ("", ".", "..") for name in names):
         raise ConfigError(
             f"{url} does not name a place for a store; expected {SCHEME}{bucket}/path"
         )
-    return ObjectPath(Bucket(bucket), "/".join(parts))
+    return ObjectPath(Bucket(bucket), "/".join(names))

@@ -36,7 +36,7 @@ class StorePath(Protocol):
 
     @property
     def name(self) -> str:
-        """The last part of the path."""
+        """The last name in the path."""
 
     def __truediv__(self, below: str, /) -> Self: ...
 

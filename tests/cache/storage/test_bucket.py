@@ -24,8 +24,8 @@ def thing(flaky: Flaky, s3: str) -> ObjectPath:
 
 USES: dict[str, Callable[[ObjectPath], object]] = {
     "read": lambda path: path.read_bytes(),
-    "tail": lambda path: path.read_tail(3).content,
-    "range": lambda path: path.read_range(2, 3, None),
+    "tail": lambda path: path.bucket.read_tail(path.key, 3).content,
+    "range": lambda path: path.bucket.read_range(path.key, 2, 3, None),
     "write": lambda path: path.write_bytes(b"0123456789"),
     "create": lambda path: ObjectPath(path.bucket, "some/new").create_whole(b"x"),
     "names": lambda path: list(ObjectPath(path.bucket, "some").names()),
