@@ -98,7 +98,7 @@ def open_or_create(path: Path | StorePath, spec: StoreSpec) -> StoreWriter:
     metadata = read_metadata(path)
     if metadata.codec != spec.codec:
         raise CacheError(
-            f"{path} is coded as {metadata.codec}, but {spec.codec} was requested; a store has one "
+            f"{path} is coded as {metadata.codec}, but {spec.codec} was asked for; a store has one "
             "codec. Leave out --codec to resume it, or choose a different --store. Nothing was "
             "changed."
         )

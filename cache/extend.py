@@ -46,7 +46,7 @@ def extend_variants(path: StorePath, identity: Identity, provenance: Provenance)
         provenance: of the command that asks for more variants; it resumes the store from now on.
 
     Raises:
-        IdentityError: if the store has more variants than requested; they are never removed.
+        IdentityError: if the store has more variants than asked for; they are never taken away.
     """
     metadata = read_metadata(path)
     before = metadata.identity
@@ -54,8 +54,8 @@ def extend_variants(path: StorePath, identity: Identity, provenance: Provenance)
         return
     if before["variants"] > identity["variants"]:
         raise IdentityError(
-            f"{path} has {before['variants']} variants, but {identity['variants']} were requested; "
-            "variants are never removed. Leave out --variants to resume it. Nothing was changed."
+            f"{path} has {before['variants']} variants, but {identity['variants']} were asked for; "
+            "variants are never taken away. Leave out --variants to resume it. Nothing was changed."
         )
     drawn_from = VARIANT_FIELDS[1:]
     if before["variants"] > 1 and any(before[name] != identity[name] for name in drawn_from):

@@ -37,11 +37,11 @@ MEANINGS = {
     "preset.lidar": "the LiDAR branch of the preset",
     "preset.head": "the necks of the preset, which come before the cut",
     "preset.grid": "point range, voxels and BEV cells of the preset",
-    "value_format": "number format of the stored maps, see --codec; codecs of one format agree",
+    "value_format": "number format of the maps, see --codec; codecs of one format agree",
     "precision": "number formats while computing, which follow the device",
-    "weights": "bytes of frozen weights and BatchNorm buffers: a different checkpoint or seed",
+    "weights": "bytes of frozen weights and BatchNorm buffers: another checkpoint or seed",
     "dataset.version": "the nuScenes version",
-    "dataset.tokens": "the list of samples or its order: a different split",
+    "dataset.tokens": "the list of samples or its order: another split",
     "dataset.inputs": "calibration, sweeps or annotations of the samples",
 }
 ABSENT = "absent"
@@ -160,7 +160,7 @@ def explain_difference(
     mine: Mapping[str, Any],
     theirs: Mapping[str, Any],
     *,
-    names: tuple[str, str] = ("in the store", "requested"),
+    names: tuple[str, str] = ("in the store", "asked for"),
 ) -> list[str]:
     """Return one line per field that differs; empty if the two are equal.
 
@@ -180,7 +180,7 @@ def explain_difference(
 
 
 def check_identity(path: Path | StorePath, wanted: Mapping[str, Any]) -> None:
-    """Make sure that the store at `path` was made from what is requested.
+    """Make sure that the store at `path` was made from what is asked for.
 
     Raises:
         IdentityError: with the differing fields and the remedy; nothing is changed on disk.
@@ -188,7 +188,7 @@ def check_identity(path: Path | StorePath, wanted: Mapping[str, Any]) -> None:
     differences = explain_difference(read_metadata(as_store_path(path)).identity, wanted)
     if differences:
         raise IdentityError(
-            f"{path} was not made from what is requested:\n  "
+            f"{path} was not made from what was asked for:\n  "
             + "\n  ".join(differences)
             + "\nUse the options it was made with, or extract into a different --store. "
             "Nothing was changed."

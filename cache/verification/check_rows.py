@@ -128,10 +128,10 @@ def _agree(actual: Mapping[str, Statistics], recorded: Mapping[str, Statistics],
         return False
     ours, theirs = actual[name], recorded[name]
     allowed = STATISTICS_TOLERANCE * ours.absmax
-    columns = [column.name for column in fields(Statistics) if column.name != "count"]
+    columns = [field.name for field in fields(Statistics) if field.name != "count"]
     return ours.count == theirs.count and all(
-        math.isclose(getattr(ours, name), getattr(theirs, name), rel_tol=0, abs_tol=allowed)
-        for name in columns
+        math.isclose(getattr(ours, column), getattr(theirs, column), rel_tol=0, abs_tol=allowed)
+        for column in columns
     )
 
 

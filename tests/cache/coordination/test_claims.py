@@ -125,17 +125,17 @@ def test_a_full_disk_is_reported_when_a_shard_is_claimed(
         order(empty, WorkerSlice(), Claims(empty.store))
 
 
-def test_a_lock_on_a_file_that_its_holder_removed_does_not_count(tmp_path: Path) -> None:
-    """Otherwise a third worker would create the file again and hold it too."""
+def test_a_lock_on_a_file_that_its_holder_removed_is_none(tmp_path: Path) -> None:
+    """Else a third worker would make the file anew and hold it, too."""
     path = tmp_path / "lock"
     first = lock_file(path, is_patient=True)
     assert first is not None
-    is_at_path: list[bool] = []
+    found: list[bool] = []
 
     def wait_for_it() -> None:
         second = lock_file(path, is_patient=True)
         assert second is not None
-        is_at_path.append(cache.storage.file_lock._is_at(path, second))
+        found.append(cache.storage.file_lock._is_at(path, second))
         second.close()
 
     waiting = threading.Thread(target=wait_for_it)
@@ -144,7 +144,7 @@ def test_a_lock_on_a_file_that_its_holder_removed_does_not_count(tmp_path: Path)
     path.unlink()
     first.close()
     waiting.join(10)
-    assert is_at_path == [True]
+    assert found == [True]
 
 
 WORKER = """
@@ -176,13 +176,13 @@ def test_four_workers_create_and_fill_one_store(tmp_path: Path, finished: Path) 
     store = open_store(path)
     assert not verify(store).damages
     assert content_digest(store, recompute=True) == content_digest(open_store(finished))
-    suffixes = {file.suffix for file in path.rglob("*") if file.is_file()}
-    assert not suffixes & {".claim", ".lock", ".partial"}
+    kept = {file.suffix for file in path.rglob("*") if file.is_file()}
+    assert not kept & {".claim", ".lock", ".partial"}
     assert [file.name for file in path.parent.glob(".*")] == []  # no half-created store
 
 
-def test_rows_of_two_workers_on_one_shard_are_never_mixed(empty: StoreWriter) -> None:
-    """Claims are not what keeps a store intact: here both workers compute everything."""
+def test_rows_of_two_workers_at_one_shard_are_never_mixed(empty: StoreWriter) -> None:
+    """Claims are not what keeps a store whole: here both workers compute everything."""
     for shard in empty.shards:
         rows = [make_features(token) for token in shard.tokens]
         assert empty.write_shard(shard, rows) is True

@@ -45,7 +45,7 @@ CHANGES: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     "precision": (lambda i: i.update(precision="float16 autocast"), "device"),
     "value_format": (
         lambda i: i.update(value_format="uint8 per channel"),
-        "number format of the stored maps",
+        "number format of the maps",
     ),
     "weights.img_backbone": (
         lambda i: i["weights"].update(img_backbone="a" * 63 + "b"),

@@ -37,7 +37,7 @@ def test_a_lossless_codec_is_not_in_the_identity(codec: str) -> None:
 def test_resuming_with_a_different_lossless_codec_is_refused(begun: Path) -> None:
     assert codec_at(begun) == "zstd-1"
     with pytest.raises(
-        CacheError, match=r"is coded as zstd-1, but pcodec was requested.*Leave out --codec"
+        CacheError, match=r"is coded as zstd-1, but pcodec was asked for.*Leave out --codec"
     ):
         make_writer(begun, codec="pcodec")
     assert len(make_writer(begun).pending()) == 2
@@ -46,7 +46,7 @@ def test_resuming_with_a_different_lossless_codec_is_refused(begun: Path) -> Non
 def test_a_float16_store_cannot_be_resumed_in_8_bit(begun: Path, tmp_path: Path) -> None:
     with pytest.raises(
         IdentityError,
-        match=r"value_format: float16 in the store, uint8 per channel requested \(.*--codec",
+        match=r"value_format: float16 in the store, uint8 per channel asked for \(.*--codec",
     ):
         make_writer(begun, codec="uint8-zstd-1")
     make_writer(tmp_path / "new", codec="uint8-zstd-1")
@@ -62,7 +62,7 @@ def test_diff_explains_a_different_value_format(
     printed = capsys.readouterr().out.splitlines()
     assert len(printed) == 4
     assert "value_format: float16 in" in printed[1]
-    assert "number format of the stored maps" in printed[1]
+    assert "number format of the maps" in printed[1]
 
 
 def test_features_of_a_different_value_format_may_be_evaluated(stores: dict[str, Path]) -> None:
