@@ -35,7 +35,7 @@ from cache.storage.location import parse_store_path, store_path
 from cache.storage.protocol import StorePath
 from cache.verification.verify_store import cores, verify
 from shared.config.cut import parse_cut
-from shared.config.presets import load_preset
+from shared.config.preset_catalogue import load_preset
 from shared.process.command import run_command
 
 GIGABYTE = 1e9

@@ -37,7 +37,7 @@ from cache.storage.protocol import StorePath
 from cache.writer import StoreWriter
 from shared.config.cut import BACKBONE_CUT, Cut, parse_cut
 from shared.config.preset import Preset
-from shared.config.presets import PRESETS, load_preset
+from shared.config.preset_catalogue import PRESETS, load_preset
 from shared.errors import ConfigError
 from shared.process.command import run_command
 from stage1_extract.backbones.frozen import FrozenBackbones

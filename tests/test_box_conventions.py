@@ -131,12 +131,12 @@ def test_the_branches_called_height_and_dim_hold_length_and_width_z_height() -> 
     codes = encode_boxes(torch.tensor([OURS])).view(1, 1, 1, 10)
     center, height, dim, rot, vel = codes.split([2, 1, 3, 2, 2], dim=-1)
     outputs = HeadOutputs(
-        center=center,
-        height=height,
-        dim=dim,
-        rot=rot,
-        vel=vel,
-        cls_logits=torch.zeros(1, 1, 1, 10),
+        center_xy_m=center,
+        log_length=height,
+        log_width_z_log_height=dim,
+        yaw_sin_cos=rot,
+        velocity_mps=vel,
+        class_logits=torch.zeros(1, 1, 1, 10),
     )
     assert height.item() == pytest.approx(math.log(4.0))  # the length
     assert dim.flatten().tolist() == pytest.approx([math.log(2.0), -1.25, math.log(1.5)])

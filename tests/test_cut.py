@@ -8,10 +8,10 @@ import torch
 
 from cache.reader import CachedFeatures
 from shared.checkpoint.checkpoint_table import belongs
-from shared.checkpoint.checkpoints import read_state
+from shared.checkpoint.strict_loading import read_state
 from shared.config.cut import Cut, parse_cut
 from shared.config.preset import Preset
-from shared.config.presets import r50_800x320, tiny
+from shared.config.preset_catalogue import r50_800x320, tiny
 from shared.data.batch import collate
 from shared.errors import ConfigError
 from shared.model.initial_detector import fresh_detector

@@ -15,7 +15,7 @@ from stage2_train.evaluate import main as evaluate_stage2
 
 PRESETS = """
 from dataclasses import replace
-from shared.config.presets import tiny
+from shared.config.preset_catalogue import tiny
 
 def lidar_alone():
     return replace(tiny(), name="lidar_alone", camera=None)

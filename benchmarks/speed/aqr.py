@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
 from shared.config.aqr_config import AqrConfig
-from shared.config.presets import load_preset
+from shared.config.preset_catalogue import load_preset
 from shared.model.aqr.weight_generator import AqrWeightGenerator, dense_look
 from shared.model.attention.attention_bias import AttentionBias
 from shared.model.attention.biased_attention import dense_attention, masked_attention

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import torch
 
-from shared.checkpoint.checkpoints import load_parts, read_state
+from shared.checkpoint.strict_loading import load_parts, read_state
 from shared.config.cut import BACKBONE_CUT, Cut
 from shared.config.preset import Preset
 from stage1_extract.backbones.frozen import FrozenBackbones

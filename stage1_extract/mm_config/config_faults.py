@@ -40,7 +40,7 @@ class Report:
                 f"{source} is not a detector this project can build:\n"
                 + "".join(f"  {path}{fault}\n" for path, fault in self.faults.items())
                 + "Remove or correct a field that should not be there; for a detector that does "
-                "differ, write a function that returns a Preset, as shared/config/presets.py does"
+                "differ, write a function that returns a Preset, as shared/config/preset_catalogue.py does"
             )
 
 

@@ -22,11 +22,10 @@ from shared.model.denoising import make_denoising_queries
 from shared.model.detector import CmtDetector
 from shared.model.losses import detection_losses, total_loss
 from shared.model.matcher import Matches, match, matching_cost
-from shared.model.outputs import HeadOutputs
+from shared.model.outputs import OUTPUT_OF_BRANCH, HeadOutputs
 from stage1_extract.parity.parity_tolerances import Tolerances
 
 SEED = 0
-BRANCHES = ("center", "height", "dim", "rot", "vel", "cls_logits")
 
 SAME_SLOPE = 0.05  # of the largest slope of a branch; a sign that flips moves it by up to 2
 
@@ -126,7 +125,11 @@ def run_leg(detector: CmtDetector, batch: Batch, preset: Preset, live: Leg | Non
         },
         costs=[
             matching_cost(
-                outputs.codes[:, sample], outputs.cls_logits[:, sample], boxes, labels, preset.head
+                outputs.codes[:, sample],
+                outputs.class_logits[:, sample],
+                boxes,
+                labels,
+                preset.head,
             ).detach()
             for sample, (boxes, labels) in enumerate(
                 zip(batch.boxes_lidar, batch.labels, strict=True)
@@ -139,7 +142,7 @@ def run_leg(detector: CmtDetector, batch: Batch, preset: Preset, live: Leg | Non
 
 
 def _branches(outputs: HeadOutputs) -> dict[str, Tensor]:
-    return {name: getattr(outputs, name) for name in BRANCHES}
+    return {name: getattr(outputs, name) for name in OUTPUT_OF_BRANCH.values()}
 
 
 def compare_legs(live: Leg, cached: Leg, size: int, allowed: Tolerances) -> list[ParityRow]:

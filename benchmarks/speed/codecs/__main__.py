@@ -31,7 +31,7 @@ from benchmarks.speed.codecs.codec_features import (
 from benchmarks.speed.codecs.codec_tables import SENSORS, tables
 from cache.format.codec import CODECS, UINT8, Codec
 from cache.format.quantise import quantise
-from shared.config.presets import r50_800x320, vov_1600x640
+from shared.config.preset_catalogue import r50_800x320, vov_1600x640
 from shared.data.features import QuantisedMap
 
 RESULTS = Path("benchmarks/results/codecs.json")

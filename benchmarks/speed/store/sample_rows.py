@@ -19,7 +19,7 @@ from cache.reader import CachedFeatures
 from cache.writer import StoreWriter
 from shared.config.cut import BACKBONE_CUT, Cut
 from shared.config.preset import FeatureMap, Preset
-from shared.config.presets import r50_800x320
+from shared.config.preset_catalogue import r50_800x320
 from shared.data.features import Annotations, Frame, FrameFeatures
 from shared.digests import json_digest
 

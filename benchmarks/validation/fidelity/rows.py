@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from shared.config.preset import CameraBranch, Preset
-from shared.config.presets import r50_800x320, vov_1600x640
+from shared.config.preset_catalogue import r50_800x320, vov_1600x640
 from stage1_extract.nuscenes.info_files import read_infos
 from stage1_extract.nuscenes.records import SampleRecord
 from stage1_extract.nuscenes.safe_pickle import load_pickle

@@ -10,7 +10,7 @@ from cache.__main__ import main
 from cache.format.codec import CODECS
 from cache.format.statistics import Statistics, merge
 from cache.inspection.estimate import RATIOS, estimate
-from shared.config.presets import r50_800x320
+from shared.config.preset_catalogue import r50_800x320
 from tests.cache.conftest import COMMAND, TOKENS, fill, make_features, make_writer
 
 

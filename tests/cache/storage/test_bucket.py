@@ -87,10 +87,10 @@ def test_the_final_message_says_what_failed_and_what_to_do(
 
 
 def test_a_refusal_is_not_repeated_and_names_the_variables(thing: ObjectPath, flaky: Flaky) -> None:
-    flaky.faults, flaky.seen = ["refused"] * 9, []
+    flaky.faults, flaky.requests = ["refused"] * 9, []
     with pytest.raises(RemoteError, match="refuses these credentials: check AWS_ACCESS_KEY_ID"):
         thing.read_bytes()
-    assert len(flaky.seen) == 1
+    assert len(flaky.requests) == 1
 
 
 def test_without_conditional_requests_the_last_entry_stays(

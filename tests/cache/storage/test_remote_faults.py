@@ -30,7 +30,7 @@ def test_an_unreachable_storage_is_not_taken_for_a_damaged_list_of_samples(
 ) -> None:
     store = object_path(f"{s3}/train.zarr")
     digest = make_writer(store).store.metadata.samples_digest
-    flaky.part, flaky.faults = "samples/scene", ["busy"] * 1000
+    flaky.path_piece, flaky.faults = "samples/scene", ["busy"] * 1000
     with pytest.raises(RemoteError, match="can be reached from here"):
         read_samples(store, digest)
 
@@ -50,7 +50,7 @@ def test_an_outage_while_writing_keeps_finished_shards(flaky: Flaky, s3: str) ->
     store = object_path(f"{s3}/train.zarr")
     writer = make_writer(store)
     fill(writer, shards=1)
-    flaky.method, flaky.part, flaky.faults = "PUT", "lidar/stride16/c.0.1", ["busy"] * 1000
+    flaky.method, flaky.path_piece, flaky.faults = "PUT", "lidar/stride16/c.0.1", ["busy"] * 1000
     with pytest.raises(CacheError, match=r"lidar/stride16/c\.0\.1.*finished shards are kept"):
         fill(writer, shards=1)
     flaky.faults = []
@@ -60,7 +60,7 @@ def test_an_outage_while_writing_keeps_finished_shards(flaky: Flaky, s3: str) ->
 def test_an_outage_while_verifying_is_not_damage(flaky: Flaky, s3: str) -> None:
     store = object_path(f"{s3}/train.zarr")
     fill(make_writer(store))
-    flaky.part, flaky.faults = "lidar/stride16/c.0.1", ["busy"] * 1000
+    flaky.path_piece, flaky.faults = "lidar/stride16/c.0.1", ["busy"] * 1000
     with pytest.raises(RemoteError, match="Nothing is known to be damaged"):
         verify(open_store(store))
 

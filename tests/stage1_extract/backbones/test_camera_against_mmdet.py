@@ -12,7 +12,7 @@ import torch
 from mmdet.models.backbones import ResNet
 from torch import nn
 
-from shared.config.presets import r50_800x320
+from shared.config.preset_catalogue import r50_800x320
 from stage1_extract.backbones.frozen import FrozenBackbones
 from tests.stage1_extract.backbones.random_weights import randomise
 

@@ -6,7 +6,7 @@ import torch
 
 from shared.checkpoint.checkpoint_table import FROZEN_PARTS
 from shared.config.preset import Preset
-from shared.config.presets import tiny
+from shared.config.preset_catalogue import tiny
 from shared.errors import FrozenError
 from stage1_extract.backbones.frozen import FrozenBackbones
 from stage1_extract.backbones.seeded_weights import seed_weights

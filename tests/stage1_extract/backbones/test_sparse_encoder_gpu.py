@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from shared.config.preset import Preset
-from shared.config.presets import r50_800x320
+from shared.config.preset_catalogue import r50_800x320
 from stage1_extract.backbones.frozen import FrozenBackbones
 from stage1_extract.backbones.seeded_weights import seed_weights
 from stage1_extract.preprocessing.voxels import Voxelizer, batch_voxels

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from shared.config.preset import CAMERA_STRIDES, CameraBranch
-from shared.config.presets import camera_vov_1600x640
+from shared.config.preset_catalogue import camera_vov_1600x640
 from shared.errors import ConfigError
 from stage1_extract.backbones.camera_backbone import build_camera_backbone
 from stage1_extract.backbones.frozen import FrozenBackbones

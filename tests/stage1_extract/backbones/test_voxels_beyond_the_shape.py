@@ -21,7 +21,7 @@ from spconv.pytorch import SparseConv3d, SparseConvTensor, SubMConv3d
 from torch import Tensor
 
 from shared.config.preset import LidarBranch
-from shared.config.presets import GRID_0100, r50_800x320
+from shared.config.preset_catalogue import GRID_0100, r50_800x320
 from stage1_extract.backbones.lidar_backbone import build_sparse_encoder, use_native_convolutions
 from stage1_extract.nuscenes.info_files import read_infos
 from stage1_extract.preprocessing.sweeps import load_points

@@ -14,7 +14,7 @@ import pytest
 import torch
 
 from cache.__main__ import main as feature_cache
-from shared.config.presets import r50_800x320, tiny
+from shared.config.preset_catalogue import r50_800x320, tiny
 from stage1_extract.__main__ import chosen_preset
 from stage1_extract.__main__ import main as extract_features
 from stage1_extract.backbones.frozen import FrozenBackbones
@@ -195,7 +195,7 @@ def test_a_store_of_another_preset_is_refused_field_by_field_and_unharmed(
     mine = tmp_path / "mine.py"
     mine.write_text(
         "import dataclasses\n"
-        "from shared.config.presets import tiny\n"
+        "from shared.config.preset_catalogue import tiny\n"
         "def sharper():\n"
         "    preset = tiny()\n"
         "    camera = dataclasses.replace(preset.camera, height_px=160)\n"

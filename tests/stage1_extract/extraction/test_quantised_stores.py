@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from cache.reader import CachedFeatures
-from shared.config.presets import tiny
+from shared.config.preset_catalogue import tiny
 from shared.data.features import FrameFeatures, QuantisedMap, as_floats
 from shared.model.initial_detector import fresh_detector
 from stage1_extract.__main__ import main as extract_features

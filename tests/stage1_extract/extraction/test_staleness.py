@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from shared.config.presets import tiny
+from shared.config.preset_catalogue import tiny
 from stage1_extract.__main__ import main as extract_features
 from stage1_extract.backbones.frozen import FrozenBackbones
 from stage1_extract.backbones.seeded_weights import seed_weights
@@ -112,7 +112,7 @@ def test_the_smallest_change_of_preprocessing_is_refused(
     mine, before = tmp_path / "mine.py", times(tiny_store)
     mine.write_text(
         "from dataclasses import replace\n"
-        "from shared.config.presets import tiny\n"
+        "from shared.config.preset_catalogue import tiny\n"
         "def other():\n"
         f"    return replace(tiny(), {part}=replace(tiny().{part}, {change}))\n"
     )

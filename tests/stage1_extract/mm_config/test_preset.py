@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from shared.config.head_config import Denoising
-from shared.config.presets import PRESETS
+from shared.config.preset_catalogue import PRESETS
 from shared.errors import ConfigError
 from stage1_extract.mm_config.preset_from_config import preset_of_config
 from tests.stage1_extract.mm_config.forms import (

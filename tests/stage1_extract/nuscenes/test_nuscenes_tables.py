@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from shared.config.classes import CAMERAS, OTHER_CLASS
-from shared.config.presets import tiny
+from shared.config.preset_catalogue import tiny
 from shared.errors import DatasetError
 from stage1_extract.nuscenes.nuscenes_tables import read_tables
 from stage1_extract.nuscenes.records import SampleRecord

@@ -14,7 +14,7 @@ from shared.config.aqr_config import AqrConfig
 from shared.config.config_json import to_json
 from shared.config.cut import Cut
 from shared.config.preset import Preset
-from shared.config.presets import tiny
+from shared.config.preset_catalogue import tiny
 from shared.data.features import FrameFeatures
 from shared.model.initial_detector import fresh_detector
 from stage1_extract.backbones.live import LiveFeatures
@@ -76,7 +76,7 @@ def test_the_command_passes_a_good_store_and_writes_what_it_found(
     compared = {(row["quantity"], row["batch_size"]) for row in document["rows"]}
     for batch_size in (1, 2):
         assert ("camera/stride16", batch_size) in compared
-        assert ("output cls_logits", batch_size) in compared
+        assert ("output class_logits", batch_size) in compared
         assert ("loss dn_loss_bbox", batch_size) in compared
         assert ("gradient pts_bbox_head.shared_conv", batch_size) in compared
         assert ("decoded boxes", batch_size) in compared

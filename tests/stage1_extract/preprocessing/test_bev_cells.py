@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from shared.config.head_config import HeadConfig
 from shared.config.preset import LidarBranch, PointGrid, Preset
-from shared.config.presets import GRID_0075, GRID_0100
+from shared.config.preset_catalogue import GRID_0075, GRID_0100
 from stage1_extract.backbones.frozen import FrozenBackbones
 from stage1_extract.preprocessing.voxels import Voxelizer, Voxels, batch_voxels
 

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from shared.config.preset import CameraBranch
-from shared.config.presets import r50_800x320, tiny
+from shared.config.preset_catalogue import r50_800x320, tiny
 from shared.errors import DatasetError
 from stage1_extract.nuscenes.nuscenes_tables import read_tables
 from stage1_extract.nuscenes.records import SampleRecord

@@ -11,7 +11,7 @@ import pytest
 
 from shared.config.augmentation import Augmentation, official_augmentation
 from shared.config.preset import CameraBranch
-from shared.config.presets import camera_vov_1600x640, lidar_voxel0075, r50_800x320
+from shared.config.preset_catalogue import camera_vov_1600x640, lidar_voxel0075, r50_800x320
 from shared.errors import ConfigError
 from stage1_extract.preprocessing.images import ImageTransform, identity_transform
 from stage1_extract.preprocessing.variant import Variant, draw_variant
@@ -68,7 +68,7 @@ def test_a_variant_does_not_depend_on_what_was_drawn_before() -> None:
 
 def test_another_process_draws_the_same_variant() -> None:
     source = (
-        "from shared.config.augmentation import Augmentation; from shared.config.presets import r50_800x320; "
+        "from shared.config.augmentation import Augmentation; from shared.config.preset_catalogue import r50_800x320; "
         "from stage1_extract.preprocessing.variant import draw_variant; "
         f"print(draw_variant({TOKEN!r}, 3, seed=5, camera=r50_800x320().camera, "
         "augmentation=Augmentation()))"

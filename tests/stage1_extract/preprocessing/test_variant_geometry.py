@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from shared.config.augmentation import Augmentation
-from shared.config.presets import r50_800x320
+from shared.config.preset_catalogue import r50_800x320
 from shared.data.features import NO_CAMERAS, Annotations
 from stage1_extract.preprocessing.variant import Variant, draw_variant
 from stage1_extract.preprocessing.variant_geometry import (

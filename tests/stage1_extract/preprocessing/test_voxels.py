@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from shared.config.preset import PointGrid
-from shared.config.presets import tiny
+from shared.config.preset_catalogue import tiny
 from stage1_extract.preprocessing.voxels import Voxelizer, batch_voxels
 
 CPU = torch.device("cpu")

@@ -10,7 +10,7 @@ import torch
 from cache.reader import CachedFeatures
 from shared.config.aqr_config import AqrConfig
 from shared.config.classes import LIDAR
-from shared.config.presets import tiny
+from shared.config.preset_catalogue import tiny
 from shared.data.batch import collate
 from shared.data.sensor_drop import NOTHING, without_lidar
 from shared.errors import ConfigError
@@ -52,7 +52,7 @@ def test_the_table_holds_the_detectors_weights_with_and_without_a_sensor(
             outputs = detector(collate([features]))
         np.testing.assert_allclose(routing.weights[0], outputs.sensor_weights[0], atol=1e-5)
         np.testing.assert_allclose(
-            routing.distance_m[0], outputs.center[-1, 0].norm(dim=-1), rtol=1e-4
+            routing.distance_m[0], outputs.center_xy_m[-1, 0].norm(dim=-1), rtol=1e-4
         )
     assert [one.condition for one in table.conditions] == ["all", "no lidar"]
     assert np.abs(table.conditions[0].weights - table.conditions[1].weights).max() > 1e-3

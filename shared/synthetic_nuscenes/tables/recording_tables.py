@@ -10,7 +10,7 @@ from shared.synthetic_nuscenes.sensors.timeline import (
     sample_token,
     scene_readings,
 )
-from shared.synthetic_nuscenes.tables.sensor_tables import (
+from shared.synthetic_nuscenes.tables.fixed_tables import (
     Row,
     Tables,
     calibration_token,
@@ -34,7 +34,7 @@ def recording_tables(
 
     Args:
         config: what was recorded.
-        sightings: scene name to one entry per keyframe.
+        sightings: by scene name, an entry per keyframe.
     """
     tables: Tables = {
         "scene": [],
@@ -166,5 +166,5 @@ def _annotation_token(config: SyntheticConfig, scene: str, index: int, sample: i
 
 
 def _chain(tokens: Sequence[str]) -> list[tuple[str, str, str]]:
-    """Give each token its neighbours: (own, previous, next), "" past either end."""
+    """Return each token with its neighbours: (own, previous, next), "" beyond either end."""
     return list(zip(tokens, ["", *tokens[:-1]], [*tokens[1:], ""], strict=True))

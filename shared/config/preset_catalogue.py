@@ -11,7 +11,7 @@ from shared.config.preset import CameraBranch, LidarBranch, PointGrid, Preset
 
 RANGE_M = (-54.0, -54.0, -5.0, 54.0, 54.0, 3.0)
 
-# 1,024 voxels of a range that holds 1,080: see `PointGrid`.
+# 1,024 voxels for a range that holds 1,080: see `PointGrid`.
 GRID_0100 = PointGrid(point_range_m=RANGE_M, voxel_m=(0.1, 0.1, 0.2), sparse_shape=(41, 1024, 1024))
 GRID_0075 = PointGrid(
     point_range_m=RANGE_M, voxel_m=(0.075, 0.075, 0.2), sparse_shape=(41, 1440, 1440)
@@ -67,10 +67,10 @@ def vov_1600x640() -> Preset:
 
 
 def lidar_voxel0075() -> Preset:
-    """CMT-L, LiDAR alone at 0.075 m voxels: val mAP 62.1, NDS 68.6 (published).
+    """CMT-L, only LiDAR, 0.075 m voxels: val mAP 62.1, NDS 68.6 (published).
 
     12.4 MB of features per sample, 0.35 TB for the 28,130 training samples, before compression.
-    Its task heads look at three queries side by side (`task_kernel`), unlike those of the others.
+    Its task heads look at three neighbouring queries (`task_kernel`), unlike those of the others.
 
     Source: CMT, projects/configs/lidar/cmt_lidar_voxel0075_cbgs.py; scores from its README.
     """
@@ -84,10 +84,10 @@ def lidar_voxel0075() -> Preset:
 
 
 def camera_vov_1600x640() -> Preset:
-    """CMT-C, six cameras alone, VoVNet-99 at 1600 x 640: val mAP 40.6, NDS 46.0 (published).
+    """CMT-C, only the six cameras, VoVNet-99 at 1600 x 640: val mAP 40.6, NDS 46.0 (published).
 
     49.2 MB of features per sample, 1.38 TB for the 28,130 training samples, before compression.
-    Of the grid only the point range counts.
+    Of the grid, only the point range matters.
 
     Source: CMT, projects/configs/camera/cmt_camera_vov_1600x640_cbgs.py; scores from its README.
     """
@@ -103,7 +103,7 @@ def camera_vov_1600x640() -> Preset:
 def tiny() -> Preset:
     """The same modules, small: for the demo and the tests, not for results.
 
-    Boxes beyond 28.8 m in x or y are out of its sight. 0.5 MB of features per sample.
+    It does not see boxes beyond 28.8 m in x or y. 0.5 MB of features per sample.
 
     Source: ours; every number is chosen so that extraction and training take minutes on two cores.
     """
@@ -150,9 +150,9 @@ PRESETS: dict[str, Callable[[], Preset]] = {
 
 
 def load_preset(name: str) -> Preset:
-    """Return the preset called `name`, or the one `path/to/file.py:function` defines.
+    """Return the preset called `name`, or what `path/to/file.py:function` returns.
 
     Raises:
-        ConfigError: if there is none.
+        ConfigError: if there is no such preset.
     """
     return named_config(Preset, name, PRESETS)

@@ -1,11 +1,11 @@
-"""The seven nuScenes tables known before anything is recorded, and how tables are written."""
+"""The seven nuScenes tables that are known before recording, and how tables are written."""
 
 import json
 from pathlib import Path
 from typing import Any
 
 from shared.config.classes import LIDAR
-from shared.synthetic_nuscenes.sensors.rig import CAMERAS, LIDAR_EGO_POSE
+from shared.synthetic_nuscenes.sensors.rig import LIDAR_EGO_POSE, RIG_CAMERAS
 from shared.synthetic_nuscenes.sensors.timeline import log_name
 from shared.synthetic_nuscenes.world.randomness import token
 from shared.synthetic_nuscenes.world.rotation import Pose
@@ -55,14 +55,14 @@ CATEGORIES = (
 
 
 def visibility_token(visible_share: float) -> str:
-    """Name the nuScenes visibility level of a share: "1" to "4"."""
+    """Return the token of the nuScenes visibility level of a share: "1" to "4"."""
     return str(1 + sum(visible_share > limit for limit, _ in VISIBILITY_LEVELS[:-1]))
 
 
 def fixed_tables(config: SyntheticConfig) -> Tables:
-    """Build the tables of the world and the rig: all but those of the recordings."""
+    """Build the tables of the world and the rig: all tables but those of the recordings."""
     seed = config.seed
-    channels = [(LIDAR, "lidar"), *((camera.channel, "camera") for camera in CAMERAS)]
+    channels = [(LIDAR, "lidar"), *((camera.channel, "camera") for camera in RIG_CAMERAS)]
     return {
         "category": [
             {"token": token(seed, "category", name), "name": name, "description": f"{name}."}
@@ -105,12 +105,12 @@ def fixed_tables(config: SyntheticConfig) -> Tables:
 
 
 def calibration_token(config: SyntheticConfig, scene: str, channel: str) -> str:
-    """Name the calibration of a sensor in a scene; nuScenes keeps one set per log."""
+    """Return the token of a sensor's calibration in a scene; nuScenes has one set per log."""
     return token(config.seed, "calibrated_sensor", scene, channel)
 
 
 def pose_columns(pose: Pose) -> Row:
-    """Write a pose as nuScenes does."""
+    """Return a pose as columns of a nuScenes table."""
     return {"translation": list(pose.translation_m), "rotation": list(pose.rotation)}
 
 
@@ -123,7 +123,7 @@ def write_tables(out: Path, tables: Tables) -> None:
 
 def _calibration(config: SyntheticConfig, scene: str) -> list[Row]:
     sensors: list[tuple[str, Pose, list[list[float]]]] = [(LIDAR, LIDAR_EGO_POSE, [])]
-    sensors += [(camera.channel, camera.ego_pose, camera.intrinsic) for camera in CAMERAS]
+    sensors += [(camera.channel, camera.ego_pose, camera.intrinsic) for camera in RIG_CAMERAS]
     return [
         {
             "token": calibration_token(config, scene, channel),

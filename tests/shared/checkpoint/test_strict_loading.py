@@ -13,8 +13,8 @@ import torch
 from torch import Tensor, nn
 
 from shared.checkpoint.checkpoint_table import FROZEN_PARTS, PARTS, TRAINABLE_PARTS, part_of
-from shared.checkpoint.checkpoints import load_parts, other_backbones, part_digests, read_state
 from shared.checkpoint.sparse_layout import FIRST_LAYER, in_our_layout
+from shared.checkpoint.strict_loading import load_parts, other_backbones, part_digests, read_state
 from shared.errors import CheckpointError
 
 SQUARE = "pts_middle_encoder.encoder_layers.encoder_layer1.0.conv1.weight"
@@ -22,7 +22,7 @@ SQUARE = "pts_middle_encoder.encoder_layers.encoder_layer1.0.conv1.weight"
 
 @dataclass
 class Malicious:
-    """What a pickle with code looks like: unpickling it would call os.system."""
+    """An object whose unpickling calls os.system."""
 
     command: str
 
@@ -40,7 +40,7 @@ def numbered(*shape: int) -> Tensor:
 
 
 def detector() -> nn.Module:
-    """Something with the parts of a detector, each one small layer."""
+    """A module with the parts of a detector, each a small layer."""
     module = nn.Module()
     for i, part in enumerate(PARTS):
         module.add_module(part, nn.Linear(2, i + 1))
@@ -54,7 +54,7 @@ def test_the_table_has_every_part_once_and_an_owner_for_each() -> None:
 
 
 def test_an_official_file_is_read_with_its_module_versions(tmp_path: Path) -> None:
-    """They are an attribute of the OrderedDict; `meta` may hold NumPy numbers."""
+    """The versions are an attribute of the OrderedDict; `meta` may hold NumPy numbers."""
     state = OrderedDict(a=torch.ones(2))
     state._metadata = OrderedDict({"": {"version": 1}, "m": {"version": 2}})  # type: ignore[attr-defined]
     meta = {"seed": np.int64(3), "mAP": np.float32(0.7), "epoch": 20, "CLASSES": ("car",)}
@@ -73,7 +73,7 @@ def test_a_file_in_torchs_old_format_is_read(tmp_path: Path) -> None:
     assert torch.equal(read_state(path)["a"], numbered(3))
 
 
-def test_code_in_a_pickle_is_not_run_but_named(tmp_path: Path) -> None:
+def test_code_in_a_pickle_is_named_and_not_run(tmp_path: Path) -> None:
     trace = tmp_path / "trace"
     content = {"state_dict": {"a": torch.ones(1)}, "meta": Malicious(f"touch {trace}")}
 
@@ -83,16 +83,16 @@ def test_code_in_a_pickle_is_not_run_but_named(tmp_path: Path) -> None:
     assert not trace.exists()
 
 
-@pytest.mark.parametrize("kept", [0.0, 0.3, 0.9, 0.999])
-def test_a_truncated_file_says_so(tmp_path: Path, kept: float) -> None:
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.9, 0.999])
+def test_a_truncated_file_is_named_as_such(tmp_path: Path, share: float) -> None:
     path = saved(tmp_path / "cmt.pth", {"state_dict": {"a": torch.zeros(1000)}})
     whole = path.read_bytes()
-    path.write_bytes(whole[: int(kept * len(whole))])
+    path.write_bytes(whole[: int(share * len(whole))])
     with pytest.raises(CheckpointError, match=r"cmt\.pth .*truncated"):
         read_state(path)
 
 
-def test_a_missing_file_and_a_file_without_weights_say_so(tmp_path: Path) -> None:
+def test_a_missing_file_and_a_file_without_weights_are_named_as_such(tmp_path: Path) -> None:
     with pytest.raises(CheckpointError, match="does not exist"):
         read_state(tmp_path / "no.pth")
     with pytest.raises(CheckpointError, match=r"no `state_dict`.*it has epoch"):
@@ -109,7 +109,7 @@ def test_a_missing_file_and_a_file_without_weights_say_so(tmp_path: Path) -> Non
     ],
 )
 @pytest.mark.parametrize("bare", [True, False])
-def test_an_image_backbone_alone_is_named_as_such(
+def test_a_file_of_only_an_image_backbone_is_named_as_such(
     tmp_path: Path, keys: tuple[str, ...], bare: bool
 ) -> None:
     state = {key: torch.ones(1) for key in keys}
@@ -140,7 +140,7 @@ def test_every_missing_unexpected_and_misshapen_key_is_listed_and_nothing_is_loa
     message = str(caught.value)
     assert "1 missing (pts_neck.bias)" in message
     assert "1 unexpected (pts_neck.extra)" in message
-    assert "1 of another shape (pts_backbone.weight (5, 2) instead of (2, 2))" in message
+    assert "1 of a different shape (pts_backbone.weight (5, 2) instead of (2, 2))" in message
     assert all(torch.equal(before[key], value) for key, value in module.state_dict().items())
 
 
