@@ -43,7 +43,7 @@ class _Record:
     shards: dict[int, CheckedShard] = field(default_factory=dict)
 
 
-class Progress:
+class VerificationProgress:
     """The shards that a verification has checked, saved to disk every few seconds.
 
     Args:

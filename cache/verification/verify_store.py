@@ -19,7 +19,7 @@ from cache.coordination.store import Store
 from cache.format.schema import row_bytes
 from cache.storage.protocol import StorePath
 from cache.verification.check_rows import Damage, metadata_damage, shard_damage
-from cache.verification.progress import Progress
+from cache.verification.progress import VerificationProgress
 from shared.errors import CacheError, InterruptedWorkError
 from shared.process.interrupts import Interrupts
 
@@ -102,7 +102,7 @@ def _verify_null(
 def _verify_rows(
     store: Store, workers: int, *, anew: bool, repair: bool, report: Callable[[Damage], None]
 ) -> Outcome:
-    outcome, progress = Outcome(), Progress(store, anew=anew)
+    outcome, progress = Outcome(), VerificationProgress(store, anew=anew)
     for damage in metadata_damage(store):
         outcome.damages.append(damage)
         report(damage)
@@ -139,7 +139,7 @@ def _drop(store: Store, shard: int, fingerprint: str) -> bool:
         ) from error
 
 
-def _unread(store: Store, progress: Progress, outcome: Outcome) -> list[int]:
+def _unread(store: Store, progress: VerificationProgress, outcome: Outcome) -> list[int]:
     """Return the complete shards that have to be read; count the others."""
     todo = []
     for shard in sorted(store.ledger.complete()):
