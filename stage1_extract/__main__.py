@@ -26,13 +26,14 @@ from collections.abc import Sequence
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from cache.create import codec_at, open_or_create
+from cache.create import StoreSpec, codec_at, open_or_create
 from cache.extend import variants_at
 from cache.format.codec import CODECS, DEFAULT_CODEC
 from cache.format.layout import SHARD_BYTES
 from cache.format.metadata import Provenance
 from cache.format.samples import Samples
-from cache.storage.location import StorePath, store_path
+from cache.storage.location import store_path
+from cache.storage.protocol import StorePath
 from cache.writer import StoreWriter
 from shared.config.cut import BACKBONE_CUT, Cut, parse_cut
 from shared.config.preset import Preset
@@ -83,11 +84,14 @@ def open_or_create_store(
         CacheError: if something else is there, or the store has another codec.
     """
     codec = codec_at(path) if codec is None else codec
-    return open_or_create(
-        path,
+    spec = StoreSpec(
         preset=frozen.preset,
         identity=store_identity(
-            frozen, records, dataset.version, storage=CODECS[codec].storage, variants=variants
+            frozen,
+            records,
+            dataset.version,
+            value_format=CODECS[codec].value_format,
+            variants=variants,
         ),
         samples=Samples(
             tokens=tuple(record.token for record in records),
@@ -104,6 +108,7 @@ def open_or_create_store(
         codec=codec,
         shard_bytes=shard_bytes,
     )
+    return open_or_create(path, spec)
 
 
 def installed_versions(packages: Sequence[str]) -> dict[str, str]:

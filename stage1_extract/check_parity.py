@@ -64,7 +64,7 @@ def main(argv: list[str] | None = None) -> int:
             frozen,
             records,
             dataset.version,
-            storage=store.identity["storage"],
+            value_format=store.identity["value_format"],
             variants=store.variants,
         )
         check_identity(store.path, identity)

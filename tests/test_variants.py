@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from cache.__main__ import main as feature_cache
-from cache.coordination.ledger import Ledger
+from cache.coordination.store import open_store
 from cache.reader import CachedFeatures
 from shared.data.targets import with_trainable_annotations
 from stage1_extract.__main__ import main as extract_features
@@ -40,10 +40,10 @@ def test_a_store_grows_variant_by_variant_and_computes_only_the_new_ones(
     store = tmp_path / "grown.zarr"
     assert extract(synthetic_root, store) == 0
     before = {file: file.stat().st_mtime_ns for file in store.rglob("c.0.*")}
-    first = Ledger(store).complete()
+    first = open_store(store).ledger.complete()
 
     assert extract(synthetic_root, store, "--variants", "2") == 0
-    assert len(Ledger(store).complete()) == 2 * len(first)
+    assert len(open_store(store).ledger.complete()) == 2 * len(first)
     assert extract(synthetic_root, store, "--variants", "3") == 0
 
     assert {file: file.stat().st_mtime_ns for file in before} == before

@@ -18,7 +18,7 @@ def store_identity(
     records: Sequence[SampleRecord],
     dataset_version: str,
     *,
-    storage: str,
+    value_format: str,
     variants: int = 1,
 ) -> Identity:
     """Return the identity of the features that these backbones make of these records."""
@@ -26,7 +26,7 @@ def store_identity(
         preset=frozen.preset,
         cut=frozen.cut,
         precision=frozen.precision,
-        storage=storage,
+        value_format=value_format,
         weights=frozen.digests(),
         dataset_version=dataset_version,
         tokens=[record.token for record in records],

@@ -10,7 +10,7 @@ import torch
 
 from cache.coordination.null_store import NULL_SAMPLES, null_identity, null_path, open_null
 from cache.coordination.store import Store
-from cache.create import open_or_create
+from cache.create import StoreSpec, open_or_create
 from shared.config.classes import CAMERAS
 from shared.config.preset import CameraBranch, Preset
 from shared.data.features import NO_CAMERAS, Annotations, Frame
@@ -29,8 +29,7 @@ def write_null_features(store: Store, frozen: FrozenBackbones, *, shard_bytes: i
     """
     open_null(store)  # says what to do if it is damaged
     metadata = store.metadata
-    writer = open_or_create(
-        null_path(store.path),
+    spec = StoreSpec(
         preset=frozen.preset,
         identity=null_identity(metadata.identity),
         samples=NULL_SAMPLES,
@@ -39,6 +38,7 @@ def write_null_features(store: Store, frozen: FrozenBackbones, *, shard_bytes: i
         codec=metadata.codec,
         shard_bytes=shard_bytes,
     )
+    writer = open_or_create(null_path(store.path), spec)
     for shard in writer.pending():
         writer.write_shard(shard, LiveFeatures([], frozen).run([null_raw_frame(frozen.preset)]))
 

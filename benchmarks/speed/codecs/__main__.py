@@ -100,7 +100,7 @@ def quantise_views_together(values: NDArray[np.float16]) -> QuantisedMap:
 
 def encoded(codec: Codec, values: NDArray[np.float16]) -> list[tuple[bytes, NDArray[Any]]]:
     """Return the encoded rows of a map, each with its array; the map itself comes first."""
-    if codec.storage != UINT8:
+    if codec.value_format != UINT8:
         return [(codec.encode_row(values), values)]
     quantised = quantise_views_together(values) if codec is ALL_VIEWS else quantise(values)
     scales = (quantised.scale, quantised.zero)

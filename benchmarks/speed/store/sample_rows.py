@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cache.coordination.store import Store, open_store
-from cache.create import open_or_create
+from cache.create import StoreSpec, open_or_create
 from cache.format.codec import CODECS, DEFAULT_CODEC, FLOAT16
 from cache.format.identity import identity_document
 from cache.format.metadata import Provenance
@@ -70,7 +70,7 @@ def stored_rows(path: Path, name: str, count: int) -> Rows:
         SystemExit: if it is quantised or has none.
     """
     store, source = open_store(path), CachedFeatures(path)
-    if CODECS[store.metadata.codec].storage != FLOAT16:
+    if CODECS[store.metadata.codec].value_format != FLOAT16:
         raise SystemExit(f"{path} is quantised; name a store of float16 maps")
     missing = set(source.missing())
     present = [i for i, token in enumerate(source.tokens) if token not in missing][:count]
@@ -114,7 +114,7 @@ def new_store(
     identity = identity_document(
         preset=preset,
         precision="float32",
-        storage=CODECS[codec].storage,
+        value_format=CODECS[codec].value_format,
         weights={"made up": "0" * 64},
         dataset_version="none",
         tokens=samples.tokens,
@@ -122,8 +122,7 @@ def new_store(
         cut=cut,
         variants=variants,
     )
-    return open_or_create(
-        path,
+    spec = StoreSpec(
         preset=preset,
         identity=identity,
         samples=samples,
@@ -133,6 +132,7 @@ def new_store(
         ),
         codec=codec,
     )
+    return open_or_create(path, spec)
 
 
 def renamed(features: Sequence[FrameFeatures], samples: Samples) -> Iterator[FrameFeatures]:

@@ -14,6 +14,7 @@ from cache.format.row_codec import encode_frame
 from cache.format.schema import BOX_COUNT, Row, row_digest
 from cache.format.shard_file import write_shard_file
 from cache.format.statistics import Statistics
+from cache.storage.directory import DirectoryPath
 from shared.config.cut import parse_cut
 
 WHOLE, ENCODE = "StoreWriter.write_shard", "codec alone, from memory"
@@ -67,7 +68,8 @@ def _time_steps(store: Store, encoded: list[Row], folder: Path, best: dict[str, 
         }
     with timed(best[FILES]):
         for name, rows in sealed.items():
-            write_shard_file(folder / name.replace("/", "_"), rows, store.layout.slots)
+            file = DirectoryPath(folder) / name.replace("/", "_")
+            write_shard_file(file, rows, store.layout.slots)
     with timed(best[DIGESTS]):
         for spec in store.arrays:
             for row in encoded:

@@ -13,7 +13,7 @@ from cache.format.metadata import NULL_GROUP
 from cache.inspection.content_digest import content_digest
 from cache.inspection.summary import describe, summary_as_text
 from cache.reader import CachedFeatures
-from cache.verification.run import verify
+from cache.verification.verify_store import verify
 from shared.config.config_json import to_json
 from shared.data.features import FrameFeatures, as_floats
 from shared.errors import FrozenCmtError

@@ -12,7 +12,7 @@ from benchmarks.validation.faults.workers import Worker, replay_command
 from cache.coordination.store import open_store
 from cache.format.metadata import METADATA_FILE
 from cache.inspection.content_digest import content_digest
-from cache.verification.run import verify
+from cache.verification.verify_store import verify
 from shared.process.whole_file import PARTIAL_SUFFIX
 
 SHARES = (0.02, 0.3, 0.6, 0.8, 0.9)  # disk size as a share of the finished store's

@@ -11,7 +11,7 @@ from benchmarks.validation.faults.workers import Worker
 from cache.coordination.store import Store, open_store
 from cache.format.metadata import METADATA_FILE
 from cache.inspection.content_digest import content_digest
-from cache.verification.run import verify
+from cache.verification.verify_store import verify
 from shared.process.whole_file import PARTIAL_SUFFIX
 
 AFTER_START = 0.8  # share of the kills that wait until the worker has opened the store

@@ -15,7 +15,7 @@ from pathlib import Path
 from cache.coordination.claims import Claims, WorkerSlice, shards_to_do
 from cache.coordination.null_store import null_path, open_null
 from cache.coordination.store import open_store
-from cache.create import open_or_create
+from cache.create import StoreSpec, open_or_create
 from cache.reader import CachedFeatures
 from cache.writer import StoreWriter
 from shared.process.command import run_command
@@ -38,8 +38,7 @@ def _open(source: Path, target: Path) -> StoreWriter:
     """Create a store like the source, or open it to resume."""
     original = open_store(source)
     metadata = original.metadata
-    return open_or_create(
-        target,
+    spec = StoreSpec(
         preset=metadata.preset,
         identity=metadata.identity,
         samples=original.samples,
@@ -48,6 +47,7 @@ def _open(source: Path, target: Path) -> StoreWriter:
         codec=metadata.codec,
         shard_bytes=1,
     )
+    return open_or_create(target, spec)
 
 
 def _write(source: Path, writer: StoreWriter, share: WorkerSlice) -> None:

@@ -17,12 +17,12 @@ from typing import Any
 import numpy as np
 import pytest
 
-import cache.format.shard_file
+import cache.storage.directory
 import stage1_extract.extraction.fill_store
 from cache.coordination.claims import Claims, WorkerSlice
 from cache.coordination.store import open_store
 from cache.reader import CachedFeatures
-from cache.verification.run import verify
+from cache.verification.verify_store import verify
 from cache.writer import StoreWriter
 from shared.data.features import FrameFeatures
 from shared.errors import CacheError, DatasetError, FrozenError, InterruptedWorkError
@@ -151,7 +151,7 @@ def test_the_rows_of_two_shards_are_in_memory_at_most(
 def test_a_full_disk_in_the_writer_stops_the_run_and_keeps_finished_shards(
     writer: StoreWriter, failing: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    honest, computed = cache.format.shard_file.os.fsync, []
+    honest, computed = cache.storage.directory.os.fsync, []
 
     def full(descriptor: int) -> None:
         name = str(Path(f"/proc/self/fd/{descriptor}").readlink())
@@ -160,7 +160,7 @@ def test_a_full_disk_in_the_writer_stops_the_run_and_keeps_finished_shards(
         honest(descriptor)
 
     with monkeypatch.context() as patch:
-        patch.setattr(cache.format.shard_file.os, "fsync", full)
+        patch.setattr(cache.storage.directory.os, "fsync", full)
         run_first(patch, computed.append)
         with pytest.raises(CacheError, match=f"the disk is full at shard {failing} of"):
             extract(writer)

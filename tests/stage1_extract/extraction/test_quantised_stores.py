@@ -42,9 +42,9 @@ def test_without_a_codec_a_store_is_gone_on_with_and_another_one_is_refused(
     command = options(synthetic_root, tiny_store_8bit)
     assert extract_features(command) == 0
     assert extract_features([*command, "--codec", "uint8-lz4-bitshuffle"]) == 1
-    assert "is coded as uint8-zstd-1, asked for is uint8-lz4" in capsys.readouterr().err
+    assert "is coded as uint8-zstd-1, but uint8-lz4" in capsys.readouterr().err
     assert extract_features([*command, "--codec", "pcodec"]) == 1
-    assert "storage: uint8 per channel in the store" in capsys.readouterr().err
+    assert "value_format: uint8 per channel in the store" in capsys.readouterr().err
 
 
 def test_it_holds_what_a_float16_store_holds_but_for_half_a_step(

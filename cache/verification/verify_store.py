@@ -1,8 +1,8 @@
-"""A verification from end to end: parallel, interruptible, resumable, and able to repair.
+"""A verification from start to end: parallel, interruptible, resumable, and able to repair.
 
-Threads, not processes: all but some percent of the work (decompression, SHA-256, NumPy) releases
-Python's global lock, so that threads read as fast as spawned processes (LOG.md), start at once and
-can be stopped between two rows.
+Threads, not processes: all but a few percent of the work (decompression, SHA-256, NumPy) releases
+Python's global lock, so threads read as fast as spawned processes (LOG.md), start at once and can
+be stopped between two rows.
 """
 
 import contextlib
@@ -17,24 +17,24 @@ from tqdm import tqdm
 from cache.coordination.null_store import null_path, open_null
 from cache.coordination.store import Store
 from cache.format.schema import row_bytes
-from cache.storage.location import StorePath
+from cache.storage.protocol import StorePath
 from cache.verification.check_rows import Damage, metadata_damage, shard_damage
-from cache.verification.progress import Verified
+from cache.verification.progress import VerificationProgress
 from shared.errors import CacheError, InterruptedWorkError
 from shared.process.interrupts import Interrupts
 
 QUEUED_PER_WORKER = 2
-POLL_S = 0.2  # how soon Ctrl-C is noticed
+POLL_S = 0.2  # delay until Ctrl-C is noticed, at most
 
 
 @dataclass(kw_only=True, slots=True)
 class Outcome:
-    """What a verification found.
+    """The result of a verification.
 
     Args:
-        rows_read: rows read again now, damaged ones among them, null features not.
-        rows_before: rows not read, because an interrupted verification had found them whole.
-        before: when the first of those was read, ISO 8601.
+        rows_read: rows read now, including damaged ones, but not the null features.
+        rows_before: rows not read, because an interrupted verification found them intact.
+        before: when the first of these was read, ISO 8601.
         damages: everything that is wrong.
         dropped: ledger entries that were moved aside.
     """
@@ -62,18 +62,18 @@ def verify(
     """Read every complete row again and compare it with the ledger.
 
     Args:
-        store: finished or not; shards without a ledger entry do not exist and are not looked at.
+        store: finished or not; shards without a ledger entry do not exist and are skipped.
         workers: threads.
-        anew: read also what an interrupted verification had found whole.
+        anew: also read what an interrupted verification found intact.
         repair: move the ledger entries of damaged shards aside, so that they are extracted again.
         report: called with each damage as soon as it is known.
 
     Raises:
-        InterruptedWorkError: on Ctrl-C or SIGTERM; what was found whole is noted.
+        InterruptedWorkError: on Ctrl-C or SIGTERM; what was found intact is noted.
         CacheError: if a file cannot be read now, which says nothing about its content.
     """
-    null = _verify_null(store, anew=anew, repair=repair, report=report)  # one row: first
-    outcome = _verify_one(store, workers, anew=anew, repair=repair, report=report)
+    null = _verify_null(store, anew=anew, repair=repair, report=report)  # first: it is one row
+    outcome = _verify_rows(store, workers, anew=anew, repair=repair, report=report)
     outcome.damages[:0] = null.damages
     outcome.dropped[:0] = null.dropped
     return outcome
@@ -89,61 +89,61 @@ def _verify_null(
         damage = Damage(
             where=f"null features {null_path(store.path)}",
             problem=str(error),
-            remedy="Or move this directory away and run the extraction again, it makes them anew: "
+            remedy="Or move this directory away and run the extraction again, which makes it anew: "
             f"{store.metadata.provenance.command}",
         )
         report(damage)
         return Outcome(damages=[damage])
     if null is None:
         return Outcome()
-    return _verify_one(null, 1, anew=anew, repair=repair, report=report)
+    return _verify_rows(null, 1, anew=anew, repair=repair, report=report)
 
 
-def _verify_one(
+def _verify_rows(
     store: Store, workers: int, *, anew: bool, repair: bool, report: Callable[[Damage], None]
 ) -> Outcome:
-    outcome, verified = Outcome(), Verified(store, anew=anew)
+    outcome, progress = Outcome(), VerificationProgress(store, anew=anew)
     for damage in metadata_damage(store):
         outcome.damages.append(damage)
         report(damage)
-    todo = _unread(store, verified, outcome)
+    todo = _unread(store, progress, outcome)
     try:
-        with contextlib.closing(_read(store, todo, workers, outcome)) as found:
-            for shard, fingerprint, damages in found:
+        with contextlib.closing(_read(store, todo, workers, outcome)) as results:
+            for shard, fingerprint, damages in results:
                 outcome.rows_read += store.rows_in(frozenset([shard]))
                 outcome.damages += damages
                 for damage in damages:
                     report(damage)
                 if not damages:
-                    verified.add(shard, fingerprint)
+                    progress.add(shard, fingerprint)
                 elif repair and _drop(store, shard, fingerprint):
                     outcome.dropped.append(store.ledger.path(shard))
     except BaseException:
-        verified.save()
+        progress.save()
         raise
     if any(damage.shard is not None for damage in outcome.damages):
-        verified.save()  # after the repair only the rebuilt shards need to be read
+        progress.save()  # after the repair only the rebuilt shards need to be read
     else:
-        verified.forget()
+        progress.forget()
     return outcome
 
 
 def _drop(store: Store, shard: int, fingerprint: str) -> bool:
-    """Move a ledger entry aside, unless it is another one by now."""
+    """Move a ledger entry aside, unless it has been replaced."""
     try:
         return store.ledger.drop(shard, fingerprint)
     except OSError as error:
         raise CacheError(
             f"ledger entry {store.ledger.path(shard)} cannot be moved aside: {error.strerror}. "
-            "Solve this and run the same command again"
+            "Resolve this and run the same command again"
         ) from error
 
 
-def _unread(store: Store, verified: Verified, outcome: Outcome) -> list[int]:
+def _unread(store: Store, progress: VerificationProgress, outcome: Outcome) -> list[int]:
     """Return the complete shards that have to be read; count the others."""
     todo = []
     for shard in sorted(store.ledger.complete()):
-        when = verified.when(shard)
+        when = progress.when(shard)
         if when is None:
             todo.append(shard)
         else:
@@ -155,7 +155,7 @@ def _unread(store: Store, verified: Verified, outcome: Outcome) -> list[int]:
 def _read(
     store: Store, todo: list[int], workers: int, outcome: Outcome
 ) -> Generator[tuple[int, str, list[Damage]], None, None]:
-    """Read shards in parallel; give each as it is done, with the entry it was compared with."""
+    """Read shards in parallel; yield each when it is done, with the entry it was compared with."""
     stop, waiting = threading.Event(), iter(todo)
     size = row_bytes(store.arrays)
     total = store.rows_in(frozenset(todo)) * size
@@ -174,21 +174,21 @@ def _read(
                 if not active:
                     return
                 done, _ = wait(active, timeout=POLL_S, return_when=FIRST_COMPLETED)
-                for one in done:
-                    shard, fingerprint = active.pop(one)
+                for future in done:
+                    shard, fingerprint = active.pop(future)
                     bar.update(store.rows_in(frozenset([shard])) * size)
-                    yield shard, fingerprint, one.result()
+                    yield shard, fingerprint, future.result()
                 if interrupts.signum is not None:
                     raise _stopped(outcome, len(todo), interrupts.signum)
         finally:
-            stop.set()  # the shards at work are given up at their next row
+            stop.set()  # shards being read are given up at their next row
             pool.shutdown(cancel_futures=True)
 
 
 def _stopped(outcome: Outcome, shards: int, signum: int) -> InterruptedWorkError:
     damages = f"{len(outcome.damages)} damaged" if outcome.damages else "no damage so far"
     return InterruptedWorkError(
-        f"{outcome.rows_read} rows of {shards} shards were read, {damages}; the same command goes "
-        "on where this one stopped, --anew starts from the beginning",
+        f"{outcome.rows_read} rows of {shards} shards were read, {damages}; the same command "
+        "resumes where this one stopped, --anew starts from the beginning",
         signum,
     )

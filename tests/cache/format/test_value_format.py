@@ -1,4 +1,4 @@
-"""What 8 bit means beside the bytes: identity, resuming, refusals and the range report."""
+"""What 8 bit means besides the bytes: identity, resuming, refusals and statistics."""
 
 from dataclasses import replace
 from pathlib import Path
@@ -25,30 +25,28 @@ from tests.cache.conftest import (
 )
 from tests.cache.verification.test_damage import rewrite_metadata
 
-LOSSLESS = [one.name for one in CODECS.values() if one.storage == FLOAT16]
-MAPS = [one.name for one in small_preset().maps]
+LOSSLESS = [codec.name for codec in CODECS.values() if codec.value_format == FLOAT16]
+MAPS = [feature_map.name for feature_map in small_preset().maps]
 
 
 @pytest.mark.parametrize("codec", LOSSLESS)
-def test_a_lossless_codec_is_no_part_of_the_identity(codec: str) -> None:
+def test_a_lossless_codec_is_not_in_the_identity(codec: str) -> None:
     assert make_identity(codec=codec) == make_identity()
 
 
-def test_resuming_with_another_lossless_codec_is_refused(begun: Path) -> None:
+def test_resuming_with_a_different_lossless_codec_is_refused(begun: Path) -> None:
     assert codec_at(begun) == "zstd-1"
     with pytest.raises(
-        CacheError, match=r"is coded as zstd-1, asked for is pcodec.*Leave out --codec"
+        CacheError, match=r"is coded as zstd-1, but pcodec was asked for.*Leave out --codec"
     ):
         make_writer(begun, codec="pcodec")
     assert len(make_writer(begun).pending()) == 2
 
 
-def test_resuming_quantised_what_was_begun_in_float16_is_another_identity(
-    begun: Path, tmp_path: Path
-) -> None:
+def test_a_float16_store_cannot_be_resumed_in_8_bit(begun: Path, tmp_path: Path) -> None:
     with pytest.raises(
         IdentityError,
-        match=r"storage: float16 in the store, uint8 per channel asked for \(.*--codec",
+        match=r"value_format: float16 in the store, uint8 per channel asked for \(.*--codec",
     ):
         make_writer(begun, codec="uint8-zstd-1")
     make_writer(tmp_path / "new", codec="uint8-zstd-1")
@@ -56,19 +54,19 @@ def test_resuming_quantised_what_was_begun_in_float16_is_another_identity(
     assert codec_at(tmp_path / "nowhere") == DEFAULT_CODEC
 
 
-def test_diff_explains_another_storage(
+def test_diff_explains_a_different_value_format(
     stores: dict[str, Path], capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["diff", str(stores["none"]), str(stores["pcodec"])]) == 0
     assert main(["diff", str(stores["none"]), str(stores["uint8-zstd-1"])]) == 1
     printed = capsys.readouterr().out.splitlines()
     assert len(printed) == 4
-    assert "storage: float16 in" in printed[1]
+    assert "value_format: float16 in" in printed[1]
     assert "number format of the maps" in printed[1]
 
 
-def test_features_of_another_storage_may_be_evaluated(stores: dict[str, Path]) -> None:
-    """So that one can see what 8 bit cost: train on them, evaluate on float16."""
+def test_features_of_a_different_value_format_may_be_evaluated(stores: dict[str, Path]) -> None:
+    """This shows what 8 bit costs: train on 8 bit, evaluate on float16."""
     float16, uint8 = (CachedFeatures(stores[codec]) for codec in ("zstd-1", "uint8-zstd-1"))
     assert float16.features_digest == uint8.features_digest
     assert float16.identity_digest != uint8.identity_digest
@@ -112,10 +110,10 @@ def test_statistics_are_of_the_dequantised_values(stores: dict[str, Path]) -> No
     assert list(statistics) == MAPS
     rows = CachedFeatures(stores["uint8-zstd-1"]).read(["ant", "bee"])
     values = np.stack([as_floats(row.maps["lidar/stride8"]) for row in rows]).astype(np.float64)
-    one = statistics["lidar/stride8"]
-    assert (one.count, one.min, one.max) == (64, values.min(), values.max())
-    assert one.mean == pytest.approx(values.mean())
-    assert one.std == pytest.approx(values.std())
+    recorded = statistics["lidar/stride8"]
+    assert (recorded.count, recorded.min, recorded.max) == (64, values.min(), values.max())
+    assert recorded.mean == pytest.approx(values.mean())
+    assert recorded.std == pytest.approx(values.std())
 
 
 def test_a_scale_that_is_not_finite_is_found_by_verify(
@@ -125,8 +123,8 @@ def test_a_scale_that_is_not_finite_is_found_by_verify(
     none = Statistics(count=1, min=0, max=0, mean=0, std=0, absmax=0)
 
     def broken(values: np.ndarray) -> QuantisedMap:
-        found = quantise(values)
-        return replace(found, scale=found.scale * np.float32(np.nan))
+        quantised = quantise(values)
+        return replace(quantised, scale=quantised.scale * np.float32(np.nan))
 
     monkeypatch.setattr("cache.format.row_codec.quantise", broken)
     monkeypatch.setattr("cache.writer.Statistics.of", lambda _: none)
