@@ -1,1 +1,1 @@
-"""Whole jobs as a user runs them: the demo on synthetic data, and the real frames."""
+"""Whole jobs as a user runs them: the demo on synthetic data, and the job on real frames."""

@@ -1,8 +1,8 @@
-"""The main job on real nuScenes frames, with the full r50_800x320 preset: `make real`.
+"""The whole job on real nuScenes frames, with the full r50_800x320 preset: `make real`.
 
 Extracts every complete frame of a partial v1.0-mini, once through the tables and once through an
 info file, compares the two stores, trains 20 steps with the full head, evaluates, checks parity and
-draws pictures, in runs/real (which git ignores: nuScenes data must not enter the repo).
+plots pictures, in runs/real (which git ignores: nuScenes data must not enter the repo).
 """
 
 import json
@@ -29,7 +29,7 @@ REPEATS = 3
 def seconds_per_sample(root: Path, store: CachedFeatures) -> dict[str, float]:
     """Time reading one sample: from raw files through the backbones, and from the store.
 
-    The first sample is read once before the clock starts; the best of a few passes counts.
+    The first sample is read once before the clock starts; the fastest of a few passes counts.
     """
     records = read_tables(root, VERSION, ALL, existing_only=True)
     live = LiveFeatures(records, frozen_backbones(store.preset, None)[0])
@@ -59,7 +59,7 @@ def main() -> int:
     """Run every stage and write runs/real/summary.json."""
     root = Path(sys.argv[1])
     if not (root / VERSION).is_dir():
-        print(f"error: {root} holds no {VERSION}; name the folder: make real SHARED=...")
+        print(f"error: {root} has no folder {VERSION}; name its parent with make real SHARED=...")
         return 1
     shutil.rmtree(OUT, ignore_errors=True)
     OUT.mkdir(parents=True)
@@ -102,15 +102,15 @@ def main() -> int:
 
 
 def report(summary: dict[str, Any]) -> None:
-    """Print the summary for people."""
-    one = summary["seconds_per_sample"]
+    """Print the summary as a table."""
+    sample_s = summary["seconds_per_sample"]
     training = summary["training"]
     rows = [(name, f"{value:.1f} s") for name, value in summary["seconds"].items()]
     rows += [
-        ("one sample live", f"{one['live']:.3f} s"),
+        ("one sample live", f"{sample_s['live']:.3f} s"),
         (
             "one sample cached",
-            f"{one['cached']:.4f} s, {one['live'] / one['cached']:.0f} times less",
+            f"{sample_s['cached']:.4f} s, {sample_s['live'] / sample_s['cached']:.0f} times less",
         ),
         ("one sample on disk", f"{summary['bytes_per_sample_on_disk'] / 1e6:.1f} MB"),
         ("training step, batch 2", f"{training['seconds_per_step']:.2f} s"),

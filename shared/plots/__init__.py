@@ -1,1 +1,1 @@
-"""How AQR's sensor weights look in every picture."""
+"""What the pictures of both stages have in common: the camera grid, and how weights look."""

@@ -1,8 +1,9 @@
 """Lets mmdet and mmdet3d import where mmcv has no compiled ops (`mmcv-lite`).
 
-Both import `mmcv.ops` wherever they are used, and mmcv's compiled extension has no wheel for current
-torch. The frozen backbones call none of its ops, so where the extension is missing a module stands in
-for it whose functions say which op was called and what to install. A compiled mmcv is left alone.
+Both import `mmcv.ops` wherever they are used, and mmcv's compiled extension has no wheel for
+current torch. The frozen backbones call none of its ops, so where the extension is missing, a
+stand-in module takes its place, whose functions say which op was called and what to install. A
+compiled mmcv is left alone.
 """
 
 import importlib.util
@@ -29,8 +30,9 @@ class MissingOps(ModuleType):
 
         def refuse(*_: object, **__: object) -> NoReturn:
             raise MissingOpError(
-                f"mmcv's compiled op {name} was called, but mmcv-lite has no compiled ops. frozen-cmt "
-                "itself calls none; code that does needs a full mmcv 2.1 built for this torch: "
+                f"mmcv's compiled op {name} was called, but mmcv-lite has no compiled ops. "
+                "frozen-cmt itself calls none; code that does needs a full mmcv 2.1 built for this "
+                "torch: "
                 "MMCV_WITH_OPS=1 pip install --no-build-isolation mmcv==2.1.0"
             )
 
@@ -43,9 +45,8 @@ def allow_missing_ops() -> None:
         return
     if importlib.util.find_spec(EXTENSION) is None:
         stand_in = MissingOps(EXTENSION)
-        stand_in.__spec__ = ModuleSpec(
-            EXTENSION, loader=None
-        )  # mmengine asks whether it is installed
+        # mmengine looks at the spec to see whether the extension is installed.
+        stand_in.__spec__ = ModuleSpec(EXTENSION, loader=None)
         sys.modules[EXTENSION] = stand_in
 
 
