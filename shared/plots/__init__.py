@@ -1,1 +1,1 @@
-"""What the pictures of both stages have in common: the camera grid, and how weights look."""
+"""How AQR's sensor weights look in every picture."""

@@ -98,11 +98,9 @@ class FrozenBackbones(nn.Module):
         """Digest all parameters and buffers, per frozen module: the proof that nothing changed."""
         return {name: state_digest(self.get_submodule(name).state_dict()) for name in self.parts}
 
+    @torch.inference_mode()
     def forward(self, images: Tensor | None, voxels: Voxels | None) -> dict[str, Tensor]:
-        """Turn images and voxels into maps: the only place that does.
-
-        All parameters are frozen, so no gradients are recorded. A caller that unfreezes some, to
-        train with the backbones in every step, gets their gradients.
+        """Turn images and voxels into maps, by the branches that exist.
 
         Args:
             images: (B, V, 3, height, width) float32, normalised, BGR; None without cameras.
@@ -115,6 +113,10 @@ class FrozenBackbones(nn.Module):
         Source:
             CMT's custom_fp16: image branch and SECOND in float16, voxel and sparse encoder float32.
         """
+        return self.maps(images, voxels)
+
+    def maps(self, images: Tensor | None, voxels: Voxels | None) -> dict[str, Tensor]:
+        """Do what `forward` does, outside of inference mode: gradients may flow."""
         maps: list[Tensor] = []
         if images is not None:
             samples_and_views = images.shape[:2]

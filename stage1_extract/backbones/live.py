@@ -170,11 +170,10 @@ class LiveFeatures:
         images = torch.stack(pictures).to(device, non_blocking=True) if pictures else None
         clouds = [sample.voxels for sample in raw if sample.voxels is not None]
         voxels = batch_voxels(clouds).to(device) if clouds else None
-        with torch.inference_mode():
-            maps = {
-                name: np.asarray(values.float().cpu().numpy())
-                for name, values in self.frozen(images, voxels).items()
-            }
+        maps = {
+            name: np.asarray(values.float().cpu().numpy())
+            for name, values in self.frozen(images, voxels).items()
+        }
         return [
             FrameFeatures(frame=sample.frame, maps={name: maps[name][i] for name in maps})
             for i, sample in enumerate(raw)

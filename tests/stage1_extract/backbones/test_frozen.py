@@ -142,23 +142,22 @@ def test_train_mode_is_refused(frozen: FrozenBackbones) -> None:
     assert not any(module.training for module in frozen.modules())
 
 
-def test_no_parameter_asks_for_a_gradient(preset: Preset, frozen: FrozenBackbones) -> None:
+def test_nothing_in_it_asks_for_a_gradient(preset: Preset, frozen: FrozenBackbones) -> None:
     maps = frozen(*inputs(preset, (0,)))
 
     assert not any(parameter.requires_grad for parameter in frozen.parameters())
     assert not any(values.requires_grad for values in maps.values())
+    assert all(values.is_inference() for values in maps.values())
 
 
-def test_a_module_that_a_caller_unfreezes_gets_its_gradients_and_no_other_does(
-    preset: Preset,
-) -> None:
+def test_maps_pass_gradients_to_the_modules_that_a_caller_unfreezes(preset: Preset) -> None:
     """Training with the backbones in every step relies on it."""
     backbones = FrozenBackbones(preset)
     seed_weights(backbones, 0)
     backbones.to_device(CPU)
     backbones.pts_backbone.requires_grad_(True)
 
-    maps = backbones(*inputs(preset, (0,)))
+    maps = backbones.maps(*inputs(preset, (0,)))
     sum(values.square().mean() for values in maps.values()).backward()
 
     with_gradient = {
