@@ -154,13 +154,13 @@ def test_the_rows_of_two_shards_are_in_memory_at_most(
 def test_a_full_disk_in_the_writer_stops_the_run_and_keeps_finished_shards(
     writer: StoreWriter, failing: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    original, computed = cache.format.shard_file.os.fsync, []
+    honest, computed = cache.format.shard_file.os.fsync, []
 
     def full(descriptor: int) -> None:
         name = str(Path(f"/proc/self/fd/{descriptor}").readlink())
         if f"c.0.{failing}." in name:
             raise OSError(errno.ENOSPC, "No space left on device")
-        original(descriptor)
+        honest(descriptor)
 
     with monkeypatch.context() as patch:
         patch.setattr(cache.format.shard_file.os, "fsync", full)
