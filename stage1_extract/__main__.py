@@ -17,13 +17,11 @@ r50_800x320 before compression.
 """
 
 import argparse
-import contextlib
 import logging
 import shlex
 import sys
 import time
 from collections.abc import Sequence
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
 from cache.create import codec_at, open_or_create
@@ -43,6 +41,7 @@ from stage1_extract.backbones.frozen import FrozenBackbones
 from stage1_extract.backbones.weights import frozen_backbones
 from stage1_extract.extraction.extraction_identity import draws_of, store_identity
 from stage1_extract.extraction.fill_store import fill_store
+from stage1_extract.extraction.installed_versions import installed_versions
 from stage1_extract.extraction.null_sample import write_null_features
 from stage1_extract.extraction.worker_slice import (
     choose_cuda_device,
@@ -61,7 +60,6 @@ from stage1_extract.nuscenes.records import SampleRecord
 log = logging.getLogger("stage1_extract")
 
 MIB = 2**20
-SOFTWARE = ("torch", "numpy", "mmdet", "mmdet3d", "mmcv", "mmcv-lite", "spconv-cu118", "frozen-cmt")
 
 
 def open_or_create_store(
@@ -98,21 +96,12 @@ def open_or_create_store(
         provenance=Provenance(
             command=shlex.join(["extract-features", *without_slice(command)]),
             weights=origin,
-            software=installed_versions(SOFTWARE),
+            software=installed_versions(),
             dataset=dataset.document(),
         ),
         codec=codec,
         shard_bytes=shard_bytes,
     )
-
-
-def installed_versions(packages: Sequence[str]) -> dict[str, str]:
-    """Return the versions of the installed packages; mmcv has one of two names."""
-    versions = {}
-    for name in packages:
-        with contextlib.suppress(PackageNotFoundError):
-            versions[name] = version(name)
-    return versions
 
 
 def chosen_preset(name: str | None, config: Path | None) -> Preset:
