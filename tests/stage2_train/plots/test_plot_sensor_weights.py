@@ -95,7 +95,7 @@ def test_the_command_draws_and_what_it_writes_is_drawn_over_photos(
     assert draw_routing_command([str(tiny_store), str(run), *drawn]) == 0
     dataset = ["--nuscenes", str(synthetic_root), "--version", "v1.0-mini"]
     dataset += ["--split", "mini_train", "--samples", "1"]
-    routing = ["--routing", str(out / "routing.npz")]
+    routing = ["--sensor-weights", str(out / "routing.npz")]
     assert plot_samples([str(tiny_store), *dataset, *routing, "--out", str(photos)]) == 0
 
     token, *_ = CachedFeatures(tiny_store).tokens
@@ -142,5 +142,5 @@ def test_a_file_without_weights_is_refused(
     dataset = ["--nuscenes", str(synthetic_root), "--version", "v1.0-mini"]
     dataset += ["--split", "mini_train", "--out", str(tmp_path / "photos")]
 
-    assert plot_samples([str(tiny_store), *dataset, "--routing", str(wrong)]) == 1
-    assert "holds no AQR weights" in capsys.readouterr().err
+    assert plot_samples([str(tiny_store), *dataset, "--sensor-weights", str(wrong)]) == 1
+    assert "holds no sensor weights" in capsys.readouterr().err

@@ -1,4 +1,4 @@
-"""Configs that say what the official ones say, in our own words, in both dialects of mm."""
+"""Configs with the content of the official configs, in our own words, in both dialects of mm."""
 
 import copy
 from typing import Any
@@ -15,12 +15,12 @@ RESNET = {"type": "ResNet", "depth": 50, "out_indices": (2, 3), "norm_eval": Tru
 VOVNET = {"type": "VoVNet", "spec_name": "V-99-eSE", "out_features": ("stage4", "stage5")}
 
 
-def camera_part(backbone: Config, channels: list[int]) -> Config:
+def camera_sections(backbone: Config, channels: list[int]) -> Config:
     neck = {"type": "CPFPN", "in_channels": channels, "out_channels": 256, "num_outs": 2}
     return {"img_backbone": backbone, "img_neck": neck}
 
 
-def lidar_part(side: int, voxel: list[float]) -> Config:
+def lidar_sections(side: int, voxel: list[float]) -> Config:
     return {
         "pts_voxel_layer": {
             "num_point_features": 5,
@@ -57,7 +57,7 @@ def lidar_part(side: int, voxel: list[float]) -> Config:
     }
 
 
-def head_part(sensors: str, voxel: list[float], kernel: int) -> Config:
+def head_section(sensors: str, voxel: list[float], kernel: int) -> Config:
     attention = {"embed_dims": 256, "num_heads": 8, "dropout": 0.1}
     layer = {
         "type": "PETRTransformerDecoderLayer",
@@ -94,7 +94,7 @@ def head_part(sensors: str, voxel: list[float], kernel: int) -> Config:
     }
 
 
-def training_part(side: int, voxel: list[float]) -> Config:
+def training_section(side: int, voxel: list[float]) -> Config:
     assigner = {
         "type": "HungarianAssigner3D",
         "cls_cost": {"type": "FocalLossCost", "weight": 2.0},
@@ -132,19 +132,19 @@ def image_steps(size: tuple[int, int], resize_lim: tuple[float, float]) -> list[
 
 
 def mmcv_config(name: str) -> Config:
-    """Return what the official config of this preset says, in the form of mmcv 1.x."""
+    """Return the content of the official config of this preset, in the form of mmcv 1.x."""
     large = name != "r50_800x320"
     side, voxel = (1440, [0.075, 0.075, 0.2]) if large else (1024, [0.1, 0.1, 0.2])
     sensors = {"lidar_voxel0075": "Lidar", "camera_vov_1600x640": "Image"}.get(name, "")
     images = image_steps(*(((640, 1600), (0.94, 1.25)) if large else ((320, 800), (0.47, 0.625))))
-    camera = camera_part(VOVNET, [768, 1024]) if large else camera_part(RESNET, [1024, 2048])
+    backbone, channels = (VOVNET, [768, 1024]) if large else (RESNET, [1024, 2048])
     model: Config = {"type": "CmtDetector", "use_grid_mask": True}
     if sensors != "Lidar":
-        model |= camera
+        model |= camera_sections(backbone, channels)
     if sensors != "Image":
-        model |= lidar_part(side, voxel)
-    head = head_part(sensors, voxel, kernel=3 if sensors == "Lidar" else 1)
-    training = training_part(side, voxel)
+        model |= lidar_sections(side, voxel)
+    head = head_section(sensors, voxel, kernel=3 if sensors == "Lidar" else 1)
+    training = training_section(side, voxel)
     testing = {"grid_size": [side, side, 40], "pc_range": RANGE[:2], "max_num": 200}
     wrapper = {
         "type": "MultiScaleFlipAug3D",
@@ -206,9 +206,9 @@ def normalised_by_preprocessor(config: Config) -> Config:
 
 
 def changed(config: Config, path: str, value: object) -> Config:
-    """Return a config with one field set; numbers in the path are places in lists."""
+    """Return a config with one field set; numbers in the path are indices of lists."""
     config = copy.deepcopy(config)
-    *names, last = [int(one) if one.isdigit() else one for one in path.split(".")]
+    *names, last = [int(name) if name.isdigit() else name for name in path.split(".")]
     section: Any = config
     for name in names:
         section = section[name]

@@ -1,4 +1,4 @@
-"""`extract-features` as a user runs it: it resumes, refuses bad input, and harms nothing."""
+"""`extract-features` as a user runs it: it resumes, refuses bad input, and damages nothing."""
 
 import dataclasses
 import os
@@ -19,7 +19,7 @@ from stage1_extract.__main__ import chosen_preset
 from stage1_extract.__main__ import main as extract_features
 from stage1_extract.backbones.frozen import FrozenBackbones
 from stage1_extract.backbones.seeded_weights import seed_weights
-from tests.stage1_extract.mm_config.forms import mmcv_config
+from tests.stage1_extract.mm_config.official_configs import mmcv_config
 
 KILLS = 4
 
@@ -79,7 +79,7 @@ def test_killed_at_random_moments_it_resumes_to_the_same_content(
             kills += 1
         process.wait()
         entries = {file: file.stat().st_mtime_ns for file in (store / "ledger").glob("*.json")}
-        assert entries | finished == entries  # what was finished is not done again
+        assert entries | finished == entries  # finished shards are not computed again
         finished = {file: time_ns for file, time_ns in entries.items() if file.name != "zarr.json"}
     assert kills
     assert extract_features(arguments) == 0
@@ -88,7 +88,7 @@ def test_killed_at_random_moments_it_resumes_to_the_same_content(
     assert feature_cache(["verify", str(store)]) == 0
 
 
-def test_ctrl_c_keeps_what_is_finished_and_says_how_to_go_on(
+def test_ctrl_c_keeps_finished_shards_and_says_how_to_continue(
     synthetic_root: Path,
     tiny_store: Path,
     tmp_path: Path,
@@ -97,19 +97,19 @@ def test_ctrl_c_keeps_what_is_finished_and_says_how_to_go_on(
 ) -> None:
     store = tmp_path / "new.zarr"
     arguments = [*options(synthetic_root, store), "--shard-mib", "1"]
-    honest = FrozenBackbones.forward
+    original = FrozenBackbones.forward
     calls = iter(range(9))
 
     def interrupted(self: FrozenBackbones, *inputs: object) -> object:
         if next(calls) == 1:
             os.kill(os.getpid(), signal.SIGINT)
-        return honest(self, *inputs)  # type: ignore[arg-type]
+        return original(self, *inputs)  # type: ignore[arg-type]
 
     with monkeypatch.context() as patch:
         patch.setattr(FrozenBackbones, "forward", interrupted)
         assert extract_features(arguments) == 128 + signal.SIGINT
 
-    assert "run the same command again to go on" in capsys.readouterr().err
+    assert "run the same command again to continue" in capsys.readouterr().err
     assert extract_features(arguments) == 0
     assert digest(store, capsys) == digest(tiny_store, capsys)
 
@@ -188,7 +188,7 @@ def test_an_unknown_preset_is_refused_with_the_known_ones(
     assert "known are r50_800x320, vov_1600x640" in capsys.readouterr().err
 
 
-def test_a_store_of_another_preset_is_refused_field_by_field_and_unharmed(
+def test_a_store_of_a_different_preset_is_refused_by_field_and_unchanged(
     synthetic_root: Path, tiny_store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = digest(tiny_store, capsys)
@@ -213,7 +213,7 @@ def test_a_store_of_another_preset_is_refused_field_by_field_and_unharmed(
 
 @pytest.mark.parametrize(
     ("named", "message"),
-    [([], "one of them"), (["tiny", "--config", "cmt.py"], "not both")],
+    [([], "name either a preset"), (["tiny", "--config", "cmt.py"], "not both")],
     ids=["neither", "both"],
 )
 def test_a_preset_or_a_config_file_is_named(
@@ -247,7 +247,7 @@ def test_a_config_with_two_models_is_refused(
     assert not store.exists()
 
 
-def test_a_checkpoint_with_another_byte_makes_another_identity(
+def test_a_checkpoint_with_a_changed_byte_has_a_different_identity(
     synthetic_root: Path, tiny_store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     frozen = FrozenBackbones(tiny())
@@ -310,12 +310,12 @@ def test_weights_that_change_while_extracting_stop_the_run(
     capsys: pytest.CaptureFixture[str],
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    honest = FrozenBackbones.forward
+    original = FrozenBackbones.forward
 
     def drifting(self: FrozenBackbones, *arguments: object) -> object:
         with torch.inference_mode():
             self.pts_backbone.state_dict()["blocks.0.1.running_mean"].add_(1.0)
-        return honest(self, *arguments)  # type: ignore[arg-type]
+        return original(self, *arguments)  # type: ignore[arg-type]
 
     monkeypatch.setattr(FrozenBackbones, "forward", drifting)
 

@@ -1,4 +1,4 @@
-"""The comparison behind `check-parity`: two feature sources, one detector, the same answer."""
+"""The comparison behind `check-parity`: two feature sources, one detector, the same results."""
 
 import dataclasses
 from collections.abc import Sequence
@@ -21,7 +21,7 @@ BATCH_SIZES = (1, 2)
 FLOAT16 = np.finfo(np.float16)
 
 
-def check_parity(
+def compare_sources(
     live: FeatureSource,
     cached: FeatureSource,
     *,
@@ -34,9 +34,9 @@ def check_parity(
     Args:
         live: the backbones.
         cached: the store.
-        samples: how many, spread evenly over the store.
-        variants: of the store; they take turns from batch to batch.
-        checkpoint: for necks, head and AQR, if it has that; without one, seeded random weights.
+        samples: how many to compare, spread evenly over the store.
+        variants: how many the store has; they alternate from batch to batch.
+        checkpoint: for necks, head and AQR, if it has AQR; without one, seeded random weights.
     """
     preset = cached.preset
     aqr = None if checkpoint is None else aqr_config_of(checkpoint)
@@ -46,35 +46,35 @@ def check_parity(
     rows: list[ParityRow] = []
     for batch_size in BATCH_SIZES:
         for start in range(0, len(tokens), batch_size):
-            part, variant = tokens[start : start + batch_size], start // batch_size % variants
-            if len(part) == batch_size:
+            batch, variant = tokens[start : start + batch_size], start // batch_size % variants
+            if len(batch) == batch_size:
                 rows += _compare(
                     detector,
-                    live.read(part, variant),
-                    cached.read(part, variant),
+                    live.read(batch, variant),
+                    cached.read(batch, variant),
                     is_trained=checkpoint is not None,
                 )
     return _worst(rows)
 
 
 def float16_step(values: NDArray[np.floating[Any]]) -> NDArray[np.float64]:
-    """Return the distance between two float16 numbers at each value."""
+    """Return the distance between adjacent float16 numbers at each value."""
     _, exponent = np.frexp(np.maximum(np.abs(values.astype(np.float64)), FLOAT16.tiny))
     step: NDArray[np.float64] = np.ldexp(1.0, exponent - 1 - FLOAT16.nmant)
     return step
 
 
 def feature_steps(live: NDArray[np.floating[Any]], cached: NDArray[np.floating[Any]]) -> float:
-    """Return the largest distance of cached from live values, in float16 steps."""
+    """Return the largest distance between cached and live values, in float16 steps."""
     gap = np.abs(live.astype(np.float64) - cached.astype(np.float64)) / float16_step(live)
     return float(gap.max()) if np.isfinite(gap).all() else float("nan")
 
 
 def quantised_steps(live: NDArray[np.floating[Any]], cached: QuantisedMap) -> float:
-    """Return the largest distance in 8-bit steps, without the float16 steps that are allowed."""
+    """Return the largest distance in 8-bit steps, beyond the allowed float16 steps."""
     gap = np.abs(live.astype(np.float64) - cached.dequantised())
     gap = np.maximum(gap - FEATURE_STEPS * float16_step(live), 0.0)  # NaN stays NaN
-    # A constant plane has steps of no size: there nothing is allowed.
+    # A constant plane has steps of size 0: there, no difference is allowed.
     step = np.maximum(cached.scale, np.finfo(np.float32).tiny).astype(np.float64)[..., None, None]
     return float((gap / step).max())
 
@@ -94,7 +94,9 @@ def _compare(
         for a, b in zip(live, cached, strict=True)
         for name, values in a.maps.items()
     ]
-    is_quantised = any(isinstance(one, QuantisedMap) for b in cached for one in b.maps.values())
+    is_quantised = any(
+        isinstance(values, QuantisedMap) for b in cached for values in b.maps.values()
+    )
     allowed = tolerances(is_trained=is_trained, is_quantised=is_quantised)
     rows.append(
         ParityRow(
@@ -105,9 +107,9 @@ def _compare(
             unit="frames that differ",
         )
     )
-    one = run_leg(detector, _batch(live, preset), preset)
-    other = run_leg(detector, _batch(cached, preset), preset, one)
-    return rows + compare_legs(one, other, size, allowed)
+    live_leg = run_leg(detector, _batch(live, preset), preset)
+    cached_leg = run_leg(detector, _batch(cached, preset), preset, live_leg)
+    return rows + compare_legs(live_leg, cached_leg, size, allowed)
 
 
 def _compare_maps(
@@ -132,7 +134,7 @@ def _compare_maps(
 
 
 def _same_frame(live: FrameFeatures, cached: FrameFeatures) -> bool:
-    """Whether everything beside the maps is equal, bit for bit."""
+    """Return whether everything except the maps is equal, bit for bit."""
     a, b = dataclasses.asdict(live.frame), dataclasses.asdict(cached.frame)
     a |= a.pop("annotations")
     b |= b.pop("annotations")
@@ -142,15 +144,15 @@ def _same_frame(live: FrameFeatures, cached: FrameFeatures) -> bool:
 
 
 def _batch(frames: Sequence[FrameFeatures], preset: Preset) -> Batch:
-    batch = collate([with_trainable_annotations(one, preset.grid) for one in frames])
+    batch = collate([with_trainable_annotations(frame, preset.grid) for frame in frames])
     return batch.to("cpu")
 
 
 def _worst(rows: list[ParityRow]) -> list[ParityRow]:
     """Keep the worst row of every quantity and batch size, in order of first appearance."""
     worst: dict[tuple[int, str], ParityRow] = {}
-    for one in rows:
-        key = (one.batch_size, one.quantity)
-        if key not in worst or not one.difference <= worst[key].difference:
-            worst[key] = one
+    for row in rows:
+        key = (row.batch_size, row.quantity)
+        if key not in worst or not row.difference <= worst[key].difference:
+            worst[key] = row
     return list(worst.values())

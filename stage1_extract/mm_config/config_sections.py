@@ -1,4 +1,4 @@
-"""The parts of a config that more than one reader looks at, opened once."""
+"""The sections of a config that several readers use, opened once."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from stage1_extract.mm_config.config_faults import Report
 from stage1_extract.mm_config.config_reader import Section
 from stage1_extract.mm_config.pipeline import Steps, read_test_pipeline
 
-# By what the model has: image backbone, point backbone.
+# By whether the model has an image backbone and a point backbone.
 HEADS = {
     (True, True): ("CmtHead", "CmtTransformer"),
     (False, True): ("CmtLidarHead", "CmtLidarTransformer"),
@@ -16,7 +16,7 @@ HEADS = {
 }
 MODEL_FIXED = {"pts_fusion_layer": None, "img_roi_head": None, "img_rpn_head": None}
 MODEL_SKIPPED = {
-    "use_grid_mask": "it acts on training images only, and the frozen part does not train",
+    "use_grid_mask": "it affects training images only, and the frozen part does not train",
     "pretrained": "the weights come from the checkpoint",
     "init_cfg": "the weights come from the checkpoint",
 }
@@ -34,7 +34,7 @@ PREPROCESSOR_SKIPPED = {
     "pad_seg": "there is no segmentation",
     "seg_pad_value": "there is no segmentation",
     "boxtype2tensor": "boxes are read from the nuScenes tables",
-    "non_blocking": "changes no number",
+    "non_blocking": "affects speed only",
 }
 
 
@@ -45,11 +45,11 @@ class ConfigSections:
     Args:
         config: all its top-level names.
         model: the model.
-        preprocessor: mmdet3d 1.x's `data_preprocessor`, if there is one.
+        preprocessor: `data_preprocessor` of mmdet3d 1.x, if present.
         head, coder: `pts_bbox_head` and its `bbox_coder`.
         transformer: the type of transformer that belongs to the head's type.
         train, assigner: `train_cfg.pts` and its `assigner`.
-        test: `test_cfg.pts`, if there is one.
+        test: `test_cfg.pts`, if present.
         steps: what the test pipeline does, by type of step.
         has_camera, has_lidar: which branches the model has.
     """
@@ -69,14 +69,14 @@ class ConfigSections:
 
     @property
     def report(self) -> Report:
-        """Where the faults go."""
+        """Collects the faults."""
         return self.model.report
 
 
-def open_parts(config: Mapping[str, object], report: Report) -> ConfigSections:
-    """Open the sections and check what says which detector this is."""
+def open_sections(config: Mapping[str, object], report: Report) -> ConfigSections:
+    """Open the sections and check the fields that say which detector this is."""
     whole = Section(config, "", report)
-    # A label is the class's place in this list; CMT's single task only counts along.
+    # A label is the position of the class in this list, which CMT's single task repeats.
     whole.fixed({"class_names": CLASS_NAMES})
     model = whole.section("model")
     model.kind("CmtDetector", covers=False)
@@ -89,12 +89,12 @@ def open_parts(config: Mapping[str, object], report: Report) -> ConfigSections:
         preprocessor.skip(PREPROCESSOR_SKIPPED)
     has_camera, has_lidar = model.has("img_backbone"), model.has("pts_backbone")
     if not has_camera and not has_lidar:
-        report.add(model.path, ": neither img_backbone nor pts_backbone is there")
+        report.add(model.path, ": has neither img_backbone nor pts_backbone")
     head_kind, transformer = HEADS.get((has_camera, has_lidar), HEADS[True, True])
     head = model.section("pts_bbox_head")
     head.kind(head_kind)
     train = model.section("train_cfg").section("pts")
-    tested = model.optional_section("test_cfg")
+    test = model.optional_section("test_cfg")
     return ConfigSections(
         config=config,
         model=model,
@@ -104,7 +104,7 @@ def open_parts(config: Mapping[str, object], report: Report) -> ConfigSections:
         transformer=transformer,
         train=train,
         assigner=train.section("assigner"),
-        test=None if tested is None else tested.section("pts"),
+        test=None if test is None else test.section("pts"),
         steps=read_test_pipeline(config, report),
         has_camera=has_camera,
         has_lidar=has_lidar,

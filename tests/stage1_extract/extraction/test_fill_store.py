@@ -1,4 +1,4 @@
-"""Writing one shard while the next is computed changes nothing but the time it takes."""
+"""Writing a shard while the next is computed changes only the time that it takes."""
 
 import errno
 import json
@@ -7,7 +7,6 @@ import os
 import shutil
 import signal
 import threading
-import time
 import weakref
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -26,6 +25,7 @@ from cache.verification.verify_store import verify
 from cache.writer import StoreWriter
 from shared.data.features import FrameFeatures
 from shared.errors import CacheError, DatasetError, FrozenError, InterruptedWorkError
+from stage1_extract.extraction.background_writer import BackgroundWriter
 from stage1_extract.extraction.fill_store import fill_store
 from tests.cache.conftest import TOKENS, fill, make_features, make_writer, with_map
 
@@ -33,7 +33,7 @@ Rows = list[FrameFeatures]
 
 
 class Backbones:
-    """Stands for `FrozenBackbones`, of which only the digests are asked here."""
+    """Stands in for `FrozenBackbones`, of which only the digests are used here."""
 
     state = "a"
 
@@ -42,7 +42,7 @@ class Backbones:
 
 
 class Live:
-    """Stands for `LiveFeatures`: what the cache tests write, as if it were computed now."""
+    """Stands in for `LiveFeatures`: the rows that the cache tests write, as if computed now."""
 
     def __init__(self, *_: object) -> None:
         self.raw = self
@@ -74,24 +74,24 @@ def extract(writer: StoreWriter, **options: Any) -> None:
 
 
 def run_first(monkeypatch: pytest.MonkeyPatch, run: Any) -> None:
-    """Let `run` have every batch before it counts as computed."""
+    """Pass every batch to `run` before it counts as computed."""
     monkeypatch.setattr(Live, "run", lambda self, raw: run(raw) or raw)
 
 
 def without_times(path: Path) -> dict[str, object]:
-    """Every file of a store by name, without what says when and how fast."""
-    found: dict[str, object] = {}
+    """Every file of a store by name, without the fields that say when and how fast."""
+    contents: dict[str, object] = {}
     for file in sorted(path.rglob("*")):
         if file.is_file():
-            found[str(file.relative_to(path))] = file.read_bytes()
+            contents[str(file.relative_to(path))] = file.read_bytes()
         if file.match("ledger/0*.json"):
             entry = json.loads(file.read_bytes())
-            found[str(file.relative_to(path))] = {
+            contents[str(file.relative_to(path))] = {
                 key: entry[key]
                 for key in entry.keys() - {"write_seconds", "written_at", "checksum"}
             }
-    del found["zarr.json"]
-    return found
+    del contents["zarr.json"]
+    return contents
 
 
 @pytest.mark.parametrize("batch_size", [1, 2, 100])
@@ -109,22 +109,25 @@ def test_overlapped_and_plain_extraction_make_identical_stores(
 def test_a_shard_is_written_while_the_next_is_computed_and_no_third_is_begun(
     writer: StoreWriter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    honest, at_work, events = StoreWriter.write_shard, threading.Event(), []
+    honest, events = StoreWriter.write_shard, []
+    honest_wait, is_waiting = BackgroundWriter.wait, threading.Event()
 
     def slow(self: StoreWriter, shard: Any, rows: Sequence[FrameFeatures]) -> bool:
         if shard.index == 0:
-            assert at_work.wait(10)  # shard 1 is computed meanwhile
-            time.sleep(0.1)
+            assert is_waiting.wait(60)  # shard 1 is computed meanwhile
             events.append("written 0")
         return honest(self, shard, rows)
 
     def run(raw: Rows) -> None:
-        token = raw[0].frame.token
-        events.append(token)
-        if token == "bee":
-            at_work.set()
+        events.append(raw[0].frame.token)
+
+    def tell(self: BackgroundWriter) -> None:
+        if "bee" in events:
+            is_waiting.set()
+        honest_wait(self)
 
     monkeypatch.setattr(StoreWriter, "write_shard", slow)
+    monkeypatch.setattr(BackgroundWriter, "wait", tell)
     run_first(monkeypatch, run)
     extract(writer)
     assert events[:4] == ["ant", "bee", "written 0", "cow"]
@@ -138,8 +141,8 @@ def test_the_rows_of_two_shards_are_in_memory_at_most(
 
     def run(raw: Rows) -> None:
         nonlocal most
-        alive.extend(weakref.ref(one.maps["lidar/stride8"]) for one in raw)
-        most = max(most, sum(one() is not None for one in alive))
+        alive.extend(weakref.ref(row.maps["lidar/stride8"]) for row in raw)
+        most = max(most, sum(reference() is not None for reference in alive))
 
     run_first(monkeypatch, run)
     extract(make_writer(tmp_path / "many", rows_per_shard=2, variants=4))
@@ -165,7 +168,7 @@ def test_a_full_disk_in_the_writer_stops_the_run_and_keeps_finished_shards(
         with pytest.raises(CacheError, match=f"the disk is full at shard {failing} of"):
             extract(writer)
     assert [shard.index for shard in writer.pending()] == list(range(failing, 5))
-    assert len(computed) <= failing + 3  # promptly: not after everything was computed
+    assert len(computed) <= failing + 3  # promptly, before everything is computed
     left_over = {file.suffix for file in writer.store.path.rglob("*")}
     assert not left_over & {".partial", ".claim"}
     extract(writer)
@@ -178,7 +181,7 @@ def test_an_unfit_value_is_the_same_error_as_without_a_thread(
 ) -> None:
     def run(self: Live, raw: Rows) -> Rows:
         bad = np.full((2, 4, 4), 7e4, np.float32)
-        return [with_map(one, "lidar/stride8", bad) for one in raw]
+        return [with_map(row, "lidar/stride8", bad) for row in raw]
 
     monkeypatch.setattr(Live, "run", run)
     with pytest.raises(
@@ -188,7 +191,7 @@ def test_an_unfit_value_is_the_same_error_as_without_a_thread(
     assert len(writer.pending()) == 5
 
 
-def test_when_computing_fails_the_shard_that_is_being_written_is_finished(
+def test_if_computing_fails_the_shard_being_written_is_finished(
     writer: StoreWriter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def run(raw: Rows) -> None:
@@ -201,7 +204,7 @@ def test_when_computing_fails_the_shard_that_is_being_written_is_finished(
     assert [shard.index for shard in writer.pending()] == [1, 2, 3, 4]
 
 
-def test_when_both_fail_neither_error_is_lost(
+def test_if_both_fail_neither_error_is_lost(
     writer: StoreWriter, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     failed = threading.Event()
@@ -219,11 +222,11 @@ def test_when_both_fail_neither_error_is_lost(
     run_first(monkeypatch, run)
     with pytest.raises(DatasetError):
         extract(writer)
-    assert "the shard that was being written is lost, too: the disk is full" in caplog.text
+    assert "the shard that was being written is lost as well: the disk is full" in caplog.text
 
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_finishes_what_is_being_written_and_says_how_to_go_on(
+def test_a_signal_finishes_the_shard_being_written_and_says_how_to_continue(
     writer: StoreWriter, signum: signal.Signals, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def run(raw: Rows) -> None:
@@ -254,28 +257,28 @@ def test_a_signal_during_the_last_shard_changes_nothing(
 
 @pytest.fixture
 def _another_worker(writer: StoreWriter) -> Iterator[None]:
-    other = Claims(writer.store)
-    assert other.take(1)
+    claims = Claims(writer.store)
+    assert claims.take(1)
     yield
-    other.release_all()
+    claims.release_all()
 
 
 @pytest.mark.usefixtures("_another_worker")
-def test_a_part_is_where_a_worker_begins_and_others_keep_theirs(
+def test_a_slice_is_where_a_worker_begins_and_claimed_shards_are_left_alone(
     writer: StoreWriter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     computed: list[str] = []
     run_first(monkeypatch, lambda raw: computed.append(raw[0].frame.token))
-    extract(writer, part=WorkerSlice(number=3, of=4))
+    extract(writer, worker_slice=WorkerSlice(number=3, of=4))
     assert computed == ["cow", "elk", "dog", "ant"]
     assert [shard.index for shard in writer.pending()] == [1]
 
 
-def test_size_and_time_are_said_before_the_start_and_after_the_first_shard(
+def test_size_and_time_are_logged_before_the_start_and_after_the_first_shard(
     writer: StoreWriter, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.INFO):
-        extract(writer, part=WorkerSlice(number=1, of=2))
+        extract(writer, worker_slice=WorkerSlice(number=1, of=2))
     first, second = (record.getMessage() for record in caplog.records)
     assert first.startswith("5 of 5 rows to extract in 5 shards; 0.00 GB before compression, ")
     assert "MB per row" in second
@@ -294,7 +297,7 @@ def test_a_disk_that_cannot_hold_the_rest_stops_the_run_after_the_first_shard(
         extract(writer)
 
 
-def test_backbones_that_change_are_found_at_the_end(
+def test_backbones_that_change_are_noticed_at_the_end(
     writer: StoreWriter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     run_first(monkeypatch, lambda _: monkeypatch.setattr(Backbones, "state", "b"))

@@ -1,4 +1,4 @@
-"""A config of CMT becomes the preset it describes, or every field in the way is named."""
+"""A config of CMT becomes the preset that it describes, or every field in the way is named."""
 
 import copy
 import re
@@ -11,8 +11,8 @@ import pytest
 from shared.config.head_config import Denoising
 from shared.config.preset_catalogue import PRESETS
 from shared.errors import ConfigError
-from stage1_extract.mm_config.preset_from_config import preset_of_config
-from tests.stage1_extract.mm_config.forms import (
+from stage1_extract.mm_config.preset_from_config import preset_from_config
+from tests.stage1_extract.mm_config.official_configs import (
     Config,
     changed,
     image_steps,
@@ -39,7 +39,7 @@ def write(tmp_path: Path) -> Write:
 def refusal(write: Write) -> Callable[[Config], str]:
     def message(config: Config) -> str:
         with pytest.raises(ConfigError) as caught:
-            preset_of_config(write(config))
+            preset_from_config(write(config))
         return str(caught.value)
 
     return message
@@ -58,13 +58,13 @@ OFFICIAL = ("r50_800x320", "vov_1600x640", "lidar_voxel0075", "camera_vov_1600x6
 def test_the_official_values_give_our_preset(
     write: Write, form: Callable[[str], Config], name: str
 ) -> None:
-    preset = preset_of_config(write(form(name)))
+    preset = preset_from_config(write(form(name)))
     assert preset.name == "mine"
     assert replace(preset, name=name) == PRESETS[name]()
 
 
 @pytest.mark.parametrize(
-    ("path", "value", "part", "field", "expected"),
+    ("path", "value", "branch", "field", "expected"),
     [
         (f"{HEAD}.num_query", 300, "head", "queries", 300),
         (f"{HEAD}.depth_num", 32, "head", "depths", 32),
@@ -91,11 +91,11 @@ def test_the_official_values_give_our_preset(
     ],
 )
 def test_a_field_lands_where_it_belongs(
-    write: Write, path: str, value: object, part: str, field: str, expected: object
+    write: Write, path: str, value: object, branch: str, field: str, expected: object
 ) -> None:
-    preset = preset_of_config(write(changed(FUSION, path, value)))
-    section = replace(getattr(PRESETS["r50_800x320"](), part), **{field: expected})
-    assert preset == replace(PRESETS["r50_800x320"](), name="mine", **{part: section})
+    preset = preset_from_config(write(changed(FUSION, path, value)))
+    section = replace(getattr(PRESETS["r50_800x320"](), branch), **{field: expected})
+    assert preset == replace(PRESETS["r50_800x320"](), name="mine", **{branch: section})
 
 
 @pytest.mark.parametrize(
@@ -108,8 +108,8 @@ def test_a_field_lands_where_it_belongs(
             f"  {HEAD}.aqr_config.encoder[0].layers = 1: unknown field",
         ),
         ("model.pts_backbone.frozen_stages", 3, ".frozen_stages = 3: unknown field"),
-        ("model.img_backbone.depth", 101, "img_backbone.depth = 101: supported is only 50"),
-        ("model.img_backbone.style", "caffe", "style = 'caffe': supported is only 'pytorch'"),
+        ("model.img_backbone.depth", 101, "img_backbone.depth = 101: only 50 is supported"),
+        ("model.img_backbone.style", "caffe", "style = 'caffe': only 'pytorch' is supported"),
         (
             "model.img_backbone.norm_cfg",
             {"type": "GN"},
@@ -140,30 +140,30 @@ def test_a_field_lands_where_it_belongs(
         ("model.pts_backbone.norm_cfg", {"type": "BN"}, "norm_cfg.eps: missing, and upstream's"),
         ("model.pts_voxel_layer.max_voxels", (-1, -1), "max_voxels = (-1, -1): 2 whole numbers"),
         ("model.pts_voxel_layer.max_voxels", (7, 8, 9), "max_voxels = (7, 8, 9): 2 numbers are"),
-        ("model.pts_neck.use_conv_for_no_stride", False, "= False: supported is only True"),
+        ("model.pts_neck.use_conv_for_no_stride", False, "= False: only True is supported"),
         (
             f"{HEAD}.in_channels",
             384,
             "disagrees with model.pts_neck.out_channels, which asks for 512",
         ),
-        (f"{HEAD}.downsample_scale", 4, "downsample_scale = 4: supported is only 8"),
+        (f"{HEAD}.downsample_scale", 4, "downsample_scale = 4: only 8 is supported"),
         (f"{HEAD}.num_query", "all", "num_query = 'all': a whole number, at least 1, is expected"),
         (f"{HEAD}.split", True, "split = True: a number is expected"),
         (
             f"{HEAD}.common_heads",
             {"center": (2, 2)},
-            "common_heads = {'center': (2, 2)}: supported",
+            "common_heads = {'center': (2, 2)}: only ",
         ),
-        (f"{HEAD}.tasks.0.class_names", ["car"], "tasks[0].class_names = ['car']: supported is"),
+        (f"{HEAD}.tasks.0.class_names", ["car"], "tasks[0].class_names = ['car']: only "),
         (f"{HEAD}.tasks", [{}, {}], "tasks = [{}, {}]: a list of 1 dict is expected"),
         (f"{HEAD}.separate_head.type", "SeparateMlpHead", "only SeparateTaskHead is supported"),
         (f"{HEAD}.separate_head.final_kernel", 2, "final_kernel = 2: an odd number"),
         (
             f"{HEAD}.bbox_coder.score_threshold",
             0.1,
-            "score_threshold = 0.1: supported is only None",
+            "score_threshold = 0.1: only None is supported",
         ),
-        (f"{HEAD}.loss_cls.use_sigmoid", False, "use_sigmoid = False: supported is only True"),
+        (f"{HEAD}.loss_cls.use_sigmoid", False, "use_sigmoid = False: only True is supported"),
         (f"{HEAD}.loss_cls.loss_weight", 1.0, "assigner.cls_cost.weight = 2.0: disagrees with "),
         (
             f"{HEAD}.loss_cls.alpha",
@@ -173,10 +173,10 @@ def test_a_field_lands_where_it_belongs(
         (
             f"{LAYER}.operation_order",
             ("norm", "ffn"),
-            "operation_order = ('norm', 'ffn'): supported",
+            "operation_order = ('norm', 'ffn'): only ",
         ),
         (f"{LAYER}.feedforward_channels", 512, "ffn_cfgs.feedforward_channels = 1024: disagrees"),
-        (f"{LAYER}.ffn_cfgs.ffn_drop", 0.1, "ffn_drop = 0.1: supported is only 0"),
+        (f"{LAYER}.ffn_cfgs.ffn_drop", 0.1, "ffn_drop = 0.1: only 0 is supported"),
         (f"{LAYER}.attn_cfgs.1.dropout", 0.2, "attn_cfgs[1].dropout = 0.2: disagrees with "),
         (
             f"{LAYER}.attn_cfgs.1.type",
@@ -201,36 +201,36 @@ def test_a_field_lands_where_it_belongs(
             [-51.2, -51.2, -5, 51.2, 51.2, 3],
             f"disagrees with {HEAD}.bbox_coder.pc_range, which asks for (-54.0,",
         ),
-        ("class_names", ["car"], "class_names = ['car']: supported is only ('car', 'truck'"),
+        ("class_names", ["car"], "class_names = ['car']: only ('car', 'truck'"),
         (
             "model.data_preprocessor",
             {"type": "Det3DDataPreprocessor", "bgr_to_rgb": True},
             "only F",
         ),
-        (f"{TEST_STEPS}.0.use_dim", [0, 1, 2, 4], "pipeline[0].use_dim = [0, 1, 2, 4]: supported"),
-        (f"{TEST_STEPS}.1.use_dim", [0, 1, 2, 4], "pipeline[1].use_dim = [0, 1, 2, 4]: supported"),
+        (f"{TEST_STEPS}.0.use_dim", [0, 1, 2, 4], "pipeline[0].use_dim = [0, 1, 2, 4]: only "),
+        (f"{TEST_STEPS}.1.use_dim", [0, 1, 2, 4], "pipeline[1].use_dim = [0, 1, 2, 4]: only "),
         (f"{TEST_STEPS}.0", {"type": "ModalMask3D"}, "pipeline[0].type = 'ModalMask3D': only Load"),
         (
             f"{TEST_STEPS}.2.transforms.0",
             {"type": "GlobalRotScaleTrans", "scale_ratio_range": [1, 1]},
             "transforms[0].rot_range: missing, and upstream's default is not [0, 0]",
         ),
-        (f"{TEST_STEPS}.2.flip", True, "pipeline[2].flip = True: supported is only False"),
+        (f"{TEST_STEPS}.2.flip", True, "pipeline[2].flip = True: only False is supported"),
         (
             f"{RESIZE}.data_aug_conf.rot_lim",
             (-5.4, 5.4),
-            "rot_lim = (-5.4, 5.4): supported is only",
+            "rot_lim = (-5.4, 5.4): only (0, 0) is supported",
         ),
-        (f"{RESIZE}.data_aug_conf.bot_pct_lim", (0, 0.2), "bot_pct_lim = (0, 0.2): supported"),
-        (f"{RESIZE}.training", True, "transforms[1].training = True: supported is only False"),
-        (f"{TEST_STEPS}.2.transforms.2.to_rgb", True, "to_rgb = True: supported is only False"),
+        (f"{RESIZE}.data_aug_conf.bot_pct_lim", (0, 0.2), "bot_pct_lim = (0, 0.2): only "),
+        (f"{RESIZE}.training", True, "transforms[1].training = True: only False is supported"),
+        (f"{TEST_STEPS}.2.transforms.2.to_rgb", True, "to_rgb = True: only False is supported"),
         (f"{TEST_STEPS}.2.transforms.3.size_divisor", 64, "pads images of 320 x 800 px; ours are"),
-        ("test_pipeline", [], "test_pipeline: differs from data.test.pipeline, which is the one"),
+        ("test_pipeline", [], "test_pipeline: differs from data.test.pipeline, which mm runs"),
         (TEST_STEPS, [], "test_pipeline.LoadPointsFromFile: missing; there must be a step"),
-        (TEST_STEPS, [], "test_pipeline.ResizeCropFlipImage: one step that resizes is expected"),
+        (TEST_STEPS, [], "test_pipeline.ResizeCropFlipImage: exactly one step that resizes"),
     ],
 )
-def test_a_value_we_cannot_build_is_named(
+def test_a_value_that_cannot_be_built_is_named(
     refusal: Callable[[Config], str], path: str, value: object, line: str
 ) -> None:
     assert line in refusal(changed(FUSION, path, value))
@@ -264,14 +264,14 @@ def test_all_faults_are_listed_at_once_with_the_way_out(refusal: Callable[[Confi
     config = changed(config, "model.img_backbone.depth", 101)
     assert re.fullmatch(
         r".*mine\.py is not a detector this project can build:\n"
-        r"  model\.img_backbone\.depth = 101: supported is only 50\n"
+        r"  model\.img_backbone\.depth = 101: only 50 is supported\n"
         r"  model\.pts_bbox_head\.enable_aqr = True: unknown field\n"
-        r"Remove or correct a field.*write a function that returns a Preset.*",
+        r"Remove or correct fields.*write a function that returns a Preset.*",
         refusal(config),
     )
 
 
-def test_a_detector_of_another_type_has_its_other_faults_listed_too(
+def test_a_detector_of_an_unknown_type_has_its_further_faults_listed_too(
     refusal: Callable[[Config], str],
 ) -> None:
     config = changed(changed(FUSION, "model.type", "AqrDetector"), f"{HEAD}.enable_aqr", True)
@@ -283,11 +283,11 @@ def test_a_detector_of_another_type_has_its_other_faults_listed_too(
 def test_losses_that_are_left_out_are_those_of_the_official_head(write: Write) -> None:
     config = without(without(FUSION, f"{HEAD}.loss_cls"), f"{HEAD}.loss_bbox")
     config = changed(config, "model.train_cfg.pts.assigner.cls_cost.weight", 1.0)
-    head = preset_of_config(write(config)).head
+    head = preset_from_config(write(config)).head
     assert (head.class_weight, head.box_weight) == (1.0, 0.25)
 
 
-def test_what_the_preset_itself_refuses_names_the_file(refusal: Callable[[Config], str]) -> None:
+def test_an_error_of_the_preset_itself_names_the_file(refusal: Callable[[Config], str]) -> None:
     config = changed(FUSION, f"{RESIZE}.data_aug_conf.final_dim", (300, 800))
     config = changed(config, f"{TEST_STEPS}.2.transforms.3", {"type": "Collect3D"})
     assert re.search(r"mine\.py: image size 300 x 800 px is no multiple of 32", refusal(config))
@@ -295,24 +295,24 @@ def test_what_the_preset_itself_refuses_names_the_file(refusal: Callable[[Config
 
 def test_a_model_without_sensors_is_refused(refusal: Callable[[Config], str]) -> None:
     config = without(without(FUSION, "model.img_backbone"), "model.pts_backbone")
-    assert "model: neither img_backbone nor pts_backbone is there" in refusal(config)
+    assert "model: has neither img_backbone nor pts_backbone" in refusal(config)
 
 
-def test_steps_of_a_sensor_that_is_not_there_have_no_effect(write: Write) -> None:
+def test_steps_of_an_absent_sensor_have_no_effect(write: Write) -> None:
     config = mmcv_config("lidar_voxel0075")
     config["data"]["test"]["pipeline"] += image_steps((320, 800), (0.47, 0.625))
     config["model"]["data_preprocessor"] = {"type": "Det3DDataPreprocessor", "mean": [1, 2, 3]}
-    assert preset_of_config(write(config)).camera is None
+    assert preset_from_config(write(config)).camera is None
 
 
-def test_a_pipeline_inside_a_wrapped_dataset_is_found(write: Write) -> None:
+def test_a_pipeline_inside_a_wrapped_dataset_is_read(write: Write) -> None:
     config = mmcv_config("r50_800x320")
     config["data"] = {"test": {"type": "CBGSDataset", "dataset": config["data"]["test"]}}
-    assert preset_of_config(write(config)).camera == PRESETS["r50_800x320"]().camera
+    assert preset_from_config(write(config)).camera == PRESETS["r50_800x320"]().camera
 
 
 def test_the_preprocessor_may_normalise_instead_of_the_pipeline(write: Write) -> None:
-    assert preset_of_config(write(normalised_by_preprocessor(FUSION))).camera == (
+    assert preset_from_config(write(normalised_by_preprocessor(FUSION))).camera == (
         PRESETS["r50_800x320"]().camera
     )
 
@@ -321,7 +321,7 @@ def test_normalising_twice_or_never_is_refused(refusal: Callable[[Config], str])
     step = FUSION["data"]["test"]["pipeline"][2]["transforms"][2]
     twice = normalised_by_preprocessor(FUSION)
     twice["data"]["test"]["pipeline"].insert(3, step)
-    assert "mean = [103.53, 116.28, 123.675]: data.test.pipeline[3] normalises" in refusal(twice)
+    assert "123.675]: data.test.pipeline[3] already normalises images" in refusal(twice)
     never = without(normalised_by_preprocessor(FUSION), "model.data_preprocessor")
     assert (
         "test_pipeline.NormalizeMultiviewImage: missing, and model.data_preprocessor has no"
@@ -329,44 +329,46 @@ def test_normalising_twice_or_never_is_refused(refusal: Callable[[Config], str])
     )
 
 
-def test_images_processed_in_another_order_are_refused(refusal: Callable[[Config], str]) -> None:
+def test_images_processed_in_a_wrong_order_are_refused(
+    refusal: Callable[[Config], str],
+) -> None:
     config = copy.deepcopy(FUSION)
     config["data"]["test"]["pipeline"][2]["transforms"].reverse()
     assert "data.test.pipeline: images must be processed in the order" in refusal(config)
 
 
-def test_bevfusion_images_are_taken_where_they_fill_the_input(
+def test_bevfusion_images_are_accepted_if_they_fill_the_input(
     write: Write, refusal: Callable[[Config], str], caplog: pytest.LogCaptureFixture
 ) -> None:
-    """800 px of 1,600 are a factor of 0.5; BEVFusion's test range may only mean that."""
+    """800 px of 1,600 are a factor of 0.5, which BEVFusion's test range must mean too."""
     aug = {"type": "ImageAug3D", "final_dim": [320, 800], "is_train": False, "rand_flip": False}
     aug |= {"bot_pct_lim": [0.0, 0.0], "rot_lim": [0.0, 0.0]}
     training = {"dataset": {"dataset": {"pipeline": [aug | {"resize_lim": [0.47, 0.625]}]}}}
     config = changed(FUSION, "train_dataloader", training)
     config = changed(config, RESIZE, aug | {"resize_lim": [0.5, 0.5]})
-    assert preset_of_config(write(config)).camera == PRESETS["r50_800x320"]().camera
+    assert preset_from_config(write(config)).camera == PRESETS["r50_800x320"]().camera
     assert "resizes with Pillow, we with OpenCV" in caplog.text
     config = changed(config, RESIZE, aug | {"resize_lim": [0.48, 0.48]})
-    assert "images would be resized by 0.48, ours are by 0.5" in refusal(config)
+    assert "images would be resized by 0.48, but ours are resized by 0.5" in refusal(config)
 
 
 def test_two_voxel_layers_are_refused(refusal: Callable[[Config], str]) -> None:
     config = mmdet3d_config("r50_800x320")
     config["model"]["pts_voxel_layer"] = FUSION["model"]["pts_voxel_layer"]
-    assert "voxel_layer: given besides model.pts_voxel_layer" in refusal(config)
+    assert "voxel_layer: given in addition to model.pts_voxel_layer" in refusal(config)
 
 
-def test_a_child_config_changes_what_it_says(write: Write, tmp_path: Path) -> None:
+def test_a_child_config_overrides_what_it_sets(write: Write, tmp_path: Path) -> None:
     base = write(FUSION)
     child = tmp_path / "child.py"
     child.write_text(
         f"_base_ = ['./{base.name}']\nmodel = dict(pts_bbox_head=dict(num_query=300))\n"
     )
-    preset = preset_of_config(child)
+    preset = preset_from_config(child)
     assert (preset.name, preset.head.queries, preset.head.depths) == ("child", 300, 64)
 
 
-def test_an_empty_field_of_ours_is_never_filled_in_silently(
+def test_an_empty_field_is_never_filled_in_silently(
     refusal: Callable[[Config], str],
 ) -> None:
     config = changed(FUSION, f"{HEAD}.bbox_coder.post_center_range", None)

@@ -1,4 +1,4 @@
-"""A config file is run as mm runs it, and one that loses its model or cannot be run is refused."""
+"""A config file is run as mm runs it, and refused if it loses its model or cannot be run."""
 
 import re
 from pathlib import Path
@@ -45,7 +45,7 @@ def test_a_second_model_is_refused_with_both_lines(tmp_path: Path) -> None:
     path = write(tmp_path / "a.py", "model = dict(a=1)\n\nlr = 1\nmodel = dict(b=2)\n")
     assert re.search(
         r"a\.py assigns `model` at line 1 and again at line 4; Python keeps only the second, and "
-        r"all that is said before is lost.*merge them into one",
+        r"what precedes it is silently lost: merge them into one",
         refusal(path),
     )
 
@@ -95,7 +95,7 @@ def test_a_fault_inside_a_base_names_the_base(tmp_path: Path) -> None:
     assert re.search(r"base\.py, line 3: .* raised ZeroDivisionError", refusal(child))
 
 
-def test_a_file_that_is_not_there_or_no_python_is_refused(tmp_path: Path) -> None:
+def test_a_file_that_is_missing_or_not_python_is_refused(tmp_path: Path) -> None:
     assert re.search(r"a\.py does not exist", refusal(tmp_path / "a.py"))
     yaml = write(tmp_path / "a.yaml", "model: {}\n")
     assert re.search(r"a\.yaml: only configs that are Python files", refusal(yaml))
@@ -104,4 +104,4 @@ def test_a_file_that_is_not_there_or_no_python_is_refused(tmp_path: Path) -> Non
 def test_text_that_is_not_utf8_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "a.py"
     path.write_bytes(b"name = '\xff'\n")
-    assert re.search(r"a\.py: this is not a text file of Python", refusal(path))
+    assert re.search(r"a\.py: this is not a Python text file", refusal(path))
