@@ -4,7 +4,7 @@
 
 Each with all sensors, without the LiDAR, without cameras and without the front camera. Writes
 <token>.png for some samples, detections.png over all samples evaluated, and sensor_weights.npz,
-which `plot-samples` can plot over the photos.
+which `plot-samples --sensor-weights` plots over the photos.
 """
 
 import argparse

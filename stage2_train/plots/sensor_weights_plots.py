@@ -15,14 +15,11 @@ from numpy.typing import NDArray
 
 from shared.config.classes import CAMERAS, CLASS_NAMES
 from shared.config.preset import Preset
+from shared.plots.camera_grid import CAMERA_COLUMNS, CAMERA_ROWS, camera_axes
 from shared.plots.weight_dots import weight_dots
 from stage2_train.evaluation.sensor_weights_table import SampleWeights, SensorWeightsTable
 
 SENSORS = ("LiDAR", "camera")
-LAYOUT = (
-    ("CAM_FRONT_LEFT", "CAM_FRONT", "CAM_FRONT_RIGHT"),
-    ("CAM_BACK_LEFT", "CAM_BACK", "CAM_BACK_RIGHT"),
-)
 COLOUR_BAR = "weight: -1 distrust, 0 neutral, 1 trust"
 ROW_IN, WIDTH_IN = 3.4, 17.0
 DOT, SMALL_DOT = 26, 20  # areas, in points squared
@@ -58,7 +55,8 @@ def _plot_condition(
     sample: int,
     preset: Preset,
 ) -> None:
-    grid = panel.add_gridspec(2, 5, width_ratios=(1.7, 1.7, 1.5, 1.5, 1.5))
+    ratios = (1.7,) * len(SENSORS) + (1.5,) * CAMERA_COLUMNS
+    grid = panel.add_gridspec(CAMERA_ROWS, len(ratios), width_ratios=ratios)
     weights = of_condition.weights[sample]  # (Q, 2)
     panels = []
     for column, sensor in enumerate(SENSORS):
@@ -66,13 +64,11 @@ def _plot_condition(
         dots = _plot_bev(axes, table.references_m, weights[:, column], preset)
         axes.set_title(f"{sensor} weight, from above (m)", fontsize=9)
         panels.append(axes)
-    for row, names in enumerate(LAYOUT):
-        for column, name in enumerate(names):
-            axes = panel.add_subplot(grid[row, 2 + column])
-            pixels = table.pixels[sample, CAMERAS.index(name)]  # (Q, 2)
-            _plot_image(axes, pixels, weights[:, 1], preset)
-            axes.set_title(f"{name}: camera weight", fontsize=8)
-            panels.append(axes)
+    for name, axes in camera_axes(panel, grid, left=len(SENSORS)):
+        pixels = table.pixels[sample, CAMERAS.index(name)]  # (Q, 2)
+        _plot_image(axes, pixels, weights[:, 1], preset)
+        axes.set_title(f"{name}: camera weight", fontsize=8)
+        panels.append(axes)
     panel.colorbar(dots, ax=panels, label=COLOUR_BAR, pad=0.01)
 
 

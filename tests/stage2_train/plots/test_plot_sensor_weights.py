@@ -94,7 +94,7 @@ def test_the_command_plots_and_its_file_is_plotted_over_photos(
     assert plot_sensor_weights_command([str(tiny_store), str(run), *options]) == 0
     dataset = ["--nuscenes", str(synthetic_root), "--version", "v1.0-mini"]
     dataset += ["--split", "mini_train", "--samples", "1"]
-    over_photos = ["--routing", str(out / "sensor_weights.npz")]
+    over_photos = ["--sensor-weights", str(out / "sensor_weights.npz")]
     assert plot_samples([str(tiny_store), *dataset, *over_photos, "--out", str(photos)]) == 0
 
     token, *_ = CachedFeatures(tiny_store).tokens
@@ -145,5 +145,5 @@ def test_a_file_without_weights_is_refused(
     dataset = ["--nuscenes", str(synthetic_root), "--version", "v1.0-mini"]
     dataset += ["--split", "mini_train", "--out", str(tmp_path / "photos")]
 
-    assert plot_samples([str(tiny_store), *dataset, "--routing", str(wrong)]) == 1
-    assert "holds no AQR weights" in capsys.readouterr().err
+    assert plot_samples([str(tiny_store), *dataset, "--sensor-weights", str(wrong)]) == 1
+    assert "holds no sensor weights" in capsys.readouterr().err
