@@ -25,6 +25,7 @@ from cache.storage.location import store_path
 from shared.data.features import Frame
 from shared.errors import DatasetError
 from shared.process.command import run_command
+from shared.process.even_samples import evenly_spaced
 from stage1_extract.nuscenes.dataset_options import add_dataset_options, chosen_dataset
 from stage1_extract.plots.plot_features import plot_features
 from stage1_extract.plots.plot_scene import (
@@ -82,7 +83,7 @@ def plot_samples(
     """Plot a few samples, spread evenly over the store."""
     out.mkdir(parents=True, exist_ok=True)
     by_token = {record.token: record for record in records}
-    for i in np.unique(np.linspace(0, len(store.tokens) - 1, samples).round().astype(int)):
+    for i in evenly_spaced(len(store.tokens), samples):
         (features,) = store.read([store.tokens[i]])
         token = features.frame.token
         if token not in by_token:

@@ -8,8 +8,8 @@
     srun train-stage2 /data/r50.zarr --out runs/c --devices 4 --nodes 2
 
 The run folder gets config.json; freezing.json, what is trained and what is not; log.csv, timing.csv
-and tensorboard/; checkpoint.pt to go on from and evaluate, the last few, and best.pt, that of the
-lowest mean loss.
+and tensorboard/; checkpoint.pt to resume from and to evaluate, the last few checkpoints, and
+best.pt, the one with the lowest mean loss.
 """
 
 import argparse
@@ -39,12 +39,12 @@ def main(argv: list[str] | None = None) -> int:
         "--recipe", default="frozen_a", help=f"{', '.join(RECIPES)}, or file.py:function"
     )
     parser.add_argument(
-        "--checkpoint", type=Path, help="CMT checkpoint, or run, whose necks and head start"
+        "--checkpoint", type=Path, help="CMT checkpoint, or run, whose necks and head to start from"
     )
     parser.add_argument("--stop-after", type=int, metavar="STEPS", help="stop early")
     parser.add_argument("--workers", type=int, default=0, help="loader threads, per device")
     parser.add_argument("--devices", type=int, default=1, help="on each node")
-    parser.add_argument("--nodes", type=int, default=1, help="of the run, with --devices each")
+    parser.add_argument("--nodes", type=int, default=1, help="of the run, each with --devices")
     args = parser.parse_args(argv)
 
     def work() -> None:

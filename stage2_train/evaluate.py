@@ -7,7 +7,7 @@
 
 Writes results_nusc.json, which the official tool accepts; with --nuscenes (a root that has the
 tables) also the official metrics, by class and by distance (metrics_summary.json, metrics.txt), and
-pictures. With --drop the same again without these sensors, in folders, and sensor_drop.md.
+pictures. With --drop also the same without these sensors, in subfolders, and sensor_drop.md.
 --results scores any submission: no store, no checkpoint.
 """
 
@@ -19,20 +19,16 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-from tqdm import tqdm
-
 from cache.reader import CachedFeatures
 from cache.storage.location import store_path
-from shared.data.sensor_drop import NOTHING, Absent
+from shared.data.feature_store import FeatureStore
 from shared.errors import ConfigError
-from shared.model.box_coder import decode_boxes
 from shared.model.detector import CmtDetector
 from shared.process.command import run_command
 from shared.process.whole_file import whole_file
 from stage2_train.data.dataset import StoreDataset
 from stage2_train.data.loader import evaluation_batches
-from stage2_train.evaluation.detections import to_nuscenes, write_results
+from stage2_train.evaluation.detections import detect, write_results
 from stage2_train.evaluation.drop_conditions import (
     COMPARISON,
     DROPS,
@@ -59,41 +55,25 @@ RESULTS = "results_nusc.json"
 TABLES = "metrics.txt"
 
 
-@torch.inference_mode()
-def detect(
-    detector: CmtDetector, store: CachedFeatures, *, absent: Absent = NOTHING, workers: int = 0
-) -> dict[str, list[dict[str, Any]]]:
-    """Return nuScenes result entries for every sample of a store, without the absent sensors."""
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    detector.to(device).eval()
-    batches = evaluation_batches(StoreDataset(store, store.tokens), BATCH_SIZE, workers, absent)
-    results = {}
-    for batch in tqdm(batches, unit="batch", disable=None):
-        found = decode_boxes(detector(batch.to(device)), store.preset.head)
-        for token, one in zip(batch.tokens, found, strict=True):
-            results[token] = to_nuscenes(one, store.frame(token))
-    return results
-
-
 def evaluate(
-    store: CachedFeatures,
+    store: FeatureStore,
     detector: CmtDetector,
     out: Path,
     *,
     nuscenes_root: Path | None = None,
     drops: Sequence[str] = (),
-    drawn: PlotChoice = 0,
+    plots: PlotChoice = 0,
     workers: int = 0,
 ) -> dict[str, Any]:
-    """Write the result JSON and, where the tables are, the official metrics.
+    """Write the result JSON and, with the tables, the official metrics.
 
     Args:
         store: a complete store.
         detector: of `load_detector`.
         out: folder to write to.
         nuscenes_root: folder with the tables the store was made from; None for no metrics.
-        drops: among `drop_conditions.DROPS`: evaluate without these sensors, too.
-        drawn: samples to draw, see `evaluation_pictures`; needs the tables.
+        drops: among `drop_conditions.DROPS`: also evaluate without these sensors.
+        plots: samples to plot, see `evaluation_plots`; needs the tables.
         workers: loader threads.
 
     Returns:
@@ -101,26 +81,27 @@ def evaluate(
 
     Raises:
         CacheError: if the store is incomplete, or has no null features to drop a sensor with.
-        ConfigError: if a sensor cannot be dropped or a sample not be drawn.
+        ConfigError: if a sensor cannot be dropped or a sample not be plotted.
         DatasetError: if the tables do not fit.
     """
     store.require_complete()
     wanted = conditions(drops, store)
     tables = covered = None
     if nuscenes_root is not None:
-        require_plottable(drawn, store.tokens)
+        require_plottable(plots, store.tokens)
         tables = open_tables(nuscenes_root, store.identity["dataset"]["version"])
         covered = coverage(tables, store.tokens)
-    summaries = {}
+    dataset, summaries = StoreDataset(store, store.tokens), {}
     for condition in wanted:
         folder = out if condition == FULL else out / condition.name
         folder.mkdir(parents=True, exist_ok=True)
         log.info("%s: detecting in %d samples of %s", condition.name, len(store.tokens), store.path)
-        found = detect(detector, store, absent=condition.absent, workers=workers)
-        write_results(folder / RESULTS, found, condition.used(store.preset))
+        batches = evaluation_batches(dataset, BATCH_SIZE, workers, condition.absent)
+        results = detect(detector, batches, store)
+        write_results(folder / RESULTS, results, condition.used(store.preset))
         if covered is not None:
             summaries[condition.name] = _judged(
-                folder / RESULTS, tables, covered, store.tokens, folder, drawn
+                folder / RESULTS, tables, covered, store.tokens, folder, plots
             )
     if len(summaries) > 1:
         write_comparison(out, summaries)
@@ -128,25 +109,25 @@ def evaluate(
 
 
 def evaluate_submission(
-    results: Path, nuscenes_root: Path, out: Path, *, drawn: PlotChoice = 0
+    results: Path, nuscenes_root: Path, out: Path, *, plots: PlotChoice = 0
 ) -> dict[str, Any]:
-    """Score any submission, whoever wrote it, on the samples it has.
+    """Score any submission on the samples it has.
 
     Returns:
         The metrics summary.
 
     Raises:
-        ConfigError: if a sample to draw is not in it.
-        DatasetError: if it is no submission, or the tables do not know its samples.
+        ConfigError: if a sample to plot is not in it.
+        DatasetError: if it is no valid submission, or its samples are not in the tables.
     """
     submission = read_submission(results)
     tokens = submission.tokens
-    require_plottable(drawn, tokens)
+    require_plottable(plots, tokens)
     tables = open_tables(nuscenes_root, version_of(nuscenes_root, tokens, results))
     covered = coverage(tables, tokens)
     log.info("%s: %d boxes in %s", results, submission.boxes, covered.statement())
     out.mkdir(parents=True, exist_ok=True)
-    return _judged(results, tables, covered, tokens, out, drawn)
+    return _judged(results, tables, covered, tokens, out, plots)
 
 
 def _judged(
@@ -155,13 +136,13 @@ def _judged(
     covered: Coverage,
     tokens: Sequence[str],
     out: Path,
-    drawn: PlotChoice,
+    plots: PlotChoice,
 ) -> dict[str, Any]:
     """Score one result JSON, write its tables and pictures; return its summary."""
     judged = judge(results, tables, covered, tokens, out)
     with whole_file(out / TABLES, "w") as file:
         file.write(f"{results}\n{metrics_as_text(judged.summary)}\n")
-    plot_evaluation(judged, tables, drawn, out / "pictures")
+    plot_evaluation(judged, tables, plots, out / "pictures")
     return judged.summary
 
 
@@ -180,13 +161,13 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--nuscenes", type=Path, help="nuScenes root with the tables, for metrics")
     parser.add_argument("--results", type=Path, help="score this submission; no store, no run")
     parser.add_argument(
-        "--drop", nargs="+", choices=DROPS, default=[], help="evaluate without these sensors, too"
+        "--drop", nargs="+", choices=DROPS, default=[], help="also evaluate without these sensors"
     )
     parser.add_argument(
-        "--draw",
+        "--plot",
         type=parse_plots,
         default=3,
-        help="how many of the worst samples to draw (default 3, 0 for no pictures), or tokens "
+        help="how many of the worst samples to plot (default 3, 0 for no pictures), or tokens "
         "separated by commas",
     )
     parser.add_argument("--workers", type=int, default=0, help="loader threads")
@@ -198,12 +179,12 @@ def _work(args: argparse.Namespace) -> None:
     if args.results is not None:
         if args.store is not None or args.drop:
             raise ConfigError(
-                "--results scores a finished submission, so there is no store, no run and nothing "
-                "to --drop; leave them out, or leave --results out to detect from the store"
+                "--results scores a finished submission, so it takes no store, no run and no "
+                "--drop; omit those, or omit --results to detect from the store"
             )
         if args.nuscenes is None:
             raise ConfigError("--results needs --nuscenes: the root with the ground truth")
-        summary = evaluate_submission(args.results, args.nuscenes, args.out, drawn=args.draw)
+        summary = evaluate_submission(args.results, args.nuscenes, args.out, plots=args.plot)
         results = args.results
     else:
         if args.store is None or args.run is None:
@@ -218,7 +199,7 @@ def _work(args: argparse.Namespace) -> None:
             args.out,
             nuscenes_root=args.nuscenes,
             drops=args.drop,
-            drawn=args.draw,
+            plots=args.plot,
             workers=args.workers,
         )
         results = args.out / RESULTS

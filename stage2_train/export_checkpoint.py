@@ -1,11 +1,11 @@
-"""Join a run's necks and head with the frozen backbones to a checkpoint of the official code.
+"""Join a run's necks and head with the frozen backbones into a checkpoint of the official code.
 
     export-checkpoint runs/a --out cmt.pth
     export-checkpoint runs/a --out cmt.pth --checkpoint official.pth
 
 The backbones come from the checkpoint that the run started from, or from --checkpoint; either must
-be the one that the store was extracted with. Load the result with the official code's `load_from`
-or its test script, or with --checkpoint here.
+be the checkpoint that the store was extracted with. Load the result with the official code's
+`load_from` or its test script, or with --checkpoint here.
 """
 
 import argparse
@@ -29,7 +29,7 @@ from stage2_train.run.run_folder import read_run_checkpoint, trained_weights
 
 log = logging.getLogger(__name__)
 
-# Upstream: mmdet3d permutes a sparse weight on loading unless its module says version 2.
+# Upstream: mmdet3d permutes a sparse weight on loading unless its module has version 2.
 SPARSE_PART, SPARSE_VERSION = "pts_middle_encoder", 2
 BATCH_NORM_VERSION = 2
 BATCH_NORM_BUFFER = "num_batches_tracked"
@@ -38,28 +38,28 @@ Metadata = OrderedDict[str, dict[str, Any]]
 
 
 def official_checkpoint(saved: Mapping[str, Any], source: Path) -> dict[str, Any]:
-    """Return what the official code's checkpoint file holds.
+    """Return the contents of a checkpoint file of the official code.
 
     Args:
         saved: checkpoint of a run.
         source: checkpoint with the frozen parts.
 
     Raises:
-        CheckpointError: if `source` is not the one that the run's features were made with.
+        CheckpointError: if the run's features were not made with `source`.
     """
     official = read_state(source)
     wanted: dict[str, str] = saved["backbones"]
     frozen = {key: tensor for key, tensor in official.items() if belongs(key, wanted)}
     absent = {part for part in wanted if not any(belongs(key, [part]) for key in frozen)}
-    others = sorted(absent) or other_backbones(official, wanted, source)
-    if others:
+    differing = sorted(absent) or other_backbones(official, wanted, source)
+    if differing:
         raise CheckpointError(
-            f"{source} is not the checkpoint that the features of this run were made with: "
-            f"{', '.join(others)} {'is not in it' if absent else 'differ'}. Name that one with "
-            "--checkpoint (`feature-cache show STORE` says where the weights came from)"
+            f"{source} is not the checkpoint that the features of this run were made with "
+            f"({'missing' if absent else 'different'}: {', '.join(differing)}). Name the right one "
+            "with --checkpoint (`feature-cache show STORE` says where the weights came from)"
         )
     state = in_official_order({**frozen, **trained_weights(saved)})
-    # The bits of the round trip include the versions of modules, which torch keeps beside the keys.
+    # A round trip must also restore the versions of modules, which torch keeps beside the keys.
     metadata = getattr(official, "_metadata", None) or synthesised_metadata(state)
     state._metadata = metadata  # type: ignore[attr-defined]
     return {
@@ -78,9 +78,9 @@ def in_official_order(state: Mapping[str, Tensor]) -> OrderedDict[str, Tensor]:
 
 
 def synthesised_metadata(state: Mapping[str, Tensor]) -> Metadata:
-    """Return the module versions that official checkpoints carry, from the names of the keys.
+    """Return the module versions of official checkpoints, from the names of the keys.
 
-    Needed where the source lost them: without, mmdet3d would permute every sparse weight.
+    Needed if the source has lost them: without, mmdet3d would permute every sparse weight.
     """
     metadata: Metadata = OrderedDict({"": {"version": 1}})
     for key in state:
@@ -98,26 +98,26 @@ def source_of(saved: Mapping[str, Any], run: Path, named: Path | None) -> Path:
     """Return the checkpoint to take the frozen parts from.
 
     Raises:
-        CheckpointError: if none is named and the run does not know one.
+        CheckpointError: if none is named and the run has recorded none.
     """
     started_from = saved["started_from"]
     if named is None and started_from is None:
         raise CheckpointError(
-            f"{run} was not started from a checkpoint, so it does not know where the frozen "
-            "backbones are; name the one that the store was extracted with, with --checkpoint. "
+            f"{run} was not started from a checkpoint, so it has no record of the frozen "
+            "backbones; name the checkpoint that the store was extracted with: --checkpoint FILE. "
             "(Seeded backbones are in no file: they are for demos and cannot be exported)"
         )
     return named or Path(started_from)
 
 
 def write_checkpoint(content: Mapping[str, Any], out: Path) -> None:
-    """Write a new file, whole or not at all.
+    """Write a new file, atomically.
 
     Raises:
-        CheckpointError: if there is one already, or the disk is full.
+        CheckpointError: if the file exists, or the disk is full.
     """
     if out.exists():
-        raise CheckpointError(f"{out} exists and is not overwritten; choose another --out")
+        raise CheckpointError(f"{out} exists and is not overwritten; choose a different --out")
     try:
         with whole_file(out) as file:
             torch.save(dict(content), file)

@@ -1,10 +1,10 @@
-"""Draw whom AQR trusts: weight maps of samples, and weights by class and by distance.
+"""Plot AQR's sensor weights: maps of some samples, and weights by class and by distance.
 
-    plot-sensor-weights /data/val.zarr runs/a --out runs/a/routing
+    plot-sensor-weights /data/val.zarr runs/a --out runs/a/sensor_weights
 
 Each with all sensors, without the LiDAR, without cameras and without the front camera. Writes
-<token>.png for some samples, detections.png over all that were looked at, and routing.npz, which
-`plot-samples --sensor-weights` draws over the photos.
+<token>.png for some samples, detections.png over all samples evaluated, and sensor_weights.npz,
+which `plot-samples --sensor-weights` plots over the photos.
 """
 
 import argparse
@@ -12,64 +12,60 @@ import logging
 import sys
 from pathlib import Path
 
-import numpy as np
-
 from cache.reader import CachedFeatures
 from cache.storage.location import store_path
+from shared.data.feature_store import FeatureStore
 from shared.errors import ConfigError
 from shared.model.detector import CmtDetector
 from shared.process.command import run_command
+from shared.process.even_samples import evenly_spaced
 from stage2_train.evaluation.sensor_weights_table import sensor_weights_table
 from stage2_train.run.trained_detector import load_detector
+
+WEIGHTS = "sensor_weights.npz"
 
 log = logging.getLogger(__name__)
 
 
 def plot_sensor_weights(
-    store: CachedFeatures,
+    store: FeatureStore,
     detector: CmtDetector,
     out: Path,
     *,
     samples: int,
-    drawn: int,
+    plots: int,
     min_score: float,
     workers: int = 0,
 ) -> None:
-    """Draw the weights of samples spread evenly over the store.
+    """Plot the sensor weights of samples spread evenly over the store.
 
     Args:
         store: complete, with null features.
         detector: with AQR.
         out: folder for the pictures.
-        samples: to look at.
-        drawn: of these, how many get a picture of their own.
-        min_score: of queries that count as detecting.
+        samples: how many to evaluate.
+        plots: how many of these get their own picture.
+        min_score: from which a query counts as detecting.
         workers: loader threads.
 
     Raises:
         ConfigError: if there is no AQR or no matplotlib.
-        CacheError: if the store is not complete, or has no null features.
+        CacheError: if the store is incomplete, or has no null features.
     """
     try:
         from stage2_train.plots.sensor_weights_plots import plot_detecting_queries, plot_weight_maps
     except ImportError as error:
         raise ConfigError("pictures need matplotlib: pip install matplotlib") from error
     store.require_complete()
-    tokens = [store.tokens[i] for i in _spread(len(store.tokens), samples)]
+    tokens = [store.tokens[i] for i in evenly_spaced(len(store.tokens), samples)]
     table = sensor_weights_table(detector, store, tokens, workers=workers)
     out.mkdir(parents=True, exist_ok=True)
-    table.save(out / "routing.npz")
+    table.save(out / WEIGHTS)
     plot_detecting_queries(table, min_score, out / "detections.png")
-    for sample in _spread(len(tokens), drawn):
+    for sample in evenly_spaced(len(tokens), plots):
         path = out / f"{tokens[sample]}.png"
         plot_weight_maps(table, sample, store.preset, path)
         log.info("%s", path)
-
-
-def _spread(count: int, wanted: int) -> list[int]:
-    """Return that many places, spread evenly over `count`; all if there are fewer."""
-    places: list[int] = np.unique(np.linspace(0, count - 1, wanted).round().astype(int)).tolist()
-    return places
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -82,8 +78,10 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("store", type=store_path, help="complete feature store")
     parser.add_argument("run", type=Path, help="run folder or checkpoint of train-stage2, with AQR")
     parser.add_argument("--out", type=Path, required=True, help="folder for the pictures")
-    parser.add_argument("--samples", type=int, default=200, help="samples to look at (default 200)")
-    parser.add_argument("--drawn", type=int, default=2, help="samples to draw (default 2)")
+    parser.add_argument(
+        "--samples", type=int, default=200, help="samples to evaluate (default 200)"
+    )
+    parser.add_argument("--plot", type=int, default=2, help="samples to plot (default 2)")
     parser.add_argument("--min-score", type=float, default=0.25, help="of a detecting query")
     parser.add_argument("--workers", type=int, default=0, help="loader threads")
     args = parser.parse_args(argv)
@@ -95,7 +93,7 @@ def main(argv: list[str] | None = None) -> int:
             load_detector(args.run, store),
             args.out,
             samples=args.samples,
-            drawn=args.drawn,
+            plots=args.plot,
             min_score=args.min_score,
             workers=args.workers,
         )

@@ -19,8 +19,8 @@ OPTIONS = {
         *("--out", "--recipe", "--checkpoint", "--stop-after"),
         *("--workers", "--devices", "--nodes"),
     },
-    "plot-sensor-weights": {"--out", "--samples", "--drawn", "--min-score", "--workers"},
-    "evaluate-stage2": {"--out", "--nuscenes", "--results", "--drop", "--draw", "--workers"},
+    "plot-sensor-weights": {"--out", "--samples", "--plot", "--min-score", "--workers"},
+    "evaluate-stage2": {"--out", "--nuscenes", "--results", "--drop", "--plot", "--workers"},
     "export-checkpoint": {"--out", "--checkpoint"},
 }
 

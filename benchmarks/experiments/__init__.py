@@ -1,1 +1,1 @@
-"""What training does: recipes side by side, convergence, what AQR learns."""
+"""What training achieves: recipes compared, convergence, what AQR learns."""

@@ -34,6 +34,7 @@ from shared.model.attention.attention_bias import AttentionBias
 from shared.model.attention.biased_attention import dense_attention, masked_attention
 from shared.model.attention.windows import LocalWindows, TokenLayout, local_windows
 from shared.model.detector import build_detector
+from shared.process.device import available_device
 
 RESULT = Path("benchmarks/results/aqr.json")
 QUERIES = 900 + 830
@@ -131,7 +132,7 @@ def _random_input(device: torch.device, *shape: int) -> Tensor:
 def measure(kind: str, name: str, preset: str, threads: int) -> dict[str, Any]:
     """Run one case; called in its own process."""
     torch.set_num_threads(threads)
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
+    device = available_device()
     make_case = generator_case if kind == "generator" else attention_case
     make_case(name, windows_of("tiny", device, queries=8))()  # loads and compiles what it needs
     windows = windows_of(preset, device)

@@ -1,4 +1,4 @@
-"""Frames as tensors: what the trainable model takes.
+"""Frames as tensors: the input of the trainable model.
 
 B samples, V views, n boxes of a sample.
 """
@@ -19,7 +19,7 @@ from shared.data.sensor_drop import NOTHING, condition
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class QuantisedTensor:
-    """A feature map of a batch in 8 bit: half the bytes to move to a device.
+    """A feature map of a batch in 8 bit: half as many bytes to move to a device.
 
     Args: see `shared.data.features.QuantisedMap`, with B in front.
     """
@@ -31,9 +31,9 @@ class QuantisedTensor:
     def dequantised(self, device: torch.device | str, dtype: torch.dtype) -> Tensor:
         """Move to `device`, then expand there in float32 and round to `dtype`."""
         values, scale, zero = (
-            one.to(device, non_blocking=True) for one in (self.values, self.scale, self.zero)
+            tensor.to(device, non_blocking=True) for tensor in (self.values, self.scale, self.zero)
         )
-        # In place, but not fused: `QuantisedMap.dequantised` gives these very numbers.
+        # In place, but not fused: the same bits as `QuantisedMap.dequantised`.
         return values.float().mul_(scale[..., None, None]).add_(zero[..., None, None]).to(dtype)
 
 
@@ -47,9 +47,9 @@ class Batch:
         img_from_lidar: (B, V, 4, 4) float64, see `shared.data.features.Frame`.
         boxes_lidar: B tensors (n, 9) float32, see `shared.data.features.Annotations`.
         labels: B tensors (n,) int64.
-        quantised: maps of a quantised store; `to` expands them into `maps`, and a model takes only
-            what it has expanded.
-        conditions: of every sample, `shared.data.sensor_drop.condition` of what was taken from it.
+        quantised: maps of a quantised store; `to` expands them into `maps`, which is all that a
+            model reads.
+        conditions: of every sample, `shared.data.sensor_drop.condition` of its absent sensors.
     """
 
     tokens: tuple[str, ...]
@@ -61,18 +61,18 @@ class Batch:
     conditions: tuple[str, ...] = ()
 
     def to(self, device: torch.device | str, *, dtype: torch.dtype | None = None) -> "Batch":
-        """Move everything to `device`, and only then expand and cast the maps.
+        """Move everything to `device`, then expand and cast the maps there.
 
         Args:
-            device: where the model is.
-            dtype: of the maps; by default that of the source, and float16 for quantised ones.
+            device: of the model.
+            dtype: of the maps; by default that of the source, float16 for quantised ones.
         """
         maps = {
             name: values.to(device, non_blocking=True).to(dtype or values.dtype)
             for name, values in self.maps.items()
         }
-        for name, one in self.quantised.items():
-            maps[name] = one.dequantised(device, dtype or torch.float16)
+        for name, quantised in self.quantised.items():
+            maps[name] = quantised.dequantised(device, dtype or torch.float16)
         return Batch(
             tokens=self.tokens,
             maps=maps,
@@ -87,7 +87,7 @@ class BatchBuffer:
     """Memory for the maps of a batch, to be filled sample by sample, in any order and thread.
 
     Args:
-        like: maps of a sample, for shapes and dtypes.
+        like: maps of a sample, for their shapes and dtypes.
         samples: B.
         memory: where the memory comes from.
     """
@@ -97,8 +97,8 @@ class BatchBuffer:
     ) -> None:
         memory = memory or BatchMemory()
 
-        def empty(one: NDArray[Any]) -> Tensor:
-            return memory.tensor((samples, *one.shape), one.dtype)
+        def empty(array: NDArray[Any]) -> Tensor:
+            return memory.tensor((samples, *array.shape), array.dtype)
 
         self._maps: dict[str, Tensor] = {}
         self._quantised: dict[str, QuantisedTensor] = {}
@@ -113,13 +113,15 @@ class BatchBuffer:
                 self._maps[name] = empty(values)
 
     def sample(self, index: int) -> dict[str, MapValues]:
-        """Return the maps of one sample; what is written to them is in the batch."""
-        maps: dict[str, MapValues] = {name: one[index].numpy() for name, one in self._maps.items()}
-        for name, one in self._quantised.items():
+        """Return the maps of a sample as views of the batch's memory."""
+        maps: dict[str, MapValues] = {
+            name: map_[index].numpy() for name, map_ in self._maps.items()
+        }
+        for name, quantised in self._quantised.items():
             maps[name] = QuantisedMap(
-                values=one.values[index].numpy(),
-                scale=one.scale[index].numpy(),
-                zero=one.zero[index].numpy(),
+                values=quantised.values[index].numpy(),
+                scale=quantised.scale[index].numpy(),
+                zero=quantised.zero[index].numpy(),
             )
         return maps
 
@@ -131,23 +133,24 @@ class BatchBuffer:
             conditions: see `Batch`.
         """
         return Batch(
-            tokens=tuple(one.token for one in frames),
+            tokens=tuple(frame.token for frame in frames),
             maps=self._maps,
             quantised=self._quantised,
-            img_from_lidar=torch.from_numpy(np.stack([one.img_from_lidar for one in frames])),
-            boxes_lidar=tuple(torch.from_numpy(one.annotations.boxes_lidar) for one in frames),
-            labels=tuple(torch.from_numpy(one.annotations.labels) for one in frames),
+            img_from_lidar=torch.from_numpy(np.stack([frame.img_from_lidar for frame in frames])),
+            boxes_lidar=tuple(torch.from_numpy(frame.annotations.boxes_lidar) for frame in frames),
+            labels=tuple(torch.from_numpy(frame.annotations.labels) for frame in frames),
             conditions=tuple(conditions),
         )
 
 
 def collate(features: Sequence[FrameFeatures]) -> Batch:
-    """Copy the maps of samples into a batch, with every sensor taken to be there."""
+    """Copy the maps of samples into a batch; every sensor counts as present."""
     buffer = BatchBuffer(features[0].maps, len(features))
-    for index, one in enumerate(features):
+    for index, sample in enumerate(features):
         for name, values in buffer.sample(index).items():
-            _copy(one.maps[name], values)
-    return buffer.batch([one.frame for one in features], [condition(NOTHING)] * len(features))
+            _copy(sample.maps[name], values)
+    frames = [sample.frame for sample in features]
+    return buffer.batch(frames, [condition(NOTHING)] * len(frames))
 
 
 def _copy(values: MapValues, buffer: MapValues) -> None:

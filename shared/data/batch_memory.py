@@ -1,4 +1,4 @@
-"""Memory of batches, used again: new pages cost up to a tenth of the time that decoding takes."""
+"""Memory of batches, reused: fresh pages cost up to a tenth of the time that decoding takes."""
 
 import weakref
 from collections import defaultdict
@@ -10,11 +10,11 @@ from torch import Tensor
 
 
 class BatchMemory:
-    """Gives out tensors to be filled, and takes their memory back when nobody holds them any more.
+    """Hands out tensors to fill, and reuses their memory once nothing refers to them any more.
 
     Args:
-        is_pinned: page-locked memory, for a fast copy to a GPU. PyTorch itself uses that again,
-            once the copies out of it are done.
+        is_pinned: page-locked memory, for a fast copy to a GPU. PyTorch itself reuses that once
+            the copies out of it have finished.
     """
 
     def __init__(self, *, is_pinned: bool = False) -> None:
@@ -22,14 +22,14 @@ class BatchMemory:
         self._free: defaultdict[int, list[NDArray[np.uint8]]] = defaultdict(list)
 
     def tensor(self, shape: tuple[int, ...], dtype: np.dtype[np.generic]) -> Tensor:
-        """Return a tensor that holds anything."""
+        """Return an uninitialised tensor."""
         torch_dtype = torch.from_numpy(np.empty(0, dtype)).dtype
         if self.is_pinned:
             return torch.empty(shape, dtype=torch_dtype, pin_memory=True)
         size = int(np.prod(shape)) * dtype.itemsize
         free = self._free[size]
         block = free.pop() if free else np.empty(size, np.uint8)
-        given = block.view()
-        # The tensor, and every tensor or array that looks at a part of it, holds `given`.
-        weakref.finalize(given, free.append, block).atexit = False
-        return torch.from_numpy(given).view(torch_dtype).view(shape)
+        view = block.view()
+        # The tensor, and every tensor or array that shares its memory, refers to `view`.
+        weakref.finalize(view, free.append, block).atexit = False
+        return torch.from_numpy(view).view(torch_dtype).view(shape)

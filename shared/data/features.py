@@ -1,9 +1,10 @@
-"""What joins the stages: the features and geometry of one frame, and where they come from.
+"""What joins the stages: the features and geometry of a frame, and where they come from.
 
-`cache.reader.CachedFeatures` and `stage1_extract.backbones.live.LiveFeatures` both are a `FeatureSource`;
-parity means that the two give the same answer. All arrays are NumPy; `shared.data.batch` makes tensors.
+`cache.reader.CachedFeatures` and `stage1_extract.backbones.live.LiveFeatures` are both a
+`FeatureSource`; parity means that they return the same. All arrays are NumPy; `shared.data.batch`
+makes tensors.
 
-n boxes of a frame, V cameras (cameras, in the order of `shared.config.classes.CAMERAS`).
+n boxes of a frame, V views (cameras, in the order of `shared.config.classes.CAMERAS`).
 """
 
 from collections.abc import Mapping, Sequence
@@ -21,7 +22,7 @@ NO_CAMERAS: NDArray[np.float64] = np.zeros((0, 4, 4))
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Annotations:
-    """The ground truth of one frame, unfiltered.
+    """The ground truth of a frame, unfiltered.
 
     Args:
         boxes_lidar: (n, 9) float32, x y z (centre of the box), length, width, height, yaw, vx, vy;
@@ -39,17 +40,17 @@ class Annotations:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Frame:
-    """What stage 2 needs of a frame beside its feature maps.
+    """What stage 2 needs of a frame besides its feature maps.
 
     Args:
         token: nuScenes sample token.
-        scene: recording the frame belongs to, the nuScenes log in its file names (info files know
-            no scene token).
+        scene: recording the frame belongs to: the nuScenes log in its file names (info files have
+            no scene tokens).
         timestamp_us: time of the LiDAR keyframe, microseconds.
         variant: augmented variant; 0 is the frame as recorded.
         img_from_lidar: (V, 4, 4) float64; pixels of the network's input after resize and crop:
             (u * depth, v * depth, depth, 1) = img_from_lidar @ (x, y, z, 1). `NO_CAMERAS` for a
-            preset without a camera branch, which knows no such pixels.
+            preset without a camera branch.
         ego_from_lidar: (4, 4) float64, metres.
         global_from_ego: (4, 4) float64, metres, at the time of the LiDAR keyframe.
         annotations: boxes in the LiDAR frame of this variant.
@@ -71,8 +72,8 @@ class QuantisedMap:
 
     Args:
         values: (..., H, W) uint8.
-        scale: (...) float32, the step between two levels of a plane; 0 where it is constant.
-        zero: (...) float32, what a plane's level 0 stands for.
+        scale: (...) float32, the step between two levels of a plane; 0 if it is constant.
+        zero: (...) float32, the value of a plane's level 0.
     """
 
     values: NDArray[np.uint8]
@@ -80,10 +81,10 @@ class QuantisedMap:
     zero: NDArray[np.float32]
 
     def dequantised(self) -> NDArray[np.float32]:
-        """Return zero + scale * values; `shared.data.batch.QuantisedTensor` does it on a device."""
-        found: NDArray[np.float32] = self.values * self.scale[..., None, None]
-        found += self.zero[..., None, None]
-        return found
+        """Return zero + scale * values, as `shared.data.batch.QuantisedTensor` on a device."""
+        expanded: NDArray[np.float32] = self.values * self.scale[..., None, None]
+        expanded += self.zero[..., None, None]
+        return expanded
 
 
 MapValues = NDArray[np.floating[Any]] | QuantisedMap
@@ -98,7 +99,7 @@ def as_floats(values: MapValues) -> NDArray[np.floating[Any]]:
 class FrameFeatures:
     """A frame with its feature maps, keyed by `FeatureMap.name`.
 
-    float32 live; cached, float16 or in a store whose codec quantises, 8 bit.
+    float32 if live; if cached, float16, or 8 bit in a store whose codec quantises.
     """
 
     frame: Frame
@@ -106,7 +107,7 @@ class FrameFeatures:
 
 
 class FeatureSource(Protocol):
-    """Anything that can give the frozen part's features of a sample."""
+    """Anything that provides the frozen part's features of samples."""
 
     @property
     def preset(self) -> Preset:
@@ -118,11 +119,11 @@ class FeatureSource(Protocol):
 
     @property
     def tokens(self) -> tuple[str, ...]:
-        """Sample tokens this source can give, in a fixed order."""
+        """Sample tokens, in a fixed order."""
 
     def read(self, tokens: Sequence[str], variant: int = 0) -> list[FrameFeatures]:
         """Return the features of these samples, in this order.
 
         Raises:
-            MissingRowError: if a sample is not there (never zeros in its place).
+            MissingRowError: if a sample is missing (never zeros instead).
         """

@@ -1,7 +1,7 @@
-"""Take sensors away from a sample, exactly: their maps become the frozen part's null answer.
+"""Leave sensors out of a sample, exactly: their maps become the frozen part's null answer.
 
-Cameras do not see each other in the backbone, so a single one can be dropped, too. A feature map of
-zeros is not what an absent sensor gives.
+The backbone processes cameras separately, so a single one can be dropped, too. A feature map of
+zeros is not what the backbone returns for an absent sensor.
 """
 
 from collections.abc import Mapping, Sequence
@@ -20,18 +20,18 @@ NOTHING: Absent = ()
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SensorDrop:
-    """How often training takes sensors away from a sample; of these, at most one happens.
+    """How often training leaves sensors out of a sample; at most one of these happens.
 
     Args:
         lidar, cameras: probability of losing the LiDAR, and of losing all cameras.
-        single_camera: probability of losing one camera, each of them as likely.
+        single_camera: probability of losing one camera, each equally likely.
 
     Raises:
-        ConfigError: if these are no probabilities, or exceed 1 together.
+        ConfigError: if these are no probabilities, or their sum exceeds 1.
 
     Source:
         CMT, transform_3d.py `ModalMask3D`: half of the samples lose nothing, a quarter the images,
-        a quarter the points. It knows no single cameras.
+        a quarter the points. It drops no single cameras.
     """
 
     lidar: float = 0.25
@@ -43,14 +43,14 @@ class SensorDrop:
         if min(probabilities) < 0 or sum(probabilities) > 1 + 1e-9:
             raise ConfigError(
                 f"sensor drop: lidar {self.lidar}, cameras {self.cameras} and single_camera "
-                f"{self.single_camera} are probabilities, together at most 1"
+                f"{self.single_camera} must be probabilities with a sum of at most 1"
             )
 
     def draw(self, samples: int, generator: torch.Generator) -> list[Absent]:
         """Return what each of these samples loses."""
         chances = torch.rand(samples, generator=generator, dtype=torch.float64).tolist()
         singles = torch.randint(len(CAMERAS), (samples,), generator=generator).tolist()
-        return [self._lost(one, single) for one, single in zip(chances, singles, strict=True)]
+        return [self._lost(chance, single) for chance, single in zip(chances, singles, strict=True)]
 
     def _lost(self, chance: float, single: int) -> Absent:
         if chance < self.lidar:
@@ -63,21 +63,21 @@ class SensorDrop:
 
     @property
     def possible(self) -> tuple[Absent, ...]:
-        """What can be drawn, one camera for any."""
+        """What can be drawn; the first camera stands for any single one."""
         chances = {(LIDAR,): self.lidar, CAMERAS: self.cameras, CAMERAS[:1]: self.single_camera}
         return tuple(absent for absent, chance in chances.items() if chance > 0)
 
 
 def require_remaining(absent: Absent, preset: Preset) -> None:
-    """Make sure that a preset has these sensors and others besides.
+    """Check that a preset has these sensors and at least one more.
 
     Raises:
         ConfigError: if not.
     """
-    there = {"LiDAR": preset.lidar and (LIDAR,), "cameras": preset.camera and CAMERAS}
-    sensors = {sensor for some in there.values() for sensor in some or ()}
+    present = {"LiDAR": preset.lidar and (LIDAR,), "cameras": preset.camera and CAMERAS}
+    sensors = {sensor for some in present.values() for sensor in some or ()}
     if not set(absent) < sensors:
-        only = " and ".join(kind for kind, some in there.items() if some)
+        only = " and ".join(kind for kind, some in present.items() if some)
         raise ConfigError(
             f"sensor drop: a sample cannot be taken with {condition(absent)}, because "
             f"{preset.name} has only {only}; leave this out"
@@ -85,7 +85,7 @@ def require_remaining(absent: Absent, preset: Preset) -> None:
 
 
 def condition(absent: Absent) -> str:
-    """Name what a sample has to do without: "all" sensors are there, "no lidar", "no CAM_BACK"."""
+    """Name the absent sensors: "all" (nothing absent), "no lidar", "no CAM_BACK", ..."""
     if not absent:
         return "all"
     kinds = ["lidar"] if LIDAR in absent else []
@@ -95,58 +95,58 @@ def condition(absent: Absent) -> str:
 
 
 def without(features: FrameFeatures, null: FrameFeatures, absent: Absent) -> FrameFeatures:
-    """Return the sample as if these sensors had seen nothing.
+    """Return the sample as if these sensors were absent.
 
     Args:
         features: of a sample.
-        null: of the same store, `CachedFeatures.null`.
+        null: of the same store, `FeatureStore.null`.
         absent: names of sensors.
     """
     changed = {
         name: _copied(values)
         for name, values in features.maps.items()
-        if _part(name, absent) is not None
+        if _rows(name, absent) is not None
     }
     fill_absent(changed, null, absent)
     return replace(features, maps={**features.maps, **changed})
 
 
 def without_lidar(features: FrameFeatures, null: FrameFeatures) -> FrameFeatures:
-    """Return the sample as if no LiDAR point had come; see `without`."""
+    """Return the sample as if the LiDAR were absent; see `without`."""
     return without(features, null, (LIDAR,))
 
 
 def without_cameras(
     features: FrameFeatures, null: FrameFeatures, cameras: Sequence[str] = CAMERAS
 ) -> FrameFeatures:
-    """Return the sample as if these cameras had seen nothing, by default all; see `without`."""
+    """Return the sample as if these cameras, by default all, were absent; see `without`."""
     return without(features, null, tuple(cameras))
 
 
 def is_replaced(name: str, absent: Absent) -> bool:
-    """Return whether nothing of this feature map is left without these sensors."""
-    return _part(name, absent) == slice(None)
+    """Return whether the whole feature map is replaced without these sensors."""
+    return _rows(name, absent) == slice(None)
 
 
 def fill_absent(maps: Mapping[str, MapValues], null: FrameFeatures, absent: Absent) -> None:
-    """Overwrite, in the given maps of a sample, what absent sensors would have seen."""
+    """Overwrite, in maps of a sample, what absent sensors would have contributed."""
     for name, values in maps.items():
-        part = _part(name, absent)
-        if part is None:
+        rows = _rows(name, absent)
+        if rows is None:
             continue
         nothing = null.maps[name]
         if isinstance(values, QuantisedMap):
             assert isinstance(nothing, QuantisedMap), "both maps come from the same store"
-            values.values[part] = nothing.values[part]
-            values.scale[part] = nothing.scale[part]
-            values.zero[part] = nothing.zero[part]
+            values.values[rows] = nothing.values[rows]
+            values.scale[rows] = nothing.scale[rows]
+            values.zero[rows] = nothing.zero[rows]
         else:
             assert not isinstance(nothing, QuantisedMap), "both maps come from the same store"
-            values[part] = nothing[part]
+            values[rows] = nothing[rows]
 
 
-def _part(name: str, absent: Absent) -> slice | list[int] | None:
-    """Return where on a map's first axis absent sensors are: views, or all of a BEV map."""
+def _rows(name: str, absent: Absent) -> slice | list[int] | None:
+    """Return the absent sensors' places on a map's first axis: views, or all of a BEV map."""
     if name.startswith("lidar/"):
         return slice(None) if LIDAR in absent else None
     views = [view for view, camera in enumerate(CAMERAS) if camera in absent]

@@ -1,4 +1,4 @@
-"""What of a frame's annotations the official training pipeline trains on.
+"""Which of a frame's annotations the official training pipeline trains on.
 
 n boxes of a frame.
 """
@@ -29,13 +29,12 @@ def trainable_annotations(annotations: Annotations, grid: PointGrid) -> Annotati
         & (boxes[:, 1] > y_min)
         & (boxes[:, 1] < y_max)
     )
-    kept = boxes[keep].copy()  # (n, 9)
-    kept[:, 6] -= np.floor(kept[:, 6] / (2 * np.pi) + 0.5).astype(np.float32) * np.float32(
-        2 * np.pi
-    )
-    kept[:, 7:] = np.nan_to_num(kept[:, 7:])
+    boxes = boxes[keep].copy()  # (n, 9)
+    turns = np.floor(boxes[:, 6] / (2 * np.pi) + 0.5).astype(np.float32)
+    boxes[:, 6] -= turns * np.float32(2 * np.pi)
+    boxes[:, 7:] = np.nan_to_num(boxes[:, 7:])
     return Annotations(
-        boxes_lidar=kept,
+        boxes_lidar=boxes,
         labels=annotations.labels[keep],
         lidar_points=annotations.lidar_points[keep],
         radar_points=annotations.radar_points[keep],
@@ -44,7 +43,6 @@ def trainable_annotations(annotations: Annotations, grid: PointGrid) -> Annotati
 
 def with_trainable_annotations(features: FrameFeatures, grid: PointGrid) -> FrameFeatures:
     """Return the frame with only the annotations that CMT trains on."""
-    kept = trainable_annotations(features.frame.annotations, grid)
-    return dataclasses.replace(
-        features, frame=dataclasses.replace(features.frame, annotations=kept)
-    )
+    annotations = trainable_annotations(features.frame.annotations, grid)
+    frame = dataclasses.replace(features.frame, annotations=annotations)
+    return dataclasses.replace(features, frame=frame)

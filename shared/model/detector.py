@@ -11,6 +11,8 @@ B samples, V views, C channels, H W feature rows and columns, Y X BEV rows and c
 Source: CMT, detectors/cmt.py.
 """
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
 
@@ -31,9 +33,23 @@ from shared.model.bev_neck import BevNeck
 from shared.model.camera_neck import CameraNeck
 from shared.model.decoder import Decoder
 from shared.model.denoising import DenoisingQueries
+from shared.model.geometry.positions import fractions_to_metres, project
 from shared.model.head import CmtHead
 from shared.model.outputs import HeadOutputs
 from shared.model.task_heads import TaskHeads
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class QueryPlaces:
+    """Where the queries of a detector with cameras stand.
+
+    Args:
+        references_m: (Q, 3) metres, LiDAR frame.
+        pixels: (B, V, Q, 2) u and v in the network's input; NaN where a camera does not see it.
+    """
+
+    references_m: Tensor
+    pixels: Tensor
 
 
 class CmtDetector(nn.Module):
@@ -83,6 +99,38 @@ class CmtDetector(nn.Module):
             camera = pyramid[0].unflatten(0, camera_maps[0].shape[:2])  # (B, V, D, H, W)
         outputs: HeadOutputs = self.pts_bbox_head(bev, camera, batch.img_from_lidar, denoising)
         return outputs
+
+    @property
+    def aqr(self) -> AqrConfig | None:
+        """Settings of adaptive query routing, None for plain CMT."""
+        return self.pts_bbox_head.aqr
+
+    @property
+    def bias_scale(self) -> Tensor | None:
+        """The scalar that turns sensor weights into attention biases, None where AQR has none."""
+        generator = self.pts_bbox_head.attention_bias_generator
+        return None if generator is None else generator.scale.detach()
+
+    @property
+    def device(self) -> torch.device:
+        """Where the weights are."""
+        return self.pts_bbox_head.point_range_m.device
+
+    def query_places(self, img_from_lidar: Tensor) -> QueryPlaces:
+        """Return where the queries stand before anything is decoded.
+
+        Args:
+            img_from_lidar: (B, V, 4, 4) float64 on the detector's device.
+        """
+        head = self.pts_bbox_head
+        references_m = fractions_to_metres(head.reference_points.weight, head.point_range_m)
+        cameras = head.geometry(img_from_lidar)
+        assert cameras is not None, "a detector without cameras has no pixels"
+        pixels, visible = project(references_m.expand(len(img_from_lidar), -1, -1), cameras)
+        return QueryPlaces(
+            references_m=references_m,
+            pixels=pixels[..., :2].masked_fill(~visible.unsqueeze(-1), torch.nan),
+        )
 
     @property
     def parts(self) -> tuple[str, ...]:

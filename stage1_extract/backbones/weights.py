@@ -2,11 +2,10 @@
 
 from pathlib import Path
 
-import torch
-
 from shared.checkpoint.strict_loading import load_parts, read_state
 from shared.config.cut import BACKBONE_CUT, Cut
 from shared.config.preset import Preset
+from shared.process.device import available_device
 from stage1_extract.backbones.frozen import FrozenBackbones
 from stage1_extract.backbones.seeded_weights import seed_weights
 
@@ -36,5 +35,5 @@ def frozen_backbones(
     else:
         load_parts(frozen, read_state(checkpoint), frozen.parts, path=checkpoint)
         origin = f"checkpoint {checkpoint.name}"
-    frozen.to_device(torch.device("cuda" if torch.cuda.is_available() else "cpu"))
+    frozen.to_device(available_device())
     return frozen, origin

@@ -14,6 +14,7 @@ from shared.data.features import FeatureSource, FrameFeatures, MapValues, Quanti
 from shared.data.targets import with_trainable_annotations
 from shared.model.detector import CmtDetector
 from shared.model.initial_detector import aqr_config_of, fresh_detector
+from shared.process.even_samples import evenly_spaced
 from stage1_extract.parity.parity_legs import SEED, ParityRow, compare_legs, run_leg
 from stage1_extract.parity.parity_tolerances import FEATURE_STEPS, QUANTISED_STEPS, tolerances
 
@@ -41,8 +42,7 @@ def compare_sources(
     preset = cached.preset
     aqr = None if checkpoint is None else aqr_config_of(checkpoint)
     detector = fresh_detector(preset, cached.cut, seed=SEED, checkpoint=checkpoint, aqr=aqr)
-    chosen = np.unique(np.linspace(0, len(cached.tokens) - 1, samples).round().astype(int))
-    tokens = [cached.tokens[i] for i in chosen]
+    tokens = [cached.tokens[i] for i in evenly_spaced(len(cached.tokens), samples)]
     rows: list[ParityRow] = []
     for batch_size in BATCH_SIZES:
         for start in range(0, len(tokens), batch_size):

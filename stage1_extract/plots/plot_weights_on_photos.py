@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 from shared.errors import DatasetError
 from shared.plots.camera_grid import CAMERA_COLUMNS, CAMERA_ROWS, camera_axes
 from shared.plots.weight_dots import weight_dots
+from shared.process.even_samples import evenly_spaced
 from stage1_extract.nuscenes.records import Camera, SampleRecord
 from stage1_extract.nuscenes.transforms import camera_from_lidar
 from stage1_extract.plots.plot_scene import NEAR_M
@@ -72,7 +73,7 @@ def plot_weights_on_photos(
         DatasetError: if a sample is not among the records.
     """
     by_token = {record.token: record for record in records}
-    for i in np.unique(np.linspace(0, len(saved.tokens) - 1, samples).round().astype(int)):
+    for i in evenly_spaced(len(saved.tokens), samples):
         token = saved.tokens[i]
         if token not in by_token:
             raise DatasetError(

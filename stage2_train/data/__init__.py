@@ -1,4 +1,5 @@
-"""From a store to batches: which samples, in which order, loaded and brought to the device.
+"""From stored features to batches on the device: which samples, in which order, read ahead.
 
-Imports no other folder of stage 2.
+Promises that a batch is a function of the seed and the step: not of threads, processes or
+interruptions. Imports no other folder of stage 2, and no store, only its protocol.
 """

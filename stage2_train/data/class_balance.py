@@ -1,4 +1,4 @@
-"""Class-balanced sampling (CBGS): an epoch in which every class is drawn as often as any other.
+"""Class-balanced sampling (CBGS): an epoch in which every class is drawn equally often.
 
 n samples.
 """
@@ -10,45 +10,45 @@ import numpy as np
 from numpy.typing import NDArray
 from tqdm import tqdm
 
-from cache.reader import CachedFeatures
 from shared.config.classes import CLASS_NAMES
+from shared.data.feature_store import FeatureStore
 from shared.errors import ConfigError
 
-READERS = 8  # threads: reading small arrays is waiting, for a disk or a network
+READERS = 8  # threads: reading small arrays is mostly waiting for a disk or a network
 
 
 class ClassBalance:
-    """Draws the samples of an epoch: as many times for every class, among the samples with it.
+    """Draws the samples of an epoch: equally many for every class, among the samples with it.
 
-    The classes together are drawn as often as (sample, class in it) pairs exist: 28,130 training
-    samples of nuScenes become about 124,000. A sample without any class is never drawn.
+    An epoch has as many draws as there are (sample, class in it) pairs: 28,130 training samples of
+    nuScenes become about 124,000. A sample without any class is never drawn.
 
     Args:
         present: (n, classes) bool, whether a class occurs in a sample.
 
     Raises:
-        ConfigError: if no class occurs in any.
+        ConfigError: if no class occurs in any sample.
 
     Source:
         mmdet3d, dataset_wrappers.py `CBGSDataset` (the same in 1.0.0rc5 and 1.4.0): with the same
-        random numbers `draw` gives its very list. It draws once, when training starts; here every
-        epoch draws anew, so that all samples of a common class are seen in the long run.
+        random numbers `draw` returns exactly its list. It draws once, when training starts; here
+        every epoch draws anew, so that all samples of a common class are used in the long run.
     """
 
     def __init__(self, present: NDArray[np.bool_]) -> None:
         self.samples_of = [np.flatnonzero(column) for column in present.T]
-        pairs = sum(len(one) for one in self.samples_of)
+        pairs = sum(len(samples) for samples in self.samples_of)
         if not pairs:
             raise ConfigError(
                 f"none of {len(present)} samples has a box of a class, so their classes cannot be "
                 "balanced; train on a split with annotations"
             )
-        # In this order of operations: upstream cuts the float off, and one less is another list.
+        # In this order of operations: upstream truncates the float, and one less is another list.
         share = 1.0 / present.shape[1]
         self.draws = [
             # Upstream: divides by zero where a class does not occur at all.
-            int(len(one) * (share / (len(one) / pairs))) if len(one) else 0
-            for one in self.samples_of
+            int(len(samples) * (share / (len(samples) / pairs))) if len(samples) else 0
+            for samples in self.samples_of
         ]
 
     def __len__(self) -> int:
@@ -58,7 +58,7 @@ class ClassBalance:
         """Return the samples of an epoch, class by class.
 
         Args:
-            random: NumPy's old generator, whose numbers no later version may change.
+            random: NumPy's legacy generator, whose numbers are the same in every version.
         """
         drawn = [
             random.choice(samples, count)
@@ -68,13 +68,13 @@ class ClassBalance:
         return np.concatenate(drawn)
 
 
-def class_balance(store: CachedFeatures, tokens: Sequence[str]) -> ClassBalance:
+def class_balance(store: FeatureStore, tokens: Sequence[str]) -> ClassBalance:
     """Read which classes occur in samples of a store.
 
-    Every annotated box of a class counts, also one without points or out of range, as in CMT.
+    Every annotated box of a class counts, also without points or out of range, as in CMT.
 
     Raises:
-        CacheError: if a row is missing or damaged.
+        CacheError: if a sample is missing or damaged.
 
     Source:
         mmdet3d 1.0.0rc5, nuscenes_dataset.py `get_cat_ids` without `use_valid_flag`, which CMT's
@@ -90,6 +90,6 @@ def class_balance(store: CachedFeatures, tokens: Sequence[str]) -> ClassBalance:
             disable=None,
             delay=1.0,
         )
-        for row, found in zip(present, labels, strict=True):
-            row[found[found >= 0]] = True
+        for row, of_sample in zip(present, labels, strict=True):
+            row[of_sample[of_sample >= 0]] = True
     return ClassBalance(present)

@@ -1,9 +1,9 @@
-"""Samples of a feature store as training takes them: filtered annotations, some sensors dropped."""
+"""Stored samples as training takes them: annotations filtered, some sensors left out."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
 
-from cache.reader import CachedFeatures
+from shared.data.feature_store import SampleReader
 from shared.data.features import Frame, FrameFeatures, MapValues
 from shared.data.sensor_drop import Absent, fill_absent, is_replaced, require_remaining
 from shared.data.targets import trainable_annotations
@@ -15,10 +15,10 @@ class StoreDataset:
 
     Args:
         store: an open store.
-        tokens: the samples to give; a place counts from the first of them.
+        tokens: the samples; a place counts from the first of them.
     """
 
-    def __init__(self, store: CachedFeatures, tokens: Sequence[str]) -> None:
+    def __init__(self, store: SampleReader, tokens: Sequence[str]) -> None:
         self.store = store
         self.tokens = tuple(tokens)
         self.blank_maps = store.blank_maps
@@ -39,14 +39,14 @@ class StoreDataset:
         return self._null
 
     def require_droppable(self, possible: Iterable[Absent]) -> None:
-        """Make sure before any reading that samples can do without these sensors.
+        """Check, before anything is read, that samples can do without these sensors.
 
         Args:
-            possible: what may be absent at once, as `SensorDrop.possible`.
+            possible: sets of sensors that may be absent together, as `SensorDrop.possible`.
 
         Raises:
             CacheError: if the store has no null features.
-            ConfigError: if the preset has no others.
+            ConfigError: if the preset lacks such a sensor, or has no other.
         """
         for absent in possible:
             require_remaining(absent, self.store.preset)
@@ -63,11 +63,13 @@ class StoreDataset:
             Its geometry, and the annotations that CMT trains on.
 
         Raises:
-            CacheError: if the row is missing or damaged.
+            CacheError: if the sample is missing or damaged.
         """
-        seen = {name: one for name, one in maps.items() if not is_replaced(name, place.absent)}
-        frame = self.store.read_into(seen, self.tokens[place.sample], place.variant)
+        stored = {
+            name: values for name, values in maps.items() if not is_replaced(name, place.absent)
+        }
+        frame = self.store.read_into(stored, self.tokens[place.sample], place.variant)
         if place.absent:
             fill_absent(maps, self.null, place.absent)
-        kept = trainable_annotations(frame.annotations, self.store.preset.grid)
-        return replace(frame, annotations=kept)
+        annotations = trainable_annotations(frame.annotations, self.store.preset.grid)
+        return replace(frame, annotations=annotations)

@@ -1,8 +1,8 @@
 """Batches read ahead by threads.
 
-Threads, not processes: reading, checking and decompressing leave Python's lock alone, and what
-another process has decoded would have to be moved here at the price of decoding it once more
-(LOG.md). Every sample is decoded straight into its batch.
+Threads rather than processes: reading, checking and decompressing release Python's lock, and moving
+what another process has decoded would cost as much as decoding it again (LOG.md). Every sample is
+decoded straight into its batch.
 """
 
 from collections import deque
@@ -19,18 +19,18 @@ from shared.data.sensor_drop import NOTHING, Absent, condition
 from stage2_train.data.dataset import StoreDataset
 from stage2_train.data.sampler import Place
 
-AHEAD_PER_WORKER = 2  # samples in line for each thread, so that none waits while one batch is late
+AHEAD_PER_WORKER = 2  # queued samples per thread, so that none waits while a batch is late
 
 
 class BatchLoader:
-    """The batches of a dataset in a given order; each iteration has threads of its own.
+    """The batches of a dataset in a fixed order; each iteration has its own threads.
 
     Threads end with their iterator: when it is exhausted, closed or dropped.
 
     Args:
         dataset: what to read from.
         batches: places of each batch; may be endless.
-        workers: threads; 0 reads where and when a batch is asked for.
+        workers: threads; 0 reads a batch in the caller's thread when it is asked for.
     """
 
     def __init__(
@@ -50,11 +50,10 @@ class BatchLoader:
         if not self.workers:
             for places in self.batches:
                 buffer = self._buffer(places)
-                yield _batch(
-                    buffer, places, [self._read(buffer, *one) for one in enumerate(places)]
-                )
+                frames = [self._read(buffer, i, place) for i, place in enumerate(places)]
+                yield _batch(buffer, places, frames)
             return
-        # Not `with`: what is in line when the iterator is dropped shall not be read any more.
+        # Not `with`: what is queued when the iterator is dropped must not be read any more.
         pool = ThreadPoolExecutor(self.workers, thread_name_prefix="loader")
         try:
             yield from self._read_ahead(pool)
@@ -65,7 +64,7 @@ class BatchLoader:
         ahead: deque[tuple[BatchBuffer, Sequence[Place], list[Future[Frame]]]] = deque()
         for places in self.batches:
             buffer = self._buffer(places)
-            reads = [pool.submit(self._read, buffer, *one) for one in enumerate(places)]
+            reads = [pool.submit(self._read, buffer, i, place) for i, place in enumerate(places)]
             ahead.append((buffer, places, reads))
             if len(ahead) > ceil(AHEAD_PER_WORKER * self.workers / len(places)):
                 yield _finished(*ahead.popleft())
@@ -80,11 +79,23 @@ class BatchLoader:
 
 
 def _finished(buffer: BatchBuffer, places: Sequence[Place], reads: list[Future[Frame]]) -> Batch:
-    return _batch(buffer, places, [one.result() for one in reads])
+    return _batch(buffer, places, [read.result() for read in reads])
 
 
 def _batch(buffer: BatchBuffer, places: Sequence[Place], frames: list[Frame]) -> Batch:
-    return buffer.batch(frames, [condition(one.absent) for one in places])
+    return buffer.batch(frames, [condition(place.absent) for place in places])
+
+
+def evaluation_places(samples: int, batch_size: int, absent: Absent = NOTHING) -> list[list[Place]]:
+    """Return batches of every sample once, in order, as recorded (variant 0).
+
+    Args:
+        samples: how many.
+        batch_size: samples per batch; the last one may be smaller.
+        absent: sensors to leave out of all samples.
+    """
+    places = [Place(0, index, absent) for index in range(samples)]
+    return [places[i : i + batch_size] for i in range(0, samples, batch_size)]
 
 
 def evaluation_batches(
@@ -94,16 +105,14 @@ def evaluation_batches(
 
     Args:
         dataset: what to read from.
-        batch_size: samples per batch; the last one may be smaller.
+        batch_size: see `evaluation_places`.
         workers: see `BatchLoader`.
-        absent: sensors to leave out of all samples.
+        absent: see `evaluation_places`.
 
     Raises:
-        CacheError: if there are some and the store has no null features.
+        CacheError: if sensors are absent and the store has no null features.
         ConfigError: if the preset has no others.
     """
     if absent:
         dataset.require_droppable((absent,))
-    places = [Place(0, index, absent) for index in range(len(dataset))]
-    batches = [places[i : i + batch_size] for i in range(0, len(places), batch_size)]
-    return BatchLoader(dataset, batches, workers)
+    return BatchLoader(dataset, evaluation_places(len(dataset), batch_size, absent), workers)

@@ -1,4 +1,4 @@
-"""Batches on the device that computes, the next ones on their way while it does."""
+"""Batches on the device that computes, the next ones copied while it does."""
 
 from collections.abc import Iterable, Iterator
 
@@ -6,37 +6,39 @@ import torch
 
 from shared.data.batch import Batch
 
-Share = list[Batch]  # what one process takes in one optimizer step, pass by pass
+MicroBatches = list[Batch]  # what one process takes in one optimizer step, pass by pass
 
 
-def device_shares(batches: Iterable[Batch], passes: int, device: torch.device) -> Iterator[Share]:
+def prefetch_to_device(
+    batches: Iterable[Batch], passes: int, device: torch.device
+) -> Iterator[MicroBatches]:
     """Group an endless stream of batches by optimizer step and move them to `device`.
 
-    On CUDA, the next share is copied and expanded on a stream of its own while the current one is
-    computed on.
+    On CUDA, the batches of the next step are copied and expanded on a separate stream while the
+    current ones are used.
     """
     stream = iter(batches)
     if device.type != "cuda":
         while True:
             yield [next(stream).to(device) for _ in range(passes)]
-    beside = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
+    copying = torch.cuda.Stream(device)  # type: ignore[no-untyped-call]
 
-    def moved() -> Share:
-        with torch.cuda.stream(beside):
+    def moved() -> MicroBatches:
+        with torch.cuda.stream(copying):
             return [next(stream).to(device) for _ in range(passes)]
 
     upcoming = moved()
     while True:
-        main = torch.cuda.current_stream(device)
-        main.wait_stream(beside)
+        computing = torch.cuda.current_stream(device)
+        computing.wait_stream(copying)
         current = upcoming
         for batch in current:
-            _keep_for(batch, main)
+            _keep_for(batch, computing)
         upcoming = moved()
         yield current
 
 
 def _keep_for(batch: Batch, stream: torch.cuda.Stream) -> None:
-    """Keep memory that another stream allocated from being given away while this one reads it."""
+    """Keep memory that a different stream allocated from being reused while this one reads it."""
     for tensor in (*batch.maps.values(), batch.img_from_lidar, *batch.boxes_lidar, *batch.labels):
         tensor.record_stream(stream)

@@ -1,16 +1,17 @@
-"""Which samples a training step looks at, in which variants and without which sensors.
+"""Which samples a training step uses, in which variants and without which sensors.
 
-All of it depends on seed, epoch and position alone: not on when a run was interrupted, on how many
+All of it depends on seed, epoch and position only: not on when a run was interrupted, on how many
 processes share it or on who loads the samples.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from typing import NamedTuple
 
 import numpy as np
 import torch
 
 from shared.data.sensor_drop import NOTHING, Absent, SensorDrop
+from shared.errors import ConfigError
 from stage2_train.data.class_balance import ClassBalance
 
 
@@ -37,9 +38,9 @@ class EpochSampler:
             unless it is the only one.
         seed: of the run.
         variants: variants of each sample; one of them is drawn every time a sample is taken.
-        first_step: batches to leave out, counted from the run's beginning (resume).
+        first_step: batches to skip, counted from the run's beginning (resume).
         balance: draws the samples of an epoch; without it, every sample comes once.
-        drop: takes sensors away.
+        drop: which sensors to leave out; None leaves out none.
     """
 
     def __init__(
@@ -89,4 +90,42 @@ class EpochSampler:
         if self.balance is not None:
             seed = int(torch.randint(2**31, (), generator=generator))
             order = self.balance.draw(np.random.RandomState(seed))[order]
-        return [Place(*one) for one in zip(variants, order.tolist(), absent, strict=True)]
+        return [Place(*place) for place in zip(variants, order.tolist(), absent, strict=True)]
+
+
+class MicroBatchSampler:
+    """A sampler's batches, cut into the micro-batches that one process takes.
+
+    Args:
+        batches: of the whole run, all of one size.
+        size: of those batches.
+        process, processes: which of how many.
+        passes: micro-batches per process and optimizer step.
+
+    Raises:
+        ConfigError: if a batch cannot be divided evenly.
+    """
+
+    def __init__(
+        self,
+        batches: Iterable[list[Place]],
+        size: int,
+        *,
+        process: int,
+        processes: int,
+        passes: int,
+    ) -> None:
+        if size % (processes * passes):
+            raise ConfigError(
+                f"a batch of {size} samples cannot be shared evenly by {processes} processes in "
+                f"{passes} passes each; choose another batch_size or accumulate in the recipe, or "
+                "another number of devices"
+            )
+        self.batches = batches
+        self.size = size // (processes * passes)
+        self.first, self.passes = process * passes, passes
+
+    def __iter__(self) -> Iterator[list[Place]]:
+        for batch in self.batches:
+            for index in range(self.first, self.first + self.passes):
+                yield batch[index * self.size : (index + 1) * self.size]

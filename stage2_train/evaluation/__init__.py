@@ -1,4 +1,5 @@
-"""Detections and official metrics of a detector or of a result file.
+"""From a detector, or any submission, to detections and official metrics.
 
-May import data/ and run/.
+Promises nuscenes-devkit's own numbers, and that they say which part of which split they cover.
+May import data/.
 """

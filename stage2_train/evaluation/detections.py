@@ -6,17 +6,23 @@ Source: mmdet3d 1.0.0rc5, nuscenes_dataset.py `_format_bbox` and `lidar_nusc_box
 """
 
 import json
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+import torch
 from scipy.spatial.transform import Rotation
+from tqdm import tqdm
 
 from shared.config.classes import CLASS_NAMES
 from shared.config.preset import Preset
+from shared.data.batch import Batch
+from shared.data.feature_store import FeatureStore
 from shared.data.features import Frame
-from shared.model.box_coder import Detections
+from shared.model.box_coder import Detections, decode_boxes
+from shared.model.detector import CmtDetector
+from shared.process.device import available_device
 from shared.process.whole_file import whole_file
 
 # nuScenes evaluates each class within this distance of the ego vehicle (detection_cvpr_2019).
@@ -44,16 +50,36 @@ RESTING_ATTRIBUTE = {
     "bus": "vehicle.stopped",
     "bicycle": "cycle.without_rider",
     "motorcycle": "cycle.without_rider",
-    # Upstream: a resting pedestrian is called standing, one that moves gets the class default.
+    # Upstream: a resting pedestrian is called standing, a moving one gets the class default.
     "pedestrian": "pedestrian.standing",
 }
 
 
-def to_nuscenes(found: Detections, frame: Frame) -> list[dict[str, Any]]:
-    """Return one frame's detections as nuScenes result entries, out-of-range ones left out."""
-    boxes = found.boxes_lidar.detach().cpu().double().numpy()  # (n, 9)
-    scores = found.scores.detach().cpu().numpy()
-    labels = found.labels.detach().cpu().numpy()
+@torch.inference_mode()
+def detect(
+    detector: CmtDetector, batches: Iterable[Batch], store: FeatureStore
+) -> dict[str, list[dict[str, Any]]]:
+    """Run a detector over batches; return nuScenes result entries by sample token.
+
+    Args:
+        detector: moved to the GPU if there is one, and put in eval mode.
+        batches: of samples of the store.
+        store: says where those samples were recorded.
+    """
+    detector.to(available_device()).eval()
+    results = {}
+    for batch in tqdm(batches, unit="batch", disable=None):
+        decoded = decode_boxes(detector(batch.to(detector.device)), store.preset.head)
+        for token, detections in zip(batch.tokens, decoded, strict=True):
+            results[token] = to_nuscenes(detections, store.frame(token))
+    return results
+
+
+def to_nuscenes(detections: Detections, frame: Frame) -> list[dict[str, Any]]:
+    """Return a frame's detections as nuScenes result entries, without those out of range."""
+    boxes = detections.boxes_lidar.detach().cpu().double().numpy()  # (n, 9)
+    scores = detections.scores.detach().cpu().numpy()
+    labels = detections.labels.detach().cpu().numpy()
     ego, world = frame.ego_from_lidar, frame.global_from_ego
     heading = Rotation.from_rotvec(np.outer(boxes[:, 6], [0.0, 0.0, 1.0]))
     turned = Rotation.from_matrix(world[:3, :3] @ ego[:3, :3]) * heading if len(boxes) else heading
@@ -89,7 +115,7 @@ def _attribute(name: str, speed_mps: float) -> str:
 
 
 def write_results(path: Path, results: Mapping[str, list[dict[str, Any]]], preset: Preset) -> None:
-    """Write the official result JSON, whole or not at all; `preset` says which sensors it used."""
+    """Write the official result JSON atomically; `preset` says which sensors were used."""
     meta = {
         "use_camera": preset.camera is not None,
         "use_lidar": preset.lidar is not None,

@@ -1,16 +1,16 @@
-"""The official metrics by distance: nuscenes-devkit's own functions on boxes of one band.
+"""The official metrics by distance: nuscenes-devkit's own functions on the boxes of a band.
 
-True boxes and detections are both put into bands by their own distance from the ego vehicle, in
+True boxes and detections are both assigned to bands by their own distance from the ego vehicle, in
 the plane, as the devkit's class ranges do. A pair on two sides of a limit is a miss and a false
-positive, so the bands are a little worse than the whole; that is how published tables do it, too.
+positive, so the bands score a little worse than the whole; published tables do the same.
 """
 
 from typing import Any
 
 import numpy as np
 
-# The bands that published tables of nuScenes by distance mostly use (MIT BEVFusion among them). 30
-# m is also where nuScenes stops counting barriers and cones. The ends are included, excluded.
+# The bands that most published tables of nuScenes by distance use (MIT BEVFusion for one). Beyond
+# 30 m nuScenes also stops counting barriers and cones. The lower limit belongs to a band.
 BANDS_M = {"0-20": (0.0, 20.0), "20-30": (20.0, 30.0), "30+": (30.0, np.inf)}
 # Errors that nuScenes does not define for a class.
 UNDEFINED = {
@@ -19,21 +19,21 @@ UNDEFINED = {
 }
 
 
-def by_distance(truth: Any, found: Any, config: Any) -> dict[str, dict[str, Any]]:
+def by_distance(truth: Any, detections: Any, config: Any) -> dict[str, dict[str, Any]]:
     """Return the metrics of every band of distance.
 
     Args:
         truth: the devkit's `EvalBoxes` of ground truth, filtered, with distances.
-        found: those of detections.
+        detections: the same of detections.
         config: its `DetectionConfig`.
 
     Returns:
-        By band: `true_boxes`; per class that has true boxes there `classes` with `true_boxes`,
-        `ap` (mean over the four matching distances) and the five errors; over these classes
-        `mean_ap`, `tp_errors` and `nd_score`. None where nothing in the band defines a number.
+        By band: `true_boxes`; `classes`, for each class with true boxes there `true_boxes`, `ap`
+        (mean over the four matching distances) and the five errors; over these classes `mean_ap`,
+        `tp_errors` and `nd_score`. None where nothing in the band defines a number.
     """
     return {
-        name: _band(_within(truth, *limits), _within(found, *limits), config)
+        name: _band(_within(truth, *limits), _within(detections, *limits), config)
         for name, limits in BANDS_M.items()
     }
 
@@ -41,22 +41,24 @@ def by_distance(truth: Any, found: Any, config: Any) -> dict[str, dict[str, Any]
 def _within(boxes: Any, from_m: float, to_m: float) -> Any:
     from nuscenes.eval.common.data_classes import EvalBoxes
 
-    kept = EvalBoxes()
+    band = EvalBoxes()
     for token in boxes.sample_tokens:
-        kept.add_boxes(token, [box for box in boxes[token] if from_m <= box.ego_dist < to_m])
-    return kept
+        band.add_boxes(token, [box for box in boxes[token] if from_m <= box.ego_dist < to_m])
+    return band
 
 
-def _band(truth: Any, found: Any, config: Any) -> dict[str, Any]:
+def _band(truth: Any, detections: Any, config: Any) -> dict[str, Any]:
     from nuscenes.eval.detection.constants import TP_METRICS
 
     classes = {}
     for name in config.class_names:
         count = sum(box.detection_name == name for box in truth.all)
         if count:
-            classes[name] = {"true_boxes": count, **_class_metrics(truth, found, config, name)}
-    errors = {metric: _mean(one[metric] for one in classes.values()) for metric in TP_METRICS}
-    mean_ap = _mean(one["ap"] for one in classes.values())
+            classes[name] = {"true_boxes": count, **_class_metrics(truth, detections, config, name)}
+    errors = {
+        metric: _mean(of_class[metric] for of_class in classes.values()) for metric in TP_METRICS
+    }
+    mean_ap = _mean(of_class["ap"] for of_class in classes.values())
     return {
         "true_boxes": len(truth.all),
         "mean_ap": mean_ap,
@@ -66,16 +68,16 @@ def _band(truth: Any, found: Any, config: Any) -> dict[str, Any]:
     }
 
 
-def _class_metrics(truth: Any, found: Any, config: Any, name: str) -> dict[str, float | None]:
-    """Return AP and errors of one class, as the devkit's `DetectionEval.evaluate` gets them."""
+def _class_metrics(truth: Any, detections: Any, config: Any, name: str) -> dict[str, float | None]:
+    """Return AP and errors of a class as the devkit's `DetectionEval.evaluate` computes them."""
     from nuscenes.eval.detection.algo import accumulate, calc_ap, calc_tp
     from nuscenes.eval.detection.constants import TP_METRICS
 
     curves = {
-        limit_m: accumulate(truth, found, name, config.dist_fcn_callable, limit_m)
+        limit_m: accumulate(truth, detections, name, config.dist_fcn_callable, limit_m)
         for limit_m in config.dist_ths
     }
-    aps = [calc_ap(one, config.min_recall, config.min_precision) for one in curves.values()]
+    aps = [calc_ap(curve, config.min_recall, config.min_precision) for curve in curves.values()]
     errors = {
         metric: None
         if metric in UNDEFINED.get(name, ())
@@ -91,7 +93,7 @@ def _mean(values: Any) -> float | None:
 
 
 def _nd_score(mean_ap: float | None, errors: list[float | None], weight: float) -> float | None:
-    """Return NDS by its formula; None if one of its parts is undefined."""
+    """Return NDS by its formula; None if one of its terms is undefined."""
     if mean_ap is None or any(error is None for error in errors):
         return None
     scores = [1.0 - min(1.0, error) for error in errors if error is not None]

@@ -1,6 +1,7 @@
-"""The sensors that an evaluation takes away, and what that changes.
+"""The sensors that an evaluation leaves out, and how much that changes.
 
-An absent sensor is the frozen part's answer to it, which every store holds: `shared.data.sensor_drop`.
+An absent sensor is replaced by the frozen part's answer to its absence, which every store holds:
+`shared.data.sensor_drop`.
 """
 
 import json
@@ -9,9 +10,9 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from cache.reader import CachedFeatures
 from shared.config.classes import CAMERAS, LIDAR
 from shared.config.preset import Preset
+from shared.data.feature_store import FeatureStore
 from shared.data.sensor_drop import NOTHING, Absent
 from shared.errors import ConfigError
 from shared.process.whole_file import whole_file
@@ -27,14 +28,14 @@ class Condition:
 
     Args:
         name: of the condition and of its folder.
-        absent: these see nothing.
+        absent: names of the sensors.
     """
 
     name: str
     absent: Absent = NOTHING
 
     def used(self, preset: Preset) -> Preset:
-        """Return the preset with the branches that this condition leaves, for a result's meta."""
+        """Return the preset without the branches that are absent, for a result's meta."""
         return replace(
             preset,
             lidar=None if LIDAR in self.absent else preset.lidar,
@@ -45,15 +46,15 @@ class Condition:
 FULL = Condition(name="full")
 
 
-def conditions(drops: Sequence[str], store: CachedFeatures) -> list[Condition]:
-    """Return the conditions to evaluate: with everything first, then each drop.
+def conditions(drops: Sequence[str], store: FeatureStore) -> list[Condition]:
+    """Return the conditions to evaluate: all sensors first, then each drop.
 
     Args:
         drops: among `DROPS`.
-        store: what they will be applied to.
+        store: to evaluate on.
 
     Raises:
-        ConfigError: if the store has not the sensor, or nothing would be left of it.
+        ConfigError: if the store does not have the sensor, or nothing would be left without it.
         CacheError: if the store has no null features.
     """
     preset = store.preset
@@ -64,16 +65,16 @@ def conditions(drops: Sequence[str], store: CachedFeatures) -> list[Condition]:
         if dropped is None or left is None:
             only = "LiDAR" if preset.camera is None else "the cameras"
             raise ConfigError(
-                f"--drop {drop}: {store.path} holds features of {only} alone (preset "
+                f"--drop {drop}: {store.path} holds only features of {only} (preset "
                 f"{preset.name}), so " + ("nothing would be left" if dropped else "it has none")
             )
         wanted += {
             "lidar": [Condition(name="no_lidar", absent=(LIDAR,))],
             "cameras": [Condition(name="no_cameras", absent=CAMERAS)],
-            "each-camera": [Condition(name=f"no_{one}", absent=(one,)) for one in CAMERAS],
+            "each-camera": [Condition(name=f"no_{camera}", absent=(camera,)) for camera in CAMERAS],
         }[drop]
     if len(wanted) > 1:
-        _ = store.null  # says so now if there are none
+        _ = store.null  # fails now rather than after the first condition
     return list(dict.fromkeys(wanted))
 
 
@@ -82,15 +83,15 @@ def write_comparison(out: Path, summaries: Mapping[str, Mapping[str, Any]]) -> N
 
     Args:
         out: folder.
-        summaries: condition name -> its metrics summary; "full" is among them.
+        summaries: metrics summary by name of the condition, "full" included.
     """
     full = summaries[FULL.name]
     rows, entries = [], {}
     for name, summary in summaries.items():
         means = dict(zip(MEANS, means_of(summary), strict=True))
-        kept = summary["nd_score"] / full["nd_score"] if full["nd_score"] else None
-        entries[name] = {**means, "NDS_kept": kept}
-        share = "-" if kept is None else f"{kept:.1%}"
+        ratio = summary["nd_score"] / full["nd_score"] if full["nd_score"] else None
+        entries[name] = {**means, "NDS_kept": ratio}
+        share = "-" if ratio is None else f"{ratio:.1%}"
         rows.append((name, *(f"{value:.4f}" for value in means.values()), share))
     table = markdown_table(("condition", *MEANS, "NDS kept"), rows)
     with whole_file((out / COMPARISON).with_suffix(".json"), "w") as file:

@@ -11,12 +11,12 @@ ERRORS = {
     "vel_err": "AVE m/s",
     "attr_err": "AAE",
 }
-# Official means, as the devkit prints them, but NDS beside mAP.
+# Official means under the names the devkit prints, but with NDS next to mAP.
 MEANS = ("mAP", "NDS", "mATE", "mASE", "mAOE", "mAVE", "mAAE")
 
 
 def metrics_as_text(summary: Mapping[str, Any]) -> str:
-    """Format the summary of `official_metrics.judge` for people: whole, by class, by distance."""
+    """Format the summary of `official_metrics.judge`: as a whole, by class, by distance."""
     counts = summary["true_boxes"]
     classes = [
         (name, str(counts[name]), _number(ap), *_errors(summary["label_tp_errors"][name]))
@@ -24,11 +24,11 @@ def metrics_as_text(summary: Mapping[str, Any]) -> str:
     ]
     bands = summary["by_distance"]
     means = [
-        (f"{name} m", str(one["true_boxes"]), *map(_number, _band_means(one)))
-        for name, one in bands.items()
+        (f"{name} m", str(band["true_boxes"]), *map(_number, _band_means(band)))
+        for name, band in bands.items()
     ]
     aps = [
-        (name, *(_number(one["classes"].get(name, {}).get("ap")) for one in bands.values()))
+        (name, *(_number(band["classes"].get(name, {}).get("ap")) for band in bands.values()))
         for name in counts
         if counts[name]
     ]
@@ -60,7 +60,7 @@ def means_of(summary: Mapping[str, Any]) -> tuple[float, ...]:
 
 
 def plain_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]:
-    """Return the lines of a table: first column left, the others right."""
+    """Return the lines of a table: first column left-aligned, the others right-aligned."""
     widths = [max(map(len, column)) for column in zip(head, *rows, strict=True)]
     return [
         "  ".join(
@@ -72,7 +72,7 @@ def plain_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> list[str]
 
 
 def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    """Return a Markdown table: first column left, the others right."""
+    """Return a Markdown table: first column left-aligned, the others right-aligned."""
     rule = ["---", *["---:"] * (len(head) - 1)]
     return "\n".join(f"| {' | '.join(row)} |" for row in (head, rule, *rows)) + "\n"
 

@@ -1,4 +1,4 @@
-"""nuscenes-devkit's own detection metrics, also for stores that hold only part of a split."""
+"""nuscenes-devkit's own detection metrics, also for stores with only part of a split."""
 
 import json
 import tempfile
@@ -16,19 +16,19 @@ from stage2_train.evaluation.official_tables import Coverage, coverage, open_tab
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Judgement:
-    """What nuscenes-devkit says of a result JSON.
+    """nuscenes-devkit's verdict on a result JSON.
 
     Args:
-        summary: its metrics summary, and our keys beside it, see `judge`.
+        summary: its metrics summary with our additional keys, see `judge`.
         curves: its `DetectionMetricDataList`: precision, recall and errors of every class.
         truth: its `EvalBoxes` of ground truth, filtered as it filters.
-        found: its `EvalBoxes` of detections, filtered alike.
+        detections: its `EvalBoxes` of detections, filtered alike.
     """
 
     summary: dict[str, Any]
     curves: Any
     truth: Any
-    found: Any
+    detections: Any
 
 
 def official_metrics(
@@ -41,7 +41,7 @@ def official_metrics(
         nuscenes_root: folder with the tables of `version`.
         version: e.g. "v1.0-mini".
         tokens: the samples to evaluate. If they are not a whole official split, ground truth is
-            restricted to them, and the numbers compare with nothing published.
+            restricted to them, and the numbers are not comparable with published ones.
         out: folder for `metrics_summary.json` and the devkit's own files.
 
     Returns:
@@ -59,7 +59,7 @@ def judge(
 ) -> Judgement:
     """Evaluate a result JSON against opened tables; write the summary and the curves.
 
-    The devkit's keys of the summary are untouched. Ours: `samples`, `split` (None if not a whole
+    The devkit's keys of the summary are unchanged. Ours: `samples`, `split` (None if not a whole
     one), `coverage` (which samples these are, in words), `true_boxes` (per class, as filtered),
     `mean_ap_present` (over the classes that have any) and `by_distance`.
 
@@ -78,8 +78,8 @@ def judge(
         if lowest >= 0:
             raise
         raise DatasetError(
-            f"{results}: scores reach down to {lowest:g}, and nuscenes-devkit takes a score below "
-            "0 for the end of a curve; scores are from 0 to 1 (the sigmoid of a logit)"
+            f"{results}: the lowest score is {lowest:g}, and nuscenes-devkit takes a score below 0 "
+            "for the end of a curve; scores must be from 0 to 1 (the sigmoid of a logit)"
         ) from error
     counts = Counter(box.detection_name for box in evaluation.gt_boxes.all)
     summary = metrics.serialize()
@@ -100,7 +100,10 @@ def judge(
         with whole_file(out / name, "w") as file:
             json.dump(content, file, indent=2)
     return Judgement(
-        summary=summary, curves=curves, truth=evaluation.gt_boxes, found=evaluation.pred_boxes
+        summary=summary,
+        curves=curves,
+        truth=evaluation.gt_boxes,
+        detections=evaluation.pred_boxes,
     )
 
 
@@ -121,8 +124,8 @@ def _require_truth(tables: Any, results: Path, tokens: Sequence[str]) -> None:
 def _evaluation(tables: Any, results: Path, covered: Coverage, tokens: Sequence[str]) -> Any:
     """Return the devkit's evaluation of these samples, boxes loaded and filtered its way.
 
-    For a whole split it is what its own constructor makes. That one takes names of splits only,
-    and fails where there is not a single detection; there, the same steps are taken by hand.
+    For a whole split its own constructor is called. That takes only names of splits, and fails
+    without a single detection; otherwise the same steps are taken here.
     """
     from nuscenes.eval.common.config import config_factory
     from nuscenes.eval.common.loaders import (
@@ -137,18 +140,18 @@ def _evaluation(tables: Any, results: Path, covered: Coverage, tokens: Sequence[
     config = config_factory("detection_cvpr_2019")
     has_boxes = any(json.loads(results.read_text())["results"].values())
     if covered.split is not None and has_boxes:
-        with tempfile.TemporaryDirectory() as scratch:  # it makes a folder for plots
+        with tempfile.TemporaryDirectory() as scratch:  # it creates a folder for plots
             return DetectionEval(tables, config, str(results), covered.split, scratch, False)
     samples = list(tokens)
-    found, meta = load_prediction_of_sample_tokens(
+    detections, meta = load_prediction_of_sample_tokens(
         str(results), config.max_boxes_per_sample, DetectionBox, sample_tokens=samples
     )
     truth = load_gt_of_sample_tokens(tables, samples, DetectionBox)
     evaluation = DetectionEval.__new__(DetectionEval)
     evaluation.cfg, evaluation.meta, evaluation.verbose = config, meta, False
-    for name, boxes in (("pred_boxes", found), ("gt_boxes", truth)):
-        placed = add_center_dist(tables, boxes)
-        # The devkit cannot filter a set of no boxes at all.
-        kept = filter_eval_boxes(tables, placed, config.class_range) if placed.all else placed
-        setattr(evaluation, name, kept)
+    for name, boxes in (("pred_boxes", detections), ("gt_boxes", truth)):
+        boxes = add_center_dist(tables, boxes)
+        if boxes.all:  # the devkit cannot filter an empty set
+            boxes = filter_eval_boxes(tables, boxes, config.class_range)
+        setattr(evaluation, name, boxes)
     return evaluation

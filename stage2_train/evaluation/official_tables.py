@@ -1,4 +1,4 @@
-"""Which nuScenes tables a set of samples belongs to, and which part of which split it is.
+"""Which nuScenes tables a set of samples belongs to, and how much of which split it covers.
 
 Tables may be partial, and a store or a submission may hold part of a split; this module says so.
 """
@@ -11,7 +11,7 @@ from typing import Any
 
 from shared.errors import DatasetError
 
-# nuscenes-devkit accepts these splits with the tables whose version ends like this.
+# Splits that nuscenes-devkit accepts, by the end of the tables' version.
 SPLITS = {
     "mini": ("mini_train", "mini_val"),
     "trainval": ("train", "val", "train_detect", "train_track"),
@@ -21,11 +21,11 @@ SPLITS = {
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Coverage:
-    """What part of nuScenes an evaluation looks at.
+    """The part of nuScenes that an evaluation covers.
 
     Args:
         samples: number of samples evaluated.
-        split: the official split if these are all its samples that the tables have, else None.
+        split: the official split if these are all its samples in the tables, else None.
         parts: split -> (samples evaluated, samples in the tables), where any are evaluated.
         scenes: split -> (its scenes in the tables, its scenes in nuScenes), for the same splits.
     """
@@ -41,30 +41,31 @@ class Coverage:
         return self.split is not None and len(set(self.scenes[self.split])) == 1
 
     def statement(self) -> str:
-        """Say which samples are evaluated and what that means for the numbers."""
+        """Say which samples are evaluated and whether the numbers compare with published ones."""
         if self.split is None:
             pieces = [f"{some} of {total} of {name}" for name, (some, total) in self.parts.items()]
             inside = f" ({', '.join(pieces)})" if pieces else ""
             return (
-                f"{self.samples} samples{inside}: not one whole official split, so ground truth is "
-                "restricted to them and the numbers compare with nothing published"
+                f"{self.samples} samples{inside}: not a whole official split, so ground truth is "
+                "restricted to them and the numbers are not comparable with published ones"
             )
         here, official = self.scenes[self.split]
         if not self.is_official:
             return (
                 f"all {self.samples} samples of {self.split} that the tables have, but those have "
-                f"only {here} of its {official} scenes: the numbers compare with nothing published"
+                f"only {here} of its {official} scenes: the numbers are not comparable with "
+                "published ones"
             )
         return f"all {self.samples} samples of {self.split}, {here} of its {official} scenes"
 
 
 def version_of(root: Path, tokens: Sequence[str], source: Path) -> str:
-    """Return the version whose tables hold all samples; the smallest one, as mini is in trainval.
+    """Return the version whose tables hold all samples; the smallest, as mini is part of trainval.
 
     Args:
         root: nuScenes root with one or more folders of tables.
         tokens: sample tokens.
-        source: file they are from, for the message.
+        source: file they come from, for the message.
 
     Raises:
         DatasetError: if there are no tables, or none with all these samples.
@@ -102,16 +103,16 @@ def open_tables(root: Path, version: str) -> Any:
     if not (root / version).is_dir():
         raise DatasetError(
             f"{root} has no tables of {version}; name the nuScenes root that the store was made "
-            "from, or leave --nuscenes out to write only the result JSON"
+            "from, or omit --nuscenes to write only the result JSON"
         )
     try:
-        # It also wants the map masks that the tables name, although detection has no use for them.
+        # It also requires the map masks that the tables name, although detection does not use them.
         tables = NuScenes(version, str(root), verbose=False)
     except (OSError, KeyError, ValueError, AssertionError) as error:
         raise DatasetError(
             f"nuscenes-devkit cannot open the {version} tables of {root} "
             f"({type(error).__name__}: {error}); it needs the 13 tables of nuScenes, consistent, "
-            "and the maps folder beside them"
+            "and the maps folder next to them"
         ) from error
     if not tables.sample_annotation:
         raise DatasetError(
@@ -122,7 +123,7 @@ def open_tables(root: Path, version: str) -> Any:
 
 
 def coverage(tables: Any, tokens: Sequence[str]) -> Coverage:
-    """Return which part of which split the samples are.
+    """Return how much of which split the samples are.
 
     Raises:
         DatasetError: if the tables lack one of the samples, or the LiDAR keyframe of one.

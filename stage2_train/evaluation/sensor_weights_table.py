@@ -1,4 +1,4 @@
-"""What AQR's weights are, query by query, with all sensors and without some.
+"""AQR's sensor weights, query by query, with all sensors and without some.
 
 S samples, V cameras, Q queries.
 """
@@ -11,12 +11,12 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from cache.reader import CachedFeatures
 from shared.config.classes import CAMERAS, LIDAR
+from shared.data.feature_store import FeatureStore
 from shared.data.sensor_drop import NOTHING, Absent, condition
 from shared.errors import ConfigError
 from shared.model.detector import CmtDetector
-from shared.model.geometry.positions import fractions_to_metres, project
+from shared.process.device import available_device
 from shared.process.whole_file import whole_file
 from stage2_train.data.dataset import StoreDataset
 from stage2_train.data.loader import evaluation_batches
@@ -29,11 +29,11 @@ Floats = NDArray[np.float32]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SampleWeights:
-    """Weights and what the queries detect, under one condition.
+    """Sensor weights and what the queries detect, under one condition.
 
     Args:
         condition: see `shared.data.sensor_drop.condition`.
-        weights: (S, Q, 2) LiDAR, cameras, -1 to 1; 0 is neutral.
+        weights: (S, Q, 2) LiDAR and cameras, -1 to 1; 0 is neutral.
         scores: (S, Q) of the best class, 0 to 1.
         labels: (S, Q) int64, that class.
         distance_m: (S, Q) of the predicted centre from the LiDAR, in x and y.
@@ -48,13 +48,13 @@ class SampleWeights:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SensorWeightsTable:
-    """The weights of some samples.
+    """The sensor weights of some samples.
 
     Args:
         tokens: S samples.
         references_m: (Q, 3) where the queries stand, metres, LiDAR frame.
-        pixels: (S, V, Q, 2) where that is in the network's input; NaN where a camera does not see.
-        conditions: the same samples under each.
+        pixels: (S, V, Q, 2) the same in the network's input; NaN where a camera does not see it.
+        conditions: the same samples under each condition.
     """
 
     tokens: tuple[str, ...]
@@ -64,7 +64,7 @@ class SensorWeightsTable:
 
     def save(self, path: Path) -> None:
         """Write tokens, `references_m`, and under each condition's name its weights, as .npz."""
-        weights = {one.condition: one.weights for one in self.conditions}
+        weights = {of_condition.condition: of_condition.weights for of_condition in self.conditions}
         with whole_file(path, "wb") as file:
             np.savez(file, tokens=self.tokens, references_m=self.references_m, **weights)
 
@@ -72,7 +72,7 @@ class SensorWeightsTable:
 @torch.inference_mode()
 def sensor_weights_table(
     detector: CmtDetector,
-    store: CachedFeatures,
+    store: FeatureStore,
     tokens: Sequence[str],
     *,
     shown: Sequence[Absent] = SHOWN,
@@ -81,45 +81,39 @@ def sensor_weights_table(
     """Run the detector over samples, once for each set of absent sensors.
 
     Raises:
-        ConfigError: if it has no AQR.
+        ConfigError: if the detector has no AQR.
         CacheError: if the store has no null features.
     """
-    head = detector.pts_bbox_head
-    if head.aqr is None:
+    if detector.aqr is None:
         raise ConfigError(
-            "the run has no AQR, so there are no weights to draw; train with a recipe that has "
+            "the run has no AQR, so there are no weights to plot; train with a recipe that has "
             "`aqr`, such as frozen_a"
         )
-    device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    detector.to(device).eval()
+    detector.to(available_device()).eval()
     dataset = StoreDataset(store, tokens)
-    references_m = fractions_to_metres(head.reference_points.weight, head.point_range_m)
-    frames = store.read_frames(tokens)
-    matrices = torch.from_numpy(np.stack([one.img_from_lidar for one in frames])).to(device)
-    cameras = head.geometry(matrices)
-    assert cameras is not None
-    pixels, seen = project(references_m.expand(len(frames), -1, -1), cameras)
+    cameras = np.stack([store.frame(token).img_from_lidar for token in tokens])  # (S, V, 4, 4)
+    places = detector.query_places(torch.from_numpy(cameras).to(detector.device))
     return SensorWeightsTable(
         tokens=tuple(tokens),
-        references_m=references_m.cpu().numpy(),
-        pixels=pixels[..., :2].masked_fill(~seen.unsqueeze(-1), torch.nan).cpu().numpy(),
-        conditions=tuple(_routing(detector, dataset, one, workers) for one in shown),
+        references_m=places.references_m.cpu().numpy(),
+        pixels=places.pixels.cpu().numpy(),
+        conditions=tuple(_weights_without(absent, detector, dataset, workers) for absent in shown),
     )
 
 
-def _routing(
-    detector: CmtDetector, dataset: StoreDataset, absent: Absent, workers: int
+def _weights_without(
+    absent: Absent, detector: CmtDetector, dataset: StoreDataset, workers: int
 ) -> SampleWeights:
-    device = detector.pts_bbox_head.point_range_m.device
-    found = []
+    """Run the detector over the dataset without these sensors."""
+    rows = []
     for batch in evaluation_batches(dataset, BATCH_SIZE, workers, absent):
-        outputs = detector(batch.to(device))
+        outputs = detector(batch.to(detector.device))
         scores, labels = outputs.class_logits[-1].float().sigmoid().max(dim=-1)  # (B, Q)
         distance_m = outputs.center_xy_m[-1].float().norm(dim=-1)  # (B, Q)
         assert outputs.sensor_weights is not None
-        found.append((outputs.sensor_weights, scores, labels, distance_m))
+        rows.append((outputs.sensor_weights, scores, labels, distance_m))
     weights, scores, labels, distance_m = (
-        torch.cat(parts).cpu().numpy() for parts in zip(*found, strict=True)
+        torch.cat(columns).cpu().numpy() for columns in zip(*rows, strict=True)
     )
     return SampleWeights(
         condition=condition(absent),

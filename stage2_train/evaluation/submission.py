@@ -1,7 +1,7 @@
-"""A nuScenes detection submission, read from anywhere and checked before anything is computed.
+"""A nuScenes detection submission, checked before anything is computed.
 
 nuscenes-devkit would stop at the first fault with an assertion that names neither sample nor box.
-What it accepts is accepted here; that includes velocities that are NaN, as the ground truth has.
+What it accepts is accepted here, including NaN velocities, which ground truth has.
 """
 
 import json
@@ -14,7 +14,7 @@ from shared.config.classes import CLASS_NAMES
 from shared.errors import DatasetError
 from stage2_train.evaluation.detections import MOVING_ATTRIBUTE, RESTING_ATTRIBUTE
 
-MAX_BOXES = 500  # of a sample, official
+MAX_BOXES = 500  # per sample, official
 NUMBERS = {"translation": 3, "size": 3, "rotation": 4, "velocity": 2}
 KEYS = ("sample_token", *NUMBERS, "detection_name", "detection_score", "attribute_name")
 ATTRIBUTES = {
@@ -32,7 +32,7 @@ class Submission:
 
     Args:
         path: the file.
-        tokens: its samples, in the file's order, which is how the official tool breaks ties.
+        tokens: its samples, in the file's order, by which the official tool breaks ties.
         boxes: number of boxes of all samples.
     """
 
@@ -45,7 +45,7 @@ def read_submission(path: Path) -> Submission:
     """Read a result JSON of nuScenes detection and check every box.
 
     Raises:
-        DatasetError: naming file, sample, box and field, if the official tool could not take it.
+        DatasetError: naming file, sample, box and field, if the official tool would not accept it.
     """
     try:
         content = json.loads(path.read_text())
@@ -72,11 +72,11 @@ def read_submission(path: Path) -> Submission:
 
 def _check_sample(where: str, token: str, boxes: Any) -> None:
     if not isinstance(boxes, list):
-        raise DatasetError(f"{where}: expected a list of boxes, found {_short(boxes)}")
+        raise DatasetError(f"{where}: expected a list of boxes, got {_short(boxes)}")
     if len(boxes) > MAX_BOXES:
         raise DatasetError(
-            f"{where}: {len(boxes)} boxes, nuScenes takes at most {MAX_BOXES}; keep those of the "
-            "highest scores"
+            f"{where}: {len(boxes)} boxes, nuScenes takes at most {MAX_BOXES}; keep those with "
+            "the highest scores"
         )
     for index, box in enumerate(boxes):
         fault = _fault(box, token)
@@ -87,12 +87,12 @@ def _check_sample(where: str, token: str, boxes: Any) -> None:
 def _fault(box: Any, token: str) -> str | None:
     """Return what is wrong with one box, None if nothing is."""
     if not isinstance(box, dict):
-        return f"expected an object with {', '.join(KEYS)}, found {_short(box)}"
+        return f"expected an object with {', '.join(KEYS)}, got {_short(box)}"
     missing = [key for key in KEYS if key not in box]
     if missing:
         return f"no {', '.join(missing)}; a box has {', '.join(KEYS)}"
     if box["sample_token"] != token:
-        return f"its sample_token is {_short(box['sample_token'])}, not that of the sample"
+        return f"its sample_token is {_short(box['sample_token'])}, not the token of the sample"
     if box["detection_name"] not in CLASS_NAMES:
         known = ", ".join(CLASS_NAMES)
         return f"detection_name is {_short(box['detection_name'])}; nuScenes knows {known}"

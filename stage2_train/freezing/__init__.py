@@ -1,4 +1,4 @@
-"""Frozen means frozen: what a recipe freezes, and the proof that it did not change.
+"""What a recipe freezes, and the proof that it does not change, to the byte.
 
 May import recipes/.
 """

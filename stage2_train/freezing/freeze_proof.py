@@ -1,7 +1,7 @@
-"""Shows that what a run freezes stays what it is, to the byte, and stops it where it does not.
+"""Proves that what a run freezes does not change, to the byte, and stops the run if it does.
 
-Setting a learning rate of 0 freezes nothing: weight decay and BatchNorm go on. So flags are looked
-at in every step, and bytes, which cost a pass over the weights, at every checkpoint.
+A learning rate of 0 freezes nothing: weight decay and BatchNorm still act. So flags are checked in
+every step, and bytes, which take a pass over the weights, at every checkpoint.
 """
 
 from collections.abc import Sequence
@@ -18,11 +18,11 @@ LISTED = 5  # names in a message
 
 
 class FreezeProof:
-    """What is frozen in a module, as it was when this was made.
+    """What is frozen in a module, as it was when this object was made.
 
     Args:
         module: any module.
-        parts: beginnings of the names in it that are frozen.
+        parts: what is frozen, as beginnings of names.
         optimizer: of the run.
     """
 
@@ -40,16 +40,16 @@ class FreezeProof:
         Raises:
             FrozenError: naming what is wrong.
         """
-        modes = {name: one.training for name, one in modules_of(self.module, self.parts)}
-        trained = {id(one) for group in self.optimizer.param_groups for one in group["params"]}
-        parameters = [
-            (name, one) for name, one in self.module.named_parameters() if belongs(name, self.parts)
+        modes = {name: part.training for name, part in modules_of(self.module, self.parts)}
+        trained = {id(p) for group in self.optimizer.param_groups for p in group["params"]}
+        frozen = [
+            (name, p) for name, p in self.module.named_parameters() if belongs(name, self.parts)
         ]
         for what, names in (
             ("in train mode", [name for name, training in modes.items() if training]),
-            ("with requires_grad", [name for name, one in parameters if one.requires_grad]),
-            ("with a gradient", [name for name, one in parameters if one.grad is not None]),
-            ("in the optimizer", [name for name, one in parameters if id(one) in trained]),
+            ("with requires_grad", [name for name, p in frozen if p.requires_grad]),
+            ("with a gradient", [name for name, p in frozen if p.grad is not None]),
+            ("in the optimizer", [name for name, p in frozen if id(p) in trained]),
         ):
             _require_none(what, names)
 
@@ -63,18 +63,18 @@ class FreezeProof:
         _require_none("changed", [n for n, digest in self.digests.items() if now.get(n) != digest])
 
     def _digests(self) -> dict[str, str]:
-        """Return the digest of each frozen tensor; buffers that are not saved are frozen, too."""
+        """Return the digest of each frozen tensor, of buffers that are not saved, too."""
         tensors = (*self.module.named_parameters(), *self.module.named_buffers())
-        return {name: _digest(one) for name, one in tensors if belongs(name, self.parts)}
+        return {name: _digest(tensor) for name, tensor in tensors if belongs(name, self.parts)}
 
 
 def _require_none(what: str, names: Sequence[str]) -> None:
     if names:
         more = f" and {len(names) - LISTED} more" if len(names) > LISTED else ""
         raise FrozenError(
-            f"frozen, but {what}: {', '.join(names[:LISTED])}{more}. What this run trains is not "
-            "what its recipe says; its last checkpoint is from before this was seen. Find the code "
-            "that touches it, or take it out of the recipe's `frozen`"
+            f"frozen, but {what}: {', '.join(names[:LISTED])}{more}. This run does not train "
+            "what its recipe says; its last checkpoint was saved before. Find the code that "
+            "changes it, or remove it from the recipe's `frozen`"
         )
 
 

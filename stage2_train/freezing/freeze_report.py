@@ -7,7 +7,7 @@ import torch
 from torch import nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
-DEPTH = 2  # names of parts are cut after this many components: pts_bbox_head.transformer
+DEPTH = 2  # components in the name of a part, as in pts_bbox_head.transformer
 
 COLUMNS = ("part", "trained", "frozen", "mb", "learning_rates", "batch_norms")
 
@@ -17,11 +17,11 @@ def freeze_report(module: nn.Module, optimizer: torch.optim.Optimizer) -> list[d
 
     Returns:
         A dictionary per part: numbers of parameters `trained` (in the optimizer) and `frozen`, size
-        of parameters and buffers in `mb`, `learning_rates` before the schedule, and `batch_norms`,
-        how many there are in eval and in train mode.
+        of parameters and buffers in `mb`, `learning_rates` before the schedule, and `batch_norms`
+        in eval and in train mode.
     """
     rates = {
-        id(one): group["initial_lr"] for group in optimizer.param_groups for one in group["params"]
+        id(p): group["initial_lr"] for group in optimizer.param_groups for p in group["params"]
     }
     parts: dict[str, dict[str, Any]] = {}
     for name, tensor in (*module.named_parameters(), *module.named_buffers()):
@@ -30,10 +30,10 @@ def freeze_report(module: nn.Module, optimizer: torch.optim.Optimizer) -> list[d
         if isinstance(tensor, nn.Parameter):
             row["trained" if id(tensor) in rates else "frozen"] += tensor.numel()
             row["learning_rates"] |= {rates[id(tensor)]} if id(tensor) in rates else set()
-    for name, one in module.named_modules():
-        if isinstance(one, _BatchNorm):
+    for name, submodule in module.named_modules():
+        if isinstance(submodule, _BatchNorm):
             row = parts.setdefault(_part_of(f"{name}.weight"), _empty_row(f"{name}.weight"))
-            row["batch_norms"]["train" if one.training else "eval"] += 1
+            row["batch_norms"]["train" if submodule.training else "eval"] += 1
     return [
         row | {"mb": round(row["mb"], 3), "learning_rates": sorted(row["learning_rates"])}
         for row in parts.values()
@@ -41,7 +41,7 @@ def freeze_report(module: nn.Module, optimizer: torch.optim.Optimizer) -> list[d
 
 
 def freeze_report_as_text(report: Sequence[dict[str, Any]]) -> str:
-    """Return a report as an aligned table, without parts that are constants alone."""
+    """Return a report as an aligned table, without parts that hold only constants."""
     shown = [row for row in report if row["trained"] or row["frozen"]]
     lines = [COLUMNS, *([_cell(row[column]) for column in COLUMNS] for row in shown)]
     widths = [max(len(line[column]) for line in lines) for column in range(len(COLUMNS))]
@@ -52,7 +52,7 @@ def freeze_report_as_text(report: Sequence[dict[str, Any]]) -> str:
 
 
 def _part_of(name: str) -> str:
-    """Return the beginning of a tensor's name, without its last component."""
+    """Return the part a tensor belongs to, from its name."""
     return ".".join(name.split(".")[:-1][:DEPTH])
 
 
@@ -71,5 +71,5 @@ def _cell(value: Any) -> str:
     if isinstance(value, dict):
         return ", ".join(f"{count} {mode}" for mode, count in value.items() if count) or "-"
     if isinstance(value, list):
-        return ", ".join(f"{one:g}" for one in value) or "-"
+        return ", ".join(f"{rate:g}" for rate in value) or "-"
     return f"{value:,}" if isinstance(value, int) else str(value)

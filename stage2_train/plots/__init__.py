@@ -1,4 +1,5 @@
-"""Pictures of evaluations and of AQR's sensor weights.
+"""Plots of evaluations and of AQR's sensor weights.
 
-May import evaluation/.
+The only folder that needs matplotlib, which is imported when there is something to plot. May import
+evaluation/.
 """

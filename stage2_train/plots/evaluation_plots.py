@@ -1,6 +1,6 @@
 """The pictures of an evaluation: precision and recall, where boxes are missed, the worst samples.
 
-matplotlib is imported here alone, when pictures are drawn: detecting and training need none.
+matplotlib is imported only when there is something to plot: detecting and training do not need it.
 """
 
 from collections.abc import Sequence
@@ -11,7 +11,7 @@ from shared.errors import ConfigError
 from stage2_train.evaluation.detection_errors import sample_errors, worst
 from stage2_train.evaluation.official_metrics import Judgement
 
-# How many of the samples with the most errors to draw, or which samples.
+# How many of the samples with the most errors to plot, or which samples.
 PlotChoice = int | tuple[str, ...]
 
 
@@ -20,38 +20,38 @@ def parse_plots(text: str) -> PlotChoice:
     return int(text) if text.isdecimal() and len(text) < 9 else tuple(text.split(","))
 
 
-def require_plottable(drawn: PlotChoice, tokens: Sequence[str]) -> None:
-    """Make sure that the samples to draw are among those evaluated.
+def require_plottable(plots: PlotChoice, tokens: Sequence[str]) -> None:
+    """Check that the samples to plot are among those evaluated.
 
     Raises:
         ConfigError: if one is not, or matplotlib is missing.
     """
-    if drawn == 0:
+    if plots == 0:
         return
-    unknown = [] if isinstance(drawn, int) else [one for one in drawn if one not in tokens]
+    unknown = [] if isinstance(plots, int) else [token for token in plots if token not in tokens]
     if unknown:
         raise ConfigError(
-            f"--draw {unknown[0]}: not among the {len(tokens)} samples evaluated (such as "
+            f"--plot {unknown[0]}: not among the {len(tokens)} samples evaluated (such as "
             f"{tokens[0]}); give a number of samples, or tokens separated by commas"
         )
     try:
         import matplotlib  # noqa: F401
     except ImportError as error:
         raise ConfigError(
-            "pictures need matplotlib: pip install 'frozen-cmt[evaluate]', or --draw 0 for none"
+            "pictures need matplotlib: pip install 'frozen-cmt[evaluate]', or --plot 0 for none"
         ) from error
 
 
-def plot_evaluation(judged: Judgement, tables: Any, drawn: PlotChoice, folder: Path) -> None:
+def plot_evaluation(judged: Judgement, tables: Any, plots: PlotChoice, folder: Path) -> None:
     """Write precision_recall.png, errors_bev.png and errors_<token>.png for some samples.
 
     Args:
-        judged: what the devkit said.
+        judged: the devkit's verdict.
         tables: opened nuScenes tables.
-        drawn: which samples; 0 for no pictures at all.
+        plots: which samples; 0 for no pictures at all.
         folder: created if missing.
     """
-    if drawn == 0:
+    if plots == 0:
         return
     from stage2_train.plots.plot_curves import plot_curves
     from stage2_train.plots.plot_errors import plot_error_map, plot_sample
@@ -59,14 +59,14 @@ def plot_evaluation(judged: Judgement, tables: Any, drawn: PlotChoice, folder: P
     folder.mkdir(parents=True, exist_ok=True)
     plot_curves(judged.curves, judged.summary, folder / "precision_recall.png")
     errors = {
-        token: sample_errors(tables, judged.truth, judged.found, token)
+        token: sample_errors(tables, judged.truth, judged.detections, token)
         for token in judged.truth.sample_tokens
     }
     plot_error_map(list(errors.values()), folder / "errors_bev.png")
     chosen = (
-        worst(list(errors.values()), drawn)
-        if isinstance(drawn, int)
-        else [errors[token] for token in drawn]
+        worst(list(errors.values()), plots)
+        if isinstance(plots, int)
+        else [errors[token] for token in plots]
     )
-    for one in chosen:
-        plot_sample(one, folder / f"errors_{one.token}.png")
+    for sample in chosen:
+        plot_sample(sample, folder / f"errors_{sample.token}.png")

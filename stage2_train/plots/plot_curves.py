@@ -1,4 +1,4 @@
-"""Precision over recall, a panel per class, from nuscenes-devkit's own curves."""
+"""Precision over recall, one panel per class, from nuscenes-devkit's own curves."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -13,7 +13,7 @@ COLOURS = ("#440154", "#31688e", "#35b779", "#e8a33d")  # near matches dark, far
 
 
 def plot_curves(curves: Any, summary: Mapping[str, Any], path: Path) -> None:
-    """Write the picture.
+    """Plot the curves.
 
     Args:
         curves: the devkit's `DetectionMetricDataList`.
@@ -33,7 +33,7 @@ def plot_curves(curves: Any, summary: Mapping[str, Any], path: Path) -> None:
         panel.set_ylabel("precision")
     figure.suptitle(
         f"precision and recall over {summary['samples']} samples: mAP {summary['mean_ap']:.4f}, "
-        f"NDS {summary['nd_score']:.4f} (what lies in the grey earns no AP)",
+        f"NDS {summary['nd_score']:.4f} (the grey area earns no AP)",
         fontsize=12,
     )
     figure.legend(

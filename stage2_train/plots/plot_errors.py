@@ -1,4 +1,4 @@
-"""Errors seen from above, in the LiDAR frame: one sample box by box, and all samples by cell."""
+"""Errors from above, in the LiDAR frame: a sample box by box, and all samples by cell."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -13,9 +13,9 @@ from numpy.typing import NDArray
 
 from stage2_train.evaluation.detection_errors import MATCH_M, MIN_SCORE, SampleErrors
 
-SHOWN_M = 55.0  # as plot-samples
+SHOWN_M = 55.0  # as in plot-samples
 CELL_M = 5.0
-RINGS_M = (20.0, 30.0, 50.0)  # limits of the distance bands, and of the official range
+RINGS_M = (20.0, 30.0, 50.0)  # limits of the distance bands and of the official range
 GROUND = "#101418"
 # Kind -> colour, line width; true boxes are green as in plot-samples, errors stand out.
 FOUND_TRUE = ("#35d04f", 1.6)
@@ -25,7 +25,7 @@ FALSE = ("#ff8c1a", 1.3)
 
 
 def plot_sample(errors: SampleErrors, path: Path) -> None:
-    """Write the picture of one sample: found, missed and false boxes."""
+    """Plot one sample: found, missed and false boxes."""
     figure = Figure(figsize=(9, 9.6), layout="constrained", facecolor="white")
     axes = figure.add_subplot()
     kinds = (
@@ -56,15 +56,15 @@ def plot_sample(errors: SampleErrors, path: Path) -> None:
 
 
 def plot_error_map(samples: Sequence[SampleErrors], path: Path) -> None:
-    """Write three maps over all samples: true boxes, share of them missed, false positives."""
-    true = np.concatenate([one.true_boxes[:, :2] for one in samples])
-    is_missed = np.concatenate([~one.is_found for one in samples])
-    false = np.concatenate([one.found_boxes[~one.is_true, :2] for one in samples])
+    """Plot three maps over all samples: true boxes, share of them missed, false positives."""
+    true = np.concatenate([errors.true_boxes[:, :2] for errors in samples])
+    is_missed = np.concatenate([~errors.is_found for errors in samples])
+    false = np.concatenate([errors.found_boxes[~errors.is_true, :2] for errors in samples])
     counts, missed, wrong = (_by_cell(xy_m) for xy_m in (true, true[is_missed], false))
     share = np.divide(missed, counts, out=np.full_like(counts, np.nan), where=counts > 0)
     figure = Figure(figsize=(16.5, 5.7), layout="constrained", facecolor="white")
     panels = figure.subplots(1, 3, sharey=True)
-    ego_xy_m = np.mean([one.ego_xy_m for one in samples], axis=0)
+    ego_xy_m = np.mean([errors.ego_xy_m for errors in samples], axis=0)
     for axes, values, colours, limit, title in (
         (panels[0], _no_zeros(counts), "viridis", None, f"{len(true)} true boxes"),
         (panels[1], share, "YlOrRd", 1.0, f"share of them missed: {_share(is_missed)}"),
@@ -93,7 +93,7 @@ def plot_error_map(samples: Sequence[SampleErrors], path: Path) -> None:
 
 
 def _lines(boxes: NDArray[np.float64]) -> list[NDArray[np.float64]]:
-    """Return outline and heading of (n, 5) boxes as lines: a stroke from the centre to the nose."""
+    """Return outline and heading of (n, 5) boxes; the heading runs from the centre to the front."""
     lines = []
     for x, y, length_m, width_m, yaw in boxes:
         ahead = np.array([np.cos(yaw), np.sin(yaw)]) * length_m / 2
@@ -105,7 +105,7 @@ def _lines(boxes: NDArray[np.float64]) -> list[NDArray[np.float64]]:
 
 
 def _frame(axes: Axes, ego_xy_m: NDArray[np.float64], *, colour: str, halo: str) -> None:
-    """Set limits and labels; draw the ego vehicle and rings of distance around it."""
+    """Set limits and labels; plot the ego vehicle and rings of distance around it."""
     for radius_m in RINGS_M:
         ring = Circle(
             tuple(ego_xy_m), radius_m, fill=False, color=colour, alpha=0.5, linestyle=(0, (4, 4))

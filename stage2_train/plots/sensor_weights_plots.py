@@ -1,6 +1,4 @@
-"""Pictures of AQR's weights: where the queries are, by class and by distance.
-
-The only module of this package that needs matplotlib.
+"""Plots of AQR's sensor weights: where the queries are, by class and by distance.
 
 S samples, Q queries.
 """
@@ -32,7 +30,7 @@ BOX_SHARE = 0.8  # of a group's width that its boxes take
 
 
 def plot_weight_maps(table: SensorWeightsTable, sample: int, preset: Preset, path: Path) -> None:
-    """Draw the queries of a sample from above and in the six images, a row per condition.
+    """Plot the queries of a sample from above and in the six images, a row per condition.
 
     Args:
         table: of the run.
@@ -42,32 +40,36 @@ def plot_weight_maps(table: SensorWeightsTable, sample: int, preset: Preset, pat
     """
     rows = len(table.conditions)
     figure = Figure(figsize=(WIDTH_IN, ROW_IN * rows), layout="constrained")
-    parts = figure.subfigures(rows, 1, squeeze=False)[:, 0]
-    for part, routing in zip(parts, table.conditions, strict=True):
-        part.suptitle(f"sensors: {routing.condition}", x=0.01, ha="left", weight="bold")
-        _plot_condition(part, table, routing, sample, preset)
+    panels = figure.subfigures(rows, 1, squeeze=False)[:, 0]
+    for panel, weights in zip(panels, table.conditions, strict=True):
+        panel.suptitle(f"sensors: {weights.condition}", x=0.01, ha="left", weight="bold")
+        _plot_condition(panel, table, weights, sample, preset)
     figure.suptitle(f"{table.tokens[sample]}: AQR's weight of every query, at its reference point")
     figure.savefig(path, dpi=70)
 
 
 def _plot_condition(
-    part: SubFigure, table: SensorWeightsTable, routing: SampleWeights, sample: int, preset: Preset
+    panel: SubFigure,
+    table: SensorWeightsTable,
+    of_condition: SampleWeights,
+    sample: int,
+    preset: Preset,
 ) -> None:
     ratios = (1.7,) * len(SENSORS) + (1.5,) * CAMERA_COLUMNS
-    grid = part.add_gridspec(CAMERA_ROWS, len(ratios), width_ratios=ratios)
-    weights = routing.weights[sample]  # (Q, 2)
+    grid = panel.add_gridspec(CAMERA_ROWS, len(ratios), width_ratios=ratios)
+    weights = of_condition.weights[sample]  # (Q, 2)
     panels = []
     for column, sensor in enumerate(SENSORS):
-        axes = part.add_subplot(grid[:, column])
+        axes = panel.add_subplot(grid[:, column])
         dots = _plot_bev(axes, table.references_m, weights[:, column], preset)
         axes.set_title(f"{sensor} weight, from above (m)", fontsize=9)
         panels.append(axes)
-    for name, axes in camera_axes(part, grid, left=len(SENSORS)):
+    for name, axes in camera_axes(panel, grid, left=len(SENSORS)):
         pixels = table.pixels[sample, CAMERAS.index(name)]  # (Q, 2)
         _plot_image(axes, pixels, weights[:, 1], preset)
         axes.set_title(f"{name}: camera weight", fontsize=8)
         panels.append(axes)
-    part.colorbar(dots, ax=panels, label=COLOUR_BAR, pad=0.01)
+    panel.colorbar(dots, ax=panels, label=COLOUR_BAR, pad=0.01)
 
 
 def _plot_bev(
@@ -96,17 +98,17 @@ def _plot_image(
 
 
 def plot_detecting_queries(table: SensorWeightsTable, min_score: float, path: Path) -> None:
-    """Draw how the weights of queries that detect something spread, by class and by distance.
+    """Plot the spread of the weights of queries that detect something, by class and distance.
 
     Args:
         table: of the run.
         min_score: of a query that counts as detecting.
         path: PNG to write.
     """
-    detecting = [one.scores >= min_score for one in table.conditions]  # of (S, Q)
+    detecting = [each.scores >= min_score for each in table.conditions]  # of (S, Q)
     pairs = list(zip(table.conditions, detecting, strict=True))
-    classes = [one.labels[which] for one, which in pairs]
-    steps = [(one.distance_m[which] // DISTANCE_STEP_M).astype(np.int64) for one, which in pairs]
+    classes = [each.labels[which] for each, which in pairs]
+    steps = [(each.distance_m[which] // DISTANCE_STEP_M).astype(np.int64) for each, which in pairs]
     farthest = max(of_condition.max(initial=0) for of_condition in steps)
     distances = [
         f"{step * DISTANCE_STEP_M:g}-{(step + 1) * DISTANCE_STEP_M:g} m"
@@ -116,13 +118,13 @@ def plot_detecting_queries(table: SensorWeightsTable, min_score: float, path: Pa
     figure = Figure(figsize=(WIDTH_IN, 8.0), layout="constrained")
     panels = figure.subplots(2, 2, width_ratios=(len(names), len(distances)), sharey=True)
     for row, sensor in enumerate(SENSORS):
-        weights = [one.weights[..., row][which] for one, which in pairs]
+        weights = [each.weights[..., row][which] for each, which in pairs]
         _plot_boxes(panels[row, 0], weights, classes, names)
         _plot_boxes(panels[row, 1], weights, steps, distances)
         panels[row, 0].set_ylabel(f"{sensor} weight")
     panels[0, 0].set_title("by predicted class")
     panels[0, 1].set_title("by distance of the predicted centre from the LiDAR")
-    labels = [f"sensors: {one.condition}, {which.sum()} queries" for one, which in pairs]
+    labels = [f"sensors: {each.condition}, {which.sum()} queries" for each, which in pairs]
     handles = [
         Patch(facecolor=colour, alpha=0.6, label=label)
         for colour, label in zip(CONDITION_COLOURS, labels, strict=False)
@@ -141,15 +143,15 @@ def _plot_boxes(
     groups: Sequence[NDArray[np.int64]],
     names: Sequence[str],
 ) -> None:
-    """Draw a box per group and condition; weights and groups are given by condition."""
+    """Plot a box per group and condition; weights and groups are lists over conditions."""
     width = BOX_SHARE / len(weights)
     for i, (values, of_group) in enumerate(zip(weights, groups, strict=True)):
-        there = [group for group in range(len(names)) if (of_group == group).any()]
-        if not there:
+        present = [group for group in range(len(names)) if (of_group == group).any()]
+        if not present:
             continue
         boxes = axes.boxplot(
-            [values[of_group == group] for group in there],
-            positions=[group + (i + 0.5) * width - BOX_SHARE / 2 for group in there],
+            [values[of_group == group] for group in present],
+            positions=[group + (i + 0.5) * width - BOX_SHARE / 2 for group in present],
             widths=0.85 * width,
             whis=(5, 95),
             showfliers=False,

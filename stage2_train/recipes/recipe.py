@@ -13,32 +13,33 @@ class Recipe:
     """One way to train.
 
     Args:
-        name: for the record.
-        aqr: adaptive query routing on top of CMT; None trains plain CMT.
-        sensor_drop: sensors taken away from training samples; None leaves all of them.
-        class_balanced: an epoch draws every class as often (CBGS), instead of every sample once.
-        frozen: parts of the detector that are not trained, by the beginning of their names; a store
-            that is cut after a part needs it here.
-        steps, epochs: length of the run; exactly one of them is given.
-        batch_size: samples per optimizer step, over all processes: a run on more devices is the
-            same run.
-        accumulate: passes in which each process takes its share of a batch; more need less memory.
+        name: for logs and config.json.
+        aqr: AQR on top of CMT; None trains plain CMT.
+        sensor_drop: sensors left out of training samples; None keeps all.
+        class_balanced: an epoch draws every class equally often (CBGS), not every sample once.
+        frozen: parts of the detector that are not trained, by the beginning of their names; must
+            include what lies before the store's cut.
+        steps, epochs: length of the run; exactly one of them is set.
+        batch_size: samples per optimizer step, of all processes together: a run on more devices is
+            the same run.
+        accumulate: passes in which each process takes its share of a batch; more passes need less
+            memory.
         learning_rate, weight_decay: of AdamW, before multipliers.
         lr_multipliers: (key, factor) pairs; a parameter gets the factor of the longest key that its
             name contains, or 1.
         clip_norm: gradients are scaled down to this total norm.
         schedule: of the learning rate. "cyclic" is CMT's: from 1 up to `peak_ratio` over
-            `rising_share` of the steps, then down to `final_ratio`. "cosine" rises on a straight
-            line to 1 over `warmup_steps`, then falls to `final_ratio`; for what is new in the model
-            and would be thrown about by a high first rate.
-        peak_ratio, final_ratio, rising_share, warmup_steps: see `schedule`; learning rate over the
-            base rate.
-        ema_decay: share that an exponential average of the weights keeps at each step; such a run
-            is evaluated and exported with its average. Worth its memory in long runs.
+            `rising_share` of the steps, then down to `final_ratio`. "cosine" rises linearly to 1
+            over `warmup_steps`, then falls to `final_ratio`; for new modules that a high first rate
+            would throw off.
+        peak_ratio, final_ratio, rising_share, warmup_steps: see `schedule`; ratios are relative to
+            the base rate.
+        ema_decay: share that an exponential moving average of the weights keeps at each step; such
+            a run is evaluated and exported with its average. Worth its memory in long runs.
         seed: of weights, order and denoising noise.
         precision: as Lightning Fabric names it.
         checkpoint_every: steps between checkpoints.
-        keep_last: checkpoints that stay; one more is that of the lowest loss.
+        keep_last: checkpoints to keep, besides the one with the lowest loss.
     """
 
     name: str
@@ -67,9 +68,9 @@ class Recipe:
 
     def __post_init__(self) -> None:
         if (self.steps is None) == (self.epochs is None):
-            raise ConfigError(f"recipe {self.name}: give either steps or epochs")
+            raise ConfigError(f"recipe {self.name}: set either steps or epochs")
         for field in ("batch_size", "accumulate", "checkpoint_every", "keep_last"):
             if getattr(self, field) < 1:
-                raise ConfigError(f"recipe {self.name}: {field} is at least 1")
+                raise ConfigError(f"recipe {self.name}: {field} must be at least 1")
         if self.ema_decay is not None and not 0 < self.ema_decay < 1:
-            raise ConfigError(f"recipe {self.name}: ema_decay lies between 0 and 1")
+            raise ConfigError(f"recipe {self.name}: ema_decay must lie between 0 and 1")

@@ -1,4 +1,4 @@
-"""The recipes this project knows by name, each a function that returns a `Recipe`.
+"""The recipes known by name, each a function that returns a `Recipe`.
 
 A user's own recipe is a Python file with one such function; name it as `path/to/file.py:function`.
 """
@@ -24,8 +24,8 @@ CMT_HEAD = tuple(
     )
 )
 
-# The plan's multipliers; its key `query_embed` names no CMT parameter, what it means is the two
-# MLPs that make the query embedding.
+# Small rates for what a CMT checkpoint has learnt already. CMT makes its query embedding with the
+# two MLPs `bev_embedding` and `rv_embedding`; no parameter of it is called `query_embed`.
 CMT_FROZEN_A = (
     ("img_neck", 0.05),
     ("pts_neck", 0.05),
@@ -46,7 +46,7 @@ AQR_RATES = (
 def frozen_a() -> Recipe:
     """AQR on CMT, backbones frozen, small rates on the necks: the default, from a CMT checkpoint.
 
-    20 epochs of class-balanced samples at batch 16 with sensors taken away, as CMT trains.
+    20 epochs of class-balanced samples at batch 16 with sensors left out, as CMT trains.
     """
     return Recipe(
         name="frozen_a",
@@ -60,10 +60,10 @@ def frozen_a() -> Recipe:
 
 
 def frozen_b() -> Recipe:
-    """As frozen_a with twice the rate on the necks: when they have more to adapt to.
+    """As frozen_a with twice the rate on the necks, for when they have more to adapt to.
 
-    For example to AQR's "modulation", which scales what they give, or to data that the checkpoint
-    has not seen.
+    For example to AQR's "modulation", which scales what they return, or to data that the checkpoint
+    was not trained on.
     """
     recipe = frozen_a()
     faster = tuple((key, 0.1 if key in NECKS else rate) for key, rate in recipe.lr_multipliers)
@@ -73,17 +73,17 @@ def frozen_b() -> Recipe:
 def frozen_all() -> Recipe:
     """As frozen_a with the necks frozen, too: may use a store cut at the neck.
 
-    When the necks' features are to stay what they are, or disk and time are short.
+    For when the necks' features must not change, or disk and time are short.
     """
     recipe = frozen_a()
-    kept = tuple(pair for pair in recipe.lr_multipliers if pair[0] not in NECKS)
-    return replace(recipe, name="frozen_all", frozen=NECKS, lr_multipliers=kept)
+    rates = tuple(pair for pair in recipe.lr_multipliers if pair[0] not in NECKS)
+    return replace(recipe, name="frozen_all", frozen=NECKS, lr_multipliers=rates)
 
 
 def aqr_only() -> Recipe:
-    """Train AQR alone, on a detector that stays what it is: may use a store cut at the memory.
+    """Train only AQR, on an otherwise frozen detector: may use a store cut at the memory.
 
-    The cheapest run, and the one that shows what routing adds and nothing else.
+    The cheapest run, and the one that shows what AQR adds by itself.
     """
     return replace(
         frozen_a(), name="aqr_only", frozen=(*NECKS, *CMT_HEAD), lr_multipliers=AQR_RATES
@@ -91,20 +91,20 @@ def aqr_only() -> Recipe:
 
 
 def cmt() -> Recipe:
-    """As frozen_a without AQR: the baseline to compare with, and for detectors of one sensor.
+    """As frozen_a without AQR: the baseline, and the recipe for detectors of one sensor.
 
-    These lose no sensors, having no other.
+    Sensors are never left out, since such a detector has no other.
     """
     return replace(frozen_a(), name="cmt", aqr=None, sensor_drop=None, lr_multipliers=CMT_FROZEN_A)
 
 
 def from_scratch() -> Recipe:
-    """Necks and head from random weights at CMT's own rate: when there is no checkpoint."""
+    """Necks and head from random weights at CMT's own rate, for when there is no checkpoint."""
     return Recipe(name="from_scratch", epochs=20, batch_size=16)
 
 
 def first_steps() -> Recipe:
-    """Twenty steps at batch 2: shows that a store trains, on any machine; `make real` runs it."""
+    """Twenty steps at batch 2: shows that a store trains on any machine; `make real` runs it."""
     return Recipe(
         name="first_steps", steps=20, batch_size=2, lr_multipliers=CMT_FROZEN_A, checkpoint_every=20
     )
@@ -113,8 +113,8 @@ def first_steps() -> Recipe:
 def demo() -> Recipe:
     """The tiny preset on the synthetic set in two minutes on two cores; `make demo` runs it.
 
-    From scratch, what takes longest is that queries learn to look where they are: the transformer
-    and the position embeddings get larger rates than the rest.
+    From scratch, what takes longest is that queries learn to attend to where they are: the
+    transformer and the position embeddings get larger rates than the rest.
     """
     return Recipe(
         name="demo",
@@ -137,7 +137,7 @@ RECIPES: dict[str, Callable[[], Recipe]] = {
 
 
 def load_recipe(name: str) -> Recipe:
-    """Return the recipe called `name`, or the one `path/to/file.py:function` defines.
+    """Return the recipe called `name`, or the one that `path/to/file.py:function` returns.
 
     Raises:
         ConfigError: if there is none.

@@ -1,4 +1,5 @@
-"""A run on disk: its folder, checkpoints, logs, and where its weights came from.
+"""A run on disk: its folder, checkpoints and logs, and the weights it starts from.
 
-Imports no other folder of stage 2 but recipes/.
+Promises that a checkpoint is either the old one or the new one, never torn, and that weights are
+only joined with features they were trained on. May import recipes/.
 """

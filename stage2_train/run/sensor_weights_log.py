@@ -1,4 +1,4 @@
-"""What AQR's weights are like in a step, apart for what samples had to do without.
+"""AQR's sensor weights in the log of a step, separately for samples without some sensor.
 
 B samples, Q queries.
 """
@@ -11,35 +11,35 @@ from torch import Tensor
 from shared.config.classes import CAMERAS
 
 SENSORS = ("lidar", "cameras")
-ONE_CAMERA = "no single camera"
-CONDITIONS = ("all", "no lidar", "no cameras", ONE_CAMERA)
+SINGLE_CAMERA = "no single camera"
+CONDITIONS = ("all", "no lidar", "no cameras", SINGLE_CAMERA)
 COUNT = "count"
 
 
-def weight_sums(weights: Tensor, conditions: Sequence[str]) -> dict[str, Tensor]:
-    """Return the weights of LiDAR and cameras summed over queries, and how many queries that are.
+def sensor_weight_sums(weights: Tensor, conditions: Sequence[str]) -> dict[str, Tensor]:
+    """Return the weights of LiDAR and cameras summed over queries, and the number of queries.
 
-    The names are always the same, so that parts of a batch can be added up.
+    The names are always the same, so that sums of micro-batches can be added up.
 
     Args:
-        weights: (B, Q, 2).
+        weights: (B, Q, 2), `HeadOutputs.sensor_weights`.
         conditions: of the B samples, see `shared.data.sensor_drop.condition`.
     """
-    kinds = [ONE_CAMERA if one.removeprefix("no ") in CAMERAS else one for one in conditions]
-    found: dict[str, Tensor] = {}
+    kinds = [SINGLE_CAMERA if name.removeprefix("no ") in CAMERAS else name for name in conditions]
+    sums: dict[str, Tensor] = {}
     for kind in CONDITIONS:
-        chosen = torch.tensor([one == kind for one in kinds], device=weights.device)
-        sums = weights.detach()[chosen].sum(dim=(0, 1))
-        found |= {f"aqr/{kind}/{one}": sums[i] for i, one in enumerate(SENSORS)}
-        found[f"aqr/{kind}/{COUNT}"] = chosen.sum() * weights.shape[1]
-    return found
+        chosen = torch.tensor([name == kind for name in kinds], device=weights.device)
+        summed = weights.detach()[chosen].sum(dim=(0, 1))
+        sums |= {f"aqr/{kind}/{sensor}": summed[i] for i, sensor in enumerate(SENSORS)}
+        sums[f"aqr/{kind}/{COUNT}"] = chosen.sum() * weights.shape[1]
+    return sums
 
 
-def mean_weights(sums: Mapping[str, float]) -> dict[str, float]:
+def mean_sensor_weights(sums: Mapping[str, float]) -> dict[str, float]:
     """Return the mean weight of each sensor, for conditions that occurred."""
     means: dict[str, float] = {}
     for kind in CONDITIONS:
         count = sums[f"aqr/{kind}/{COUNT}"]
         if count:
-            means |= {f"aqr/{kind}/{one}": sums[f"aqr/{kind}/{one}"] / count for one in SENSORS}
+            means |= {f"aqr/{kind}/{name}": sums[f"aqr/{kind}/{name}"] / count for name in SENSORS}
     return means

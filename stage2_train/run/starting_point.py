@@ -1,4 +1,4 @@
-"""Necks and head belong to the backbones they were trained on: the check before they are joined."""
+"""The weights a run starts from, and the check that they belong to the store's backbones."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,9 +7,12 @@ from typing import Any
 
 from torch import Tensor
 
-from cache.reader import CachedFeatures
 from shared.checkpoint.strict_loading import other_backbones, read_state
+from shared.data.feature_store import FeatureStore
 from shared.errors import IdentityError
+from shared.model.detector import CmtDetector
+from shared.model.initial_detector import fresh_detector, load_checkpoint
+from stage2_train.recipes.recipe import Recipe
 from stage2_train.run.run_folder import is_run_checkpoint, read_run_checkpoint, trained_weights
 
 
@@ -19,8 +22,8 @@ class StartingPoint:
 
     Args:
         path: where they come from.
-        state: necks and head, by their full names; in an official checkpoint beside other parts.
-        backbones: checkpoint that holds the frozen parts they belong to, if any is known.
+        state: necks and head, by their full names; an official checkpoint has other parts, too.
+        backbones: checkpoint that holds the frozen parts they belong to, if it is known.
     """
 
     path: Path
@@ -28,7 +31,7 @@ class StartingPoint:
     backbones: str | None
 
 
-def starting_point(checkpoint: Path, store: CachedFeatures) -> StartingPoint:
+def starting_point(checkpoint: Path, store: FeatureStore) -> StartingPoint:
     """Read weights to start from, and check that they belong to the features of a store.
 
     Args:
@@ -37,7 +40,7 @@ def starting_point(checkpoint: Path, store: CachedFeatures) -> StartingPoint:
 
     Raises:
         CheckpointError: if it is neither.
-        IdentityError: if it belongs to other backbones.
+        IdentityError: if it belongs to different backbones.
     """
     if is_run_checkpoint(checkpoint):
         saved = read_run_checkpoint(checkpoint)
@@ -51,7 +54,26 @@ def starting_point(checkpoint: Path, store: CachedFeatures) -> StartingPoint:
     )
 
 
-def require_features(saved: Mapping[str, Any], run: Path, store: CachedFeatures) -> None:
+def starting_detector(
+    store: FeatureStore, recipe: Recipe, start: StartingPoint | None
+) -> CmtDetector:
+    """Build the detector that a recipe trains from a store, with its first weights.
+
+    Args:
+        store: says preset and cut.
+        recipe: says the seed and the AQR.
+        start: weights for necks and head; what they lack, or all without it, is seeded.
+
+    Raises:
+        CheckpointError: if the weights do not fit the preset.
+    """
+    detector = fresh_detector(store.preset, store.cut, seed=recipe.seed, aqr=recipe.aqr)
+    if start is not None:
+        load_checkpoint(detector, start.state, start.path)
+    return detector
+
+
+def require_features(saved: Mapping[str, Any], run: Path, store: FeatureStore) -> None:
     """Check that a checkpoint of `train-stage2` was trained on the features of this extraction.
 
     Raises:
@@ -65,7 +87,7 @@ def require_features(saved: Mapping[str, Any], run: Path, store: CachedFeatures)
         )
 
 
-def require_backbones(checkpoint: Path, store: CachedFeatures) -> None:
+def require_backbones(checkpoint: Path, store: FeatureStore) -> None:
     """Check that the store's features come from the backbones in this checkpoint.
 
     A checkpoint without backbones has nothing to compare.
@@ -73,10 +95,11 @@ def require_backbones(checkpoint: Path, store: CachedFeatures) -> None:
     Raises:
         IdentityError: naming the parts that differ.
     """
-    others = other_backbones(read_state(checkpoint), store.identity["weights"], checkpoint)
-    if others:
+    differing = other_backbones(read_state(checkpoint), store.identity["weights"], checkpoint)
+    if differing:
         raise IdentityError(
-            f"{store.path} was not made with {checkpoint}: {', '.join(others)} differ, so the "
-            "necks and head in it have never seen such features; use the checkpoint that the store "
-            f"was extracted with ({store.provenance.weights}), or extract again with this one"
+            f"{store.path} was not made with {checkpoint}: {', '.join(differing)} differ, so its "
+            "necks and head were not trained on such features; use the checkpoint that the store "
+            f"was extracted with (`feature-cache show {store.path}` says which), or extract again "
+            "with this one"
         )

@@ -1,4 +1,4 @@
-"""Where the time of a step goes, on a CPU and, without making it wait, on a GPU."""
+"""Where the time of a step goes, on a CPU or, without synchronising in between, on a GPU."""
 
 import time
 from itertools import pairwise
@@ -7,10 +7,10 @@ import torch
 
 
 class StepClock:
-    """Reads the time between marks.
+    """Measures the time between marks.
 
     Args:
-        device: that computes. On CUDA, marks are events in its stream.
+        device: that computes. On CUDA, marks are events on its stream.
     """
 
     def __init__(self, device: torch.device) -> None:
@@ -20,7 +20,7 @@ class StepClock:
         self._events: list[torch.cuda.Event] = []
 
     def mark(self, name: str) -> None:
-        """End the piece of work called `name`; the very first mark only begins."""
+        """End the piece of work called `name`; the very first mark only starts the clock."""
         self._names.append(name)
         if self._on_cuda:
             event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
@@ -30,15 +30,15 @@ class StepClock:
             self._times.append(time.perf_counter())
 
     def seconds(self) -> dict[str, float]:
-        """Return the seconds of each piece, summed by name, and begin again at the last mark."""
+        """Return the seconds of each piece, summed by name; restart the clock at the last mark."""
         if self._on_cuda:
             torch.cuda.synchronize()
-            spans = [one.elapsed_time(other) / 1000 for one, other in pairwise(self._events)]
+            spans = [start.elapsed_time(end) / 1000 for start, end in pairwise(self._events)]
         else:
-            spans = [other - one for one, other in pairwise(self._times)]
-        found = dict.fromkeys(self._names[1:], 0.0)
+            spans = [end - start for start, end in pairwise(self._times)]
+        seconds = dict.fromkeys(self._names[1:], 0.0)
         for name, span in zip(self._names[1:], spans, strict=True):
-            found[name] += span
+            seconds[name] += span
         for marks in (self._names, self._times, self._events):
             del marks[:-1]
-        return found
+        return seconds

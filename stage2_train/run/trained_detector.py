@@ -1,27 +1,27 @@
-"""The detector of a finished or running training, or of an official checkpoint, for evaluation."""
+"""The detector of a training run or of an official checkpoint, for evaluation."""
 
 from pathlib import Path
 
-from cache.reader import CachedFeatures
 from shared.config.aqr_config import AqrConfig
 from shared.config.config_json import from_json
 from shared.config.preset import Preset
+from shared.data.feature_store import FeatureStore
 from shared.model.detector import CmtDetector, build_detector
 from shared.model.initial_detector import aqr_config_of, fresh_detector
 from stage2_train.run.run_folder import is_run_checkpoint, read_run_checkpoint, trained_weights
 from stage2_train.run.starting_point import require_backbones, require_features
 
 
-def load_detector(run: Path, store: CachedFeatures) -> CmtDetector:
+def load_detector(run: Path, store: FeatureStore) -> CmtDetector:
     """Build a detector and check that its features are the store's.
 
     Args:
         run: run folder or checkpoint of `train-stage2`, or an official CMT checkpoint.
-        store: what it will look at.
+        store: whose features it will read.
 
     Raises:
-        CheckpointError: if `run` is none of these, or of another preset.
-        IdentityError: if it was trained on features of other weights or preprocessing.
+        CheckpointError: if `run` is none of these, or of a different preset.
+        IdentityError: if it was trained on features of different weights or preprocessing.
     """
     if not is_run_checkpoint(run):
         require_backbones(run, store)

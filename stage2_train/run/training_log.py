@@ -1,7 +1,7 @@
-"""What a run says about its steps: log.csv, timing.csv and TensorBoard.
+"""What a run records of its steps: log.csv, timing.csv and TensorBoard.
 
-log.csv holds what the seed and the step decide, so that a resumed run writes the very same file;
-timing.csv holds what the machine decides. TensorBoard shows both, step by step.
+log.csv holds what depends on the seed and the step, so that a resumed run writes the same file;
+timing.csv holds what depends on the machine. TensorBoard shows both.
 """
 
 from collections.abc import Mapping
@@ -16,11 +16,11 @@ TENSORBOARD = "tensorboard"
 
 
 class TrainingLog:
-    """The log of a run, kept by one of its processes.
+    """The log of a run, written by its first process.
 
     Args:
         folder: of the run.
-        step: steps taken so far; what the folder says of later ones is dropped.
+        step: steps taken so far; TensorBoard drops what the folder holds of later ones.
     """
 
     def __init__(self, folder: RunFolder, step: int) -> None:
@@ -28,15 +28,15 @@ class TrainingLog:
         self._rows: dict[str, list[dict[str, float]]] = {LOG: [], TIMING: []}
         self._board = SummaryWriter(str(folder.path / TENSORBOARD), purge_step=step + 1)
 
-    def add(self, step: int, found: Mapping[str, float], timing: Mapping[str, float]) -> None:
-        """Take the scalars of the step that ended, counted from 1."""
-        for file, scalars in ((LOG, found), (TIMING, timing)):
-            self._rows[file].append({"step": step, **scalars})
-            for name, value in scalars.items():
+    def add(self, step: int, scalars: Mapping[str, float], timing: Mapping[str, float]) -> None:
+        """Add the scalars of a finished step, counted from 1."""
+        for file, values in ((LOG, scalars), (TIMING, timing)):
+            self._rows[file].append({"step": step, **values})
+            for name, value in values.items():
                 self._board.add_scalar(name, value, step)
 
     def write(self) -> None:
-        """Bring everything to disk."""
+        """Flush everything to disk."""
         for file, rows in self._rows.items():
             if rows:
                 self._folder.log(file, rows)
@@ -44,6 +44,6 @@ class TrainingLog:
         self._board.flush()
 
     def close(self) -> None:
-        """Write what is left, also of a run that fails: there it says how."""
+        """Write the rest, also of a failing run, where it shows how the run failed."""
         self.write()
         self._board.close()

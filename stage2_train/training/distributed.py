@@ -1,4 +1,4 @@
-"""The processes of a run: how many, how they meet, and in which precision they compute.
+"""The processes of a run: how many, how they connect, and in which precision they compute.
 
 They are started by this program (`--devices`), by torchrun, or by Slurm's srun.
 """
@@ -12,24 +12,25 @@ from torch import distributed
 from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 
+from shared.process.device import available_device
 from stage2_train.recipes.recipe import Recipe
 
 
 def launch_fabric(
     recipe: Recipe, *, devices: int = 1, nodes: int = 1
 ) -> tuple[Fabric, torch.amp.GradScaler | None]:
-    """Return Fabric in every process of the run, and the gradient scaler that float16 needs.
+    """Start the processes; return Fabric in each, and the gradient scaler that float16 needs.
 
     Args:
         recipe: says the precision.
-        devices: per node; under torchrun, what it says counts.
-        nodes: of the run; the same.
+        devices: per node; torchrun's own numbers override both.
+        nodes: of the run.
     """
     if distributed.is_torchelastic_launched():
         devices = int(os.environ["LOCAL_WORLD_SIZE"])
         nodes = int(os.environ["WORLD_SIZE"]) // devices
         if devices > 1 and nodes == 1:
-            _meet_anew()
+            _connect_again()
     precision, scaler = _precision(recipe)
     fabric = Fabric(
         accelerator="auto",
@@ -42,16 +43,16 @@ def launch_fabric(
     return fabric, scaler
 
 
-def _meet_anew() -> None:
-    """Connect the processes that torchrun started, apart from those it started before a restart.
+def _connect_again() -> None:
+    """Connect the processes of torchrun's latest restart, and only those.
 
-    torchrun keeps the store they meet in, so that a process may find the address of one that is
-    dead. On several nodes the restarts are not counted alike; there torch's own way is used.
+    torchrun keeps the store in which they exchange addresses, so a process may read the address of
+    a dead one. Several nodes may count restarts differently; there torch's own way is used.
     """
     store, rank, size = next(rendezvous("env://"))
     restart = os.environ["TORCHELASTIC_RESTART_COUNT"]
     distributed.init_process_group(
-        "nccl" if torch.cuda.is_available() else "gloo",
+        "nccl" if available_device().type == "cuda" else "gloo",
         store=PrefixStore(f"restart_{restart}", store),
         rank=rank,
         world_size=size,
@@ -59,9 +60,9 @@ def _meet_anew() -> None:
 
 
 def _precision(recipe: Recipe) -> tuple[Precision, torch.amp.GradScaler | None]:
-    """Return Fabric's plugin and the scaler in it, whose state belongs in checkpoints."""
+    """Return Fabric's plugin and its gradient scaler, whose state belongs in checkpoints."""
     if recipe.precision == "32-true":
         return Precision(), None
-    device = "cuda" if torch.cuda.is_available() else "cpu"
+    device = available_device().type
     scaler = torch.amp.GradScaler(device) if recipe.precision == "16-mixed" else None
     return MixedPrecision(recipe.precision, device, scaler), scaler

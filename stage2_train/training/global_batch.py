@@ -1,14 +1,14 @@
-"""One optimizer step's samples, shared among processes and passes so that the sum is the same.
+"""The batch of one optimizer step, divided among processes and passes without changing the sum.
 
-Losses are divided by the boxes of the whole batch, denoising queries are as many as its fullest
-sample allows, and their noise is drawn for all of it: everything a share needs to know of the other
-shares is how many boxes their samples have. So with any number of processes a step has the losses
-and gradients of one process that holds the whole batch, up to the order of additions. Not so:
-dropout, which draws per part, and BatchNorm in train mode, whose statistics are those of a part, as
-in the official code; the running statistics that are saved are those of the first process.
+Losses are divided by the boxes of the global batch, the number of denoising queries is what its
+fullest sample allows, and their noise is drawn for all of it: a micro-batch only needs to know how
+many boxes the other samples have. So with any number of processes a step has the losses and
+gradients of one process that holds the global batch, up to the order of additions. The exceptions
+are dropout, which is drawn per micro-batch, and BatchNorm in train mode, whose statistics are those
+of a micro-batch, as in the official code; the first process's running statistics are saved.
 """
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -16,57 +16,18 @@ from lightning.fabric import Fabric
 
 from shared.config.preset import Preset
 from shared.data.batch import Batch
-from shared.errors import ConfigError, TrainingError
+from shared.errors import TrainingError
 from shared.model.denoising import DenoisingQueries, denoising_groups, make_denoising_queries
 from shared.model.losses import BatchCounts
-from stage2_train.data.sampler import Place
-
-
-class Shares:
-    """A sampler's batches, cut into those that one process takes.
-
-    Args:
-        batches: of the whole run, all of one size.
-        size: of those batches.
-        process, processes: which of how many.
-        passes: how many each process takes its share in.
-
-    Raises:
-        ConfigError: if a batch cannot be shared evenly.
-    """
-
-    def __init__(
-        self,
-        batches: Iterable[list[Place]],
-        size: int,
-        *,
-        process: int,
-        processes: int,
-        passes: int,
-    ) -> None:
-        if size % (processes * passes):
-            raise ConfigError(
-                f"a batch of {size} samples cannot be shared evenly by {processes} processes in "
-                f"{passes} passes each; choose another batch_size or accumulate in the recipe, or "
-                "another number of devices"
-            )
-        self.batches = batches
-        self.part = size // (processes * passes)
-        self.first, self.passes = process * passes, passes
-
-    def __iter__(self) -> Iterator[list[Place]]:
-        for batch in self.batches:
-            for index in range(self.first, self.first + self.passes):
-                yield batch[index * self.part : (index + 1) * self.part]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class GlobalBatch:
-    """What a share knows of the whole batch.
+    """What every process knows of the batch of a step.
 
     Args:
         box_counts: boxes of every sample, in the order of the sampler.
-        signum: a signal that asked one of the processes to stop, or 0.
+        signum: a signal that asked one of the processes to stop; 0 without.
     """
 
     box_counts: tuple[int, ...]
@@ -79,11 +40,11 @@ class GlobalBatch:
     def denoising(
         self, batch: Batch, first: int, preset: Preset, seed: int
     ) -> DenoisingQueries | None:
-        """Make the denoising queries of a part, with its rows of the whole batch's noise.
+        """Make the denoising queries of a micro-batch, with its rows of the global batch's noise.
 
         Args:
-            batch: the part.
-            first: position of its first sample in the whole batch.
+            batch: the micro-batch.
+            first: position of its first sample in the global batch.
             preset: of the detector.
             seed: of the noise.
         """
@@ -104,18 +65,20 @@ class GlobalBatch:
         )
 
 
-def agree(fabric: Fabric, share: Sequence[Batch], step: int, signum: int) -> GlobalBatch:
-    """Tell the other processes what this one holds, and hear what they do.
+def gather_global_batch(
+    fabric: Fabric, micro_batches: Sequence[Batch], step: int, signum: int
+) -> GlobalBatch:
+    """Exchange box counts and signals with the other processes.
 
     Raises:
         TrainingError: if they are at different steps.
     """
-    counts = [len(boxes) for batch in share for boxes in batch.boxes_lidar]
+    counts = [len(boxes) for batch in micro_batches for boxes in batch.boxes_lidar]
     if fabric.world_size == 1:
         return GlobalBatch(box_counts=tuple(counts), signum=signum)
-    mine = torch.tensor([step, signum, *counts], device=fabric.device)
-    table = mine.new_zeros(fabric.world_size, len(mine))
-    table[fabric.global_rank] = mine
+    own = torch.tensor([step, signum, *counts], device=fabric.device)
+    table = own.new_zeros(fabric.world_size, len(own))
+    table[fabric.global_rank] = own
     rows: list[list[int]] = fabric.all_reduce(table, reduce_op="sum").tolist()
     steps = [row[0] for row in rows]
     if len(set(steps)) > 1:

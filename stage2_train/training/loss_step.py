@@ -1,4 +1,4 @@
-"""Detector and losses as one module, so that whatever wraps it sees one forward per pass."""
+"""Detector and losses as one module, so that DDP, which wraps it, sees one forward per pass."""
 
 from torch import Tensor, nn
 
@@ -7,13 +7,13 @@ from shared.data.batch import Batch
 from shared.model.denoising import DenoisingQueries
 from shared.model.detector import CmtDetector
 from shared.model.losses import BatchCounts, detection_losses
-from stage2_train.run.sensor_weights_log import weight_sums
+from stage2_train.run.sensor_weights_log import sensor_weight_sums
 
 
-class Work:
+class LossInput:
     """The input of one pass.
 
-    Not a dataclass on purpose: Fabric looks into those and would cast the float64 camera matrices.
+    Not a dataclass on purpose: Fabric traverses those and would cast the float64 camera matrices.
     """
 
     def __init__(
@@ -25,7 +25,7 @@ class Work:
 
 
 class LossStep(nn.Module):
-    """What a step runs.
+    """Forward pass and losses.
 
     Args:
         detector: what is trained.
@@ -37,19 +37,21 @@ class LossStep(nn.Module):
         self.detector = detector
         self.preset = preset
 
-    def forward(self, work: Work) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    def forward(self, inputs: LossInput) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Return the loss terms of a batch under their official names, and sums to log.
 
-        The sums are those of `routing_log.weight_sums`, none without AQR.
+        The sums are those of `sensor_weight_sums`, none without AQR.
         """
-        outputs = self.detector(work.batch, work.queries)
+        outputs = self.detector(inputs.batch, inputs.queries)
         terms = detection_losses(
             outputs,
-            work.batch.boxes_lidar,
-            work.batch.labels,
+            inputs.batch.boxes_lidar,
+            inputs.batch.labels,
             self.preset.head,
-            denoising=work.queries,
-            counts=work.counts,
+            denoising=inputs.queries,
+            counts=inputs.counts,
         )
         weights = outputs.sensor_weights
-        return terms, {} if weights is None else weight_sums(weights, work.batch.conditions)
+        return terms, {} if weights is None else sensor_weight_sums(
+            weights, inputs.batch.conditions
+        )

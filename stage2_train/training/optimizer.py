@@ -32,13 +32,13 @@ def parameter_groups(
         model: whose trainable parameters are grouped.
         multipliers: (key, factor) pairs.
         learning_rate: of factor 1.
-        unused: what a key contained in no parameter's name is. It would silently train what it was
-            meant to slow down, so it is an error; imported configs have such keys, and only their
-            user can tell.
+        unused: how to treat a key that no parameter's name contains. The parameters it was meant
+            for would silently train at full rate, so it is an error; imported configs have such
+            keys, and only their user can judge them.
 
     Returns:
-        One AdamW group per multiplier, which is under `factor`, with the names it holds under
-        `names` and its rate under `initial_lr`.
+        One AdamW group per multiplier, with the multiplier as `factor`, its parameters' names as
+        `names` and its rate as `initial_lr`.
 
     Raises:
         ConfigError: for an unused key.
@@ -85,17 +85,16 @@ def _judge_unused(keys: Sequence[str], unused: Literal["error", "warn"]) -> None
 def make_optimizer(detector: CmtDetector, recipe: Recipe) -> torch.optim.AdamW:
     """Return the optimizer of the trainable parameters.
 
-    A multiplier for a part of a sensor, or of an AQR, that this detector lacks is left out.
+    Multipliers for parts that this detector lacks (of a sensor, or of AQR) are left out.
 
     Raises:
-        ConfigError: if a multiplier is for nothing, or nothing is left to train.
+        ConfigError: if a multiplier matches nothing, or nothing is left to train.
     """
-    head = detector.pts_bbox_head
     lacking = [
         *(ONLY_WITH_CAMERAS if detector.preset.camera is None else ()),
         *(ONLY_WITH_LIDAR if detector.preset.lidar is None else ()),
-        *(ONLY_WITH_AQR if head.aqr is None else ()),
-        *(ONLY_WITH_BIAS if head.attention_bias_generator is None else ()),
+        *(ONLY_WITH_AQR if detector.aqr is None else ()),
+        *(ONLY_WITH_BIAS if detector.bias_scale is None else ()),
     ]
     multipliers = [(key, factor) for key, factor in recipe.lr_multipliers if key not in lacking]
     groups = parameter_groups(detector, multipliers, recipe.learning_rate)
@@ -105,6 +104,6 @@ def make_optimizer(detector: CmtDetector, recipe: Recipe) -> torch.optim.AdamW:
 
 
 def set_learning_rates(optimizer: torch.optim.Optimizer, ratio: float) -> None:
-    """Give every group its own rate times `ratio`."""
+    """Set every group's rate to its own initial rate times `ratio`."""
     for group in optimizer.param_groups:
         group["lr"] = group["initial_lr"] * ratio

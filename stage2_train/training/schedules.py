@@ -1,6 +1,6 @@
-"""Learning rate over the steps of a run, as a share of the recipe's: a function of the step alone.
+"""Learning rate over the steps of a run, relative to the recipe's: a function of the step only.
 
-So there is nothing to save, and a resumed run has the rates of an undisturbed one.
+So nothing has to be saved, and a resumed run has the rates of an undisturbed one.
 """
 
 import math
@@ -9,14 +9,14 @@ from stage2_train.recipes.recipe import Recipe
 
 
 def rate_ratio(step: int, steps: int, recipe: Recipe) -> float:
-    """Return the learning rate of one step, counted from 0, over the recipe's."""
+    """Return the learning rate of a step, counted from 0, relative to the recipe's."""
     if recipe.schedule == "cosine":
         return cosine_ratio(step, steps, recipe)
     return cyclic_ratio(step, steps, recipe)
 
 
 def cyclic_ratio(step: int, steps: int, recipe: Recipe) -> float:
-    """Return CMT's: cosine up to the peak, cosine down to the end.
+    """Return CMT's ratio: a cosine up to the peak, then a cosine down to the end.
 
     Source: mmcv's CyclicLrUpdaterHook, one cycle, cosine annealing.
     """
@@ -30,7 +30,7 @@ def cyclic_ratio(step: int, steps: int, recipe: Recipe) -> float:
 
 
 def cosine_ratio(step: int, steps: int, recipe: Recipe) -> float:
-    """Return a straight line up to 1 over the warm-up, then a cosine down to the end."""
+    """Return a linear rise to 1 over the warm-up, then a cosine down to the end."""
     warm = min(recipe.warmup_steps, steps)
     if step < warm:
         return (step + 1) / warm

@@ -1,4 +1,4 @@
-"""AQR moves its weights to the healthy sensor where the other one is blinded, and nowhere else."""
+"""AQR shifts its weights to the healthy sensor where the other is blinded, and nowhere else."""
 
 import pytest
 import torch
@@ -22,13 +22,13 @@ def left() -> torch.Tensor:
     return BlindedScenes(0, blinded="cameras").where_blinded
 
 
-def test_before_aqr_is_trained_both_sensors_are_trusted_evenly_everywhere(
+def test_before_training_aqr_trusts_both_sensors_equally_everywhere(
     looks: list[Look],
 ) -> None:
     assert looks[0].lead.abs().max() < 1e-6
 
 
-def test_where_the_cameras_are_blinded_the_lidar_comes_to_be_trusted_more(
+def test_where_the_cameras_are_blinded_aqr_learns_to_trust_the_lidar_more(
     looks: list[Look], left: torch.Tensor
 ) -> None:
     assert looks[-1].lead[left].mean() > LEAST_LEAD_LEFT
@@ -37,13 +37,13 @@ def test_where_the_cameras_are_blinded_the_lidar_comes_to_be_trusted_more(
     assert cameras < -LEAST_LEAD_LEFT
 
 
-def test_elsewhere_the_trust_stays_as_it_was(looks: list[Look], left: torch.Tensor) -> None:
+def test_elsewhere_the_weights_stay_nearly_the_same(looks: list[Look], left: torch.Tensor) -> None:
     change = (looks[-1].weights - looks[0].weights)[~left].mean(dim=0)
     assert change.abs().max() < MOST_CHANGE_RIGHT
 
 
 def test_only_pixels_that_look_to_the_left_are_blinded() -> None:
-    healthy, blinded = (BlindedScenes(0, blinded=one).draw(2) for one in (None, "cameras"))
+    healthy, blinded = (BlindedScenes(0, blinded=sensor).draw(2) for sensor in (None, "cameras"))
 
     (camera, bev) = healthy.maps
     torch.testing.assert_close(blinded.maps[bev], healthy.maps[bev], rtol=0, atol=0)
@@ -55,7 +55,7 @@ def test_only_pixels_that_look_to_the_left_are_blinded() -> None:
 
 
 def test_only_cells_to_the_right_are_blinded() -> None:
-    healthy, blinded = (BlindedScenes(0, blinded=one).draw(2) for one in (None, "lidar"))
+    healthy, blinded = (BlindedScenes(0, blinded=sensor).draw(2) for sensor in (None, "lidar"))
 
     (camera, bev) = healthy.maps
     torch.testing.assert_close(blinded.maps[camera], healthy.maps[camera], rtol=0, atol=0)

@@ -20,7 +20,6 @@ from benchmarks.experiments.strategies.live_training import (
     train_live,
 )
 from benchmarks.experiments.strategies.measured_run import frozen_digests, measured
-from benchmarks.experiments.strategies.run_live import head_of
 from benchmarks.experiments.strategies.same_curve import SAME_BITS, curves, gaps
 from cache.reader import CachedFeatures
 from shared.checkpoint.checkpoint_table import FROZEN_PARTS, belongs
@@ -39,11 +38,13 @@ from stage1_extract.extraction.extraction_identity import draws_of
 from stage1_extract.nuscenes.nuscenes_tables import read_tables
 from stage1_extract.nuscenes.records import SampleRecord
 from stage2_train.data.dataset import StoreDataset
-from stage2_train.data.loader import BatchLoader
-from stage2_train.data.prefetch import Share
+from stage2_train.data.loader import BatchLoader, evaluation_batches, evaluation_places
+from stage2_train.data.prefetch import MicroBatches
 from stage2_train.data.sampler import Place
+from stage2_train.evaluation.detections import detect
 from stage2_train.recipes.recipe import Recipe
 from stage2_train.recipes.recipes import frozen_a
+from stage2_train.run.starting_point import starting_detector
 from stage2_train.training.global_batch import GlobalBatch
 from stage2_train.training.training_step import StepResult, TrainingStep
 
@@ -76,13 +77,13 @@ def backbones(store: CachedFeatures) -> FrozenBackbones:
 def test_cached_and_live_training_have_the_same_bits_in_every_scalar_of_every_step(
     store: CachedFeatures, records: list[SampleRecord], tmp_path: Path
 ) -> None:
-    found = curves(store, records, short(steps=3), tmp_path)
+    curve_of = curves(store, records, short(steps=3), tmp_path)
 
-    assert {len(curve) for curve in found.values()} == {3}
-    for one, other in SAME_BITS:
-        assert found[one] == found[other]
-    assert found["store"] != found["float32"]  # so that the comparison can fail
-    assert gaps(found["store"], found["float32"])["largest"][1] < 1e-3
+    assert {len(curve) for curve in curve_of.values()} == {3}
+    for cached, uncached in SAME_BITS:
+        assert curve_of[cached] == curve_of[uncached]
+    assert curve_of["store"] != curve_of["float32"]  # so that the comparison can fail
+    assert gaps(curve_of["store"], curve_of["float32"])["largest"][1] < 1e-3
 
 
 @pytest.mark.parametrize("absent", [(), (LIDAR,), CAMERAS, (CAMERAS[2],)])
@@ -106,8 +107,8 @@ def test_a_live_batch_has_the_maps_of_the_cached_one(
     assert raw.tokens == cached.tokens
     assert raw.conditions == cached.conditions
     assert torch.equal(raw.img_from_lidar, cached.img_from_lidar)
-    for one, other in zip(raw.boxes_lidar, cached.boxes_lidar, strict=True):
-        assert torch.equal(one, other)
+    for boxes, expected in zip(raw.boxes_lidar, cached.boxes_lidar, strict=True):
+        assert torch.equal(boxes, expected)
 
 
 def moved(before: dict[str, Tensor], detector: LiveDetector) -> set[str]:
@@ -122,7 +123,7 @@ def moved(before: dict[str, Tensor], detector: LiveDetector) -> set[str]:
 @pytest.mark.parametrize(
     ("make", "image", "point"), [(finetune_low, 0.01, 0.05), (finetune, 1.0, 1.0)]
 )
-def test_finetuning_trains_the_backbones_but_the_sparse_encoder_on_a_cpu(
+def test_finetuning_trains_the_backbones_except_the_sparse_encoder_on_a_cpu(
     store: CachedFeatures,
     records: list[SampleRecord],
     backbones: FrozenBackbones,
@@ -145,9 +146,9 @@ def test_finetuning_trains_the_backbones_but_the_sparse_encoder_on_a_cpu(
     assert (rates["img_backbone"], rates["pts_backbone"]) == (image, point)
     assert "pts_middle_encoder" not in rates
     digests = frozen_digests(detector.state_dict(), recipe.frozen)
-    found = measured(tmp_path / "run", before=digests, after=digests)
-    assert found["frozen_tensors"] > 0
-    assert found["seconds_per_step"] > 0
+    result = measured(tmp_path / "run", before=digests, after=digests)
+    assert result["frozen_tensors"] > 0
+    assert result["seconds_per_step"] > 0
 
 
 @pytest.mark.parametrize("backbone", ["resnet50", "vovnet99"])
@@ -162,9 +163,9 @@ def test_in_train_mode_batch_norm_of_the_image_backbone_stays_in_eval_mode(
     detector.train()
 
     modes = {
-        (name.split(".")[0], one.training)
-        for name, one in detector.named_modules()
-        if isinstance(one, _BatchNorm)
+        (name.split(".")[0], module.training)
+        for name, module in detector.named_modules()
+        if isinstance(module, _BatchNorm)
     }
     assert {("img_backbone", False), ("pts_backbone", True), ("pts_neck", True)} <= modes
     assert ("img_backbone", True) not in modes
@@ -181,7 +182,9 @@ def test_live_frozen_training_changes_no_byte_of_the_backbones(
 
     assert moved(before, detector) == set()
     norms = {
-        name: one.training for name, one in detector.named_modules() if isinstance(one, _BatchNorm)
+        name: module.training
+        for name, module in detector.named_modules()
+        if isinstance(module, _BatchNorm)
     }
     assert not any(training for name, training in norms.items() if belongs(name, FROZEN_PARTS))
     assert any(training for name, training in norms.items() if name.startswith("pts_neck"))
@@ -196,9 +199,11 @@ def test_a_backbone_buffer_that_moves_stops_live_training_and_is_named(
 ) -> None:
     honest = TrainingStep.take
 
-    def touching(self: TrainingStep, share: Share, whole: GlobalBatch, step: int) -> StepResult:
+    def touching(
+        self: TrainingStep, batches: MicroBatches, whole: GlobalBatch, step: int
+    ) -> StepResult:
         backbones.get_buffer("pts_backbone.blocks.0.1.running_mean").add_(1)
-        return honest(self, share, whole, step)
+        return honest(self, batches, whole, step)
 
     monkeypatch.setattr(TrainingStep, "take", touching)
     recipe = live(short())
@@ -223,8 +228,8 @@ def test_features_in_memory_are_those_of_the_store_before_rounding(
     store: CachedFeatures, records: list[SampleRecord], backbones: FrozenBackbones
 ) -> None:
     draws = draws_of(store.preset, store.variants)
-    exact = FeaturesInMemory(store.path, LiveFeatures(records, backbones, draws))
-    maps = {name: np.zeros(one.shape, one.dtype) for name, one in exact.blank_maps.items()}
+    exact = FeaturesInMemory(LiveFeatures(records, backbones, draws))
+    maps = {name: np.zeros(blank.shape, blank.dtype) for name, blank in exact.blank_maps.items()}
 
     frame = exact.read_into(maps, store.tokens[1], 1)
 
@@ -237,11 +242,17 @@ def test_features_in_memory_are_those_of_the_store_before_rounding(
         assert np.array_equal(exact.null.maps[name].astype(np.float16), store.null.maps[name])
 
 
-def test_the_head_of_a_live_detector_has_none_of_its_backbones(
-    store: CachedFeatures, backbones: FrozenBackbones
+def test_a_live_detector_detects_in_raw_samples_what_its_head_detects_in_their_features(
+    store: CachedFeatures, records: list[SampleRecord], backbones: FrozenBackbones
 ) -> None:
-    detector = live_detector(store, backbones, live(short()))
+    head = starting_detector(store, short(), None)
+    detector = LiveDetector(backbones, head, rounded=True)
+    places = evaluation_places(len(store.tokens), 2)
+    cached = evaluation_batches(StoreDataset(store, store.tokens), 2, workers=0)
 
-    names = set(head_of(detector).state_dict())
+    raw = live_batches(LivePlaces(records, store.preset, None), places)
+    live_results = detect(detector, raw, store)
+    results = detect(head, cached, store)
 
-    assert names == {name for name in detector.state_dict() if not belongs(name, FROZEN_PARTS)}
+    assert list(live_results) == list(store.tokens)
+    assert live_results == results

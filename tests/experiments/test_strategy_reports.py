@@ -1,4 +1,4 @@
-"""What strategies are told, and the page that is made of what they measured."""
+"""The orders of strategies, and the page made from their measurements."""
 
 import json
 from dataclasses import replace
@@ -71,7 +71,7 @@ def test_every_recipe_is_trained_live_with_the_first_seeds_of_the_cached_ones(
     assert {order.steps for order in asked} == {7}
 
 
-def test_a_finished_run_is_kept_but_not_that_of_another_order(
+def test_a_finished_run_is_kept_but_not_for_a_different_order(
     asked: list[Order], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     order = replace(asked[0], out=tmp_path)
@@ -86,11 +86,11 @@ def test_a_finished_run_is_kept_but_not_that_of_another_order(
 
     assert finished(order)["mAP"] == 0.5
     others = [replace(order, steps=8), replace(order, start=Path("other_head"))]
-    assert [finished(other)["mAP"] for other in others] == [0.25, 0.25]
+    assert [finished(changed)["mAP"] for changed in others] == [0.25, 0.25]
     assert again == others
 
 
-def test_the_report_sets_live_runs_beside_cached_ones_of_the_same_seed(tmp_path: Path) -> None:
+def test_the_report_puts_live_runs_beside_cached_ones_of_the_same_seed(tmp_path: Path) -> None:
     def run(strategy: str, seed: int, score: float) -> dict[str, object]:
         scores = {"mAP": score, "NDS": 2 * score, "loss": [9.0] * 9 + [3.0]}
         return {"strategy": strategy, "seed": seed, "steps": 10, **scores}
@@ -143,7 +143,7 @@ def test_the_report_compares_time_and_memory_with_the_live_and_the_cached_baseli
 
     page = write_report(tmp_path, tmp_path).read_text()
 
-    (line,) = (one for one in page.splitlines() if one.startswith("| finetune |"))
+    (line,) = (line for line in page.splitlines() if line.startswith("| finetune |"))
     assert (
         "| 3 | 0.75 | 0.75 | 0.75 | 0.75 | 30 | 1.50 | 3.00 | 1.5 | 500 | 2.50 | 5.00 | 1.6 |"
         in line

@@ -57,7 +57,7 @@ def test_metrics_behind_the_wall_say_what_they_need(tmp_path: Path) -> None:
     box_free.write_text('{"meta": {}, "results": {"a": []}}')
     (tmp_path / "v1.0-mini").mkdir()
     (tmp_path / "v1.0-mini" / "sample.json").write_text('[{"token": "a"}]')
-    given = ("--results", str(box_free), "--nuscenes", str(tmp_path), "--draw", "0")
+    given = ("--results", str(box_free), "--nuscenes", str(tmp_path), "--plot", "0")
 
     done = run_walled("stage2_train.evaluate", *given, "--out", str(tmp_path / "out"))
 

@@ -2,9 +2,9 @@
 
     python -m benchmarks.experiments.sensor_weights
 
-The cameras are blinded on the left, or the LiDAR on the right. Writes docs/routing_learns.png and
-benchmarks/results/routing.json; four minutes on one core. The scenes are made by hand
-(`blinded_scenes`), the rest is the real thing: detector, losses, AQR.
+The cameras are blinded on the left, or the LiDAR on the right. Writes
+docs/sensor_weights_learned.png and benchmarks/results/sensor_weights.json; four minutes on one
+core. The scenes are made by hand (`blinded_scenes`); detector, losses and AQR are the real ones.
 """
 
 import json
@@ -18,9 +18,9 @@ from matplotlib.figure import Figure
 from benchmarks.experiments.sensor_weights.blinded_scenes import BlindedScenes, Sensor
 from benchmarks.experiments.sensor_weights.learning import Look, learn
 
-RESULTS = Path("benchmarks/results/routing.json")
-PICTURE = Path("docs/routing_learns.png")
-WATCHED = range(5)  # seeds looked at, with blinded cameras, while scene and settings were chosen
+RESULTS = Path("benchmarks/results/sensor_weights.json")
+PICTURE = Path("docs/sensor_weights_learned.png")
+WATCHED = range(5)  # seeds watched, with blinded cameras, while scene and settings were chosen
 HELD_OUT = range(5, 10)
 SEEDS = (*WATCHED, *HELD_OUT)
 SENSORS: tuple[Sensor, ...] = ("cameras", "lidar")
@@ -33,12 +33,12 @@ Runs = Mapping[int, Sequence[Look]]
 
 
 def summary(sensor: Sensor, runs: Runs) -> dict[str, Any]:
-    """Return mean weights where the sensor is blinded and where not, by seed and step."""
+    """Return mean weights where the sensor is blinded and where it is not, by seed and step."""
     where = BlindedScenes(0, blinded=sensor).where_blinded
     return {
         f"seed {seed}": {
             place: {
-                weight: [round(one.weights[chosen, at].mean().item(), 4) for one in looks]
+                weight: [round(look.weights[chosen, at].mean().item(), 4) for look in looks]
                 for at, weight in enumerate(("lidar", "cameras"))
             }
             for place, chosen in zip(PLACES, (where, ~where), strict=True)
@@ -48,13 +48,13 @@ def summary(sensor: Sensor, runs: Runs) -> dict[str, Any]:
 
 
 def lead(of_place: Mapping[str, Sequence[float]], sensor: Sensor) -> list[float]:
-    """Return by how much the healthy sensor is trusted more than the blinded one, by step."""
+    """Return the healthy sensor's weight minus the blinded sensor's, by step."""
     healthy = "lidar" if sensor == "cameras" else "cameras"
     return [a - b for a, b in zip(of_place[healthy], of_place[sensor], strict=True)]
 
 
-def draw(runs: Mapping[Sensor, Runs], document: dict[str, Any], path: Path) -> None:
-    """Draw, a row for each blinded sensor, where weights ended and how those of all seeds went."""
+def plot(runs: Mapping[Sensor, Runs], document: dict[str, Any], path: Path) -> None:
+    """Plot, a row per blinded sensor, the final weights and the course of those of all seeds."""
     figure = Figure(figsize=(14, 9.2))
     figure.set_layout_engine("constrained", w_pad=0.12)
     rows = figure.subplots(2, 3, width_ratios=(1, 1, 1.2))
@@ -69,7 +69,7 @@ def draw(runs: Mapping[Sensor, Runs], document: dict[str, Any], path: Path) -> N
 
 
 def plot_weights(axes: Axes, sensor: Sensor, weights: Any, title: str) -> Any:
-    """Draw queries where they are, coloured by weight, and return what a colour bar needs."""
+    """Plot queries where they are, coloured by weight; return what a colour bar needs."""
     scenes = BlindedScenes(0, blinded=sensor)
     x_min, y_min, _, x_max, y_max, _ = scenes.preset.grid.point_range_m
     shaded = (x_min, 0) if sensor == "cameras" else (0, x_max)
@@ -84,28 +84,28 @@ def plot_weights(axes: Axes, sensor: Sensor, weights: Any, title: str) -> Any:
 
 
 def plot_course(axes: Axes, sensor: Sensor, document: dict[str, Any]) -> None:
-    """Draw a line for each seed and side, those of watched seeds dotted."""
+    """Plot a line for each seed and side, dotted for watched seeds."""
     for seed in SEEDS:
         style = "-" if seed in HELD_OUT else ":"
         for place, side in zip(PLACES, SIDES[sensor], strict=True):
-            went = lead(document[sensor][f"seed {seed}"][place], sensor)
+            course = lead(document[sensor][f"seed {seed}"][place], sensor)
             label = f"{side}, {place}" if seed == HELD_OUT[0] else None
-            axes.plot(document["steps"], went, style, color=COLOURS[place], label=label)
+            axes.plot(document["steps"], course, style, color=COLOURS[place], label=label)
     axes.plot([], [], ":", color="0.3", label="dotted: watched seeds")
     axes.axhline(0, color="0.6", linewidth=0.8, zorder=0)
-    other = NAMES["lidar" if sensor == "cameras" else "cameras"]
+    healthy = NAMES["lidar" if sensor == "cameras" else "cameras"]
     axes.set(
         xlabel="training step of AQR",
-        ylabel=f"mean weight of {other} minus {NAMES[sensor]}",
-        title=f"{NAMES[sensor]} blinded: trust in {other} over {NAMES[sensor]}",
+        ylabel=f"mean weight of {healthy} minus {NAMES[sensor]}",
+        title=f"{NAMES[sensor]} blinded: trust in {healthy} over {NAMES[sensor]}",
     )
     axes.legend(frameon=False, ncols=3, loc="upper center", bbox_to_anchor=(0.5, -0.14))
 
 
 def main() -> None:
-    """Train, write the JSON and draw."""
+    """Train, write the JSON and plot."""
     runs = {sensor: {seed: learn(seed, sensor) for seed in SEEDS} for sensor in SENSORS}
-    document: dict[str, Any] = {"steps": [one.step for one in runs["cameras"][0]]}
+    document: dict[str, Any] = {"steps": [look.step for look in runs["cameras"][0]]}
     for sensor in SENSORS:
         document[sensor] = summary(sensor, runs[sensor])
         for seed, of_seed in document[sensor].items():
@@ -115,7 +115,7 @@ def main() -> None:
                 f"{name}: lead of the healthy sensor there {blinded:+.2f}, elsewhere {healthy:+.2f}"
             )
     RESULTS.write_text(json.dumps(document, indent=1) + "\n")
-    draw(runs, document, PICTURE)
+    plot(runs, document, PICTURE)
 
 
 if __name__ == "__main__":

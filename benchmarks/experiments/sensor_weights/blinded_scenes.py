@@ -1,9 +1,9 @@
-"""Scenes made by hand, straight into the decoder's memory, with one sensor blinded on one side.
+"""Synthetic scenes in the decoder's memory, with a sensor blinded on one side.
 
-Each class has a code (D numbers) per sensor, which stands in the BEV cells around an object and in
-the pixels around its projection, amid noise. Cameras are blinded by glare on the left, the LiDAR by
-spray on the right: such tokens show a pattern of its own, and the code of some class as if objects
-were everywhere. So trusting them there misleads, and that they are blinded can be seen.
+Each class has a code (D numbers) per sensor, which appears amid noise in the BEV cells around an
+object and in the pixels around its projection. Cameras are blinded by glare on the left, the LiDAR
+by spray on the right: such tokens show a pattern of their own, and the code of some class as if
+objects were everywhere. So trusting them there misleads, and the pattern shows that they are blind.
 
 B samples, V views, Q queries, N memory tokens, W tokens of the windows, K classes, D width,
 n objects of a scene, H W feature rows and columns.
@@ -32,15 +32,15 @@ CLASSES = 2
 OBJECTS = 6
 BOX = (4.0, 2.0, 1.5, 0.0, 0.0, 0.0)  # length, width, height in metres, yaw and velocity
 CENTRE_Z_M = -1.0
-JITTER_M = 1.0  # at most, in x and in y, from the query that is to find the object
-SEEN = 0.7  # share of objects that a sensor sees; each is seen by one at least, so both are needed
+JITTER_M = 1.0  # at most, in x and in y, from the query that should find the object
+VISIBLE = 0.7  # share of objects that a sensor sees; each is seen by at least one of the two
 NOISE = 0.3  # standard deviation; that of a code is 1
-FALSE_CODE = 3.0  # how much stronger than real ones the false objects look
+FALSE_CODE = 3.0  # strength of false objects relative to real ones
 FIELD_OF_VIEW_RAD = math.radians(70.0)
 
 
 def scene_preset() -> Preset:
-    """Return the tiny preset, smaller: one decoder layer, coarse cells, boxes that are places."""
+    """Return a smaller tiny preset: one decoder layer, coarse cells, only box centres count."""
     small = tiny()
     head = replace(
         small.head,
@@ -65,10 +65,10 @@ def query_places_m(preset: Preset) -> Tensor:
 
 
 class BlindedScenes:
-    """Draws scenes.
+    """Draws random scenes.
 
     Args:
-        seed: of the codes and of everything drawn.
+        seed: of the codes and the scenes.
         blinded: "cameras" at x < 0, left of the vehicle, "lidar" at x > 0, right of it, or None.
     """
 
@@ -88,23 +88,25 @@ class BlindedScenes:
 
     @property
     def where_blinded(self) -> Tensor:
-        """(Q,) bool: the queries on the side where a sensor is blinded, if one is."""
+        """(Q,) bool: the queries on the side where a sensor is blinded, if any is."""
         x_m = self.places_m[:, 0]
         return x_m > 0 if self.blinded == "lidar" else x_m < 0
 
     def draw(self, samples: int) -> Batch:
-        """Return that many scenes."""
+        """Return a batch of scenes."""
         objects = [self._objects() for _ in range(samples)]
         memory = NOISE * self._normal(samples, self._layout.tokens, self._width)  # (B, N, D)
-        memory = memory + torch.stack([self._evidence(*one) for one in objects])
+        memory = memory + torch.stack(
+            [self._evidence(centres, labels) for centres, labels in objects]
+        )
         bev, camera = memory.tensor_split([self._layout.bev_tokens], dim=1)
         if self.blinded == "cameras":
             camera = self._blind(camera, self._left_pixels, self._codes[1])
         elif self.blinded == "lidar":
             bev = self._blind(bev, self._right_cells, self._codes[0])
         boxes = [functional.pad(centres, (0, len(BOX))) for centres, _ in objects]  # (n, 9)
-        for one in boxes:
-            one[:, 3:] = torch.tensor(BOX)
+        for of_sample in boxes:
+            of_sample[:, 3:] = torch.tensor(BOX)
         bev_map, camera_map = (
             bev.unflatten(1, self._layout.bev).permute(0, 3, 1, 2),
             camera.unflatten(1, self._layout.camera).permute(0, 1, 4, 2, 3),
@@ -118,7 +120,7 @@ class BlindedScenes:
         )
 
     def _objects(self) -> tuple[Tensor, Tensor]:
-        """Return centres (n, 3) near as many queries, and labels (n,)."""
+        """Return centres (n, 3) near n different queries, and labels (n,)."""
         chosen = torch.randperm(len(self.places_m), generator=self._generator)[:OBJECTS]
         jitter_m = (2 * torch.rand(OBJECTS, 2, generator=self._generator) - 1) * JITTER_M
         labels = torch.randint(CLASSES, (OBJECTS,), generator=self._generator)
@@ -136,7 +138,7 @@ class BlindedScenes:
         )
         windows = local_windows(cells, bev_side=3, camera_side=3)
         chance = torch.rand(len(labels), 1, generator=self._generator)
-        seen_by = torch.cat([chance < SEEN, chance >= 1 - SEEN], dim=-1)  # (n, 2)
+        seen_by = torch.cat([chance < VISIBLE, chance >= 1 - VISIBLE], dim=-1)  # (n, 2)
         shown = windows.spread(seen_by.float().unsqueeze(0))[0]  # (n, W)
         codes = self._codes[:, labels][windows.sensor].transpose(0, 1)  # (n, W, D)
         evidence = torch.zeros(self._layout.tokens, self._width)
@@ -144,7 +146,7 @@ class BlindedScenes:
         return evidence.index_add(0, tokens, (codes * shown.unsqueeze(-1)).flatten(0, 1))
 
     def _blind(self, tokens: Tensor, where: Tensor, codes: Tensor) -> Tensor:
-        """Return a sensor's tokens (B, n, D), blinded where (n,) says; its codes are (K, D)."""
+        """Return a sensor's tokens (B, n, D), blinded at `where` (n,); its codes are (K, D)."""
         labels = torch.randint(CLASSES, (len(tokens),), generator=self._generator)
         shown = self._pattern + FALSE_CODE * codes[labels]  # (B, D)
         noise = NOISE * self._normal(*tokens.shape)
@@ -155,16 +157,16 @@ class BlindedScenes:
 
 
 def ring_of_cameras(preset: Preset) -> CameraGeometry:
-    """Return six cameras (B is 1), 60 degrees apart, the first looks forward, along y."""
+    """Return six cameras (B is 1), 60 degrees apart; the first looks forward, along y."""
     assert preset.camera is not None
     height_px, width_px = preset.camera.height_px, preset.camera.width_px
     yaw = math.pi / 2 - torch.arange(6, dtype=torch.float64) * math.pi / 3
-    zero, one = torch.zeros_like(yaw), torch.ones_like(yaw)
+    zeros, ones = torch.zeros_like(yaw), torch.ones_like(yaw)
     axes = (
-        (yaw.sin(), -yaw.cos(), zero, zero),
-        (zero, zero, -one, zero),
-        (yaw.cos(), yaw.sin(), zero, zero),
-        (zero, zero, zero, one),
+        (yaw.sin(), -yaw.cos(), zeros, zeros),
+        (zeros, zeros, -ones, zeros),
+        (yaw.cos(), yaw.sin(), zeros, zeros),
+        (zeros, zeros, zeros, ones),
     )
     cam_from_lidar = torch.stack([torch.stack(axis, -1) for axis in axes], dim=-2)  # (V, 4, 4)
     focal_px = width_px / 2 / math.tan(FIELD_OF_VIEW_RAD / 2)
@@ -181,16 +183,16 @@ def ring_of_cameras(preset: Preset) -> CameraGeometry:
 
 
 def left_pixels(cameras: CameraGeometry, rows: int, columns: int) -> Tensor:
-    """Return (V * H * W,) bool: the middle of the pixel looks to x < 0."""
+    """Return (V * H * W,) bool: the centre of the pixel looks to x < 0."""
     u_px = (torch.arange(columns) + 0.5) * cameras.width_px / columns
-    one = torch.ones_like(u_px)
-    ray = torch.stack([u_px, one * cameras.height_px / 2, one, torch.zeros_like(one)], dim=-1)
+    ones = torch.ones_like(u_px)
+    ray = torch.stack([u_px, ones * cameras.height_px / 2, ones, torch.zeros_like(ones)], dim=-1)
     direction = torch.einsum("wo,vco->vwc", ray, cameras.lidar_from_img[0])  # (V, W, 4)
     return (direction[..., 0] < 0).unsqueeze(1).expand(-1, rows, -1).flatten()
 
 
 def right_cells(preset: Preset) -> Tensor:
-    """Return (Y * X,) bool: the middle of the BEV cell lies at x > 0."""
+    """Return (Y * X,) bool: the centre of the BEV cell lies at x > 0."""
     side = preset.grid.bev_cells
     x_m = preset.grid.point_range_m[0] + (torch.arange(side) + 0.5) * preset.grid.bev_cell_m
     return (x_m > 0).expand(side, -1).flatten()

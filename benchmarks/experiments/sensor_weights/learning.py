@@ -1,6 +1,6 @@
-"""AQR learns, on top of a detector that stays what it is, where a sensor is blinded.
+"""AQR learns, on top of a frozen detector, where a sensor is blinded.
 
-First the detector is trained on healthy scenes with even trust in both sensors; then AQR alone, on
+First the detector is trained on healthy scenes with equal trust in both sensors; then only AQR, on
 scenes with a sensor blinded on one side, through the ordinary losses.
 
 Q queries.
@@ -24,15 +24,15 @@ SCENES_A_STEP = 4
 LEARNING_RATE = 1e-3
 HEALTHY_STEPS, BLINDED_STEPS = 120, 80
 JUDGED_SCENES = 16
-EVERY = 10  # steps between two looks at the weights
-# Larger than the default: a query hears little but its windows, so that glare elsewhere does not
-# reach it. No weight can help against what a query hears outside its windows.
+EVERY = 10  # steps between two measurements of the weights
+# Larger than the default: a query attends to little but its windows, so that glare elsewhere does
+# not reach it. No sensor weight can suppress what a query attends to outside its windows.
 SCALE, MAX_SCALE = 7.0, 10.0
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Look:
-    """The weights at one time.
+    """The weights at one step.
 
     Args:
         step: of AQR's training.
@@ -44,12 +44,12 @@ class Look:
 
     @property
     def lead(self) -> Tensor:
-        """(Q,): by how much the LiDAR is trusted more than the cameras."""
+        """(Q,): the LiDAR's weight minus the cameras'."""
         return self.weights[:, 0] - self.weights[:, 1]
 
 
 def learn(seed: int, sensor: Sensor) -> list[Look]:
-    """Train both and return how AQR's weights went, from even trust to the end.
+    """Train both; return the course of AQR's weights, from equal trust to the end.
 
     Args:
         seed: of the scenes and of the detector's start.
@@ -58,9 +58,9 @@ def learn(seed: int, sensor: Sensor) -> list[Look]:
     healthy, blinded = BlindedScenes(seed, blinded=None), BlindedScenes(seed, blinded=sensor)
     detector = evenly_trusting_detector(healthy, seed)
     named = list(detector.named_parameters())
-    of_aqr = [one for name, one in named if any(part in name for part in AQR)]
-    others = [one for name, one in named if not any(part in name for part in AQR)]
-    train(detector, healthy, AdamW(others, LEARNING_RATE), HEALTHY_STEPS)
+    of_aqr = [values for name, values in named if any(part in name for part in AQR)]
+    of_cmt = [values for name, values in named if not any(part in name for part in AQR)]
+    train(detector, healthy, AdamW(of_cmt, LEARNING_RATE), HEALTHY_STEPS)
     looks = [look(detector, blinded, step=0)]
     optimizer = AdamW(of_aqr, LEARNING_RATE)
     for step in range(EVERY, BLINDED_STEPS + 1, EVERY):
@@ -70,7 +70,7 @@ def learn(seed: int, sensor: Sensor) -> list[Look]:
 
 
 def evenly_trusting_detector(scenes: BlindedScenes, seed: int) -> CmtDetector:
-    """Build a detector whose queries stand on the grid and trust both sensors at 0.91."""
+    """Build a detector whose queries stand on the grid, with weight 0.91 for both sensors."""
     config = AqrConfig(
         bev_window=3, camera_window=3, dropout=0.0, initial_scale=SCALE, max_scale=MAX_SCALE
     )
@@ -78,7 +78,7 @@ def evenly_trusting_detector(scenes: BlindedScenes, seed: int) -> CmtDetector:
     detector = build_detector(scenes.preset, CUT, config)
     head = detector.pts_bbox_head
     assert head.aqr_weight_generator is not None
-    # "upstream" starts there, too, but with some spread; here every change is what was learnt.
+    # "upstream" starts there, too, but with some spread; here every change has been learnt.
     nn.init.constant_(head.aqr_weight_generator.weight_predictor.bias, UPSTREAM_BIAS)
     range_m = torch.tensor(scenes.preset.grid.point_range_m).view(2, 3)
     head.reference_points.weight.data.copy_(metres_to_fractions(scenes.places_m, range_m))
@@ -86,7 +86,7 @@ def evenly_trusting_detector(scenes: BlindedScenes, seed: int) -> CmtDetector:
 
 
 def train(detector: CmtDetector, scenes: BlindedScenes, optimizer: AdamW, steps: int) -> None:
-    """Take some steps on the optimizer's parameters alone."""
+    """Take some steps on only the optimizer's parameters."""
     for _ in range(steps):
         batch = scenes.draw(SCENES_A_STEP)
         losses = detection_losses(
@@ -99,7 +99,7 @@ def train(detector: CmtDetector, scenes: BlindedScenes, optimizer: AdamW, steps:
 
 @torch.no_grad()
 def look(detector: CmtDetector, scenes: BlindedScenes, *, step: int) -> Look:
-    """Return what the weights are on fresh scenes."""
+    """Return the weights on fresh scenes."""
     weights = detector(scenes.draw(JUDGED_SCENES)).sensor_weights
     assert weights is not None
     return Look(step=step, weights=weights.mean(dim=0))

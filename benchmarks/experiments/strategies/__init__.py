@@ -1,1 +1,1 @@
-"""Ways to train, side by side: from a store, with the backbones run live, and through them."""
+"""Ways to train, compared: from a store, with live backbones, and with trained backbones."""

@@ -1,13 +1,14 @@
-"""Run the strategies side by side, each in a process of its own, and write the table.
+"""Run the strategies, each in a process of its own, and write the table that compares them.
 
-    python -m benchmarks.experiments.strategies runs/demo/train.zarr --nuscenes runs/demo/nuscenes --steps 100
-    python -m benchmarks.experiments.strategies ... --start runs/demo/run --held-out runs/demo/val.zarr
-    python -m benchmarks.experiments.strategies ... --at-demo-rates --steps 1200 --batch-size 4 --name scratch
+    STRATEGIES="python -m benchmarks.experiments.strategies runs/demo/train.zarr"
+    $STRATEGIES --nuscenes runs/demo/nuscenes --steps 100
+    $STRATEGIES ... --start runs/demo/run --held-out runs/demo/val.zarr
+    $STRATEGIES ... --at-demo-rates --steps 1200 --batch-size 4 --name scratch
 
-From the store frozen_a, frozen_b, frozen_all, aqr_only; with the backbones in every step
-live_frozen_a (frozen_a without a store), finetune_low and finetune (frozen_a through the
+From the store: frozen_a, frozen_b, frozen_all, aqr_only. With the backbones in every step:
+live_frozen_a (frozen_a without a store), finetune_low and finetune (frozen_a that also trains the
 backbones). All take the same samples in the same order. Writes
-benchmarks/results/strategies_PRESET.json, and docs/strategies.md with its pictures anew from all
+benchmarks/results/strategies_PRESET.json, and rewrites docs/strategies.md and its pictures from all
 such results. Runs stay in runs/strategies.
 """
 
@@ -21,7 +22,7 @@ from benchmarks.experiments.strategies.measured_run import Order
 from benchmarks.experiments.strategies.report import RESULTS, machine, write_report
 from benchmarks.experiments.strategies.run_strategy import run_strategy
 from cache.reader import CachedFeatures
-from shared.process.command import run_console_script
+from shared.process.command import run_command
 
 STRATEGIES = (*CACHED, "live_frozen_a", "finetune_low", "finetune")
 OUT = Path("runs/strategies")
@@ -43,7 +44,7 @@ def options() -> argparse.ArgumentParser:
     parser.add_argument(
         "--at-demo-rates",
         action="store_true",
-        help="rates of the recipe demo, to learn from scratch",
+        help="use the rates of the recipe demo, to learn from scratch",
     )
     parser.add_argument("--only", nargs="+", choices=STRATEGIES, default=STRATEGIES)
     parser.add_argument("--name", help="of the result (default that of the preset)")
@@ -87,7 +88,7 @@ def main(argv: list[str] | None = None) -> int:
         file.write_text(json.dumps(document, indent=1) + "\n")
         print(write_report())
 
-    return run_console_script(work)
+    return run_command(work)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""What `benchmarks.experiments.strategies.convergence` starts from: CMT trained long enough to detect."""
+"""The starting point of the convergence benchmark: CMT trained long enough to detect."""
 
 from dataclasses import replace
 
@@ -7,5 +7,5 @@ from stage2_train.recipes.recipes import demo
 
 
 def cmt_head() -> Recipe:
-    """The recipe demo at five times the length: for 320 synthetic samples in three variants."""
+    """The recipe demo at five times its length, for 320 synthetic samples in three variants."""
     return replace(demo(), name="cmt_head", steps=6000, checkpoint_every=1000)

@@ -3,15 +3,17 @@
     python -m shared.synthetic_nuscenes DATA --samples-per-scene 40
     extract-features tiny --nuscenes DATA --version v1.0-mini --split mini_train --variants 3 ...
     train-stage2 TRAIN --out HEAD --recipe benchmarks/experiments/strategies/cmt_head.py:cmt_head
-    python -m benchmarks.experiments.strategies.convergence TRAIN --held-out VAL --nuscenes DATA --start HEAD
+    CONVERGENCE="python -m benchmarks.experiments.strategies.convergence"
+    $CONVERGENCE TRAIN --held-out VAL --nuscenes DATA --start HEAD
 
 Every recipe is trained from the store with every seed, and live with the first ones (--live-seeds).
-The same seed means the same samples, augmented variants, absent sensors, denoising noise and starting
-weights, so that a cached and a live run differ by the rounding of the features to float16 alone;
-how much seeds differ says what noise is. Every run is evaluated by nuscenes-devkit on held-out
-scenes, and so are the head they start from and an untrained one. Without --start they begin with
-seeded weights, at the rates of the recipe demo. Runs that are finished are kept (runs/convergence):
-a second call goes on. Writes benchmarks/results/convergence_NAME.json and docs/strategies.md.
+The same seed means the same samples, augmented variants, absent sensors, denoising noise and
+starting weights, so that a cached and a live run differ only by the rounding of the features to
+float16; the spread over seeds shows the noise. Every run is evaluated by nuscenes-devkit on
+held-out scenes, and so are the head they start from and an untrained one. Without --start they
+start from seeded weights, at the rates of the recipe demo. Finished runs stay in runs/convergence,
+and a second call only runs what is missing. Writes benchmarks/results/convergence_NAME.json and
+docs/strategies.md.
 """
 
 import argparse
@@ -30,11 +32,11 @@ from cache.reader import CachedFeatures
 from shared.process.command import run_command
 
 OUT = Path("runs/convergence")
-KEPT = ("strategy", "seed", "steps", "mAP", "NDS", "loss", "cpu_seconds_per_step")
+REPORTED = ("strategy", "seed", "steps", "mAP", "NDS", "loss", "cpu_seconds_per_step")
 
 
 def orders(args: argparse.Namespace) -> list[Order]:
-    """Return the runs that are asked for; the live ones, which take longest, first."""
+    """Return the requested runs; the live ones, which take longest, first."""
     seeds = range(args.seeds)
     live = [(LIVE + recipe, seed) for recipe in args.recipes for seed in seeds[: args.live_seeds]]
     cached = [(recipe, seed) for recipe in args.recipes for seed in seeds]
@@ -56,12 +58,12 @@ def orders(args: argparse.Namespace) -> list[Order]:
 
 
 def finished(order: Order) -> dict[str, Any]:
-    """Return the result of a run, which is run unless this very order has been."""
+    """Return the result of a run, which is started unless exactly this order has been run."""
     file = order.out / RESULT
-    found = json.loads(file.read_text()) if file.exists() else {}
-    if found.get("order") != order.words():
-        found = run_strategy(order)
-    return {name: found[name] for name in KEPT}
+    result = json.loads(file.read_text()) if file.exists() else {}
+    if result.get("order") != order.words():
+        result = run_strategy(order)
+    return {name: result[name] for name in REPORTED}
 
 
 def held_out_score(args: argparse.Namespace, run: Path, name: str) -> dict[str, float]:
@@ -74,7 +76,7 @@ def held_out_score(args: argparse.Namespace, run: Path, name: str) -> dict[str, 
 
 
 def untrained(args: argparse.Namespace) -> Path:
-    """Return a run of no steps."""
+    """Return a run of zero steps."""
     run = OUT / args.name / "untrained"
     recipe = ("--recipe", args.recipes[0], "--stop-after", 0)
     run_console_script("train-stage2", args.store, "--out", run, *recipe)

@@ -1,4 +1,4 @@
-"""What `benchmarks.experiments.strategies.convergence` found, as a section of docs/strategies.md."""
+"""Write the results of `convergence` as a section of docs/strategies.md."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -12,22 +12,22 @@ from benchmarks.experiments.strategies.live_recipes import LIVE
 from benchmarks.experiments.strategies.markdown import table
 
 Run = dict[str, Any]
-TAIL = 0.1  # share of the steps, the last ones, whose mean loss is told
+TAIL = 0.1  # share of the steps, at the end, whose mean loss is reported
 
 
 def convergence_section(document: dict[str, Any], picture: Path) -> str:
-    """Draw the picture and return the section.
+    """Plot the picture and return the section.
 
     Args:
         document: as the benchmark writes it.
-        picture: where the picture goes, beside the page.
+        picture: file to write, in the folder of the page.
     """
     recipes = [run["strategy"] for run in document["runs"] if not _is_live(run)]
     recipes = list(dict.fromkeys(recipes))
-    _draw(document, recipes, picture)
+    _plot(document, recipes, picture)
     heads = (
         *("recipe", "steps", "mAP from the store, by seed", "mean", "live, by seed"),
-        *("live less store, same seed", "seeds apart by", "NDS from the store, by seed", "live"),
+        *("live minus store, same seed", "range over seeds", "NDS from the store, by seed", "live"),
         *("last loss, store", "live"),
     )
     return "\n".join(
@@ -37,8 +37,9 @@ def convergence_section(document: dict[str, Any], picture: Path) -> str:
             f"`{document['preset']}`, {document['samples']} synthetic samples in "
             f"{document['variants']} variants, batches of {document['batch_size']}; "
             f"{document['held_out_samples']} samples of held-out scenes, scored by "
-            f"nuscenes-devkit. {_starts(document)} Same seed: same samples, variants, absent sensors, "
-            "noise and starting weights, and features that differ by their rounding to float16.\n",
+            f"nuscenes-devkit. {_starts(document)} With the same seed, a cached and a live run "
+            "share samples, variants, absent sensors, noise and starting weights; their features "
+            "differ only by the rounding to float16.\n",
             table(heads, [_cells(document["runs"], recipe) for recipe in recipes]),
             f"\n![loss and mAP]({picture.name})\n",
         )
@@ -48,9 +49,9 @@ def convergence_section(document: dict[str, Any], picture: Path) -> str:
 def _starts(document: dict[str, Any]) -> str:
     heads = {"Untrained": document["untrained"], "The head all start from": document["start"]}
     return " ".join(
-        f"{words}: mAP {found['mAP']:.4f}, NDS {found['NDS']:.4f}."
-        for words, found in heads.items()
-        if found
+        f"{words}: mAP {scores['mAP']:.4f}, NDS {scores['NDS']:.4f}."
+        for words, scores in heads.items()
+        if scores
     )
 
 
@@ -90,24 +91,24 @@ def _listed(values: Sequence[float], form: str = ".4f") -> str:
     return ", ".join(format(value, form) for value in values)
 
 
-def _draw(document: dict[str, Any], recipes: Sequence[str], file: Path) -> None:
-    """Draw the smoothed losses of every recipe and, below, the mAP of every run."""
+def _plot(document: dict[str, Any], recipes: Sequence[str], file: Path) -> None:
+    """Plot the smoothed losses of every recipe and, below, the mAP of every run."""
     runs = document["runs"]
     figure = Figure(figsize=(3.4 * len(recipes), 5.5), layout="constrained")
     grid = figure.subplots(2, len(recipes), squeeze=False, sharey="row")
     for column, recipe in enumerate(recipes):
         above, below = grid[:, column]
         for strategy, colour in ((recipe, "C0"), (LIVE + recipe, "C1")):
-            found = _of(runs, strategy)
-            for seed, run in found.items():
+            of_strategy = _of(runs, strategy)
+            for seed, run in of_strategy.items():
                 loss = np.array(run["loss"])
                 window = max(len(loss) // 20, 1)
                 mean = np.convolve(loss, np.full(window, 1 / window), "valid")
                 steps = np.arange(window, len(loss) + 1)
                 above.plot(steps, mean, color=colour, linewidth=1, alpha=1.0 if seed == 0 else 0.4)
             where = "live" if strategy.startswith(LIVE) else "store"
-            scores = [run["mAP"] for run in found.values()]
-            below.plot(list(found), scores, "o", color=colour, label=where)
+            scores = [run["mAP"] for run in of_strategy.values()]
+            below.plot(list(of_strategy), scores, "o", color=colour, label=where)
         start = document["start"] or document["untrained"]
         below.axhline(start["mAP"], color="0.5", linestyle=":", label="start")
         above.set(title=recipe, xlabel="step")

@@ -2,8 +2,8 @@
 
     images, voxels -> img_backbone, pts_backbone -> maps -> what `shared.model.detector` does
 
-A batch of raw input is a `Batch` whose maps are the network's input instead of features, so that
-moving it to a device is the same code. B samples, V cameras, M voxels of the whole batch.
+A batch of raw input is a `Batch` whose maps are the network's input instead of features, so that it
+is moved to a device by the same code. B samples, V cameras, M voxels of the whole batch.
 """
 
 from dataclasses import replace
@@ -19,18 +19,14 @@ from stage1_extract.backbones.frozen import FrozenBackbones
 from stage1_extract.preprocessing.voxels import Voxels
 
 IMAGES = "images"  # (B, V, 3, height, width) float32
-VOXELS = (
-    "points",
-    "coordinates",
-    "counts",
-)  # fields of `stage1_extract.preprocessing.voxels.Voxels`
+VOXELS = ("points", "coordinates", "counts")  # fields of `Voxels`
 
 
 class LiveDetector(CmtDetector):
     """Backbones, necks and head, every parameter under its official name.
 
-    Gradients reach the backbones unless their parameters are frozen; freeze what is to be frozen
-    with `stage2_train.freezing.freezing.freeze`, as with any other part.
+    Gradients reach the backbones unless their parameters are frozen, with
+    `stage2_train.freezing.freezing.freeze` as any other part.
 
     Args:
         backbones: with their weights, cut at `backbone`.
@@ -55,7 +51,7 @@ class LiveDetector(CmtDetector):
         self.img_backbone = backbones.img_backbone
         self.pts_middle_encoder = backbones.pts_middle_encoder
         self.pts_backbone = backbones.pts_backbone
-        # In a tuple, so that its modules are ours once, and it is not asked for train mode.
+        # In a tuple, so that its modules are registered only once and it is not put in train mode.
         self._backbones = (backbones,)
         self.rounded = rounded
         for part in backbones.parts:
@@ -80,19 +76,9 @@ class LiveDetector(CmtDetector):
         return super().forward(replace(batch, maps=maps), denoising)
 
     def features(self, batch: Batch) -> dict[str, Tensor]:
-        """Run the branches there are; unlike `FrozenBackbones.forward`, gradients may flow."""
-        images, voxels = batch.maps.get(IMAGES), _voxels(batch)
+        """Return the backbones' maps of raw input; gradients may flow."""
         (backbones,) = self._backbones
-        maps: list[Tensor] = []
-        if images is not None:
-            maps += [
-                one.unflatten(0, images.shape[:2])  # (B, V, C, H, W)
-                for one in backbones.camera_maps(images)
-            ]
-        if voxels is not None:
-            maps += backbones.lidar_maps(voxels)
-        specs = self.cut.maps(self.preset)
-        return {spec.name: values for spec, values in zip(specs, maps, strict=True)}
+        return backbones.maps(batch.maps.get(IMAGES), _voxels(batch))
 
 
 def _voxels(batch: Batch) -> Voxels | None:

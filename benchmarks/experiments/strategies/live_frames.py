@@ -1,4 +1,4 @@
-"""Raw samples in a sampler's order, as training takes them: the live twin of stage 2's dataset."""
+"""Raw samples in a sampler's order, as training takes them: the live `StoreDataset`."""
 
 from collections.abc import Iterable, Sequence
 from dataclasses import replace
@@ -22,12 +22,12 @@ from stage2_train.data.sampler import Place
 
 
 class LivePlaces(Dataset[tuple[RawFrame, Absent]]):
-    """Raw samples by place, without the sensors that the place leaves out.
+    """Raw samples by place, without the sensors that it leaves out.
 
     Args:
         records: the samples; a place counts from the first of them.
         preset: how to load them.
-        variants: how augmented variants are drawn; None where there is only variant 0.
+        variants: how augmented variants are drawn; None if there is only variant 0.
     """
 
     def __init__(
@@ -37,24 +37,24 @@ class LivePlaces(Dataset[tuple[RawFrame, Absent]]):
 
     def __getitem__(self, place: Place) -> tuple[RawFrame, Absent]:
         preset = self.raw.preset
-        found = self.raw[place.variant, place.sample]
-        images, voxels = found.images, found.voxels
+        raw = self.raw[place.variant, place.sample]
+        images, voxels = raw.images, raw.voxels
         if preset.camera is not None and images is not None:
-            lost = [variant for variant, name in enumerate(CAMERAS) if name in place.absent]
+            lost = [view for view, name in enumerate(CAMERAS) if name in place.absent]
             images[lost] = black_images(preset.camera)[lost]
         if LIDAR in place.absent:
             voxels = zero_voxels(preset)
-        kept = trainable_annotations(found.frame.annotations, preset.grid)
-        frame = replace(found.frame, annotations=kept)
+        annotations = trainable_annotations(raw.frame.annotations, preset.grid)
+        frame = replace(raw.frame, annotations=annotations)
         return RawFrame(frame=frame, images=images, voxels=voxels), place.absent
 
 
 def live_batches(
-    places: LivePlaces, batches: Iterable[Sequence[Place]], workers: int
+    samples: LivePlaces, batches: Iterable[Sequence[Place]], workers: int = 0
 ) -> Iterable[Batch]:
-    """Return batches for a `LiveDetector`, loaded by processes if there are workers."""
+    """Return batches for a `LiveDetector`, loaded by worker processes if there are any."""
     loader: DataLoader[Batch] = DataLoader(
-        places,
+        samples,
         batch_sampler=batches,
         collate_fn=_batch,
         num_workers=workers,
@@ -64,21 +64,21 @@ def live_batches(
 
 
 def _batch(samples: Sequence[tuple[RawFrame, Absent]]) -> Batch:
-    raw = [one for one, _ in samples]
-    frames = [one.frame for one in raw]
+    raw = [sample for sample, _ in samples]
+    frames = [sample.frame for sample in raw]
     maps = {}
-    images = [one.images for one in raw if one.images is not None]
+    images = [sample.images for sample in raw if sample.images is not None]
     if images:
         maps[IMAGES] = torch.stack(images)
-    clouds = [one.voxels for one in raw if one.voxels is not None]
+    clouds = [sample.voxels for sample in raw if sample.voxels is not None]
     if clouds:
         voxels = batch_voxels(clouds)
         maps |= {name: getattr(voxels, name) for name in VOXELS}
     return Batch(
-        tokens=tuple(one.token for one in frames),
+        tokens=tuple(frame.token for frame in frames),
         maps=maps,
-        img_from_lidar=torch.from_numpy(np.stack([one.img_from_lidar for one in frames])),
-        boxes_lidar=tuple(torch.from_numpy(one.annotations.boxes_lidar) for one in frames),
-        labels=tuple(torch.from_numpy(one.annotations.labels) for one in frames),
+        img_from_lidar=torch.from_numpy(np.stack([frame.img_from_lidar for frame in frames])),
+        boxes_lidar=tuple(torch.from_numpy(frame.annotations.boxes_lidar) for frame in frames),
+        labels=tuple(torch.from_numpy(frame.annotations.labels) for frame in frames),
         conditions=tuple(condition(absent) for _, absent in samples),
     )

@@ -12,19 +12,19 @@ LIVE = "live_"  # before the name of the recipe that is trained with live backbo
 
 
 def live(recipe: Recipe) -> Recipe:
-    """Train as `recipe` does from a store, the frozen backbones run in every step.
+    """Train as `recipe` does from a store, but run the frozen backbones in every step.
 
-    What a store replaces: the same curve, for more time and memory.
+    This is what a store replaces: the same curve, for more time and memory.
     """
     return replace(recipe, name=LIVE + recipe.name, frozen=(*FROZEN_PARTS, *recipe.frozen))
 
 
 def finetune_low(recipe: Recipe, *, with_sparse_encoder: bool) -> Recipe:
-    """Also train the backbones, at the plan's low rates: image x0.01, point x0.05.
+    """Also train the backbones, at low rates: image x0.01, point x0.05.
 
     Args:
-        recipe: says everything else, the rates of necks and head among it.
-        with_sparse_encoder: False where spconv has no backward, on a CPU; then it stays frozen.
+        recipe: says everything else, including the rates of necks and head.
+        with_sparse_encoder: False on a CPU, where spconv has no backward: it stays frozen.
     """
     return _finetune(recipe, "finetune_low", 0.01, 0.05, with_sparse_encoder)
 
@@ -49,12 +49,12 @@ def _finetune(
 
 
 def is_live(strategy: str) -> bool:
-    """Say whether a strategy runs the backbones in every step."""
+    """Return whether a strategy runs the backbones in every step."""
     return strategy.startswith((LIVE, "finetune"))
 
 
 def live_recipe(name: str, *, with_sparse_encoder: bool) -> Recipe:
-    """Return the live recipe of this name: "live_" and a recipe's name, or a fine-tuning one."""
+    """Return the live recipe of this name: "live_" and a recipe's name, or "finetune..."."""
     match name:
         case "finetune_low":
             return finetune_low(frozen_a(), with_sparse_encoder=with_sparse_encoder)

@@ -1,11 +1,10 @@
-"""Training with the backbones in every step: stage 2's own step, loop and order, other batches.
+"""Training with the backbones in every step: stage 2's own run, with other batches.
 
-This joins both stages, so it is no part of either.
+It joins both stages, so it belongs to neither.
 """
 
-import dataclasses
-import json
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from benchmarks.experiments.strategies.live_detector import LiveDetector
@@ -13,24 +12,14 @@ from benchmarks.experiments.strategies.live_frames import LivePlaces, live_batch
 from cache.format.identity import check_identity
 from cache.reader import CachedFeatures
 from shared.checkpoint.checkpoint_table import FROZEN_PARTS
-from shared.config.config_json import to_json
-from shared.model.initial_detector import fresh_detector, load_checkpoint
 from stage1_extract.backbones.frozen import FrozenBackbones
 from stage1_extract.extraction.extraction_identity import draws_of, store_identity
 from stage1_extract.nuscenes.records import SampleRecord
-from stage2_train.data.prefetch import device_shares
-from stage2_train.freezing.freeze_report import freeze_report
+from stage2_train.data.training_batches import TrainingBatches
 from stage2_train.freezing.freezing import freeze
 from stage2_train.recipes.recipe import Recipe
-from stage2_train.run.run_folder import RunFolder
-from stage2_train.run.starting_point import starting_point
-from stage2_train.training.build import FREEZING, training_order
-from stage2_train.training.distributed import launch_fabric
-from stage2_train.training.global_batch import Shares
-from stage2_train.training.loss_step import LossStep
-from stage2_train.training.optimizer import make_optimizer
-from stage2_train.training.trainer import Trainer
-from stage2_train.training.training_step import TrainingStep
+from stage2_train.run.starting_point import starting_detector, starting_point
+from stage2_train.training.build import train_batches, training_order
 
 
 def records_of(store: CachedFeatures, records: Sequence[SampleRecord]) -> list[SampleRecord]:
@@ -47,19 +36,17 @@ def live_detector(
     checkpoint: Path | None = None,
     rounded: bool = False,
 ) -> LiveDetector:
-    """Return the detector that `stage2_train.training.build.train` would begin with, on its backbones.
+    """Return the detector that `build.train` would start with, on top of its backbones.
 
     Args:
         store: whose samples it will be trained on.
         backbones: with their weights.
         recipe: says what is frozen, and the seed.
-        checkpoint: as for `stage2_train.training.build.train`.
+        checkpoint: as for `build.train`.
         rounded: see `LiveDetector`.
     """
-    head = fresh_detector(store.preset, store.cut, seed=recipe.seed, aqr=recipe.aqr)
-    if checkpoint is not None:
-        start = starting_point(checkpoint, store)
-        load_checkpoint(head, start.state, start.path)
+    start = None if checkpoint is None else starting_point(checkpoint, store)
+    head = starting_detector(store, recipe, start)
     detector = LiveDetector(backbones, head, rounded=rounded)
     absent = sorted(set(FROZEN_PARTS) - set(backbones.parts))
     freeze(detector, recipe.frozen, absent=absent)
@@ -75,44 +62,28 @@ def train_live(
     *,
     workers: int = 0,
 ) -> dict[str, float | None]:
-    """Train on raw files in the order in which `stage2_train.training.build.train` would take a store.
+    """Train on raw files in the order in which `build.train` would read a store.
 
     Order, variants, absent sensors, denoising noise and dropout are the same functions of seed and
-    step. There is no resuming.
+    step.
 
     Args:
         detector: of `live_detector`.
         store: says the samples, their order and their variants; its features are not read.
         records: of the store's samples.
         recipe: as for a store; `frozen` may name backbones.
-        out: run folder, which must be new.
+        out: run folder.
         workers: processes that load raw files.
 
-    Returns: as `stage2_train.training.build.train`.
-
-    Raises:
-        IdentityError: if the store was not made from these records.
+    Returns: as `build.train_batches`.
     """
     draws = draws_of(store.preset, store.variants)
-    fabric, scaler = launch_fabric(recipe)
-    folder = RunFolder(out)
-    folder.start({"recipe": dataclasses.asdict(recipe), "store": store.identity_digest})
-    order = training_order(store, recipe)
-    step = TrainingStep(
-        fabric=fabric,
-        recipe=recipe,
-        module=LossStep(detector, store.preset),
-        optimizer=make_optimizer(detector, recipe),
-        steps=recipe.steps or (recipe.epochs or 0) * order.steps_per_epoch,
-        scaler=scaler,
-    )
-    parts = freeze_report(detector, step.raw_optimizer)
-    folder.write(FREEZING, json.dumps({"parts": parts}, indent=2))
-    shares = Shares(order, order.batch_size, process=0, processes=1, passes=recipe.accumulate)
     places = LivePlaces(records_of(store, records), store.preset, draws)
-    batches = live_batches(places, shares, workers)
-    run = Trainer(step, folder, {"preset": to_json(store.preset)})
-    return run.go(device_shares(batches, recipe.accumulate, fabric.device), step.steps)
+    batches = TrainingBatches(
+        order=partial(training_order, store, recipe),
+        load=partial(live_batches, places, workers=workers),
+    )
+    return train_batches(batches, detector, recipe, out, samples=store.identity_digest, origin={})
 
 
 def require_same_source(
@@ -120,7 +91,7 @@ def require_same_source(
     backbones: FrozenBackbones,
     records: Sequence[SampleRecord],
 ) -> None:
-    """Make sure that a store holds what these backbones make of these records.
+    """Check that a store holds what these backbones make of these records.
 
     Raises:
         IdentityError: naming what differs.

@@ -1,4 +1,4 @@
-"""What one strategy's process is told, and what it measures of itself."""
+"""What the process of a strategy is told to run, and what it measures of itself."""
 
 import argparse
 import csv
@@ -7,7 +7,7 @@ import os
 import resource
 import sys
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
 from statistics import median
@@ -16,11 +16,13 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from cache.reader import CachedFeatures
 from shared.checkpoint.checkpoint_table import belongs
+from shared.data.batch import Batch
+from shared.data.feature_store import FeatureStore
 from shared.digests import array_digest
 from shared.model.detector import CmtDetector
-from stage2_train.evaluate import evaluate
+from stage2_train.evaluation.detections import detect, write_results
+from stage2_train.evaluation.official_metrics import official_metrics
 from stage2_train.recipes.recipe import Recipe
 from stage2_train.recipes.recipes import demo
 from stage2_train.run.training_log import LOG, TIMING
@@ -28,12 +30,13 @@ from stage2_train.training.build import FREEZING
 
 RESULT = "strategy.json"
 PIECES = ("data", "forward", "backward", "update")
-WARM_UP = 0.2  # share of the steps, the first ones, whose time does not count
+WARM_UP = 0.2  # share of the steps, at the beginning, whose time does not count
+BATCH_SIZE = 4  # of evaluation
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Order:
-    """One strategy to run.
+    """A strategy to run.
 
     Args:
         strategy: name of its recipe.
@@ -41,9 +44,9 @@ class Order:
         nuscenes: root with tables and raw files.
         out: run folder.
         steps, batch_size, seed: of the run.
-        start: run or checkpoint whose head it starts from; None starts with seeded weights.
+        start: run or checkpoint whose head it starts from; None starts from seeded weights.
         held_out: store to evaluate on.
-        at_demo_rates: take learning rates and clipping of the recipe `demo`.
+        at_demo_rates: use the learning rates and clipping of the recipe `demo`.
     """
 
     strategy: str
@@ -58,7 +61,7 @@ class Order:
     at_demo_rates: bool
 
     def words(self) -> list[str]:
-        """Return the command line that `read` reads."""
+        """Return the command line that `read` parses."""
         words = [self.strategy, self.store, self.nuscenes, self.out, self.steps, self.batch_size]
         return [
             *map(str, [*words, self.seed]),
@@ -69,7 +72,7 @@ class Order:
 
     @classmethod
     def read(cls, argv: Sequence[str] | None = None) -> "Order":
-        """Read the command line of a strategy's process."""
+        """Parse the command line of a strategy's process."""
         parser = argparse.ArgumentParser()
         parser.add_argument("strategy")
         for name in ("store", "nuscenes", "out"):
@@ -82,7 +85,7 @@ class Order:
         return cls(**vars(parser.parse_args(argv)))
 
     def shortened(self, recipe: Recipe) -> Recipe:
-        """Return the recipe at this length and batch size, and at the rates asked for."""
+        """Return the recipe with this length, batch size and seed, and with the requested rates."""
         short = replace(
             recipe,
             epochs=None,
@@ -96,16 +99,16 @@ class Order:
 
 
 def at_demo_rates(recipe: Recipe) -> Recipe:
-    """Return a recipe that can learn from scratch on little data, and else is the same.
+    """Return the recipe with rates that let it learn from scratch on little data.
 
     The rates of necks, AQR and backbones stay in proportion to the base rate, which is higher.
     """
-    fast, own = demo(), dict(recipe.lr_multipliers)
-    own |= {key: rate for key, rate in fast.lr_multipliers if key in own}
+    fast, rates = demo(), dict(recipe.lr_multipliers)
+    rates |= {key: rate for key, rate in fast.lr_multipliers if key in rates}
     return replace(
         recipe,
         learning_rate=fast.learning_rate,
-        lr_multipliers=tuple(own.items()),
+        lr_multipliers=tuple(rates.items()),
         clip_norm=fast.clip_norm,
         peak_ratio=fast.peak_ratio,
         final_ratio=fast.final_ratio,
@@ -123,19 +126,19 @@ def frozen_digests(state: Mapping[str, Tensor], parts: Sequence[str]) -> dict[st
 
 
 class Spent:
-    """The processor time of a piece of work; unlike its seconds, other work hardly changes it."""
+    """The processor time of a piece of work, which other jobs hardly change, and its memory."""
 
     def __init__(self) -> None:
         self._began = time.process_time()
 
     def measured(self, steps: int) -> dict[str, float]:
-        """Return processor seconds per step since this was made, and the peak of memory."""
+        """Return processor seconds per step since this object was made, and the peak memory."""
         seconds = (time.process_time() - self._began) / steps
         return {"cpu_seconds_per_step": seconds, "peak_memory_mb": peak_memory_mb()}
 
 
 def peak_memory_mb() -> float:
-    """Return the most memory this process has held: of the GPU, or resident without one."""
+    """Return the peak memory of this process: allocated on the GPU, or resident without one."""
     if torch.cuda.is_available():
         return torch.cuda.max_memory_allocated() / 1e6
     unit = 1 if sys.platform == "darwin" else 1024
@@ -143,12 +146,12 @@ def peak_memory_mb() -> float:
 
 
 def measured(run: Path, *, before: Mapping[str, str], after: Mapping[str, str]) -> dict[str, Any]:
-    """Return what a finished run's folder says.
+    """Return what the folder of a finished run says.
 
     Args:
         run: its folder.
-        before: digests of what it froze, at its start.
-        after: the same at its end.
+        before: digests of what it froze, at the start.
+        after: the same at the end.
     """
     losses, times = _rows(run / LOG), _rows(run / TIMING)
     counted = times[round(WARM_UP * len(times)) :]
@@ -173,21 +176,33 @@ def _rows(file: Path) -> list[dict[str, float]]:
         ]
 
 
-def finish(
-    order: Order, found: dict[str, Any], detector: CmtDetector, held_out: CachedFeatures | None
-) -> None:
-    """Evaluate, if there is something to evaluate on, and write the result.
+def held_out_scores(
+    order: Order, held_out: FeatureStore, detector: CmtDetector, batches: Iterable[Batch]
+) -> dict[str, float]:
+    """Detect in held-out samples and score them with nuscenes-devkit.
 
     Args:
         order: of this process.
-        found: what was measured, memory included, since evaluation needs some.
-        detector: trained necks and head.
-        held_out: features to evaluate it on.
+        held_out: store of those samples.
+        detector: trained.
+        batches: of all samples in the store, as the detector takes them.
+
+    Returns:
+        mAP and NDS.
     """
-    found |= {"strategy": order.strategy, "load": os.getloadavg()[0]}
-    found |= {"steps": order.steps, "batch_size": order.batch_size, "seed": order.seed}
-    found["order"] = order.words()
-    if held_out is not None:
-        summary = evaluate(held_out, detector, order.out / "held_out", nuscenes_root=order.nuscenes)
-        found |= {"mAP": summary["mean_ap"], "NDS": summary["nd_score"]}
-    (order.out / RESULT).write_text(json.dumps(found, indent=1))
+    held_out.require_complete()
+    out = order.out / "held_out"
+    out.mkdir(parents=True, exist_ok=True)
+    file = out / "results_nusc.json"
+    write_results(file, detect(detector, batches, held_out), held_out.preset)
+    version = held_out.identity["dataset"]["version"]
+    summary = official_metrics(file, order.nuscenes, version, held_out.tokens, out)
+    return {"mAP": summary["mean_ap"], "NDS": summary["nd_score"]}
+
+
+def write_result(order: Order, result: Mapping[str, Any]) -> None:
+    """Write what was measured, with what was ordered and how busy the machine is."""
+    about = {"strategy": order.strategy, "load": os.getloadavg()[0]}
+    about |= {"steps": order.steps, "batch_size": order.batch_size, "seed": order.seed}
+    about["order"] = order.words()
+    (order.out / RESULT).write_text(json.dumps({**result, **about}, indent=1))

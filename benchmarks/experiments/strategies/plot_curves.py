@@ -1,4 +1,4 @@
-"""Loss curves of strategies, and how far cached and live curves part."""
+"""Loss curves of strategies, and how far cached and live curves diverge."""
 
 from pathlib import Path
 from typing import Any
@@ -11,8 +11,8 @@ from benchmarks.experiments.strategies.live_recipes import is_live
 WINDOW = 10  # steps of the running mean; single steps are pale behind it
 
 
-def plot_curves(document: dict[str, Any], file: Path) -> None:
-    """Draw the total loss of every strategy on one pair of axes."""
+def plot_strategies(document: dict[str, Any], file: Path) -> None:
+    """Plot the total loss of every strategy in one diagram."""
     figure = Figure(figsize=(8, 4.5), layout="constrained")
     axes = figure.subplots()
     for index, row in enumerate(document["strategies"]):
@@ -30,16 +30,16 @@ def plot_curves(document: dict[str, Any], file: Path) -> None:
 
 
 def plot_same_curve(document: dict[str, Any], file: Path) -> None:
-    """Draw, for every run, the loss and how far the float16 store's parts from float32's."""
+    """Plot, for every run, the loss and how far the float16 store's is from float32's."""
     runs = document["runs"]
     figure = Figure(figsize=(4.2 * len(runs), 5.5), layout="constrained")
     grid = figure.subplots(2, len(runs), squeeze=False, sharex=True)
-    for column, (name, found) in enumerate(runs.items()):
+    for column, (name, comparison) in enumerate(runs.items()):
         above, below = grid[:, column]
-        exact = np.array(found["loss"]["live"])
+        exact = np.array(comparison["loss"]["live"])
         steps = np.arange(1, len(exact) + 1)
         for label, key in (("live", "live"), ("float16 store", "store"), ("control", "control")):
-            values = np.array(found["loss"][key])
+            values = np.array(comparison["loss"][key])
             above.plot(steps, values, label=label, linewidth=1)
             if key != "live":
                 colour = above.lines[-1].get_color()

@@ -1,4 +1,4 @@
-"""Writes docs/strategies.md and its pictures from the results there are.
+"""Write docs/strategies.md and its pictures from the existing results.
 
 python -m benchmarks.experiments.strategies.report
 """
@@ -14,15 +14,15 @@ import torch
 
 from benchmarks.experiments.strategies.convergence_report import convergence_section
 from benchmarks.experiments.strategies.markdown import table
-from benchmarks.experiments.strategies.plot_curves import plot_curves, plot_same_curve
+from benchmarks.experiments.strategies.plot_curves import plot_same_curve, plot_strategies
 
 RESULTS = Path("benchmarks/results")
 DOCS = Path("docs")
 SAME_CURVE = RESULTS / "same_curve.json"
-BASES = ("live_frozen_a", "frozen_a")  # what time and memory are compared with
+BASES = ("live_frozen_a", "frozen_a")  # with which time and memory are compared
 
-# The plan's predictions, which nobody had measured: time and memory of a step, over frozen's.
-PLANNED = {
+# Predicted before anything was measured: time and memory of a step, relative to frozen training.
+PREDICTED = {
     "frozen_a": ("1.0", "1.0"),
     "finetune_low": ("1.3", "1.4"),
     "finetune": ("1.5", "1.6"),
@@ -37,11 +37,11 @@ HEADS = (
     "CPU s per step",
     "of live_frozen_a",
     "of frozen_a",
-    "plan",
+    "predicted",
     "peak MB",
     "of live_frozen_a",
     "of frozen_a",
-    "plan",
+    "predicted",
     "trained",
     "frozen",
     "frozen tensors changed",
@@ -52,29 +52,30 @@ HEADS = (
 
 HEAD = """# Strategies, side by side
 
-Written by `python -m benchmarks.experiments.strategies` (its docstring says how); do not edit. Every strategy
-ran in a process of its own, took the same samples in the same order with the same denoising noise
-and dropout, and was measured by its own clock: seconds are medians of the steps after the first
-fifth, CPU seconds the processor time of the whole training by its steps, which other work on the
-machine hardly changes and which is compared, memory the most the process held while training
-(resident without a GPU, allocated with one).
+Written by `python -m benchmarks.experiments.strategies` (see its docstring); do not edit. Every
+strategy ran in its own process and took the same samples in the same order with the same denoising
+noise and dropout. Seconds are medians over the steps after the first fifth; CPU seconds are the
+processor time of the whole training divided by its steps, which other work on the machine hardly
+changes, so strategies are compared by them; memory is the peak of the process while training
+(resident without a GPU, allocated with a GPU).
 
 - `frozen_a`, `frozen_b`, `frozen_all`, `aqr_only`: the recipes of `stage2_train`, from the store.
-- `live_frozen_a`: `frozen_a` with the frozen backbones run in every step, what a store replaces.
-  Loading raw files is `data`, the backbones are in `forward`.
+- `live_frozen_a`: `frozen_a` with the frozen backbones run in every step, which a store replaces.
+  Loading raw files counts as `data`, the backbones as `forward`.
 - `finetune_low`, `finetune`: `frozen_a` with gradients through the image backbone (x0.01, x1) and
   SECOND (x0.05, x1). **On a CPU the sparse encoder stays frozen**: spconv has no backward there.
-  SECOND's BatchNorm trains too, and with seeded backbones its running statistics are not those of
-  the data: what the head has learnt is lost at first (LOG.md), which says nothing of trained ones.
-- `plan`: what the project's plan predicted, unmeasured: frozen 1.0, low 1.3 in time and 1.4 in
-  memory, full 1.5 and 1.6. It does not say whether its frozen run reads a store, so there is a
-  column for either. Its mAP of 0.648, 0.647 and 0.642 needs the official checkpoint and nuScenes;
-  nothing here speaks for or against that.
+  SECOND's BatchNorm also trains, and with seeded backbones its running statistics are not those of
+  the data: what the head has learnt is lost at first ([LOG.md](../LOG.md)), which says nothing
+  about trained backbones.
+- `predicted`: what was expected before anything was measured: frozen 1.0, low 1.3 in time and 1.4
+  in memory, full 1.5 and 1.6. The prediction does not say whether its frozen run reads a store, so
+  it has a column for either. Its mAP of 0.648, 0.647 and 0.642 needs the official checkpoint and
+  nuScenes; nothing here supports or contradicts it.
 """
 
 
 def machine() -> str:
-    """Return what computes here, in words."""
+    """Return the hardware that computes, in words."""
     if torch.cuda.is_available():
         return str(torch.cuda.get_device_name())
     return f"{os.cpu_count()} CPU cores ({platform.machine()}), no GPU"
@@ -85,7 +86,7 @@ def write_report(results: Path = RESULTS, docs: Path = DOCS) -> Path:
     parts = [HEAD]
     for file in sorted(results.glob("strategies_*.json"), reverse=True):
         document, picture = json.loads(file.read_text()), docs / f"{file.stem}.png"
-        plot_curves(document, picture)
+        plot_strategies(document, picture)
         parts.append(_section(file.stem.removeprefix("strategies_"), document, picture))
     for file in sorted(results.glob("convergence_*.json"), reverse=True):
         parts.append(convergence_section(json.loads(file.read_text()), docs / f"{file.stem}.png"))
@@ -117,7 +118,7 @@ def _section(name: str, document: dict[str, Any], picture: Path) -> str:
 
 
 def _cells(row: dict[str, Any], rows: dict[str, dict[str, Any]]) -> list[str]:
-    planned_time, planned_memory = PLANNED.get(row["strategy"], ("", ""))
+    predicted_time, predicted_memory = PREDICTED.get(row["strategy"], ("", ""))
     changed, last = row["frozen_tensors_changed"], row["loss"][-max(len(row["loss"]) // 10, 1) :]
     return [
         row["strategy"],
@@ -125,10 +126,10 @@ def _cells(row: dict[str, Any], rows: dict[str, dict[str, Any]]) -> list[str]:
         *(f"{row['seconds'][name]:.3g}" for name in ("data", "forward", "backward", "update")),
         f"{row['cpu_seconds_per_step']:.3g}",
         *_ratios(row, rows, "cpu_seconds_per_step"),
-        planned_time,
+        predicted_time,
         f"{row['peak_memory_mb']:.0f}",
         *_ratios(row, rows, "peak_memory_mb"),
-        planned_memory,
+        predicted_memory,
         f"{row['trained_parameters']:,}",
         f"{row['frozen_parameters']:,}",
         f"{len(changed)} of {row['frozen_tensors']}",
@@ -144,9 +145,10 @@ def _ratios(row: dict[str, Any], rows: dict[str, dict[str, Any]], field: str) ->
 def _same_curve(document: dict[str, Any], picture: Path) -> str:
     lines = [
         "## The same curve, cached and live\n",
-        "Written by `python -m benchmarks.experiments.strategies.same_curve`. One recipe and seed, batch "
-        f"{document['batch_size']}, preset `{document['preset']}`, {document['samples']} samples, "
-        f"{document['machine']}: from the float16 store, from the same features kept in float32, "
+        "Written by `python -m benchmarks.experiments.strategies.same_curve`. The same recipe and "
+        f"seed, batch {document['batch_size']}, preset `{document['preset']}`, "
+        f"{document['samples']} samples, {document['machine']}: from the float16 store, from the "
+        "same features kept in float32, "
         "live, and live with features rounded to float16. `same bits` compares every scalar of "
         "every step: all loss terms, gradient norms and AQR's weights. The control is the float32 "
         "run with every starting weight times 1 + 2^-23, one rounding of float32.\n",
@@ -155,11 +157,11 @@ def _same_curve(document: dict[str, Any], picture: Path) -> str:
     rows = [
         [
             name,
-            str(found["steps"]),
-            str(found["scalars_per_step"]),
-            *("same bits" if same else "DIFFERENT" for same in found["same_bits"].values()),
+            str(run["steps"]),
+            str(run["scalars_per_step"]),
+            *("same bits" if same else "DIFFERENT" for same in run["same_bits"].values()),
         ]
-        for name, found in document["runs"].items()
+        for name, run in document["runs"].items()
     ]
     lines += [table(heads, rows), ""]
     first = next(iter(document["runs"].values()))
@@ -178,10 +180,10 @@ def _gap_rows(document: dict[str, Any]) -> Sequence[list[str]]:
         [
             name,
             words,
-            *(f"{gap:.1e}" for gap in found[field]["largest"].values()),
-            f"{found[field]['of_mean']:.1e}",
+            *(f"{gap:.1e}" for gap in run[field]["largest"].values()),
+            f"{run[field]['of_mean']:.1e}",
         ]
-        for name, found in document["runs"].items()
+        for name, run in document["runs"].items()
         for words, field in (
             ("float16 store", "float16_to_float32"),
             ("control", "control_to_float32"),

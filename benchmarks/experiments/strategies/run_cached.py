@@ -3,18 +3,21 @@
 import sys
 
 from benchmarks.experiments.strategies.measured_run import (
+    BATCH_SIZE,
     Order,
     Spent,
-    finish,
     frozen_digests,
+    held_out_scores,
     measured,
+    write_result,
 )
 from cache.reader import CachedFeatures
-from shared.model.initial_detector import fresh_detector, load_checkpoint
 from shared.process.command import run_command
+from stage2_train.data.dataset import StoreDataset
+from stage2_train.data.loader import evaluation_batches
 from stage2_train.recipes.recipes import RECIPES
 from stage2_train.run.run_folder import read_run_checkpoint
-from stage2_train.run.starting_point import starting_point
+from stage2_train.run.starting_point import starting_detector, starting_point
 from stage2_train.run.trained_detector import load_detector
 from stage2_train.training.build import train
 
@@ -23,18 +26,20 @@ def work() -> None:
     order = Order.read()
     store = CachedFeatures(order.store)
     recipe = order.shortened(RECIPES[order.strategy]())
-    begin = fresh_detector(store.preset, store.cut, seed=recipe.seed, aqr=recipe.aqr)
-    if order.start is not None:
-        start = starting_point(order.start, store)
-        load_checkpoint(begin, start.state, start.path)
+    start = None if order.start is None else starting_point(order.start, store)
+    begin = starting_detector(store, recipe, start)
     before = frozen_digests(begin.state_dict(), recipe.frozen)
     spent = Spent()
     train(store, recipe, order.out, checkpoint=order.start)
-    found = spent.measured(order.steps)
+    result = spent.measured(order.steps)
     after = frozen_digests(read_run_checkpoint(order.out)["state_dict"], recipe.frozen)
-    found |= measured(order.out, before=before, after=after)
-    held_out = None if order.held_out is None else CachedFeatures(order.held_out)
-    finish(order, found, load_detector(order.out, store), held_out)
+    result |= measured(order.out, before=before, after=after)
+    if order.held_out is not None:
+        held_out = CachedFeatures(order.held_out)
+        dataset = StoreDataset(held_out, held_out.tokens)
+        batches = evaluation_batches(dataset, BATCH_SIZE, workers=0)
+        result |= held_out_scores(order, held_out, load_detector(order.out, store), batches)
+    write_result(order, result)
 
 
 if __name__ == "__main__":

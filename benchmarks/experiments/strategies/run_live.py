@@ -3,8 +3,7 @@
 import sys
 from pathlib import Path
 
-from benchmarks.experiments.strategies.features_in_memory import FeaturesInMemory
-from benchmarks.experiments.strategies.live_detector import LiveDetector
+from benchmarks.experiments.strategies.live_frames import LivePlaces, live_batches
 from benchmarks.experiments.strategies.live_recipes import live_recipe
 from benchmarks.experiments.strategies.live_training import (
     live_detector,
@@ -13,20 +12,20 @@ from benchmarks.experiments.strategies.live_training import (
     train_live,
 )
 from benchmarks.experiments.strategies.measured_run import (
+    BATCH_SIZE,
     Order,
     Spent,
-    finish,
     frozen_digests,
+    held_out_scores,
     measured,
+    write_result,
 )
 from cache.reader import CachedFeatures
-from shared.model.detector import CmtDetector
 from shared.process.command import run_command
-from stage1_extract.backbones.frozen import FrozenBackbones
-from stage1_extract.backbones.live import LiveFeatures
 from stage1_extract.backbones.weights import frozen_backbones
 from stage1_extract.nuscenes.dataset_options import DatasetChoice
 from stage1_extract.nuscenes.records import SampleRecord
+from stage2_train.data.loader import evaluation_places
 
 
 def recorded_samples(store: CachedFeatures, nuscenes: Path) -> list[SampleRecord]:
@@ -47,33 +46,15 @@ def work() -> None:
     before = frozen_digests(detector.state_dict(), recipe.frozen)
     spent = Spent()
     train_live(detector, store, records, recipe, order.out)
-    found = spent.measured(order.steps)
+    result = spent.measured(order.steps)
     after = frozen_digests(detector.state_dict(), recipe.frozen)
-    found |= measured(order.out, before=before, after=after)
-    held_out = None
+    result |= measured(order.out, before=before, after=after)
     if order.held_out is not None:
-        held_out = live_held_out(order.held_out, order.nuscenes, backbones, detector)
-    finish(order, found, head_of(detector), held_out)
-
-
-def live_held_out(
-    path: Path, nuscenes: Path, backbones: FrozenBackbones, detector: LiveDetector
-) -> FeaturesInMemory:
-    """Return the features that the backbones, trained or not, make of held-out samples."""
-    detector.eval()
-    store = CachedFeatures(path)
-    return FeaturesInMemory(path, LiveFeatures(recorded_samples(store, nuscenes), backbones))
-
-
-def head_of(detector: LiveDetector) -> CmtDetector:
-    """Return what takes features, without the backbones."""
-    return CmtDetector(
-        detector.preset,
-        detector.cut,
-        img_neck=detector.img_neck,
-        pts_neck=detector.pts_neck,
-        pts_bbox_head=detector.pts_bbox_head,
-    )
+        held_out = CachedFeatures(order.held_out)
+        samples = LivePlaces(recorded_samples(held_out, order.nuscenes), held_out.preset, None)
+        places = evaluation_places(len(held_out.tokens), BATCH_SIZE)
+        result |= held_out_scores(order, held_out, detector, live_batches(samples, places))
+    write_result(order, result)
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-"""Run one strategy in a process of its own."""
+"""Starts the process of a strategy."""
 
 import json
 import shutil
@@ -10,11 +10,11 @@ from benchmarks.experiments.strategies.measured_run import RESULT, Order
 
 
 def run_strategy(order: Order) -> dict[str, Any]:
-    """Run one strategy in a new process and a new folder; return what it measured."""
+    """Run a strategy in a new process and a new folder; return what it measured."""
     shutil.rmtree(order.out, ignore_errors=True)
     module = "run_live" if is_live(order.strategy) else "run_cached"
     run_console_script(
         "python", "-m", f"benchmarks.experiments.strategies.{module}", *order.words()
     )
-    found: dict[str, Any] = json.loads((order.out / RESULT).read_text())
-    return found
+    result: dict[str, Any] = json.loads((order.out / RESULT).read_text())
+    return result

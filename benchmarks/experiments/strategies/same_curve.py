@@ -1,13 +1,14 @@
-"""Whether training from a store follows the curve of training with the frozen backbones live.
+"""Does training from a store follow the curve of training with live frozen backbones?
 
-    python -m benchmarks.experiments.strategies.same_curve runs/demo/train.zarr --nuscenes runs/demo/nuscenes
-    python -m benchmarks.experiments.strategies.same_curve ... --recipe frozen_a --start runs/demo/run
+    SAME_CURVE="python -m benchmarks.experiments.strategies.same_curve runs/demo/train.zarr"
+    $SAME_CURVE --nuscenes runs/demo/nuscenes
+    $SAME_CURVE ... --recipe frozen_a --start runs/demo/run
 
-Five runs of one recipe and seed: from the store (float16); from the same features in float32, kept
+Five runs of one recipe and seed: from the store (float16); from the same features in float32, held
 in memory; live; live with features rounded to float16; and, as a control, float32 with every
 starting weight off by one rounding. The first and the fourth must have the same bits in every
 scalar of every step, and so must the second and the third. Between float16 and float32 the curves
-differ; by how much is measured, beside the control. Adds to benchmarks/results/same_curve.json.
+differ; by how much is measured, next to the control. Adds to benchmarks/results/same_curve.json.
 """
 
 import argparse
@@ -17,6 +18,7 @@ import sys
 import tempfile
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -42,17 +44,22 @@ from stage1_extract.backbones.weights import frozen_backbones
 from stage1_extract.extraction.extraction_identity import draws_of
 from stage1_extract.nuscenes.dataset_options import add_dataset_options, chosen_dataset
 from stage1_extract.nuscenes.records import SampleRecord
+from stage2_train.data.dataset import StoreDataset
+from stage2_train.data.loader import BatchLoader
+from stage2_train.data.training_batches import TrainingBatches
+from stage2_train.freezing.freezing import absent_parts, freeze
 from stage2_train.recipes.recipe import Recipe
 from stage2_train.recipes.recipes import RECIPES, load_recipe
+from stage2_train.run.starting_point import starting_detector, starting_point
 from stage2_train.run.training_log import LOG
-from stage2_train.training.build import train
+from stage2_train.training.build import train, train_batches, training_order
 
 RECIPE = "demo"
 STEPS = 50
 BATCH_SIZE = 2
 SAME_BITS = (("store", "live, rounded"), ("float32", "live"))
 ONE_ROUNDING = 1 + 2**-23  # of float32
-MARKS = (1, 5, 10, 20, 50)  # steps up to which the largest difference is told
+MARKS = (1, 5, 10, 20, 50)  # steps up to which the largest difference is reported
 
 Curve = list[dict[str, str]]
 
@@ -76,9 +83,9 @@ def curves(
     backbones, _ = frozen_backbones(store.preset, None)
     require_same_source(store, backbones, records)
     draws = draws_of(store.preset, store.variants)
-    exact = FeaturesInMemory(store.path, LiveFeatures(records_of(store, records), backbones, draws))
+    exact = FeaturesInMemory(LiveFeatures(records_of(store, records), backbones, draws))
     train(store, recipe, folder / "store", checkpoint=start)
-    train(exact, recipe, folder / "float32", checkpoint=start)
+    _train_exact(exact, store, recipe, folder / "float32", start)
     as_live = live(recipe)
     for name, rounded in (("live", False), ("live, rounded", True)):
         backbones, _ = frozen_backbones(store.preset, None)
@@ -86,8 +93,22 @@ def curves(
         if not rounded:
             _save_off_by_one_rounding(detector, folder / "control.pth")
         train_live(detector, store, records, as_live, folder / name)
-    train(exact, recipe, folder / "control", checkpoint=folder / "control.pth")
+    _train_exact(exact, store, recipe, folder / "control", folder / "control.pth")
     return {run.parent.name: _curve(run.parent) for run in sorted(folder.glob(f"*/{LOG}"))}
+
+
+def _train_exact(
+    features: FeaturesInMemory, store: CachedFeatures, recipe: Recipe, out: Path, start: Path | None
+) -> None:
+    """Train as `build.train` does from the store, but from these features of its samples."""
+    point = None if start is None else starting_point(start, store)
+    detector = starting_detector(store, recipe, point)
+    freeze(detector, recipe.frozen, absent=sorted(absent_parts(detector)))
+    batches = TrainingBatches(
+        order=partial(training_order, store, recipe),
+        load=partial(BatchLoader, StoreDataset(features, store.tokens), workers=0),
+    )
+    train_batches(batches, detector, recipe, out, samples=store.identity_digest, origin={})
 
 
 def _save_off_by_one_rounding(detector: LiveDetector, file: Path) -> None:
@@ -111,34 +132,34 @@ def losses(curve: Curve) -> list[float]:
     return [float(row["loss"]) for row in curve]
 
 
-def gaps(one: Curve, other: Curve) -> dict[str, Any]:
-    """Return how far the total loss of one curve is from another's, relative to that.
+def gaps(curve: Curve, reference: Curve) -> dict[str, Any]:
+    """Return how far the total loss of a curve is from that of a reference, relative to it.
 
     Returns:
         `largest` up to each of `MARKS`, and `of_mean` of all steps.
     """
-    steps = [abs(a - b) / b for a, b in zip(losses(one), losses(other), strict=True)]
-    means = fmean(losses(one)), fmean(losses(other))
+    steps = [abs(a - b) / b for a, b in zip(losses(curve), losses(reference), strict=True)]
+    means = fmean(losses(curve)), fmean(losses(reference))
     return {
         "largest": {mark: max(steps[:mark]) for mark in MARKS if mark <= len(steps)},
         "of_mean": abs(means[0] - means[1]) / means[1],
     }
 
 
-def comparison(found: Mapping[str, Curve]) -> dict[str, Any]:
-    """Return what the five curves say."""
+def comparison(curve_of: Mapping[str, Curve]) -> dict[str, Any]:
+    """Return what the five curves show."""
     return {
-        "steps": len(found["store"]),
-        "scalars_per_step": len(found["store"][0]) - 1,
-        "same_bits": {f"{a} = {b}": found[a] == found[b] for a, b in SAME_BITS},
-        "float16_to_float32": gaps(found["store"], found["float32"]),
-        "control_to_float32": gaps(found["control"], found["float32"]),
-        "loss": {name: losses(curve) for name, curve in found.items()},
+        "steps": len(curve_of["store"]),
+        "scalars_per_step": len(curve_of["store"][0]) - 1,
+        "same_bits": {f"{a} = {b}": curve_of[a] == curve_of[b] for a, b in SAME_BITS},
+        "float16_to_float32": gaps(curve_of["store"], curve_of["float32"]),
+        "control_to_float32": gaps(curve_of["control"], curve_of["float32"]),
+        "loss": {name: losses(curve) for name, curve in curve_of.items()},
     }
 
 
-def write_comparison(store: CachedFeatures, title: str, found: Mapping[str, Any]) -> None:
-    """Add a comparison to the results, or replace it there."""
+def write_comparison(store: CachedFeatures, title: str, compared: Mapping[str, Any]) -> None:
+    """Add a comparison to the results, or replace an earlier one."""
     runs = json.loads(SAME_CURVE.read_text())["runs"] if SAME_CURVE.exists() else {}
     document = {
         "preset": store.preset.name,
@@ -146,7 +167,7 @@ def write_comparison(store: CachedFeatures, title: str, found: Mapping[str, Any]
         "variants": store.variants,
         "batch_size": BATCH_SIZE,
         "machine": machine(),
-        "runs": runs | {title: found},
+        "runs": runs | {title: compared},
     }
     SAME_CURVE.write_text(json.dumps(document, indent=1) + "\n")
 
@@ -172,11 +193,11 @@ def main(argv: list[str] | None = None) -> int:
             load_recipe(args.recipe), epochs=None, steps=args.steps, batch_size=BATCH_SIZE
         )
         with tempfile.TemporaryDirectory(prefix="same-curve-") as folder:
-            found = comparison(curves(store, records, recipe, Path(folder), args.start))
+            compared = comparison(curves(store, records, recipe, Path(folder), args.start))
         start = "a trained head" if args.start else "seeded weights"
-        write_comparison(store, f"{recipe.name}, {start}", found)
+        write_comparison(store, f"{recipe.name}, {start}", compared)
         print(write_report())
-        if not all(found["same_bits"].values()):
+        if not all(compared["same_bits"].values()):
             raise ParityError(f"a cached curve differs from its live twin; see {SAME_CURVE}")
 
     return run_command(work)

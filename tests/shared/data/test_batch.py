@@ -1,4 +1,4 @@
-"""A batch expands quantised maps where the model is, into the numbers NumPy gives."""
+"""A batch expands quantised maps on the model's device, into the numbers that NumPy returns."""
 
 import numpy as np
 import pytest
@@ -60,10 +60,10 @@ def frames() -> list[FrameFeatures]:
     ]
 
 
-def test_quantised_maps_travel_in_8_bit(frames: list[FrameFeatures]) -> None:
+def test_quantised_maps_are_moved_in_8_bit(frames: list[FrameFeatures]) -> None:
     batch = collate(frames)
     assert not batch.maps
-    assert {name: one.values.dtype for name, one in batch.quantised.items()} == {
+    assert {name: quantised.values.dtype for name, quantised in batch.quantised.items()} == {
         "camera/stride16": torch.uint8,
         "lidar/stride8": torch.uint8,
     }
@@ -71,13 +71,13 @@ def test_quantised_maps_travel_in_8_bit(frames: list[FrameFeatures]) -> None:
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float16, torch.bfloat16])
-def test_moved_to_a_device_they_are_what_numpy_gives_rounded_once(
+def test_on_a_device_they_are_numpys_numbers_rounded_once(
     frames: list[FrameFeatures], dtype: torch.dtype
 ) -> None:
     batch = collate(frames).to("cpu", dtype=dtype)
     assert not batch.quantised
     for name, values in batch.maps.items():
-        twin = np.stack([as_floats(one.maps[name]) for one in frames])
+        twin = np.stack([as_floats(frame.maps[name]) for frame in frames])
         assert values.shape == twin.shape
         torch.testing.assert_close(values, torch.from_numpy(twin).to(dtype), rtol=0, atol=0)
 
@@ -103,23 +103,23 @@ def test_maps_of_other_stores_keep_their_dtype() -> None:
     np.testing.assert_array_equal(batch.to("cpu").maps["lidar/stride8"][1], values)
 
 
-def test_a_room_filled_in_any_order_is_the_batch_of_its_samples(
+def test_a_buffer_filled_in_any_order_is_the_batch_of_its_samples(
     frames: list[FrameFeatures],
 ) -> None:
-    room = BatchBuffer(frames[0].maps, len(frames))
+    buffer = BatchBuffer(frames[0].maps, len(frames))
     for i in (2, 0, 1):
-        for name, values in room.sample(i).items():
+        for name, values in buffer.sample(i).items():
             assert isinstance(values, QuantisedMap)
-            found = frames[i].maps[name]
-            assert isinstance(found, QuantisedMap)
-            values.values[...] = found.values
-            values.scale[...] = found.scale
-            values.zero[...] = found.zero
-    batch = room.batch([one.frame for one in frames], ["all", "no lidar", "all"])
+            quantised = frames[i].maps[name]
+            assert isinstance(quantised, QuantisedMap)
+            values.values[...] = quantised.values
+            values.scale[...] = quantised.scale
+            values.zero[...] = quantised.zero
+    batch = buffer.batch([frame.frame for frame in frames], ["all", "no lidar", "all"])
 
     twin = collate(frames)
-    for name, one in batch.to("cpu").maps.items():
-        assert torch.equal(one, twin.to("cpu").maps[name])
+    for name, values in batch.to("cpu").maps.items():
+        assert torch.equal(values, twin.to("cpu").maps[name])
     assert batch.tokens == twin.tokens
     assert batch.to("cpu").conditions == ("all", "no lidar", "all")
     assert twin.conditions == ("all",) * 3

@@ -1,4 +1,4 @@
-"""Memory of batches is used again, but never while anybody can still see it."""
+"""Memory of batches is reused, but never while something still refers to it."""
 
 import gc
 
@@ -11,7 +11,7 @@ from shared.data.batch_memory import BatchMemory
 FLOAT16, UINT8 = np.dtype(np.float16), np.dtype(np.uint8)
 
 
-def test_memory_that_nobody_holds_is_given_out_again() -> None:
+def test_memory_without_a_reference_is_reused() -> None:
     memory = BatchMemory()
     first = memory.tensor((3, 4), FLOAT16)
     address = first.data_ptr()
@@ -23,7 +23,7 @@ def test_memory_that_nobody_holds_is_given_out_again() -> None:
     assert memory.tensor((3, 4), FLOAT16).data_ptr() != address
 
 
-def test_what_looks_at_a_part_keeps_the_whole() -> None:
+def test_a_view_of_a_piece_keeps_the_whole_block() -> None:
     memory = BatchMemory()
     tensor = memory.tensor((2, 3), FLOAT16).fill_(1)
     part, array = tensor[1:], tensor[0].numpy()

@@ -33,7 +33,7 @@ class Upstream:
 
 
 def official_indices(dataset: Any, classes: tuple[str, ...], seed: int) -> list[int]:
-    """Return what CBGSDataset draws, without the rest of an mmengine data set."""
+    """Return the indices CBGSDataset draws, without the rest of an mmengine data set."""
     from mmdet3d.datasets import CBGSDataset
 
     official = CBGSDataset.__new__(CBGSDataset)
@@ -50,9 +50,9 @@ def test_with_the_same_random_numbers_it_is_the_official_list(seed: int) -> None
     present = random.random((500 + seed, len(CLASS_NAMES))) < rates
     present[0] = True  # every class occurs, or the official code divides by zero
 
-    found = ClassBalance(present).draw(np.random.RandomState(7))
+    drawn = ClassBalance(present).draw(np.random.RandomState(7))
 
-    assert found.tolist() == official_indices(Upstream(present), CLASS_NAMES, 7)
+    assert drawn.tolist() == official_indices(Upstream(present), CLASS_NAMES, 7)
 
 
 def test_every_class_gets_its_share_of_the_draws() -> None:
@@ -83,7 +83,7 @@ def test_an_epoch_is_drawn_anew_and_holds_only_samples_with_a_class() -> None:
     present[:40, 0] = True
     present[0, 1] = True  # so rare that its sample comes again and again
     sampler = EpochSampler(60, 41, seed=0, balance=ClassBalance(present))
-    epochs = [[one.sample for one in sampler.epoch(number)] for number in range(2)]
+    epochs = [[place.sample for place in sampler.epoch(number)] for number in range(2)]
     assert sampler.steps_per_epoch == 1
     for epoch in epochs:
         assert len(epoch) == 40  # 20 of each class, of 41 pairs
@@ -95,10 +95,12 @@ def test_an_epoch_is_drawn_anew_and_holds_only_samples_with_a_class() -> None:
 
 def test_classes_are_read_from_the_store_with_boxes_nobody_trains_on(tiny_store: Path) -> None:
     store = CachedFeatures(tiny_store)
-    frames = store.read_frames(store.tokens)
+    frames = [store.frame(token) for token in store.tokens]
     balanced = class_balance(store, store.tokens)
     for label, samples in enumerate(balanced.samples_of):
-        expected = [i for i, one in enumerate(frames) if (one.annotations.labels == label).any()]
+        expected = [
+            i for i, frame in enumerate(frames) if (frame.annotations.labels == label).any()
+        ]
         assert samples.tolist() == expected
     assert any(len(samples) for samples in balanced.samples_of)
 
@@ -109,7 +111,7 @@ def test_boxes_of_no_class_do_not_count(tiny_store: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(store, "labels", lambda token: np.array(labels[token]))
 
     balanced = class_balance(store, store.tokens)
-    assert [one.tolist() for one in balanced.samples_of] == [[0], [1], [2], *[[]] * 7]
+    assert [samples.tolist() for samples in balanced.samples_of] == [[0], [1], [2], *[[]] * 7]
 
 
 def official_dataset(infos: Path, classes: tuple[str, ...]) -> Any:
@@ -128,29 +130,29 @@ def test_on_real_infos_it_is_the_official_list(nuscenes_real: Path) -> None:
 
     infos = nuscenes_real / INFOS_V2
     official = official_dataset(infos, CLASS_NAMES)
-    records = {one.token: one for one in read_infos(infos, nuscenes_real)}
+    records = {record.token: record for record in read_infos(infos, nuscenes_real)}
     assert len(official) == len(records) > 5
     present = np.zeros((len(records), len(CLASS_NAMES)), np.bool_)
     for index, row in enumerate(present):
         annotations = records[official.get_data_info(index)["token"]].annotations
-        seen = annotations.labels[annotations.lidar_points > 0]
-        row[seen[seen >= 0]] = True
+        labels = annotations.labels[annotations.lidar_points > 0]
+        row[labels[labels >= 0]] = True
         assert set(np.flatnonzero(row)) == official.get_cat_ids(index) - {-1}
 
     occurs = present.any(axis=0)  # not all classes do in ten samples
-    classes = tuple(name for name, one in zip(CLASS_NAMES, occurs, strict=True) if one)
+    classes = tuple(name for name, is_in in zip(CLASS_NAMES, occurs, strict=True) if is_in)
     np.random.seed(11)  # noqa: NPY002 - as above
     expected = CBGSDataset(official_dataset(infos, classes)).sample_indices
-    found = ClassBalance(present[:, occurs]).draw(np.random.RandomState(11))
-    assert found.tolist() == expected
+    drawn = ClassBalance(present[:, occurs]).draw(np.random.RandomState(11))
+    assert drawn.tolist() == expected
 
 
 @pytest.mark.real
-def test_a_class_is_there_when_real_infos_name_it_at_all(nuscenes_real: Path) -> None:
+def test_a_class_is_present_when_real_infos_name_it_at_all(nuscenes_real: Path) -> None:
     """CMT's rule: 1.0.0rc5's `get_cat_ids` without `use_valid_flag`."""
     path = nuscenes_real / INFOS_V1
     infos = pickle.loads(path.read_bytes())["infos"]
-    names = {one["token"]: set(one["gt_names"]) & set(CLASS_NAMES) for one in infos}
+    names = {info["token"]: set(info["gt_names"]) & set(CLASS_NAMES) for info in infos}
     records = read_infos(path, nuscenes_real)
     assert len(records) == len(names) > 50
     for record in records:

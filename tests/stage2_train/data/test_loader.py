@@ -1,4 +1,4 @@
-"""Threads read batches ahead, in order, without a trace when they are no longer wanted."""
+"""Threads read batches ahead, in order, and end when they are no longer needed."""
 
 import shutil
 import threading
@@ -41,18 +41,18 @@ def dataset(tiny_store: Path) -> StoreDataset:
 
 
 def loader_threads() -> list[str]:
-    return [one.name for one in threading.enumerate() if one.name.startswith("loader")]
+    return [thread.name for thread in threading.enumerate() if thread.name.startswith("loader")]
 
 
 def assert_equal(batch: Batch, twin: Batch) -> None:
     assert batch.tokens == twin.tokens
     assert batch.conditions == twin.conditions
     assert torch.equal(batch.img_from_lidar, twin.img_from_lidar)
-    for found, expected in zip(batch.boxes_lidar, twin.boxes_lidar, strict=True):
-        assert torch.equal(found, expected)
-    found, expected = batch.to("cpu").maps, twin.to("cpu").maps
-    assert found.keys() == expected.keys()
-    assert all(torch.equal(found[name], expected[name]) for name in found)
+    for boxes, expected in zip(batch.boxes_lidar, twin.boxes_lidar, strict=True):
+        assert torch.equal(boxes, expected)
+    maps, expected = batch.to("cpu").maps, twin.to("cpu").maps
+    assert maps.keys() == expected.keys()
+    assert all(torch.equal(maps[name], expected[name]) for name in maps)
 
 
 @pytest.mark.parametrize("workers", [0, 1, 3])
@@ -62,16 +62,17 @@ def test_a_batch_is_its_samples_without_their_absent_sensors(
     dataset = StoreDataset(store, store.tokens)
     batches = [[Place(0, i % 3, lost) for i in range(2)] for lost in LOSSES]
     batches.append([Place(0, i % 3, lost) for i, lost in enumerate(LOSSES)])
-    found = list(BatchLoader(dataset, batches, workers))
-    assert len(found) == len(batches)
-    for places, batch in zip(batches, found, strict=True):
-        read = [store.read([store.tokens[one.sample]])[0] for one in places]
-        alone = [
-            with_trainable_annotations(without(one, store.null, place.absent), store.preset.grid)
-            for one, place in zip(read, places, strict=True)
+    loaded = list(BatchLoader(dataset, batches, workers))
+    assert len(loaded) == len(batches)
+    for places, batch in zip(batches, loaded, strict=True):
+        read = [store.read([store.tokens[place.sample]])[0] for place in places]
+        dropped = [
+            without(features, store.null, place.absent)
+            for features, place in zip(read, places, strict=True)
         ]
-        names = tuple(condition(one.absent) for one in places)
-        assert_equal(batch, replace(collate(alone), conditions=names))
+        samples = [with_trainable_annotations(features, store.preset.grid) for features in dropped]
+        names = tuple(condition(place.absent) for place in places)
+        assert_equal(batch, replace(collate(samples), conditions=names))
 
 
 def test_conditions_have_names_to_log_them_by() -> None:
@@ -85,7 +86,7 @@ def test_conditions_have_names_to_log_them_by() -> None:
     ]
 
 
-def test_what_an_absent_sensor_saw_is_not_read(
+def test_maps_of_an_absent_sensor_are_not_read(
     dataset: StoreDataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     read: list[set[str]] = []
@@ -131,7 +132,7 @@ def test_null_features_are_read_once(
     assert len(reads) == 1
 
 
-def test_threads_give_the_order_of_one(dataset: StoreDataset) -> None:
+def test_several_threads_keep_the_order(dataset: StoreDataset) -> None:
     taken = [
         list(islice(BatchLoader(dataset, EpochSampler(3, 2, 1, drop=SensorDrop()), workers), 9))
         for workers in (0, 4)
@@ -141,7 +142,7 @@ def test_threads_give_the_order_of_one(dataset: StoreDataset) -> None:
 
 
 @pytest.mark.parametrize("workers", [0, 2])
-def test_a_damaged_row_is_raised_where_it_is_due_and_the_threads_end(
+def test_a_damaged_row_is_raised_in_its_turn_and_the_threads_end(
     dataset: StoreDataset, workers: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     honest = dataset.read
@@ -159,7 +160,7 @@ def test_a_damaged_row_is_raised_where_it_is_due_and_the_threads_end(
     assert not loader_threads()
 
 
-def test_a_dropped_iterator_ends_its_threads_and_what_is_in_line_is_not_read(
+def test_a_dropped_iterator_ends_its_threads_and_queued_samples_are_not_read(
     dataset: StoreDataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """All but the first sample are held back until the threads are told to end."""
@@ -215,12 +216,12 @@ def test_evaluation_takes_every_sample_once_without_the_sensors_given(
     dataset: StoreDataset,
 ) -> None:
     loader = evaluation_batches(dataset, 2, workers=1, absent=(LIDAR,))
-    found = list(loader)
-    assert len(loader) == len(found) == 2
-    assert [token for batch in found for token in batch.tokens] == list(dataset.tokens)
-    assert {name for batch in found for name in batch.conditions} == {"no lidar"}
+    batches = list(loader)
+    assert len(loader) == len(batches) == 2
+    assert [token for batch in batches for token in batch.tokens] == list(dataset.tokens)
+    assert {name for batch in batches for name in batch.conditions} == {"no lidar"}
     null = dataset.null.maps["lidar/stride8"]
-    assert np.array_equal(found[1].maps["lidar/stride8"][0].numpy(), null)
+    assert np.array_equal(batches[1].maps["lidar/stride8"][0].numpy(), null)
 
 
 def test_sensors_cannot_be_dropped_without_null_features(tiny_store: Path, tmp_path: Path) -> None:

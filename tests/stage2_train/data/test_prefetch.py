@@ -10,7 +10,7 @@ from cache.reader import CachedFeatures
 from shared.data.batch import Batch
 from stage2_train.data.dataset import StoreDataset
 from stage2_train.data.loader import BatchLoader
-from stage2_train.data.prefetch import device_shares
+from stage2_train.data.prefetch import prefetch_to_device
 from stage2_train.data.sampler import EpochSampler
 from stage2_train.run.step_clock import StepClock
 
@@ -21,34 +21,35 @@ def endless(store: CachedFeatures) -> list[Batch]:
     return list(islice(iter(loader), 8))
 
 
-def test_a_share_holds_the_passes_of_one_step(tiny_store: Path) -> None:
+def test_the_micro_batches_of_a_step_come_together(tiny_store: Path) -> None:
     batches = endless(CachedFeatures(tiny_store))
 
-    shares = islice(device_shares(batches, 2, torch.device("cpu")), 3)
+    steps = islice(prefetch_to_device(batches, 2, torch.device("cpu")), 3)
 
-    found = [[one.tokens for one in share] for share in shares]
-    assert found == [
+    tokens = [[batch.tokens for batch in micro_batches] for micro_batches in steps]
+    assert tokens == [
         [a.tokens, b.tokens] for a, b in zip(batches[:6:2], batches[1:6:2], strict=True)
     ]
 
 
 @pytest.mark.gpu
 @pytest.mark.parametrize("name", ["tiny_store", "tiny_store_8bit"])
-def test_a_share_that_travelled_beside_the_work_arrives_whole(
+def test_a_batch_copied_while_the_gpu_computes_arrives_intact(
     name: str, request: pytest.FixtureRequest
 ) -> None:
     batches = endless(CachedFeatures(request.getfixturevalue(name)))
     expected = [batch.to("cpu") for batch in batches]
     busy = torch.ones(2000, 2000, device="cuda")
+    steps = prefetch_to_device(batches, 1, torch.device("cuda"))
 
-    for index, (share,) in enumerate(islice(device_shares(batches, 1, torch.device("cuda")), 6)):
+    for index, (batch,) in enumerate(islice(steps, 6)):
         for _ in range(20):
             busy = busy @ busy / 2000
         for key, values in expected[index].maps.items():
-            assert torch.equal(share.maps[key].cpu(), values)
+            assert torch.equal(batch.maps[key].cpu(), values)
 
 
-def test_the_clock_sums_pieces_by_name_and_begins_again() -> None:
+def test_the_clock_sums_pieces_by_name_and_restarts() -> None:
     clock = StepClock(torch.device("cpu"))
     for name in ("begin", "forward", "backward", "forward"):
         clock.mark(name)

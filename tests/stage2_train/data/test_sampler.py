@@ -1,4 +1,4 @@
-"""What a step looks at depends on seed, epoch and position, and on nothing else."""
+"""The samples of a step depend on seed, epoch and position, and on nothing else."""
 
 from collections import Counter
 from itertools import chain, islice
@@ -10,7 +10,7 @@ from shared.config.classes import CAMERAS, LIDAR
 from shared.data.sensor_drop import SensorDrop
 from shared.errors import ConfigError
 from stage2_train.data.class_balance import ClassBalance
-from stage2_train.data.sampler import EpochSampler, Place
+from stage2_train.data.sampler import EpochSampler, MicroBatchSampler, Place
 
 SINGLES = SensorDrop(single_camera=0.3)
 
@@ -31,9 +31,9 @@ def balance(samples: int) -> ClassBalance:
     return ClassBalance(present)
 
 
-def test_an_epoch_holds_every_sample_once_in_an_order_of_its_own() -> None:
+def test_each_epoch_has_every_sample_once_in_a_new_order() -> None:
     epochs = [
-        [one.sample for one in chain(*batches)]
+        [place.sample for place in chain(*batches)]
         for batches in (take(sampler(), 6)[:3], take(sampler(), 6)[3:])
     ]
     assert [sorted(epoch) for epoch in epochs] == [list(range(6))] * 2
@@ -42,7 +42,7 @@ def test_an_epoch_holds_every_sample_once_in_an_order_of_its_own() -> None:
 
 def test_every_epoch_draws_a_variant_of_each_sample() -> None:
     (first, second) = (
-        {one.sample: one.variant for one in batch}
+        {place.sample: place.variant for place in batch}
         for batch in take(sampler(600, 600, variants=3), 2)
     )
     for variants in (first, second):
@@ -63,39 +63,57 @@ def test_the_order_can_be_entered_at_any_step(*, has_all: bool) -> None:
         assert take(sampler(12, 5, first_step=start, **options), 8 - start) == expected[start:]
 
 
-def test_another_seed_is_another_order() -> None:
+def test_a_different_seed_gives_a_different_order() -> None:
     assert take(sampler(50), 5) != list(islice(EpochSampler(50, 2, seed=4), 5))
 
 
 def test_by_default_sensors_are_dropped_as_often_as_modal_mask_3d_does() -> None:
     (batch,) = take(sampler(8000, 8000, drop=SensorDrop()), 1)
-    counts = Counter(one.absent for one in batch)
+    counts = Counter(place.absent for place in batch)
     assert counts.keys() == {(), (LIDAR,), CAMERAS}
     assert counts[()] / 8000 == pytest.approx(0.5, abs=0.02)
     assert counts[LIDAR,] / 8000 == pytest.approx(0.25, abs=0.02)
     assert counts[CAMERAS] / 8000 == pytest.approx(0.25, abs=0.02)
 
 
-def test_each_camera_is_as_likely_to_be_the_one_that_is_dropped() -> None:
+def test_every_camera_is_equally_likely_to_be_dropped() -> None:
     only = SensorDrop(lidar=0.0, cameras=0.0, single_camera=0.6)
     (batch,) = take(sampler(8000, 8000, drop=only), 1)
-    counts = Counter(one.absent for one in batch)
+    counts = Counter(place.absent for place in batch)
     assert counts.keys() == {(), *((name,) for name in CAMERAS)}
     for name in CAMERAS:
         assert counts[name,] / 8000 == pytest.approx(0.1, abs=0.015)
 
 
-def test_every_epoch_drops_other_sensors_and_the_order_does_not_depend_on_it() -> None:
+def test_every_epoch_drops_different_sensors_without_changing_the_order() -> None:
     first, second = take(sampler(64, 64, drop=SINGLES), 2)
-    assert [one.absent for one in first] != [one.absent for one in second]
+    assert [place.absent for place in first] != [place.absent for place in second]
     plain = take(sampler(64, 64), 2)
     for batch, twin in zip((first, second), plain, strict=True):
-        assert [one.sample for one in batch] == [one.sample for one in twin]
+        assert [place.sample for place in batch] == [place.sample for place in twin]
 
 
 @pytest.mark.parametrize(
     "drop", [{"lidar": -0.1}, {"single_camera": 0.6}, {"lidar": 0.7, "cameras": 0.4}]
 )
-def test_probabilities_that_are_none_are_refused(drop: dict[str, float]) -> None:
-    with pytest.raises(ConfigError, match="probabilities, together at most 1"):
+def test_invalid_probabilities_are_refused(drop: dict[str, float]) -> None:
+    with pytest.raises(ConfigError, match="must be probabilities with a sum of at most 1"):
         SensorDrop(**drop)
+
+
+def test_every_process_gets_its_own_micro_batches_pass_by_pass() -> None:
+    order = EpochSampler(samples=8, batch_size=8, seed=0)
+    taken = [
+        list(islice(MicroBatchSampler(order, 8, process=process, processes=2, passes=2), 4))
+        for process in range(2)
+    ]
+
+    first, second = islice(iter(order), 2)
+    assert [place for own in taken for batch in own[:2] for place in batch] == first
+    assert [place for own in taken for batch in own[2:] for place in batch] == second
+    assert {len(batch) for own in taken for batch in own} == {2}
+
+
+def test_a_batch_that_cannot_be_shared_evenly_is_refused() -> None:
+    with pytest.raises(ConfigError, match="batch of 6 samples cannot be shared evenly by 2 proces"):
+        MicroBatchSampler([], 6, process=0, processes=2, passes=2)

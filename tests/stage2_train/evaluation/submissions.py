@@ -42,7 +42,7 @@ def write_submission(path: Path, results: dict[str, Any]) -> Path:
 
 
 def spoilt(results: dict[str, list[dict[str, Any]]]) -> dict[str, list[dict[str, Any]]]:
-    """Return detections that are shifted, doubled and missing, of many scores: fit for curves."""
+    """Return detections with shifts, duplicates, gaps and different scores, for curves."""
     changed = {}
     for token, boxes in results.items():
         changed[token] = []

@@ -1,4 +1,4 @@
-"""Found, missed and false boxes are told apart as nuscenes-devkit does, in the LiDAR frame."""
+"""Found, missed and false boxes are distinguished as in nuscenes-devkit, in the LiDAR frame."""
 
 from pathlib import Path
 from typing import Any
@@ -14,8 +14,8 @@ from stage2_train.evaluation.detection_errors import SampleErrors, sample_errors
 
 def boxes(token: str, *placed: tuple[str, float, float]) -> Any:
     """Return boxes of a class, x in metres, and a score."""
-    one = EvalBoxes()
-    one.add_boxes(
+    made = EvalBoxes()
+    made.add_boxes(
         token,
         [
             DetectionBox(
@@ -29,22 +29,22 @@ def boxes(token: str, *placed: tuple[str, float, float]) -> Any:
             for name, x, score in placed
         ],
     )
-    return one
+    return made
 
 
 def test_the_best_score_takes_the_closest_free_box_of_its_class(tables: Any) -> None:
     token = tables.sample[0]["token"]
     truth = boxes(token, ("car", 0.0, -1.0), ("car", 1.5, -1.0), ("bus", 0.0, -1.0))
-    found = boxes(
+    detected = boxes(
         token,
         ("car", 0.7, 0.5),  # its closest is taken by the better one, the other is in reach
         ("car", 0.1, 0.9),
         ("car", 0.1, 0.4),  # nothing left
         ("truck", 0.0, 0.9),  # another class
-        ("bus", 0.0, 0.2),  # below the score looked at
+        ("bus", 0.0, 0.2),  # a lower score is ignored
     )
 
-    errors = sample_errors(tables, truth, found, token)
+    errors = sample_errors(tables, truth, detected, token)
 
     assert errors.is_found.tolist() == [True, True, False]
     assert errors.is_true.tolist() == [True, True, False, False]
@@ -54,9 +54,9 @@ def test_the_best_score_takes_the_closest_free_box_of_its_class(tables: Any) -> 
 def test_two_metres_are_too_far(tables: Any) -> None:
     token = tables.sample[0]["token"]
     truth = boxes(token, ("car", 0.0, -1.0), ("bus", 0.0, -1.0))
-    found = boxes(token, ("car", 2.0, 1.0), ("bus", 1.99, 1.0))
+    detected = boxes(token, ("car", 2.0, 1.0), ("bus", 1.99, 1.0))
 
-    errors = sample_errors(tables, truth, found, token)
+    errors = sample_errors(tables, truth, detected, token)
 
     assert errors.is_found.tolist() == [False, True]
 
@@ -101,4 +101,4 @@ def test_the_worst_come_first() -> None:
 
     samples = [sample("a", 1, 1), sample("b", 0, 5), sample("c", 3, 0)]
 
-    assert [one.token for one in worst(samples, 2)] == ["b", "c"]
+    assert [errors.token for errors in worst(samples, 2)] == ["b", "c"]

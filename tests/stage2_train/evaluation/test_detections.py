@@ -34,7 +34,7 @@ def frame_at(ego_from_lidar: np.ndarray, global_from_ego: np.ndarray) -> Frame:
     )
 
 
-def found(*boxes: tuple[float, ...], labels: tuple[int, ...]) -> Detections:
+def detected(*boxes: tuple[float, ...], labels: tuple[int, ...]) -> Detections:
     return Detections(
         boxes_lidar=torch.tensor(boxes, dtype=torch.float32).reshape(-1, 9),
         scores=torch.linspace(0.9, 0.5, len(labels)),
@@ -50,7 +50,7 @@ def test_a_box_is_carried_through_both_poses() -> None:
     # 10 m along the LiDAR's x, heading along it, moving at 3 m/s
     box = (10.0, 0.0, -1.0, 4.0, 2.0, 1.5, 0.0, 3.0, 0.0)
 
-    (entry,) = to_nuscenes(found(box, labels=(0,)), frame_at(ego, world))
+    (entry,) = to_nuscenes(detected(box, labels=(0,)), frame_at(ego, world))
 
     assert entry["translation"] == pytest.approx([101.0, 210.0, 1.0])
     assert entry["size"] == pytest.approx([2.0, 4.0, 1.5])  # width, length, height
@@ -79,7 +79,7 @@ def test_the_attribute_follows_class_and_speed(
 ) -> None:
     box = (1.0, 1.0, 0.0, 1.0, 1.0, 1.0, 0.0, speed_mps, 0.0)
 
-    (entry,) = to_nuscenes(found(box, labels=(label,)), frame_at(np.eye(4), np.eye(4)))
+    (entry,) = to_nuscenes(detected(box, labels=(label,)), frame_at(np.eye(4), np.eye(4)))
 
     assert entry["attribute_name"] == attribute
 
@@ -87,13 +87,13 @@ def test_the_attribute_follows_class_and_speed(
 def test_a_box_beyond_its_class_range_is_left_out() -> None:
     far = (0.0, 31.0, 0.0, 1.0, 1.0, 1.0, 0.0, 0.0, 0.0)  # barriers count up to 30 m, cars to 50
 
-    entries = to_nuscenes(found(far, far, labels=(5, 0)), frame_at(np.eye(4), np.eye(4)))
+    entries = to_nuscenes(detected(far, far, labels=(5, 0)), frame_at(np.eye(4), np.eye(4)))
 
     assert [entry["detection_name"] for entry in entries] == ["car"]
 
 
 def test_a_frame_without_detections_gives_an_empty_list() -> None:
-    assert to_nuscenes(found(labels=()), frame_at(np.eye(4), np.eye(4))) == []
+    assert to_nuscenes(detected(labels=()), frame_at(np.eye(4), np.eye(4))) == []
 
 
 def test_the_result_file_is_replaced_whole(tmp_path: Path) -> None:

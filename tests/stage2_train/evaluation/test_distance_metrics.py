@@ -14,8 +14,8 @@ CONFIG = config_factory("detection_cvpr_2019")
 
 def boxes(*placed: tuple[str, float], score: float = 1.0, shift_m: float = 0.0) -> Any:
     """Return boxes of a class at a distance, along x from an ego vehicle at the origin."""
-    one = EvalBoxes()
-    one.add_boxes(
+    made = EvalBoxes()
+    made.add_boxes(
         "sample",
         [
             DetectionBox(
@@ -31,7 +31,7 @@ def boxes(*placed: tuple[str, float], score: float = 1.0, shift_m: float = 0.0) 
             for name, x in placed
         ],
     )
-    return one
+    return made
 
 
 def test_a_box_counts_in_the_band_of_its_distance() -> None:

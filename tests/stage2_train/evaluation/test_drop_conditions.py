@@ -1,4 +1,4 @@
-"""Under sensor drop a store gives exactly what its null features say, condition by condition."""
+"""With absent sensors a batch has exactly the null features, condition by condition."""
 
 import json
 import shutil
@@ -26,9 +26,10 @@ def store(tiny_store: Path) -> CachedFeatures:
 
 
 def test_every_drop_becomes_its_conditions_once(store: CachedFeatures) -> None:
-    found = conditions(["each-camera", "lidar", "lidar"], store)
+    wanted = conditions(["each-camera", "lidar", "lidar"], store)
 
-    assert [one.name for one in found] == ["full", *(f"no_{one}" for one in CAMERAS), "no_lidar"]
+    names = [condition.name for condition in wanted]
+    assert names == ["full", *(f"no_{camera}" for camera in CAMERAS), "no_lidar"]
     assert conditions([], store) == [FULL]
 
 
@@ -44,19 +45,20 @@ def test_samples_are_those_of_sensor_drop(store: CachedFeatures) -> None:
         if condition.name not in expected:
             continue
         dataset = StoreDataset(store, store.tokens)
-        _, given, *_ = evaluation_batches(dataset, 1, workers=0, absent=condition.absent)
+        _, batch, *_ = evaluation_batches(dataset, 1, workers=0, absent=condition.absent)
         for name, values in expected[condition.name].maps.items():
-            np.testing.assert_array_equal(given.maps[name][0], values, err_msg=condition.name)
+            np.testing.assert_array_equal(batch.maps[name][0], values, err_msg=condition.name)
 
 
-def test_the_results_say_which_sensors_were_left(store: CachedFeatures) -> None:
+def test_the_results_say_which_sensors_were_used(store: CachedFeatures) -> None:
     used = {
-        one.name: (one.used(tiny()).lidar is not None, one.used(tiny()).camera is not None)
-        for one in conditions(["lidar", "cameras", "each-camera"], store)
+        condition.name: condition.used(tiny())
+        for condition in conditions(["lidar", "cameras", "each-camera"], store)
     }
 
-    assert used["full"] == used["no_CAM_FRONT"] == (True, True)
-    assert (used["no_lidar"], used["no_cameras"]) == ((False, True), (True, False))
+    assert used["full"] == used["no_CAM_FRONT"] == tiny()
+    assert used["no_lidar"] == replace(tiny(), lidar=None)
+    assert used["no_cameras"] == replace(tiny(), camera=None)
 
 
 def test_a_store_without_null_features_is_refused(tiny_store: Path, tmp_path: Path) -> None:
@@ -72,24 +74,24 @@ def test_a_store_without_null_features_is_refused(tiny_store: Path, tmp_path: Pa
 @pytest.mark.parametrize(
     ("absent", "drop", "message"),
     [
-        ("camera", "lidar", r"features of LiDAR alone .* nothing would be left"),
-        ("camera", "cameras", r"features of LiDAR alone .* it has none"),
-        ("camera", "each-camera", r"features of LiDAR alone .* it has none"),
-        ("lidar", "lidar", r"features of the cameras alone .* it has none"),
-        ("lidar", "cameras", r"features of the cameras alone .* nothing would be left"),
+        ("camera", "lidar", r"only features of LiDAR .* nothing would be left"),
+        ("camera", "cameras", r"only features of LiDAR .* it has none"),
+        ("camera", "each-camera", r"only features of LiDAR .* it has none"),
+        ("lidar", "lidar", r"only features of the cameras .* it has none"),
+        ("lidar", "cameras", r"only features of the cameras .* nothing would be left"),
     ],
 )
 def test_a_single_sensor_has_nothing_to_drop(absent: str, drop: str, message: str) -> None:
-    alone = SimpleNamespace(path=Path("one.zarr"), preset=replace(tiny(), **{absent: None}))
+    single = SimpleNamespace(path=Path("one.zarr"), preset=replace(tiny(), **{absent: None}))
 
     with pytest.raises(ConfigError, match=rf"--drop {drop}: one\.zarr holds {message}"):
-        conditions([drop], alone)
+        conditions([drop], single)
 
 
-def test_cameras_alone_can_lose_one() -> None:
-    alone = SimpleNamespace(path=Path("one.zarr"), preset=replace(tiny(), lidar=None), null=None)
+def test_a_detector_of_cameras_can_lose_one() -> None:
+    single = SimpleNamespace(path=Path("one.zarr"), preset=replace(tiny(), lidar=None), null=None)
 
-    assert len(conditions(["each-camera"], alone)) == 1 + len(CAMERAS)
+    assert len(conditions(["each-camera"], single)) == 1 + len(CAMERAS)
 
 
 def test_the_comparison_holds_every_condition(tmp_path: Path) -> None:
@@ -110,7 +112,7 @@ def test_the_comparison_holds_every_condition(tmp_path: Path) -> None:
     assert "3 samples" in text
 
 
-def test_where_nothing_is_found_no_share_is_kept(tmp_path: Path) -> None:
+def test_without_a_detection_the_kept_share_is_undefined(tmp_path: Path) -> None:
     errors = dict.fromkeys(("trans_err", "scale_err", "orient_err", "vel_err", "attr_err"), 1.0)
     nothing = {"mean_ap": 0.0, "nd_score": 0.0, "tp_errors": errors, "coverage": "3 samples"}
 

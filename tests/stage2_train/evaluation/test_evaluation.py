@@ -21,19 +21,19 @@ from stage2_train.run.trained_detector import load_detector
 def test_ground_truth_of_the_store_given_as_detections_is_perfect(
     tiny_store: Path, synthetic_root: Path, tmp_path: Path
 ) -> None:
-    """The whole way: tables, LiDAR frame, store, result file, and nuscenes-devkit's judgement."""
+    """The whole chain: tables, LiDAR frame, store, result file, and nuscenes-devkit's verdict."""
     store = CachedFeatures(tiny_store)
     results = {}
     for frame in store.read_frames(store.tokens):
         truth = frame.annotations
-        seen = (truth.labels >= 0) & (truth.lidar_points > 0)
-        found = Detections(
-            boxes_lidar=torch.from_numpy(truth.boxes_lidar[seen]).nan_to_num(),
-            scores=torch.ones(int(seen.sum())),
-            labels=torch.from_numpy(truth.labels[seen]),
-            queries=torch.arange(int(seen.sum())),
+        is_trainable = (truth.labels >= 0) & (truth.lidar_points > 0)
+        detections = Detections(
+            boxes_lidar=torch.from_numpy(truth.boxes_lidar[is_trainable]).nan_to_num(),
+            scores=torch.ones(int(is_trainable.sum())),
+            labels=torch.from_numpy(truth.labels[is_trainable]),
+            queries=torch.arange(int(is_trainable.sum())),
         )
-        results[frame.token] = to_nuscenes(found, frame)
+        results[frame.token] = to_nuscenes(detections, frame)
     write_results(tmp_path / "results.json", results, tiny())
 
     summary = official_metrics(
@@ -84,11 +84,11 @@ def test_absent_sensors_are_evaluated_in_the_same_call(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    given = [str(tiny_store), str(run), "--nuscenes", str(synthetic_root), "--draw", "0"]
+    options = [str(tiny_store), str(run), "--nuscenes", str(synthetic_root), "--plot", "0"]
     drop = ["--drop", "cameras", "each-camera", "lidar"]
-    assert evaluate_stage2([*given, "--out", str(tmp_path / "full")]) == 0
+    assert evaluate_stage2([*options, "--out", str(tmp_path / "full")]) == 0
 
-    assert evaluate_stage2([*drop, "--out", str(tmp_path / "all"), *given[2:], *given[:2]]) == 0
+    assert evaluate_stage2([*drop, "--out", str(tmp_path / "all"), *options[2:], *options[:2]]) == 0
 
     names = ["no_cameras", *(f"no_{camera}" for camera in CAMERAS), "no_lidar"]
     texts = {
@@ -106,7 +106,7 @@ def test_absent_sensors_are_evaluated_in_the_same_call(
     assert "| no_CAM_BACK |" in capsys.readouterr().out
 
 
-def test_averaged_weights_stand_for_a_run_that_has_them(
+def test_a_run_with_averaged_weights_is_evaluated_with_them(
     tiny_store: Path, run: Path, tmp_path: Path
 ) -> None:
     saved = torch.load(run / "checkpoint.pt", weights_only=True)
@@ -114,13 +114,13 @@ def test_averaged_weights_stand_for_a_run_that_has_them(
     torch.save({**saved, "ema": averaged}, tmp_path / "averaged.pt")
     store = CachedFeatures(tiny_store)
 
-    plain, found = (
+    plain, evaluated = (
         load_detector(path, store).state_dict() for path in (run, tmp_path / "averaged.pt")
     )
 
     for name, values in saved["state_dict"].items():
         assert torch.equal(plain[name], values)
-        assert torch.equal(found[name], averaged[name])
+        assert torch.equal(evaluated[name], averaged[name])
 
 
 def test_a_root_without_the_tables_is_refused(tiny_store: Path, tmp_path: Path) -> None:
@@ -134,10 +134,10 @@ def test_a_checkpoint_of_other_features_is_refused(
     tiny_store: Path, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     saved = torch.load(run / "checkpoint.pt", weights_only=True)
-    other = tmp_path / "other.pt"
-    torch.save({**saved, "features": "0" * 64}, other)
+    of_other_features = tmp_path / "other.pt"
+    torch.save({**saved, "features": "0" * 64}, of_other_features)
 
-    assert evaluate_stage2([str(tiny_store), str(other), "--out", str(tmp_path)]) == 1
+    assert evaluate_stage2([str(tiny_store), str(of_other_features), "--out", str(tmp_path)]) == 1
     assert "other backbone weights or other preprocessing" in capsys.readouterr().err
 
 

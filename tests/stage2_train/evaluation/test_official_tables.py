@@ -1,4 +1,4 @@
-"""Tables are found by the samples they hold, and what part of a split those are is said."""
+"""Tables are chosen by the samples they hold, and the covered part of a split is reported."""
 
 import json
 import shutil
@@ -16,10 +16,10 @@ RESULTS = Path("mine.json")
 
 def write_samples(root: Path, version: str, tokens: str) -> None:
     (root / version).mkdir()
-    (root / version / "sample.json").write_text(json.dumps([{"token": one} for one in tokens]))
+    (root / version / "sample.json").write_text(json.dumps([{"token": token} for token in tokens]))
 
 
-def test_the_smallest_tables_that_hold_all_samples_are_meant(tmp_path: Path) -> None:
+def test_the_smallest_tables_that_hold_all_samples_are_chosen(tmp_path: Path) -> None:
     write_samples(tmp_path, "v1.0-trainval", "abcdef")
     write_samples(tmp_path, "v1.0-mini", "abc")
 
@@ -85,7 +85,7 @@ class FakeTables(SimpleNamespace):
     def get(self, table: str, token: str) -> dict[str, Any]:
         if table == "scene":
             return {"name": token}
-        return next(one for one in self.sample if one["token"] == token)
+        return next(sample for sample in self.sample if sample["token"] == token)
 
 
 VAL = ("scene-0103", "scene-0916")  # the two of mini_val
@@ -103,10 +103,10 @@ def test_a_split_whose_scenes_are_not_all_in_the_tables_is_not_official() -> Non
     covered = coverage(FakeTables("v1.0-mini", VAL[1]), VAL_TOKENS[2:])
 
     assert (covered.split, covered.is_official) == ("mini_val", False)
-    assert "only 1 of its 2 scenes: the numbers compare with nothing" in covered.statement()
+    assert "only 1 of its 2 scenes: the numbers are not comparable" in covered.statement()
 
 
-def test_part_of_a_split_is_said_to_be_a_part() -> None:
+def test_part_of_a_split_is_reported_as_a_part() -> None:
     tables = FakeTables("v1.0-mini", *VAL, "scene-0061")
     covered = coverage(tables, [VAL_TOKENS[3], "scene-0061a"])
 
@@ -130,7 +130,7 @@ def test_tables_of_another_name_have_no_official_split() -> None:
     covered = coverage(FakeTables("v1.0-mine", *VAL), VAL_TOKENS)
 
     assert covered.split is None
-    assert covered.statement().startswith("4 samples: not one whole official split")
+    assert covered.statement().startswith("4 samples: not a whole official split")
 
 
 def test_partial_tables_without_the_keyframe_are_refused() -> None:

@@ -1,4 +1,4 @@
-"""A submission is checked before anything is computed, and a fault is named where it is."""
+"""A submission is checked before anything is computed, and faults are located."""
 
 import json
 from pathlib import Path
@@ -29,9 +29,9 @@ def submission(tmp_path: Path, boxes: Any) -> Path:
 
 
 def test_samples_keep_the_order_of_the_file(tmp_path: Path) -> None:
-    found = read_submission(submission(tmp_path, [BOX, BOX]))
+    accepted = read_submission(submission(tmp_path, [BOX, BOX]))
 
-    assert (found.tokens, found.boxes) == (("b", "a"), 2)
+    assert (accepted.tokens, accepted.boxes) == (("b", "a"), 2)
 
 
 @pytest.mark.parametrize(
@@ -66,7 +66,7 @@ def test_what_the_official_tool_takes_is_taken(tmp_path: Path, allowed: dict[str
         ({"rotation": [0, 0, 0, 0]}, r"rotation is zero"),
         ({"velocity": 3.0}, r"velocity is 3\.0; expected 2 numbers"),
         ({"velocity": [float("inf"), 0.0]}, r"velocity is \[Infinity, 0\.0\]"),
-        ({"sample_token": "b"}, r'its sample_token is "b", not that of the sample'),
+        ({"sample_token": "b"}, r'its sample_token is "b", not the token of the sample'),
     ],
 )
 def test_a_faulty_box_is_named(tmp_path: Path, fault: dict[str, Any], message: str) -> None:

@@ -18,7 +18,7 @@ from stage2_train.recipes.recipes import frozen_all
 from stage2_train.run.run_folder import RunFolder
 from stage2_train.training import build
 from stage2_train.training.build import train
-from stage2_train.training.loss_step import LossStep, Work
+from stage2_train.training.loss_step import LossInput, LossStep
 from stage2_train.training.optimizer import make_optimizer, parameter_groups
 from stage2_train.training.training_step import StepResult, TrainingStep
 from tests.stage2_train.training.test_training import recipe
@@ -32,12 +32,12 @@ def store(tiny_store: Path) -> CachedFeatures:
 
 
 def sabotage_forward(monkeypatch: pytest.MonkeyPatch, harm) -> None:  # type: ignore[no-untyped-def]
-    """Do harm to the detector in the forward of every step."""
+    """Sabotage the detector in the forward pass of every step."""
     honest = LossStep.forward
 
-    def forward(self: LossStep, work: Work) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    def forward(self: LossStep, inputs: LossInput) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         harm(self.detector)
-        return honest(self, work)
+        return honest(self, inputs)
 
     monkeypatch.setattr(LossStep, "forward", forward)
 
@@ -84,10 +84,10 @@ def test_a_frozen_tensor_that_changes_stops_the_run_before_it_is_saved(
 ) -> None:
     honest = TrainingStep.take
 
-    def careless(self: TrainingStep, share, whole, step: int) -> StepResult:  # type: ignore[no-untyped-def]
+    def careless(self: TrainingStep, batches, whole, step: int) -> StepResult:  # type: ignore[no-untyped-def]
         if step == 2:
             self.raw_module.detector.state_dict()[name].view(-1)[0] += 1e-6
-        return honest(self, share, whole, step)
+        return honest(self, batches, whole, step)
 
     monkeypatch.setattr(TrainingStep, "take", careless)
 
@@ -99,7 +99,7 @@ def test_a_frozen_tensor_that_changes_stops_the_run_before_it_is_saved(
     assert saved["step"] == 2
 
 
-def test_a_run_whose_checkpoint_has_other_frozen_weights_is_not_gone_on_with(
+def test_a_run_whose_checkpoint_has_different_frozen_weights_is_not_resumed(
     store: CachedFeatures, tmp_path: Path
 ) -> None:
     train(store, NECKS_FROZEN, tmp_path / "run", stop_after=1)
@@ -119,20 +119,20 @@ def test_frozen_necks_keep_every_byte_and_the_rest_learns(
     untrained = train(store, NECKS_FROZEN, tmp_path / "start", stop_after=0)
     train(store, NECKS_FROZEN, tmp_path / "run")
 
-    before, after = (RunFolder(tmp_path / one).load() for one in ("start", "run"))
+    before, after = (RunFolder(tmp_path / name).load() for name in ("start", "run"))
     assert untrained["steps"] == 0
     assert before is not None
     assert after is not None
     changed = {
         name.partition(".")[0]
-        for name, one in before["state_dict"].items()
-        if not torch.equal(one, after["state_dict"][name])
+        for name, values in before["state_dict"].items()
+        if not torch.equal(values, after["state_dict"][name])
     }
     assert changed == {"pts_bbox_head"}
 
 
 class Backbone(nn.Module):
-    """Any module will do: the proof knows no detector."""
+    """Any module will do: the proof does not depend on the detector."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -157,7 +157,7 @@ def test_an_honest_step_passes(proof: FreezeProof) -> None:
     proof.check_bytes()
 
 
-def test_a_gradient_on_a_frozen_parameter_is_seen(proof: FreezeProof) -> None:
+def test_a_gradient_on_a_frozen_parameter_is_noticed(proof: FreezeProof) -> None:
     module = proof.module
     assert isinstance(module, Backbone)
     module.stem[0].bias.grad = torch.zeros(3)

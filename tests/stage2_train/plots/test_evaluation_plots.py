@@ -23,13 +23,13 @@ Figures = list[matplotlib.figure.Figure]
 @pytest.fixture(scope="module")
 def judged(tables: Any, tmp_path_factory: pytest.TempPathFactory) -> Judgement:
     out = tmp_path_factory.mktemp("judged")
-    tokens = [one["token"] for one in tables.sample]
+    tokens = [sample["token"] for sample in tables.sample]
     results = write_submission(out / "mine.json", spoilt(true_entries(tables, tokens)))
     return judge(results, tables, coverage(tables, tokens), tokens, out)
 
 
 @pytest.fixture
-def drawn(monkeypatch: pytest.MonkeyPatch) -> Figures:
+def plotted(monkeypatch: pytest.MonkeyPatch) -> Figures:
     """The figures saved while a test runs."""
     figures: Figures = []
     save: Callable[..., None] = matplotlib.figure.Figure.savefig
@@ -42,25 +42,25 @@ def drawn(monkeypatch: pytest.MonkeyPatch) -> Figures:
     return figures
 
 
-def test_the_pictures_are_these(judged: Judgement, tables: Any, tmp_path: Path) -> None:
+def test_these_pictures_are_written(judged: Judgement, tables: Any, tmp_path: Path) -> None:
     chosen = tuple(judged.truth.sample_tokens[2:4])
 
     plot_evaluation(judged, tables, chosen, tmp_path / "one")
     plot_evaluation(judged, tables, 1, tmp_path / "other")
     plot_evaluation(judged, tables, 0, tmp_path / "none")
 
-    names = {"precision_recall.png", "errors_bev.png", *(f"errors_{one}.png" for one in chosen)}
+    names = {"precision_recall.png", "errors_bev.png", *(f"errors_{token}.png" for token in chosen)}
     assert {file.name for file in (tmp_path / "one").iterdir()} == names
     assert len(list((tmp_path / "other").iterdir())) == 3
     assert not (tmp_path / "none").exists()
 
 
 def test_every_class_shows_the_curves_of_the_devkit(
-    judged: Judgement, tables: Any, tmp_path: Path, drawn: Figures
+    judged: Judgement, tables: Any, tmp_path: Path, plotted: Figures
 ) -> None:
     plot_evaluation(judged, tables, 1, tmp_path)
 
-    panels = {panel.get_title().splitlines()[0]: panel for panel in drawn[0].axes}
+    panels = {panel.get_title().splitlines()[0]: panel for panel in plotted[0].axes}
     assert len(panels) == 10
     for name, count in judged.summary["true_boxes"].items():
         lines = panels[name.replace("_", " ")].lines
@@ -72,18 +72,18 @@ def test_every_class_shows_the_curves_of_the_devkit(
             )
 
 
-def test_every_box_of_a_sample_is_drawn_in_its_colour(
-    judged: Judgement, tables: Any, tmp_path: Path, drawn: Figures
+def test_every_box_of_a_sample_is_plotted_in_its_colour(
+    judged: Judgement, tables: Any, tmp_path: Path, plotted: Figures
 ) -> None:
     token = judged.truth.sample_tokens[0]
-    errors = sample_errors(tables, judged.truth, judged.found, token)
+    errors = sample_errors(tables, judged.truth, judged.detections, token)
     assert 0 < errors.is_found.sum() < len(errors.is_found)
 
     plot_sample(errors, tmp_path / "sample.png")
 
-    (axes,) = drawn[0].axes
-    lines = {one.get_label().partition(":")[0]: one for one in axes.collections}
-    boxes = {name: len(one.get_segments()) / 2 for name, one in lines.items()}  # outline, heading
+    (axes,) = plotted[0].axes
+    lines = {line.get_label().partition(":")[0]: line for line in axes.collections}
+    boxes = {name: len(line.get_segments()) / 2 for name, line in lines.items()}  # outline, heading
     assert boxes == {
         "true box, found": errors.is_found.sum(),
         "true box, missed": (~errors.is_found).sum(),
@@ -97,23 +97,23 @@ def test_every_box_of_a_sample_is_drawn_in_its_colour(
 
 
 def test_the_map_counts_every_box_in_its_cell(
-    judged: Judgement, tables: Any, tmp_path: Path, drawn: Figures
+    judged: Judgement, tables: Any, tmp_path: Path, plotted: Figures
 ) -> None:
     samples = [
-        sample_errors(tables, judged.truth, judged.found, token)
+        sample_errors(tables, judged.truth, judged.detections, token)
         for token in judged.truth.sample_tokens
     ]
 
     plot_error_map(samples, tmp_path / "map.png")
 
-    counts, share, false = (axes.images[0].get_array() for axes in drawn[0].axes[:3])
-    assert np.nansum(counts) == sum(len(one.true_boxes) for one in samples)
-    missed = sum((~one.is_found).sum() for one in samples)
+    counts, share, false = (axes.images[0].get_array() for axes in plotted[0].axes[:3])
+    assert np.nansum(counts) == sum(len(errors.true_boxes) for errors in samples)
+    missed = sum((~errors.is_found).sum() for errors in samples)
     assert np.nansum(counts * share) == pytest.approx(missed)
-    assert np.nansum(false) == sum((~one.is_true).sum() for one in samples)
+    assert np.nansum(false) == sum((~errors.is_true).sum() for errors in samples)
 
 
-def test_the_map_has_forward_up_and_right_to_the_right(tmp_path: Path, drawn: Figures) -> None:
+def test_the_map_has_forward_up_and_right_to_the_right(tmp_path: Path, plotted: Figures) -> None:
     sample = SampleErrors(
         token="a",
         scene="scene",
@@ -126,25 +126,25 @@ def test_the_map_has_forward_up_and_right_to_the_right(tmp_path: Path, drawn: Fi
 
     plot_error_map([sample], tmp_path / "map.png")
 
-    image = drawn[0].axes[1].images[0]
+    image = plotted[0].axes[1].images[0]
     row, column = (-45 + 55) // 5, (20 + 55) // 5  # of y from -45 to -40 m, x from 20 to 25 m
     assert image.get_array()[row, column] == 0.5
     assert image.get_array().count() == 1  # of 22 x 22 cells, the others are masked
     assert image.origin == "lower"
 
 
-def test_samples_to_draw_are_a_number_or_tokens() -> None:
+def test_samples_to_plot_are_a_number_or_tokens() -> None:
     assert parse_plots("4") == 4
     assert parse_plots("3e8750f3,42") == ("3e8750f3", "42")
     assert parse_plots("0" * 32) == ("0" * 32,)
 
 
-def test_a_sample_that_is_not_evaluated_cannot_be_drawn() -> None:
-    with pytest.raises(ConfigError, match=r"--draw c: not among the 2 samples evaluated \(such as"):
+def test_a_sample_that_is_not_evaluated_cannot_be_plotted() -> None:
+    with pytest.raises(ConfigError, match=r"--plot c: not among the 2 samples evaluated \(such as"):
         require_plottable(("a", "c"), ("a", "b"))
 
 
-def test_missing_matplotlib_is_said_before_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_missing_matplotlib_is_reported_before_the_work(monkeypatch: pytest.MonkeyPatch) -> None:
     real_import = builtins.__import__
 
     def without(name: str, *args: Any, **kwargs: Any) -> Any:
@@ -155,5 +155,5 @@ def test_missing_matplotlib_is_said_before_the_work(monkeypatch: pytest.MonkeyPa
     monkeypatch.setattr(builtins, "__import__", without)
 
     require_plottable(0, ("a",))
-    with pytest.raises(ConfigError, match=r"pip install 'frozen-cmt\[evaluate\]', or --draw 0"):
+    with pytest.raises(ConfigError, match=r"pip install 'frozen-cmt\[evaluate\]', or --plot 0"):
         require_plottable(2, ("a",))

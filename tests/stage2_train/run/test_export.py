@@ -1,4 +1,4 @@
-"""What goes out of a run is the checkpoint that came in, with what was trained replaced."""
+"""An exported checkpoint is the imported one with the trained parts replaced."""
 
 from collections import OrderedDict
 from pathlib import Path
@@ -24,7 +24,7 @@ ENCODER_WEIGHT = "pts_middle_encoder.conv_input.0.weight"
 
 
 def complete_state(seed: int) -> OrderedDict[str, Tensor]:
-    """A whole tiny detector as the official code would save it."""
+    """A complete tiny detector as the official code would save it."""
     frozen = FrozenBackbones(tiny())
     seed_weights(frozen, seed)
     state = OrderedDict(frozen.state_dict())
@@ -60,7 +60,9 @@ def run(official: Path, store: Path, tmp_path_factory: pytest.TempPathFactory) -
     return train(store, tmp_path_factory.mktemp("run"), 2, "--checkpoint", str(official))
 
 
-def test_in_and_out_again_is_bit_identical(official: Path, store: Path, tmp_path: Path) -> None:
+def test_importing_and_exporting_is_bit_identical(
+    official: Path, store: Path, tmp_path: Path
+) -> None:
     untrained = train(store, tmp_path / "run", 0, "--checkpoint", str(official))
     assert export_checkpoint([str(untrained), "--out", str(tmp_path / "out.pth")]) == 0
 
@@ -128,20 +130,20 @@ def test_the_exported_file_of_an_aqr_run_keeps_its_aqr(
     assert results[0] == results[1]
 
 
-def test_another_checkpoint_is_refused(
+def test_a_different_checkpoint_is_refused(
     run: Path, store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    other, out = tmp_path / "other.pth", tmp_path / "out.pth"
-    torch.save({"state_dict": complete_state(4)}, other)
+    foreign, out = tmp_path / "other.pth", tmp_path / "out.pth"
+    torch.save({"state_dict": complete_state(4)}, foreign)
 
-    assert export_checkpoint([str(run), "--out", str(out), "--checkpoint", str(other)]) == 1
+    assert export_checkpoint([str(run), "--out", str(out), "--checkpoint", str(foreign)]) == 1
     assert "not the checkpoint that the features of this run" in capsys.readouterr().err
     assert not out.exists()
 
-    new = ["--out", str(tmp_path / "new"), "--checkpoint", str(other)]
+    new = ["--out", str(tmp_path / "new"), "--checkpoint", str(foreign)]
     assert train_stage2([str(store), *new]) == 1
     assert "was not made with" in capsys.readouterr().err
-    assert evaluate_stage2([str(store), str(other), "--out", str(tmp_path / "val")]) == 1
+    assert evaluate_stage2([str(store), str(foreign), "--out", str(tmp_path / "val")]) == 1
     assert "img_backbone" in capsys.readouterr().err
 
 
@@ -151,15 +153,15 @@ def test_a_checkpoint_without_backbones_is_refused(
     bare = str(run / "checkpoint.pt")
     out = str(tmp_path / "out.pth")
     assert export_checkpoint([str(run), "--out", out, "--checkpoint", bare]) == 1
-    assert "img_backbone, pts_backbone, pts_middle_encoder is not in it" in capsys.readouterr().err
+    assert "(missing: img_backbone, pts_backbone, pts_middle_encoder)" in capsys.readouterr().err
 
 
-def test_a_run_that_started_from_nothing_asks_for_the_backbones(
+def test_a_run_without_a_starting_checkpoint_asks_for_the_backbones(
     official: Path, store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     scratch, out = train(store, tmp_path / "run", 1), str(tmp_path / "out.pth")
     assert export_checkpoint([str(scratch), "--out", out]) == 1
-    assert "name the one that the store was extracted with" in capsys.readouterr().err
+    assert "name the checkpoint that the store was extracted with" in capsys.readouterr().err
     assert export_checkpoint([str(scratch), "--out", out, "--checkpoint", str(official)]) == 0
 
 

@@ -1,4 +1,4 @@
-"""A run folder keeps the checkpoints it should, and logs that say each step once."""
+"""A run folder keeps the right checkpoints, and logs with each step once."""
 
 import csv
 import shutil
@@ -25,7 +25,7 @@ def step_of(file: Path) -> int:
     return step
 
 
-def kept(out: Path) -> list[int]:
+def kept_steps(out: Path) -> list[int]:
     return sorted(step_of(file) for file in out.glob("checkpoint_step_*.pt"))
 
 
@@ -38,23 +38,25 @@ def columns(file: Path) -> dict[str, list[float]]:
 def test_the_last_checkpoints_stay(store: CachedFeatures, tmp_path: Path) -> None:
     train(store, recipe(steps=9, checkpoint_every=2, keep_last=2), tmp_path / "run")
 
-    assert kept(tmp_path / "run") == [8, 9]
+    assert kept_steps(tmp_path / "run") == [8, 9]
     assert step_of(tmp_path / "run" / "checkpoint.pt") == 9
 
 
-def test_one_that_is_only_there_to_go_on_from_is_not_kept(
+def test_a_checkpoint_that_is_only_for_resuming_is_not_kept(
     store: CachedFeatures, tmp_path: Path
 ) -> None:
     train(store, recipe(checkpoint_every=2), tmp_path / "run", stop_after=3)
 
-    assert kept(tmp_path / "run") == [2]
+    assert kept_steps(tmp_path / "run") == [2]
     assert step_of(tmp_path / "run" / "checkpoint.pt") == 3
 
 
-def test_keeping_one_keeps_no_other_file(store: CachedFeatures, tmp_path: Path) -> None:
+def test_keeping_a_single_checkpoint_keeps_no_other_file(
+    store: CachedFeatures, tmp_path: Path
+) -> None:
     train(store, recipe(checkpoint_every=2, keep_last=1), tmp_path / "run")
 
-    assert kept(tmp_path / "run") == []
+    assert kept_steps(tmp_path / "run") == []
 
 
 def test_the_best_is_that_of_the_lowest_mean_loss_also_in_a_resumed_run(
@@ -63,8 +65,8 @@ def test_the_best_is_that_of_the_lowest_mean_loss_also_in_a_resumed_run(
     losses = [9.0, 9.0, 1.0, 5.0, 4.0, 4.0]  # means of two: 9, 3, 4
     honest = TrainingStep.take
 
-    def told(self: TrainingStep, share, whole, step: int) -> StepResult:  # type: ignore[no-untyped-def]
-        result = honest(self, share, whole, step)
+    def told(self: TrainingStep, batches, whole, step: int) -> StepResult:  # type: ignore[no-untyped-def]
+        result = honest(self, batches, whole, step)
         return StepResult(loss=losses[step], scalars=result.scalars, was_skipped=result.was_skipped)
 
     monkeypatch.setattr(TrainingStep, "take", told)
@@ -100,15 +102,15 @@ def test_tensorboard_shows_every_step_of_a_resumed_run_once(resumed: Path) -> No
 
 
 def test_the_timing_of_a_step_adds_up(resumed: Path) -> None:
-    found = columns(resumed / "timing.csv")
+    timing = columns(resumed / "timing.csv")
 
-    assert found["step"] == [1, 2, 3, 4, 5, 6]
+    assert timing["step"] == [1, 2, 3, 4, 5, 6]
     pieces = ("data", "forward", "backward", "update")
-    for index, speed in enumerate(found["samples_per_second"]):
-        seconds = {name: found[f"seconds/{name}"][index] for name in pieces}
+    for index, speed in enumerate(timing["samples_per_second"]):
+        seconds = {name: timing[f"seconds/{name}"][index] for name in pieces}
         assert min(seconds.values()) > 0
         assert speed == pytest.approx(2 / sum(seconds.values()))
-        assert found["share_waiting_for_data"][index] == pytest.approx(
+        assert timing["share_waiting_for_data"][index] == pytest.approx(
             seconds["data"] / sum(seconds.values())
         )
 

@@ -17,13 +17,13 @@ from cache.reader import CachedFeatures
 from stage2_train.recipes.recipe import Recipe
 from stage2_train.run.run_folder import RunFolder
 from stage2_train.training.build import train
-from stage2_train.training.loss_step import LossStep, Work
+from stage2_train.training.loss_step import LossInput, LossStep
 
 # Of losses and gradient norms of processes or passes that add up, against one that holds the whole
 # batch; measured 2e-7. At higher rates rounding grows from step to step, as it does with threads.
 ADDED_UP = 1e-5
 
-# BatchNorm is frozen: in train mode its statistics are those of a part.
+# BatchNorm is frozen: in train mode its statistics are those of a micro-batch.
 STILL = Recipe(
     name="still",
     steps=6,
@@ -34,10 +34,12 @@ STILL = Recipe(
 )
 
 # The same as a user's recipe file. DIE names the step to die in, or the checkpoint to die in while
-# it is half written; of several processes started by torchrun, the second dies, once.
+# it is half written; of several processes started by torchrun, the second dies, once. Every process
+# notes the seeds of its dropout in a file of its own.
 RECIPE_FILE = """
-import os, signal
+import os, pathlib, signal
 import torch
+from stage2_train.training.loss_step import LossStep
 from stage2_train.training.training_step import TrainingStep
 from tests.stage2_train.training.test_distributed import STILL
 
@@ -58,7 +60,15 @@ def dying_save(content, file):
         file.truncate(file.tell() // 2)
         os.kill(os.getpid(), signal.SIGKILL)
 
+forward = LossStep.forward
+
+def noting_forward(self, inputs):
+    with (pathlib.Path(__file__).parent / f"{os.getpid()}.seeds").open("a") as file:
+        print(torch.initial_seed(), file=file)
+    return forward(self, inputs)
+
 TrainingStep.take, torch.save = dying_take, dying_save
+LossStep.forward = noting_forward
 
 def still():
     return STILL
@@ -97,7 +107,8 @@ def run(
         capture_output=True,
         text=True,
         check=False,
-        env=os.environ | {"DIE": die, "OMP_NUM_THREADS": "1"},
+        # As many threads as here: their number decides in which order sums are added up.
+        env=os.environ | {"DIE": die, "OMP_NUM_THREADS": str(torch.get_num_threads())},
         timeout=600,
     )
 
@@ -114,20 +125,20 @@ def weights(out: Path) -> dict[str, torch.Tensor]:
     return state
 
 
-def assert_same_bits(found: Path, expected: Path) -> None:
-    assert (found / "log.csv").read_text() == (expected / "log.csv").read_text()
-    for name, one in weights(expected).items():
-        assert torch.equal(weights(found)[name], one), name
+def assert_same_bits(run_folder: Path, expected: Path) -> None:
+    assert (run_folder / "log.csv").read_text() == (expected / "log.csv").read_text()
+    for name, values in weights(expected).items():
+        assert torch.equal(weights(run_folder)[name], values), name
 
 
-def assert_same_losses(found: Path, expected: Path) -> None:
-    assert len(rows(found)) == len(rows(expected)) == STILL.steps
-    for ours, theirs in zip(rows(found), rows(expected), strict=True):
+def assert_same_losses(run_folder: Path, expected: Path) -> None:
+    assert len(rows(run_folder)) == len(rows(expected)) == STILL.steps
+    for ours, theirs in zip(rows(run_folder), rows(expected), strict=True):
         assert ours == pytest.approx(theirs, rel=ADDED_UP)
 
 
 @pytest.mark.parametrize("where", ["step", "save"])
-def test_a_run_killed_anywhere_goes_on_to_the_bits_of_an_undisturbed_one(
+def test_a_run_killed_anywhere_resumes_to_the_bits_of_an_undisturbed_one(
     store: Path, undisturbed: Path, tmp_path: Path, where: str
 ) -> None:
     step = random.choice(range(1, 6) if where == "step" else (4, 6))
@@ -154,20 +165,27 @@ def test_two_passes_have_the_losses_of_one_with_the_double_batch(
     assert_same_losses(tmp_path / "run", undisturbed)
 
 
-def test_every_part_of_a_run_draws_dropout_of_its_own(
+def test_every_pass_of_a_process_draws_its_own_dropout(
     store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     honest, seeds = LossStep.forward, []
 
-    def watched(self: LossStep, work: Work) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
+    def watched(self: LossStep, inputs: LossInput) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         seeds.append(torch.initial_seed())
-        return honest(self, work)
+        return honest(self, inputs)
 
     monkeypatch.setattr(LossStep, "forward", watched)
 
     train(CachedFeatures(store), replace(STILL, accumulate=2), tmp_path / "run", stop_after=3)
 
     assert len(set(seeds)) == len(seeds) == 6
+
+
+def test_every_process_draws_its_own_dropout(two_processes: Path) -> None:
+    seeds = [file.read_text().split() for file in two_processes.parent.glob("*.seeds")]
+
+    assert [len(of_process) for of_process in seeds] == [STILL.steps, STILL.steps]
+    assert len(set(seeds[0]) | set(seeds[1])) == 2 * STILL.steps
 
 
 def test_torchrun_restarts_a_killed_process_and_the_run_ends_with_the_same_bits(

@@ -9,13 +9,13 @@ from cache.reader import CachedFeatures
 from stage2_train.evaluate import load_detector
 from stage2_train.run.run_folder import RunFolder
 from stage2_train.training.build import train
-from stage2_train.training.ema import AveragedWeights
+from stage2_train.training.ema import ExponentialMovingAverage
 from tests.stage2_train.training.test_training import recipe
 
 
 def test_each_update_keeps_its_share_of_the_average() -> None:
     module = nn.BatchNorm1d(1)  # weight 1, running_mean 0
-    averaged = AveragedWeights(module, decay=0.75)
+    averaged = ExponentialMovingAverage(module, decay=0.75)
 
     for weight in (5.0, 9.0):
         with torch.no_grad():
@@ -41,7 +41,7 @@ def test_a_resumed_run_has_the_average_of_an_undisturbed_one_and_is_evaluated_wi
     assert parts is not None
     assert all(torch.equal(whole["ema"][name], parts["ema"][name]) for name in whole["ema"])
     assert whole["ema"].keys() == whole["state_dict"].keys()
-    found = load_detector(tmp_path / "whole", store).state_dict()
-    assert all(torch.equal(found[name], whole["ema"][name]) for name in found)
+    evaluated = load_detector(tmp_path / "whole", store).state_dict()
+    assert all(torch.equal(evaluated[name], whole["ema"][name]) for name in evaluated)
     key = "pts_bbox_head.reference_points.weight"
     assert not torch.equal(whole["ema"][key], whole["state_dict"][key])

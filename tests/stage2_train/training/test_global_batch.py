@@ -1,7 +1,6 @@
-"""Parts of a batch know what the whole is, and add up to it."""
+"""Micro-batches know the global batch, and add up to it."""
 
 from dataclasses import replace
-from itertools import islice
 from pathlib import Path
 
 import pytest
@@ -9,15 +8,17 @@ import torch
 
 from cache.reader import CachedFeatures
 from shared.data.batch import Batch
-from shared.errors import ConfigError
 from shared.model.denoising import make_denoising_queries
 from shared.model.initial_detector import fresh_detector
 from shared.model.losses import BatchCounts
 from stage2_train.data.dataset import StoreDataset
 from stage2_train.data.loader import evaluation_batches
-from stage2_train.data.sampler import EpochSampler
-from stage2_train.training.global_batch import GlobalBatch, Shares
-from stage2_train.training.loss_step import LossStep, Work
+from stage2_train.training.global_batch import GlobalBatch
+from stage2_train.training.loss_step import LossInput, LossStep
+
+# The losses are added up in float32, whose rounding is 6e-8; the gradients in float64, measured
+# 8e-12 of the largest element of their tensor.
+LOSS_TOLERANCE, GRADIENT_TOLERANCE = 1e-6, 1e-9
 
 
 @pytest.fixture(scope="module")
@@ -28,51 +29,33 @@ def store(tiny_store: Path) -> CachedFeatures:
 @pytest.fixture(scope="module")
 def batches(store: CachedFeatures) -> list[Batch]:
     """The three samples as batches of one, with 0, 2 and some more boxes."""
-    found = list(evaluation_batches(StoreDataset(store, store.tokens), 1, workers=0))
+    loaded = list(evaluation_batches(StoreDataset(store, store.tokens), 1, workers=0))
     for index, boxes in ((0, 0), (1, 2)):
-        one = found[index]
-        found[index] = replace(
-            one,
-            boxes_lidar=(one.boxes_lidar[0][:boxes],),
-            labels=(one.labels[0][:boxes],),
+        batch = loaded[index]
+        loaded[index] = replace(
+            batch,
+            boxes_lidar=(batch.boxes_lidar[0][:boxes],),
+            labels=(batch.labels[0][:boxes],),
         )
-    assert len(found[2].labels[0]) > 2
-    return found
+    assert len(loaded[2].labels[0]) > 2
+    return loaded
 
 
 def joined(batches: list[Batch]) -> Batch:
     return Batch(
-        tokens=tuple(token for one in batches for token in one.tokens),
-        maps={name: torch.cat([one.maps[name] for one in batches]) for name in batches[0].maps},
-        img_from_lidar=torch.cat([one.img_from_lidar for one in batches]),
-        boxes_lidar=tuple(boxes for one in batches for boxes in one.boxes_lidar),
-        labels=tuple(labels for one in batches for labels in one.labels),
+        tokens=tuple(token for batch in batches for token in batch.tokens),
+        maps={name: torch.cat([batch.maps[name] for batch in batches]) for name in batches[0].maps},
+        img_from_lidar=torch.cat([batch.img_from_lidar for batch in batches]),
+        boxes_lidar=tuple(boxes for batch in batches for boxes in batch.boxes_lidar),
+        labels=tuple(labels for batch in batches for labels in batch.labels),
     )
 
 
-def test_every_process_gets_its_own_part_of_each_batch_pass_by_pass() -> None:
-    order = EpochSampler(samples=8, batch_size=8, seed=0)
-    shares = [
-        list(islice(Shares(order, 8, process=process, processes=2, passes=2), 4))
-        for process in range(2)
-    ]
-
-    first, second = islice(iter(order), 2)
-    assert [place for share in shares for part in share[:2] for place in part] == first
-    assert [place for share in shares for part in share[2:] for place in part] == second
-    assert {len(part) for share in shares for part in share} == {2}
-
-
-def test_a_batch_that_cannot_be_shared_evenly_is_refused() -> None:
-    with pytest.raises(ConfigError, match="batch of 6 samples cannot be shared evenly by 2 proces"):
-        Shares([], 6, process=0, processes=2, passes=2)
-
-
-def test_one_share_has_the_noise_that_one_generator_draws(
+def test_the_whole_batch_has_the_noise_that_a_generator_draws(
     store: CachedFeatures, batches: list[Batch]
 ) -> None:
     batch, preset = joined(batches), store.preset
-    whole = GlobalBatch(box_counts=tuple(len(one) for one in batch.labels))
+    whole = GlobalBatch(box_counts=tuple(len(labels) for labels in batch.labels))
 
     ours = whole.denoising(batch, 0, preset, seed=3)
     expected = make_denoising_queries(
@@ -88,28 +71,35 @@ def test_one_share_has_the_noise_that_one_generator_draws(
     assert torch.equal(ours.references, expected.references)
 
 
-def test_without_any_box_there_is_nothing_to_noise(
+def test_without_a_box_there_are_no_denoising_queries(
     store: CachedFeatures, batches: list[Batch]
 ) -> None:
     assert GlobalBatch(box_counts=(0,)).denoising(batches[0], 0, store.preset, seed=3) is None
 
 
-def test_losses_and_gradients_of_the_parts_add_up_to_those_of_the_whole(
+def test_losses_and_gradients_of_micro_batches_add_up_to_those_of_the_whole(
     store: CachedFeatures, batches: list[Batch]
 ) -> None:
+    """In float64, because the gradient of the L1 loss jumps where a prediction meets its target.
+
+    A fresh detector predicts velocities near the 0 of a parked car. In float32 the order of
+    additions, which the number of threads changes, decided on which side of it some were.
+    """
     preset, batch = store.preset, joined(batches)
-    whole = GlobalBatch(box_counts=tuple(len(one) for one in batch.labels))
-    module = LossStep(fresh_detector(preset, store.cut, seed=0), preset).eval()
+    whole = GlobalBatch(box_counts=tuple(len(labels) for labels in batch.labels))
+    detector = fresh_detector(preset, store.cut, seed=0).double()
+    module = LossStep(detector, preset).eval()
     counts = whole.counts(preset)
 
-    expected, _ = module(Work(batch, whole.denoising(batch, 0, preset, 3)))
+    expected, _ = module(LossInput(batch, whole.denoising(batch, 0, preset, 3)))
     sum(expected.values()).backward()
-    gradients = {name: one.grad.clone() for name, one in module.named_parameters()}
+    gradients = {name: values.grad.clone() for name, values in module.named_parameters()}
     module.zero_grad()
-    parts = []
-    for first, one in enumerate(batches):
-        parts.append(module(Work(one, whole.denoising(one, first, preset, 3), counts))[0])
-        sum(parts[-1].values()).backward()
+    terms = []
+    for first, micro_batch in enumerate(batches):
+        queries = whole.denoising(micro_batch, first, preset, 3)
+        terms.append(module(LossInput(micro_batch, queries, counts))[0])
+        sum(terms[-1].values()).backward()
 
     assert counts == BatchCounts(
         samples=3,
@@ -117,7 +107,9 @@ def test_losses_and_gradients_of_the_parts_add_up_to_those_of_the_whole(
         copies=len(whole.denoising(batch, 0, preset, 3).slot),  # type: ignore[union-attr]
     )
     for name, value in expected.items():
-        assert sum(part[name] for part in parts).item() == pytest.approx(value.item(), rel=1e-5)
-    for name, one in module.named_parameters():
+        added = sum(of_batch[name] for of_batch in terms).item()
+        assert added == pytest.approx(value.item(), rel=LOSS_TOLERANCE)
+    for name, values in module.named_parameters():
         scale = float(gradients[name].abs().max())
-        assert torch.allclose(one.grad, gradients[name], rtol=0, atol=1e-4 * scale), name
+        largest_gap = float((values.grad - gradients[name]).abs().max())
+        assert largest_gap <= GRADIENT_TOLERANCE * scale, name

@@ -1,4 +1,4 @@
-"""bfloat16 and float16 train; what float16 skips is counted, and does not go on for ever."""
+"""bfloat16 and float16 train; skipped float16 steps are counted, and not endless."""
 
 from pathlib import Path
 
@@ -24,8 +24,8 @@ def store(tiny_store: Path) -> CachedFeatures:
 
 def test_bfloat16_has_nearly_the_losses_of_float32(store: CachedFeatures, tmp_path: Path) -> None:
     exact, rounded = (
-        train(store, recipe(steps=1, precision=one), tmp_path / one)["first_loss"]
-        for one in ("32-true", "bf16-mixed")
+        train(store, recipe(steps=1, precision=precision), tmp_path / precision)["first_loss"]
+        for precision in ("32-true", "bf16-mixed")
     )
 
     assert rounded == pytest.approx(exact, rel=0.02)
@@ -35,7 +35,7 @@ def test_bfloat16_has_nearly_the_losses_of_float32(store: CachedFeatures, tmp_pa
 def test_steps_whose_gradient_overflows_in_float16_are_skipped_counted_and_resumed(
     store: CachedFeatures, tmp_path: Path
 ) -> None:
-    """The gradients of a fresh detector are so large that the first scales are too large."""
+    """The gradients of a fresh detector are so large that the first scales overflow."""
     half, out = recipe(steps=3, precision="16-mixed", ema_decay=0.5), tmp_path / "run"
 
     train(store, half, out, stop_after=1)
@@ -45,9 +45,9 @@ def test_steps_whose_gradient_overflows_in_float16_are_skipped_counted_and_resum
     assert saved is not None
     assert columns(out / "log.csv")["skipped_steps"] == [1, 2, 3]
     assert saved["scaler"]["scale"] == FIRST_SCALE / 2**3
-    for name, one in fresh_detector(store.preset, seed=0).named_parameters():
-        assert torch.equal(saved["state_dict"][name], one)
-        assert torch.equal(saved["ema"][name], one)
+    for name, values in fresh_detector(store.preset, seed=0).named_parameters():
+        assert torch.equal(saved["state_dict"][name], values)
+        assert torch.equal(saved["ema"][name], values)
 
 
 def test_too_many_skipped_steps_in_a_row_stop_the_run(

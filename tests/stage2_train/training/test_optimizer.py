@@ -109,7 +109,7 @@ def test_a_frozen_parameter_is_in_no_group() -> None:
 
 
 def test_a_recipe_names_either_steps_or_epochs() -> None:
-    with pytest.raises(ConfigError, match="either steps or epochs"):
+    with pytest.raises(ConfigError, match="set either steps or epochs"):
         Recipe(name="x", steps=1, epochs=1, batch_size=1)
 
 

@@ -7,7 +7,7 @@ from stage2_train.recipes.recipe import Recipe
 from stage2_train.training.schedules import cosine_ratio, cyclic_ratio, rate_ratio
 
 
-def test_the_cyclic_one_rises_to_its_peak_and_falls_to_its_end() -> None:
+def test_the_cyclic_schedule_rises_to_its_peak_and_falls_to_its_end() -> None:
     recipe = Recipe(name="x", steps=100, batch_size=1)
 
     ratio = [cyclic_ratio(step, 100, recipe) for step in range(101)]
@@ -19,7 +19,7 @@ def test_the_cyclic_one_rises_to_its_peak_and_falls_to_its_end() -> None:
     assert ratio[100] == pytest.approx(1e-4)
 
 
-def test_the_cosine_one_rises_on_a_line_and_falls_on_a_cosine() -> None:
+def test_the_cosine_schedule_rises_on_a_line_and_falls_on_a_cosine() -> None:
     recipe = Recipe(
         name="x", steps=24, batch_size=1, schedule="cosine", warmup_steps=4, final_ratio=0.2
     )
@@ -41,9 +41,9 @@ def test_a_run_shorter_than_its_warm_up_only_rises() -> None:
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
-        ({"accumulate": 0}, "accumulate is at least 1"),
-        ({"keep_last": 0}, "keep_last is at least 1"),
-        ({"ema_decay": 1.0}, "ema_decay lies between 0 and 1"),
+        ({"accumulate": 0}, "accumulate must be at least 1"),
+        ({"keep_last": 0}, "keep_last must be at least 1"),
+        ({"ema_decay": 1.0}, "ema_decay must lie between 0 and 1"),
     ],
 )
 def test_a_recipe_that_cannot_be_followed_is_refused(wrong: dict[str, float], message: str) -> None:

@@ -1,4 +1,4 @@
-"""Training from a store learns, resumes as if never stopped, and stops when it must."""
+"""Training from a store learns, resumes as if it had never stopped, and stops when it must."""
 
 import csv
 import json
@@ -18,7 +18,7 @@ from shared.errors import CacheError, ConfigError, InterruptedWorkError, Trainin
 from shared.model.initial_detector import fresh_detector
 from stage2_train.__main__ import main as train_stage2
 from stage2_train.data import dataset
-from stage2_train.data.prefetch import Share
+from stage2_train.data.prefetch import MicroBatches
 from stage2_train.recipes.recipe import Recipe
 from stage2_train.run.run_folder import RunFolder
 from stage2_train.training import loss_step
@@ -70,15 +70,17 @@ def test_a_resumed_run_ends_with_the_bits_of_an_undisturbed_one(
     ).read_text()
 
 
-def test_a_signal_ends_the_step_saves_and_the_run_goes_on_from_there(
+def test_a_signal_saves_after_the_step_and_the_run_resumes_from_there(
     store: CachedFeatures, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     honest = TrainingStep.take
 
-    def interrupted(self: TrainingStep, share: Share, whole: GlobalBatch, step: int) -> StepResult:
+    def interrupted(
+        self: TrainingStep, batches: MicroBatches, whole: GlobalBatch, step: int
+    ) -> StepResult:
         if step == 2:
             os.kill(os.getpid(), signal.SIGTERM)
-        return honest(self, share, whole, step)
+        return honest(self, batches, whole, step)
 
     with monkeypatch.context() as patch:
         patch.setattr(TrainingStep, "take", interrupted)
@@ -111,14 +113,16 @@ def test_stopping_after_no_step_saves_the_untrained_detector(
     assert all(torch.equal(fresh[name], saved[name]) for name in fresh)
 
 
-def test_a_run_folder_of_another_recipe_is_refused(store: CachedFeatures, tmp_path: Path) -> None:
+def test_a_run_folder_of_a_different_recipe_is_refused(
+    store: CachedFeatures, tmp_path: Path
+) -> None:
     train(store, recipe(), tmp_path / "run", stop_after=0)
 
-    with pytest.raises(ConfigError, match="holds a run with another recipe"):
+    with pytest.raises(ConfigError, match="holds a run with a different recipe"):
         train(store, recipe(learning_rate=2e-3), tmp_path / "run")
 
 
-def test_a_run_that_started_from_other_weights_is_not_gone_on_with(
+def test_a_run_that_started_from_different_weights_is_not_resumed(
     store: CachedFeatures, tmp_path: Path
 ) -> None:
     train(store, recipe(), tmp_path / "run", stop_after=0)
@@ -126,7 +130,7 @@ def test_a_run_that_started_from_other_weights_is_not_gone_on_with(
     state = fresh_detector(store.preset, seed=1).state_dict()
     torch.save({"state_dict": state}, checkpoint)
 
-    with pytest.raises(ConfigError, match="another starting weights"):
+    with pytest.raises(ConfigError, match="different starting weights"):
         train(store, recipe(), tmp_path / "run", checkpoint=checkpoint)
 
 
@@ -176,8 +180,8 @@ def test_a_batch_without_ground_truth_trains(
     honest = dataset.trainable_annotations
 
     def nothing(annotations: Annotations, grid: PointGrid) -> Annotations:
-        found = honest(annotations, grid)
-        return replace(found, boxes_lidar=found.boxes_lidar[:0], labels=found.labels[:0])
+        boxes = honest(annotations, grid)
+        return replace(boxes, boxes_lidar=boxes.boxes_lidar[:0], labels=boxes.labels[:0])
 
     monkeypatch.setattr(dataset, "trainable_annotations", nothing)
 

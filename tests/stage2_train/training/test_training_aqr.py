@@ -1,4 +1,4 @@
-"""Training with AQR: from a CMT run, with sensors taken away, its weights logged per condition."""
+"""Training with AQR: from a CMT run, with absent sensors, its weights logged per condition."""
 
 import csv
 import logging
@@ -17,12 +17,12 @@ from stage2_train.evaluate import load_detector
 from stage2_train.recipes.recipe import Recipe
 from stage2_train.recipes.recipes import CMT_FROZEN_A, aqr_only
 from stage2_train.run.run_folder import read_run_checkpoint
-from stage2_train.run.sensor_weights_log import mean_weights, weight_sums
+from stage2_train.run.sensor_weights_log import mean_sensor_weights, sensor_weight_sums
 from stage2_train.training.build import train
 
 AQR = AqrConfig(ffn_width=16)
 PLAIN = Recipe(name="plain", steps=2, batch_size=2, lr_multipliers=CMT_FROZEN_A)
-ROUTED = replace(PLAIN, name="routed", aqr=AQR)
+WITH_AQR = replace(PLAIN, name="aqr", aqr=AQR)
 
 
 @pytest.fixture
@@ -38,8 +38,8 @@ def cmt_run(store: CachedFeatures, tmp_path: Path) -> Path:
 
 
 def state(run: Path) -> dict[str, torch.Tensor]:
-    found: dict[str, torch.Tensor] = read_run_checkpoint(run)["state_dict"]
-    return found
+    weights: dict[str, torch.Tensor] = read_run_checkpoint(run)["state_dict"]
+    return weights
 
 
 @pytest.mark.parametrize("file", ["", "checkpoint.pt"])
@@ -51,10 +51,10 @@ def test_a_cmt_run_starts_an_aqr_run_which_says_what_is_new(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     with caplog.at_level(logging.INFO):
-        train(store, ROUTED, tmp_path / "aqr", checkpoint=cmt_run / file, stop_after=0)
+        train(store, WITH_AQR, tmp_path / "aqr", checkpoint=cmt_run / file, stop_after=0)
 
     before, after = state(cmt_run), state(tmp_path / "aqr")
-    assert all(torch.equal(after[name], one) for name, one in before.items())
+    assert all(torch.equal(after[name], values) for name, values in before.items())
     assert all(belongs(name, AQR_PARTS) for name in after.keys() - before.keys())
     assert "new in this run, not in" in caplog.text
     assert "attention_bias_generator, 1 parameters in 1 tensors (bias_scale_logit)" in caplog.text
@@ -62,37 +62,37 @@ def test_a_cmt_run_starts_an_aqr_run_which_says_what_is_new(
 
 
 def test_an_aqr_run_does_not_start_a_run_without_aqr(store: CachedFeatures, tmp_path: Path) -> None:
-    train(store, ROUTED, tmp_path / "aqr", stop_after=0)
+    train(store, WITH_AQR, tmp_path / "aqr", stop_after=0)
     with pytest.raises(CheckpointError, match=r"unexpected \(pts_bbox_head.a"):
         train(store, PLAIN, tmp_path / "cmt", checkpoint=tmp_path / "aqr")
 
 
-def test_a_run_of_another_extraction_does_not_start_one(
+def test_a_run_of_a_different_extraction_is_no_starting_point(
     store: CachedFeatures, cmt_run: Path, tmp_path: Path
 ) -> None:
     saved = read_run_checkpoint(cmt_run)
     torch.save({**saved, "features": "of another store"}, tmp_path / "other.pt")
     with pytest.raises(IdentityError, match="use a store of the same extraction"):
-        train(store, ROUTED, tmp_path / "aqr", checkpoint=tmp_path / "other.pt")
+        train(store, WITH_AQR, tmp_path / "aqr", checkpoint=tmp_path / "other.pt")
 
 
-def test_training_aqr_alone_moves_nothing_else(
+def test_training_only_aqr_changes_nothing_else(
     store: CachedFeatures, cmt_run: Path, tmp_path: Path
 ) -> None:
     recipe = replace(aqr_only(), aqr=AQR, sensor_drop=None, epochs=None, steps=3, batch_size=2)
     train(store, recipe, tmp_path / "aqr", checkpoint=cmt_run)
     before, after = state(cmt_run), state(tmp_path / "aqr")
-    assert all(torch.equal(after[name], one) for name, one in before.items())
+    assert all(torch.equal(after[name], values) for name, values in before.items())
     # The weights start at zero, so what they are made of learns from the second step on.
     name = f"{AQR_PARTS[0]}.weight_predictor.weight"
     assert (after[name] != 0).any()
 
 
-def test_weights_are_logged_apart_for_what_was_missing(
+def test_weights_are_logged_separately_by_absent_sensors(
     store: CachedFeatures, tmp_path: Path
 ) -> None:
     recipe = replace(
-        ROUTED,
+        WITH_AQR,
         aqr=replace(AQR, start="upstream"),
         steps=4,
         sensor_drop=SensorDrop(lidar=0.4, cameras=0.3, single_camera=0.3),
@@ -111,25 +111,25 @@ def test_a_store_without_null_features_is_refused_before_training(
 ) -> None:
     monkeypatch.setattr("cache.reader.open_null", lambda _: None)
     with pytest.raises(CacheError, match="has no null features"):
-        train(store, replace(ROUTED, sensor_drop=SensorDrop()), tmp_path / "run")
+        train(store, replace(WITH_AQR, sensor_drop=SensorDrop()), tmp_path / "run")
     assert not (tmp_path / "run/log.csv").exists()
 
 
 def test_an_aqr_run_is_evaluated_with_its_aqr(store: CachedFeatures, tmp_path: Path) -> None:
-    train(store, ROUTED, tmp_path / "aqr")
+    train(store, WITH_AQR, tmp_path / "aqr")
     detector = load_detector(tmp_path / "aqr", store)
     assert detector.pts_bbox_head.aqr == AQR
     assert all(
-        torch.equal(detector.state_dict()[name], one)
-        for name, one in state(tmp_path / "aqr").items()
+        torch.equal(detector.state_dict()[name], values)
+        for name, values in state(tmp_path / "aqr").items()
     )
 
 
 def test_mean_weights_count_queries_of_their_condition_only() -> None:
     weights = torch.tensor([[[1.0, 0.0], [0.0, 0.5]], [[-1.0, 0.2], [0.0, 0.2]]])
-    sums = weight_sums(weights, ("all", "no CAM_BACK"))
-    found = mean_weights({name: float(one) for name, one in sums.items()})
-    assert found == pytest.approx(
+    sums = sensor_weight_sums(weights, ("all", "no CAM_BACK"))
+    means = mean_sensor_weights({name: float(values) for name, values in sums.items()})
+    assert means == pytest.approx(
         {
             "aqr/all/lidar": 0.5,
             "aqr/all/cameras": 0.25,
@@ -143,7 +143,7 @@ def test_a_resumed_aqr_run_ends_with_the_bits_of_an_undisturbed_one(
     store: CachedFeatures, tmp_path: Path
 ) -> None:
     recipe = replace(
-        ROUTED,
+        WITH_AQR,
         aqr=replace(AQR, start="upstream"),
         steps=4,
         sensor_drop=SensorDrop(),
@@ -153,5 +153,5 @@ def test_a_resumed_aqr_run_ends_with_the_bits_of_an_undisturbed_one(
     train(store, recipe, tmp_path / "parts", stop_after=1)
     train(store, recipe, tmp_path / "parts")
     whole, parts = state(tmp_path / "whole"), state(tmp_path / "parts")
-    assert all(torch.equal(parts[name], one) for name, one in whole.items())
+    assert all(torch.equal(parts[name], values) for name, values in whole.items())
     assert (tmp_path / "whole/log.csv").read_bytes() == (tmp_path / "parts/log.csv").read_bytes()

@@ -22,7 +22,7 @@ def test_batches_are_in_8_bit_until_they_are_moved(tiny_store_8bit: Path) -> Non
     ):
         batch = next(iter(loader))
         assert not batch.maps
-        assert {one.values.dtype for one in batch.quantised.values()} == {torch.uint8}
+        assert {quantised.values.dtype for quantised in batch.quantised.values()} == {torch.uint8}
 
 
 def test_its_losses_are_nearly_those_of_a_float16_store(
@@ -32,17 +32,17 @@ def test_its_losses_are_nearly_those_of_a_float16_store(
         train(CachedFeatures(path), recipe(steps=3), tmp_path / path.name)
         for path in (tiny_store, tiny_store_8bit)
     ]
-    first, last = ([one[name] for one in losses] for name in ("first_loss", "last_loss"))
+    first, last = ([result[name] for result in losses] for name in ("first_loss", "last_loss"))
     assert first[1] == pytest.approx(first[0], rel=0.01)
     assert last[1] == pytest.approx(last[0], rel=0.03)
     assert first[1] != first[0]
 
 
-def test_a_model_trained_in_8_bit_is_evaluated_on_float16_and_the_other_way_round(
+def test_a_model_trained_in_8_bit_is_evaluated_on_float16_and_vice_versa(
     tiny_store: Path, tiny_store_8bit: Path, tmp_path: Path
 ) -> None:
-    """The features are the same but for rounding; which of both is in the store's identity."""
-    for trained_on, other in ((tiny_store, tiny_store_8bit), (tiny_store_8bit, tiny_store)):
+    """The features differ only by rounding, which the store's identity records."""
+    for trained_on, evaluated_on in ((tiny_store, tiny_store_8bit), (tiny_store_8bit, tiny_store)):
         run = tmp_path / trained_on.name
         train(CachedFeatures(trained_on), recipe(steps=1), run)
-        load_detector(run, CachedFeatures(other))
+        load_detector(run, CachedFeatures(evaluated_on))

@@ -1,0 +1,96 @@
+"""What training and evaluation need of the features they read, wherever those are stored.
+
+`cache.reader.CachedFeatures` is a `FeatureStore`. Only the commands open one; everything behind
+them takes these protocols.
+
+n boxes of a sample.
+"""
+
+from collections.abc import Mapping
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shared.config.cut import Cut
+from shared.config.preset import Preset
+from shared.data.features import Frame, FrameFeatures, MapValues
+
+
+class SampleReader(Protocol):
+    """Reads samples one by one into memory that the caller provides; threads may share it."""
+
+    @property
+    def preset(self) -> Preset:
+        """The detector the features belong to."""
+
+    @property
+    def blank_maps(self) -> Mapping[str, MapValues]:
+        """Shape and dtype of a sample's maps by `FeatureMap.name`; their values mean nothing."""
+
+    @property
+    def null(self) -> FrameFeatures:
+        """What the frozen part returns without any sensor, for `shared.data.sensor_drop`.
+
+        Raises:
+            CacheError: if there are no null features.
+        """
+
+    def read_into(self, maps: Mapping[str, MapValues], token: str, variant: int = 0) -> Frame:
+        """Fill maps of a sample, all or some of `blank_maps`.
+
+        Returns:
+            Its geometry and annotations.
+
+        Raises:
+            MissingRowError: if the sample is not there.
+            CacheError: if it is damaged; the maps are not to be used then.
+        """
+
+
+class FeatureStore(SampleReader, Protocol):
+    """Features of a fixed list of samples that know what they were made from."""
+
+    @property
+    def path(self) -> object:
+        """The store, as messages name it."""
+
+    @property
+    def cut(self) -> Cut:
+        """Where the frozen part ends."""
+
+    @property
+    def tokens(self) -> tuple[str, ...]:
+        """Sample tokens, in a fixed order."""
+
+    @property
+    def variants(self) -> int:
+        """Augmented variants per sample; variant 0 is the sample as recorded."""
+
+    @property
+    def identity(self) -> Mapping[str, Any]:
+        """What the features were made from.
+
+        `weights` has a digest for each frozen part, `dataset` the `version` of nuScenes.
+        """
+
+    @property
+    def identity_digest(self) -> str:
+        """Digest of `identity`."""
+
+    @property
+    def features_digest(self) -> str:
+        """Digest of weights and preprocessing: equal for two splits of one extraction."""
+
+    def require_complete(self) -> None:
+        """Check that every sample is there.
+
+        Raises:
+            CacheError: if not.
+        """
+
+    def frame(self, token: str, variant: int = 0) -> Frame:
+        """Return geometry and annotations of a sample, without its maps."""
+
+    def labels(self, token: str, variant: int = 0) -> NDArray[np.int64]:
+        """Return (n,) the class of each box of a sample, as `Annotations.labels`."""
