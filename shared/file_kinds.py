@@ -73,7 +73,9 @@ def _zip_kind(path: Path, head: bytes) -> str | None:
         with zipfile.ZipFile(path) as archive:
             names = archive.namelist()
     except zipfile.BadZipFile:
-        return None if TORCH_ENTRY.encode() in head else "an incomplete zip archive: copy it again"
+        first = head[30 : 30 + int.from_bytes(head[26:28], "little")].decode("utf-8", "replace")
+        torch_part = first.endswith(TORCH_ENTRY)
+        return None if torch_part else "an incomplete zip archive: copy or download it again"
     ends = {name.rpartition("/")[2] for name in names}
     if SCRIPT_ENTRY in ends:
         return (

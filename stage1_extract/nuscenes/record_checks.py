@@ -69,7 +69,11 @@ def checked_boxes(table: BoxTable) -> BoxTable:
     boxes = table.boxes_lidar
     rules = (
         (np.abs(boxes[:, :3]) <= FARTHEST_BOX_M, f"centre within {FARTHEST_BOX_M:g} m", slice(3)),
-        ((boxes[:, 3:6] > 0) & (boxes[:, 3:6] <= LARGEST_M), "sizes above 0 m", slice(3, 6)),
+        (
+            (boxes[:, 3:6] > 0) & (boxes[:, 3:6] <= LARGEST_M),
+            f"sizes above 0 and up to {LARGEST_M:g} m",
+            slice(3, 6),
+        ),
         (np.isfinite(boxes[:, 6:7]), "a yaw in radians", slice(6, 7)),
         (~np.isinf(boxes[:, 7:]), "velocities in m/s, or NaN", slice(7, 9)),
     )
@@ -94,7 +98,7 @@ def _check_times(record: SampleRecord) -> None:
         require_time(sweep.timestamp_us, "microseconds", f"{what}: timestamp")
         lag_s = (record.timestamp_us - sweep.timestamp_us) / 1e6
         if not SHORTEST_LAG_S <= lag_s <= LONGEST_LAG_S:
-            where = f"{lag_s:g} s before" if lag_s > 0 else f"{-lag_s:g} s after"
+            where = f"{lag_s:g} s before" if lag_s >= 0 else f"{-lag_s:g} s after"
             raise DatasetError(
                 f"{what} was taken {where} the keyframe; expected {SHORTEST_LAG_S:g} to "
                 f"{LONGEST_LAG_S:g} s before it, since ten sweeps span half a second. Its time is "
@@ -120,10 +124,11 @@ def _check_poses(record: SampleRecord) -> None:
     good = (errors <= ROTATION_ERROR) & (np.linalg.det(rotations) > 0)
     if not good.all():
         first = int(good.argmin())
+        mirrors = errors[first] <= ROTATION_ERROR
+        fault = "mirrors" if mirrors else f"differs from 1 in R R^T by {errors[first]:.2g}"
         raise DatasetError(
-            f"{names[first]}: expected a rotation, got {_matrix_text(rotations[first])}, whose "
-            f"R R^T is {errors[first]:.2g} from 1 (allowed {ROTATION_ERROR:g}) or which mirrors. "
-            f"{REMEDY}"
+            f"{names[first]}: expected a rotation (within {ROTATION_ERROR:g}), got "
+            f"{_matrix_text(rotations[first])}, which {fault}. {REMEDY}"
         )
     del names[1]  # a city is larger
     places_m = np.stack([lidar[:3, 3], *(sensor.translation_m for sensor in sensors)])

@@ -68,7 +68,7 @@ def what_points_are(values: NDArray[np.uint8], file: Path) -> str:
     layout = _other_layout(values)
     if layout is not None:
         return f"it reads as points in {layout}; convert it to five columns of float32"
-    return "it is truncated, damaged or of an unknown layout; unpack or download it again"
+    return "it is truncated, damaged, or of an unknown layout or unit; unpack or download it again"
 
 
 def _other_layout(values: NDArray[np.uint8]) -> str | None:

@@ -239,12 +239,14 @@ WRONG_INFOS = {
     "v2, a label without a name": WrongInfo(
         put(77, "instances", BOX, "bbox_label_3d"), IN_FRAME + r"boxes have the labels \[77\]", True
     ),
-    "a width of 0": WrongInfo(put(0.0, "gt_boxes", (BOX, 4)), BOXES + "sizes above 0 m, got"),
+    "a width of 0": WrongInfo(
+        put(0.0, "gt_boxes", (BOX, 4)), BOXES + "sizes above 0 and up to 100 m, got"
+    ),
     "a negative length": WrongInfo(
-        put(-4.0, "gt_boxes", (BOX, 3)), BOXES + "sizes above 0 m, got -4"
+        put(-4.0, "gt_boxes", (BOX, 3)), BOXES + "sizes above 0 and up to 100 m, got -4"
     ),
     "a NaN height": WrongInfo(
-        put(np.nan, "gt_boxes", (BOX, 5)), BOXES + "sizes above 0 m, got .*nan"
+        put(np.nan, "gt_boxes", (BOX, 5)), BOXES + "sizes above 0 and up to 100 m, got .*nan"
     ),
     "sizes in centimetres": WrongInfo(put(450.0, "gt_boxes", (BOX, 3)), BOXES + "sizes above 0"),
     "a NaN position": WrongInfo(
@@ -260,7 +262,9 @@ WRONG_INFOS = {
         put(np.inf, "gt_velocity", (BOX, 0)), BOXES + "velocities in"
     ),
     "v2, a NaN height": WrongInfo(
-        put(float("nan"), "instances", BOX, "bbox_3d", 5), BOXES + "sizes above 0 m", True
+        put(float("nan"), "instances", BOX, "bbox_3d", 5),
+        BOXES + "sizes above 0 and up to 100 m",
+        True,
     ),
     "intrinsics of zeros": WrongInfo(
         put(np.zeros((3, 3)), "cams", CAMERA, "cam_intrinsic"), INTRINSICS
