@@ -26,7 +26,7 @@ LAST_ROW_ERROR = 1e-6  # of 0, 0, 1; real: 0
 LARGEST_M = 100.0  # a side of a box; real: 14.5
 FARTHEST_BOX_M = 500.0  # from the LiDAR; real: 106, and city coordinates are kilometres
 
-REMEDY = "Create the file again, or read the nuScenes tables instead"
+REMEDY = "Create the info file or unpack the tables again"
 
 
 def require_time(time: float, unit: Literal["seconds", "microseconds"], what: str) -> None:

@@ -239,14 +239,12 @@ WRONG_INFOS = {
     "v2, a label without a name": WrongInfo(
         put(77, "instances", BOX, "bbox_label_3d"), IN_FRAME + r"boxes have the labels \[77\]", True
     ),
-    "a width of 0": WrongInfo(
-        put(0.0, "gt_boxes", (BOX, 4)), BOXES + "sizes above 0 and up to 100 m, got"
-    ),
+    "a width of 0": WrongInfo(put(0.0, "gt_boxes", (BOX, 4)), BOXES + "sizes above 0 and .*, got"),
     "a negative length": WrongInfo(
-        put(-4.0, "gt_boxes", (BOX, 3)), BOXES + "sizes above 0 and up to 100 m, got -4"
+        put(-4.0, "gt_boxes", (BOX, 3)), BOXES + "sizes above 0 and .*, got -4"
     ),
     "a NaN height": WrongInfo(
-        put(np.nan, "gt_boxes", (BOX, 5)), BOXES + "sizes above 0 and up to 100 m, got .*nan"
+        put(np.nan, "gt_boxes", (BOX, 5)), BOXES + "sizes above 0 and .*, got .*nan"
     ),
     "sizes in centimetres": WrongInfo(put(450.0, "gt_boxes", (BOX, 3)), BOXES + "sizes above 0"),
     "a NaN position": WrongInfo(
@@ -263,7 +261,7 @@ WRONG_INFOS = {
     ),
     "v2, a NaN height": WrongInfo(
         put(float("nan"), "instances", BOX, "bbox_3d", 5),
-        BOXES + "sizes above 0 and up to 100 m",
+        BOXES + "sizes above 0 and",
         True,
     ),
     "intrinsics of zeros": WrongInfo(
