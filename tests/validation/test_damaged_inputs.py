@@ -17,5 +17,6 @@ def test_every_damage_is_tried_and_cuts_are_always_noticed(
     assert damaged_inputs.main(arguments) == 0
     result = json.loads(file.read_text())
     assert result["noticed"]["cut and closed"] == result["noticed"]["hole of 4096 bytes"] == 4
-    assert 0 <= result["noticed"]["1 flipped bits"] < 4  # not all can be noticed
+    images = sorted(synthetic_root.glob("samples/CAM*/*.jpg"))
+    assert damaged_inputs.noticed(images, lambda jpeg, size, draw: jpeg, 0, 4) == 0
     assert all(time_ms > 0 for time_ms in result["ms"].values())
