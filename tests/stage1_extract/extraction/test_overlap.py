@@ -7,7 +7,6 @@ import os
 import shutil
 import signal
 import threading
-import time
 import weakref
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -26,6 +25,7 @@ from cache.verification.run import verify
 from cache.writer import StoreWriter
 from shared.data.features import FrameFeatures
 from shared.errors import CacheError, DatasetError, FrozenError, InterruptedWorkError
+from stage1_extract.extraction.background_writer import BackgroundWriter
 from stage1_extract.extraction.fill_store import fill_store
 from tests.cache.conftest import TOKENS, fill, make_features, make_writer, with_map
 
@@ -109,22 +109,25 @@ def test_overlapped_and_plain_extraction_make_identical_stores(
 def test_a_shard_is_written_while_the_next_is_computed_and_no_third_is_begun(
     writer: StoreWriter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    honest, at_work, events = StoreWriter.write_shard, threading.Event(), []
+    honest, events = StoreWriter.write_shard, []
+    honest_wait, is_waiting = BackgroundWriter.wait, threading.Event()
 
     def slow(self: StoreWriter, shard: Any, rows: Sequence[FrameFeatures]) -> bool:
         if shard.index == 0:
-            assert at_work.wait(10)  # shard 1 is computed meanwhile
-            time.sleep(0.1)
+            assert is_waiting.wait(60)  # shard 1 is computed meanwhile
             events.append("written 0")
         return honest(self, shard, rows)
 
     def run(raw: Rows) -> None:
-        token = raw[0].frame.token
-        events.append(token)
-        if token == "bee":
-            at_work.set()
+        events.append(raw[0].frame.token)
+
+    def tell(self: BackgroundWriter) -> None:
+        if "bee" in events:
+            is_waiting.set()
+        honest_wait(self)
 
     monkeypatch.setattr(StoreWriter, "write_shard", slow)
+    monkeypatch.setattr(BackgroundWriter, "wait", tell)
     run_first(monkeypatch, run)
     extract(writer)
     assert events[:4] == ["ant", "bee", "written 0", "cow"]
