@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Make .venv with everything (extraction, training, evaluation, development), unless it is up to date.
-# PYTHON names the interpreter, 3.11 or 3.12. Without it, an up-to-date .venv of either version stays.
+# PYTHON names the interpreter, 3.11 or 3.12; without it, that of the present .venv is preferred.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
@@ -16,8 +16,10 @@ old_version='' old_digest=''
 [ ! -s "$stamp" ] || read -r old_version old_digest <"$stamp"
 [ -n "${PYTHON:-}" ] || [ "$old_digest" != "$digest" ] || exit 0
 
+candidates=("$(readlink -f "$venv/bin/python" || true)" python3.11 python3.12 python3)
+[ -z "${PYTHON:-}" ] || candidates=("$PYTHON")
 python='' version=''
-for candidate in ${PYTHON:-python3.11 python3.12 python3}; do
+for candidate in "${candidates[@]}"; do
   version=$(version_of "$candidate" 2>/dev/null) || continue
   case $version in 3.11 | 3.12) python=$candidate && break ;; esac
 done
