@@ -3,14 +3,14 @@
     python -m benchmarks.speed.aqr                       # CPU, or the GPU if there is one
     python -m benchmarks.speed.aqr --presets r50_800x320 --out /tmp/aqr.json
 
-One sample, 900 + 830 queries (a batch's denoising queries at their most), forward and backward
-together. Every case runs in a process of its own. Seconds are the least of some runs, on a CPU
-those of the processor, which other jobs disturb least. Memory is what the largest moment holds
-beyond the inputs (resident, or allocated on a GPU), gradients of the inputs included. Prints
-tables, writes JSON.
+One sample, 900 + 830 queries (the most denoising queries a batch can have), forward and backward
+together. Every case runs in its own process. Times are the fastest of several runs: on a CPU the
+processor time, which other jobs disturb least. Memory is the peak beyond the inputs (resident, or
+allocated on a GPU), including the gradients of the inputs. Prints tables and writes JSON.
+Takes about seven minutes of processor time.
 
 The generator's attention is compared with its dense twins: `nn.MultiheadAttention` with a boolean
-mask, which is what the public implementation calls, and torch's fused attention with that mask. The
+mask, which the public implementation calls, and torch's fused attention with the same mask. The
 biased attention is compared with the same attention without a bias, and with a dense bias.
 """
 
@@ -28,7 +28,7 @@ from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
 from shared.config.aqr_config import AqrConfig
-from shared.config.presets import load_preset
+from shared.config.preset_catalogue import load_preset
 from shared.model.aqr.weight_generator import AqrWeightGenerator, dense_look
 from shared.model.attention.attention_bias import AttentionBias
 from shared.model.attention.biased_attention import dense_attention, masked_attention
@@ -49,9 +49,9 @@ def windows_of(preset_name: str, device: torch.device, queries: int = QUERIES) -
     """Return the windows of random queries under a ring of six cameras."""
     preset = load_preset(preset_name)
     head = build_detector(preset, aqr=AqrConfig()).pts_bbox_head.to(device)
-    variants, _, rows, columns = preset.camera_maps[0].shape
+    views, _, rows, columns = preset.camera_maps[0].shape
     side = preset.grid.bev_cells
-    layout = TokenLayout(bev=(side, side), camera=(variants, rows, columns))
+    layout = TokenLayout(bev=(side, side), camera=(views, rows, columns))
     references = torch.rand(1, queries, 3, generator=torch.Generator().manual_seed(0))
     cameras = head.geometry(_ring(*head.image_px).to(device))
     cells = head.query_cells(references.to(device), cameras, layout)
@@ -62,13 +62,13 @@ def windows_of(preset_name: str, device: torch.device, queries: int = QUERIES) -
 
 
 def _ring(height_px: int, width_px: int) -> Tensor:
-    """Return (1, 6, 4, 4) cameras, 60 degrees apart and 65 degrees wide, at the LiDAR's place."""
+    """Return (1, 6, 4, 4) cameras, 60 degrees apart and 65 degrees wide, at the LiDAR origin."""
     yaw = torch.arange(6, dtype=torch.float64) * torch.pi / 3
-    zero, one = torch.zeros_like(yaw), torch.ones_like(yaw)
-    right = torch.stack([yaw.sin(), -yaw.cos(), zero, zero], -1)
-    down = torch.stack([zero, zero, -one, zero], -1)
-    ahead = torch.stack([yaw.cos(), yaw.sin(), zero, zero], -1)
-    last = torch.stack([zero, zero, zero, one], -1)
+    zeros, ones = torch.zeros_like(yaw), torch.ones_like(yaw)
+    right = torch.stack([yaw.sin(), -yaw.cos(), zeros, zeros], -1)
+    down = torch.stack([zeros, zeros, -ones, zeros], -1)
+    ahead = torch.stack([yaw.cos(), yaw.sin(), zeros, zeros], -1)
+    last = torch.stack([zeros, zeros, zeros, ones], -1)
     focal_px = width_px / 2 / torch.tan(torch.deg2rad(torch.tensor(32.5))).item()
     lens = torch.eye(4, dtype=torch.float64)
     lens[0, [0, 2]] = torch.tensor([focal_px, width_px / 2], dtype=torch.float64)
@@ -77,12 +77,12 @@ def _ring(height_px: int, width_px: int) -> Tensor:
 
 
 def generator_case(name: str, windows: LocalWindows) -> Callable[[], None]:
-    """Return the generator's look at the memory, forward and backward."""
+    """Return the generator's attention over the memory, forward and backward, as a function."""
     device = windows.tokens.device
     tokens, width = windows.cells.layout.tokens, 256
     generator = AqrWeightGenerator(width, AqrConfig()).to(device)
     queries = windows.tokens.shape[1]
-    inputs = [_drawn(device, 1, count, width) for count in (queries, tokens, tokens)]
+    inputs = [_random_input(device, 1, count, width) for count in (queries, tokens, tokens)]
 
     def look() -> Tensor:
         if name == "windows":
@@ -90,23 +90,23 @@ def generator_case(name: str, windows: LocalWindows) -> Callable[[], None]:
             return generator.attention.look(*inputs, types, windows)
         if name == "fused mask":
             return dense_look(generator, *inputs, windows)
-        seen = windows.dense(torch.ones_like(windows.nearby, dtype=torch.float32)) > 0
-        hidden = ~(seen | ~seen.any(dim=-1, keepdim=True))  # (1, Q, N)
+        visible = windows.dense(torch.ones_like(windows.nearby, dtype=torch.float32)) > 0
+        hidden = ~(visible | ~visible.any(dim=-1, keepdim=True))  # (1, Q, N)
         theirs = nn.MultiheadAttention(width, 4, batch_first=True, device=device)
         mask = hidden.repeat_interleave(4, dim=0)
-        found: Tensor = theirs(*inputs, attn_mask=mask)[0]
-        return found
+        output: Tensor = theirs(*inputs, attn_mask=mask)[0]
+        return output
 
     return lambda: torch.autograd.backward(look().square().mean())
 
 
 def attention_case(name: str, windows: LocalWindows) -> Callable[[], None]:
-    """Return one layer's attention of eight heads, forward and backward."""
+    """Return one layer's attention of eight heads, forward and backward, as a function."""
     device = windows.tokens.device
     tokens = windows.cells.layout.tokens
     queries = windows.tokens.shape[1]
-    query, key, value = (_drawn(device, 1, 8, n, 32) for n in (queries, tokens, tokens))
-    per_sensor = _drawn(device, 1, queries, 2)
+    query, key, value = (_random_input(device, 1, 8, n, 32) for n in (queries, tokens, tokens))
+    per_sensor = _random_input(device, 1, queries, 2)
 
     def attend() -> Tensor:
         bias = AttentionBias(per_sensor=per_sensor, windows=windows, implementation="auto")
@@ -123,22 +123,22 @@ def attention_case(name: str, windows: LocalWindows) -> Callable[[], None]:
     return lambda: torch.autograd.backward(attend().square().mean())
 
 
-def _drawn(device: torch.device, *shape: int) -> Tensor:
+def _random_input(device: torch.device, *shape: int) -> Tensor:
     generator = torch.Generator().manual_seed(len(shape))
     return torch.randn(shape, generator=generator).to(device).requires_grad_()
 
 
 def measure(kind: str, name: str, preset: str, threads: int) -> dict[str, Any]:
-    """Run one case; called in a process of its own."""
+    """Run one case; called in its own process."""
     torch.set_num_threads(threads)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
-    made = generator_case if kind == "generator" else attention_case
-    made(name, windows_of("tiny", device, queries=8))()  # loads and compiles what it needs
+    make_case = generator_case if kind == "generator" else attention_case
+    make_case(name, windows_of("tiny", device, queries=8))()  # loads and compiles what it needs
     windows = windows_of(preset, device)
-    case = made(name, windows)
+    case = make_case(name, windows)
     memory = _Memory(device)
     case()
-    held = memory.peak()
+    peak_bytes = memory.peak()
     seconds = []
     for _ in range(RUNS):
         clock = time.perf_counter if device.type == "cuda" else time.process_time
@@ -147,12 +147,19 @@ def measure(kind: str, name: str, preset: str, threads: int) -> dict[str, Any]:
         if device.type == "cuda":
             torch.cuda.synchronize()
         seconds.append(clock() - started)
-    return {"kind": kind, "case": name, "preset": preset, "seconds": min(seconds), "bytes": held,
-            "tokens": windows.cells.layout.tokens, "window": windows.tokens.shape[-1]}  # fmt: skip
+    return {
+        "kind": kind,
+        "case": name,
+        "preset": preset,
+        "seconds": min(seconds),
+        "bytes": peak_bytes,
+        "tokens": windows.cells.layout.tokens,
+        "window": windows.tokens.shape[-1],
+    }
 
 
 class _Memory:
-    """The most that is held from now on, beyond what is held now."""
+    """The peak memory from now on, beyond what is held now."""
 
     def __init__(self, device: torch.device) -> None:
         self.device = device
@@ -164,7 +171,7 @@ class _Memory:
             self.before = _status("VmRSS")
 
     def peak(self) -> int:
-        """Return bytes."""
+        """Return the peak in bytes."""
         if self.device.type == "cuda":
             return torch.cuda.max_memory_allocated() - self.before
         return _status("VmHWM") - self.before
@@ -179,7 +186,7 @@ def _status(field: str) -> int:
 
 def table(rows: list[dict[str, Any]], kind: str, preset: str) -> str:
     """Return one comparison as Markdown."""
-    chosen = {one["case"]: one for one in rows if (one["kind"], one["preset"]) == (kind, preset)}
+    chosen = {row["case"]: row for row in rows if (row["kind"], row["preset"]) == (kind, preset)}
     base = chosen[BASE[kind]]
     head = (
         f"{kind}, {preset}: {QUERIES} queries, {base['tokens']:,} tokens, window {base['window']}"
@@ -191,9 +198,9 @@ def table(rows: list[dict[str, Any]], kind: str, preset: str) -> str:
         "|---|---|---|---|---|",
     ]
     lines += [
-        f"| {name} | {one['seconds']:.3f} | {one['seconds'] / base['seconds']:.2f} "
-        f"| {one['bytes'] / 1e6:.0f} | {one['bytes'] / base['bytes']:.1f} |"
-        for name, one in chosen.items()
+        f"| {name} | {row['seconds']:.3f} | {row['seconds'] / base['seconds']:.2f} "
+        f"| {row['bytes'] / 1e6:.0f} | {row['bytes'] / base['bytes']:.1f} |"
+        for name, row in chosen.items()
     ]
     return "\n".join(lines) + "\n"
 

@@ -21,8 +21,8 @@ from spconv.pytorch.conv import SparseConvolution
 from torch import Tensor, nn
 
 from benchmarks.validation.fidelity.numpy_voxels import numpy_voxels
-from shared.checkpoint.checkpoints import load_parts
-from shared.config.presets import r50_800x320
+from shared.checkpoint.strict_loading import load_parts
+from shared.config.preset_catalogue import r50_800x320
 from stage1_extract.backbones.frozen import FrozenBackbones
 from stage1_extract.backbones.mmcv_ops import has_compiled_ops
 from stage1_extract.preprocessing.voxels import Voxelizer, Voxels, batch_voxels
