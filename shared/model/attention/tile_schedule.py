@@ -23,7 +23,7 @@ from torch.nn.functional import pad
 from shared.model.attention.kernel_sizes import Tile
 from shared.model.attention.windows import NOWHERE, LocalWindows, TokenLayout
 
-PADDING = 128  # queries are padded to a multiple, so that every size of a tile divides them
+PADDING = 128  # queries are padded to a multiple: the largest size of a tile, which others divide
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -32,7 +32,7 @@ class OrderedQueries:
 
     Args:
         place: (B, P) int32, which query comes here; Q behind the last.
-        rows, columns: (B, M, P) int32, the middle of its window on each map, `NOWHERE` without one.
+        rows, columns: (B, M, P) float32, the middle of its window on each map, `NOWHERE` without.
     """
 
     place: Tensor
@@ -95,8 +95,8 @@ def order_queries(windows: LocalWindows) -> OrderedQueries:
     rows, columns = pad(centres, (0, 0, 0, missing), value=NOWHERE).unbind(-1)
     return OrderedQueries(
         place=pad(order, (0, missing), value=order.shape[1]).int(),
-        rows=rows.contiguous(),
-        columns=columns.contiguous(),
+        rows=rows.float().contiguous(),
+        columns=columns.float().contiguous(),
     )
 
 
@@ -169,3 +169,19 @@ def _first_tokens(layout: TokenLayout, tokens: int, device: torch.device) -> Ten
     starts = [torch.arange(0, layout.bev_tokens, tokens)]
     starts += [layout.bev_tokens + view * rows * columns + pixels for view in range(cameras)]
     return torch.cat(starts).int().to(device)
+
+
+@lru_cache(maxsize=16)
+def token_cells(layout: TokenLayout, device: torch.device) -> tuple[Tensor, Tensor]:
+    """Return (N + `PADDING`,) float32: the row and the column of every token on its map.
+
+    As floats, because a GPU compares the size of a float's difference in one instruction; padded,
+    because kernels read whole blocks.
+    """
+    cameras, *camera_size = layout.camera
+    cells = []
+    for (rows, columns), maps in ((layout.bev, 1), (camera_size, cameras)):
+        cell = torch.arange(rows * columns).repeat(maps)
+        cells.append(torch.stack([cell // columns, cell % columns]))
+    row, column = pad(torch.cat(cells, dim=1).float(), (0, PADDING)).to(device)
+    return row, column

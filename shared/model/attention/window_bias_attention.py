@@ -17,6 +17,7 @@ from torch import Tensor
 
 from shared.model.attention.attention_bias import AttentionBias
 from shared.model.attention.kernel_sizes import KernelSizes, Tile, float32_products, kernel_sizes
+from shared.model.attention.tile_schedule import token_cells
 from shared.model.attention.window_bias_gradient_kernels import (
     key_gradient_kernel,
     query_gradient_kernel,
@@ -62,12 +63,13 @@ class _WindowBiasAttention(torch.autograd.Function):
         padded = queries.place.shape[1]
         attended = torch.empty_like(query)
         log_sum = query.new_empty((samples, heads, padded), dtype=torch.float32)
+        cells = token_cells(bias.windows.cells.layout, query.device)
         tile = sizes.forward
         tiles = bias.tiles.schedule(tile)
         launch = _Launch(query, key, bias, tile)
         launch(
             attend_kernel, padded // tile.queries,
-            query, key, value, per_sensor, queries.place, queries.rows, queries.columns,
+            query, key, value, per_sensor, *cells, queries.place, queries.rows, queries.columns,
             tiles.tokens_of, tiles.plain_tokens, attended, log_sum,
         )  # fmt: skip
         ctx.save_for_backward(query, key, value, per_sensor, attended, log_sum)
@@ -89,7 +91,8 @@ class _WindowBiasAttention(torch.autograd.Function):
             query.new_empty((samples, heads, padded, width)) for _ in range(2)
         )
         mean_gains = torch.empty_like(log_sum)
-        common = (per_sensor, queries.place, queries.rows, queries.columns)
+        cells = token_cells(bias.windows.cells.layout, query.device)
+        common = (per_sensor, *cells, queries.place, queries.rows, queries.columns)
 
         tile = sizes.of_query
         tiles = bias.tiles.schedule(tile)
@@ -134,8 +137,8 @@ class _Launch:
             kernel[(blocks, heads, samples)](
                 *tensors,
                 count, padded, self.key.shape[1], layout.bev_tokens, camera_rows * camera_columns,
-                layout.bev[1], camera_columns, 1 + views, windows.bev_side // 2,
-                windows.camera_side // 2, padded // self.tile.queries,
+                1 + views, float(windows.bev_side // 2),
+                float(windows.camera_side // 2), padded // self.tile.queries,
                 len(self.bias.tiles.schedule(self.tile).first_tokens), width**-0.5 * LOG2_E,
                 0.0 if sigma is None else -LOG2_E / (2.0 * sigma**2),
                 heads=heads, width=width, wide=max(NARROWEST, triton.next_power_of_2(width)),

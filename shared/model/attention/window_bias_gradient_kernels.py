@@ -27,10 +27,10 @@ from shared.model.attention.window_bias_kernels import (
 
 @triton.jit(do_not_specialize=SIZES)
 def query_gradient_kernel(
-    query, key, value, bias, place, rows, columns, tokens_of, plain_tokens,
+    query, key, value, bias, token_rows, token_columns, place, rows, columns, tokens_of, plain_tokens,
     attended, log_sum, grad, of_query_out, of_bias, ordered_query, ordered_grad, mean_gains,
-    queries, padded, tokens, bev_tokens, camera_tokens, bev_columns, camera_columns, maps,
-    bev_reach, camera_reach, blocks, token_blocks, scale, falloff,
+    queries, padded, tokens, bev_tokens, camera_tokens, maps, bev_reach,
+    camera_reach, blocks, token_blocks, scale, falloff,
     heads: tl.constexpr, width: tl.constexpr, wide: tl.constexpr, gaussian: tl.constexpr,
     products: tl.constexpr, block_queries: tl.constexpr, block_tokens: tl.constexpr,
     stages: tl.constexpr,
@@ -80,7 +80,7 @@ def query_gradient_kernel(
 
     for number in tl.range(plain, token_blocks, num_stages=1):
         first = tl.load(firsts + number)
-        at_map, on_map, count = place_of_block(first, bev_tokens, camera_tokens, block_tokens)
+        at_map, count = place_of_block(first, bev_tokens, camera_tokens, block_tokens)
         in_map = token < count
         in_key = in_map[:, None] & (feature[None, :] < width)
         start = of_key + first * (heads * width)
@@ -90,18 +90,19 @@ def query_gradient_kernel(
         centre_row, centre_column = tl.load(rows + of_map), tl.load(columns + of_map)
         bias_at = (sample * queries + at) * 2 + tl.minimum(at_map, 1)
         added = tl.load(bias + bias_at, mask=exists, other=0.0) * LOG2_E
-        row_length = tl.where(at_map == 0, bev_columns, camera_columns)
+        row = tl.load(token_rows + first + token)
+        column = tl.load(token_columns + first + token)
+        beyond = tl.where(in_map, 0.0, NO_SCORE)
+        score = tl.dot(q, tl.trans(k), input_precision=products) * scale + beyond[None, :]
         profile = profile_of(
-            ((on_map + token) // row_length)[None, :], ((on_map + token) % row_length)[None, :],
-            centre_row[:, None], centre_column[:, None],
+            row[None, :], column[None, :], centre_row[:, None], centre_column[:, None],
             tl.where(at_map == 0, bev_reach, camera_reach), falloff, gaussian,
         )  # fmt: skip
-        score = tl.dot(q, tl.trans(k), input_precision=products) * scale
-        score = tl.where(in_map[None, :], score + added[:, None] * profile, NO_SCORE)
+        score += added[:, None] * profile
         share = tl.exp2(score - log_total[:, None])
         gain = tl.dot(g, tl.trans(v), input_precision=products)
         of_score = share * (gain - mean_gain[:, None])
-        of_window = tl.sum(tl.where(in_map[None, :], of_score * profile, 0.0), 1)
+        of_window = tl.sum(of_score * profile, 1)
         of_bev += tl.where(at_map == 0, of_window, 0.0)
         of_camera += tl.where(at_map == 0, 0.0, of_window)
         result = tl.dot(of_score.to(k.dtype), k, result, input_precision=products)
@@ -115,10 +116,10 @@ def query_gradient_kernel(
 
 @triton.jit(do_not_specialize=SIZES)
 def key_gradient_kernel(
-    key, value, bias, place, rows, columns, tokens_of, queries_of, plain_queries,
-    log_sum, ordered_query, ordered_grad, mean_gains, of_key_out, of_value_out,
-    queries, padded, tokens, bev_tokens, camera_tokens, bev_columns, camera_columns, maps,
-    bev_reach, camera_reach, blocks, token_blocks, scale, falloff,
+    key, value, bias, token_rows, token_columns, place, rows, columns, tokens_of, queries_of,
+    plain_queries, log_sum, ordered_query, ordered_grad, mean_gains, of_key_out, of_value_out,
+    queries, padded, tokens, bev_tokens, camera_tokens, maps, bev_reach,
+    camera_reach, blocks, token_blocks, scale, falloff,
     heads: tl.constexpr, width: tl.constexpr, wide: tl.constexpr, gaussian: tl.constexpr,
     products: tl.constexpr, block_queries: tl.constexpr, block_tokens: tl.constexpr,
     stages: tl.constexpr,
@@ -130,15 +131,15 @@ def key_gradient_kernel(
     block, head, sample = tl.program_id(0), tl.program_id(1), tl.program_id(2)
     feature, token = tl.arange(0, wide), tl.arange(0, block_tokens)
     first = tl.load(tokens_of + block)
-    at_map, on_map, count = place_of_block(first, bev_tokens, camera_tokens, block_tokens)
+    at_map, count = place_of_block(first, bev_tokens, camera_tokens, block_tokens)
     in_key = (token < count)[:, None] & (feature[None, :] < width)
     key_at = (sample.to(tl.int64) * tokens + first) * (heads * width) + head * width
     key_at = key_at + token[:, None] * (heads * width) + feature[None, :]
     k = tl.load(key + key_at, mask=in_key, other=0.0)
     v = tl.load(value + key_at, mask=in_key, other=0.0)
-    row_length = tl.where(at_map == 0, bev_columns, camera_columns)
     reach = tl.where(at_map == 0, bev_reach, camera_reach)
-    row, column = (on_map + token) // row_length, (on_map + token) % row_length
+    row = tl.load(token_rows + first + token)
+    column = tl.load(token_columns + first + token)
     of_key = tl.zeros([block_tokens, wide], tl.float32)
     of_value = tl.zeros([block_tokens, wide], tl.float32)
     in_block = tl.arange(0, block_queries)
@@ -176,8 +177,8 @@ def key_gradient_kernel(
             row[:, None], column[:, None], centre_row[None, :], centre_column[None, :],
             reach, falloff, gaussian,
         )  # fmt: skip
-        score = tl.dot(k, tl.trans(q), input_precision=products) * scale
-        share = tl.exp2(score + added[None, :] * profile - log_total[None, :])
+        score = tl.dot(k, tl.trans(q), input_precision=products)  # (tokens, queries)
+        share = tl.exp2(score * scale + (added[None, :] * profile - log_total[None, :]))
         of_value = tl.dot(share.to(g.dtype), g, of_value, input_precision=products)
         gain = tl.dot(v, tl.trans(g), input_precision=products)
         of_score = share * (gain - mean_gain[None, :])

@@ -21,33 +21,34 @@ from triton import language as tl
 LOG2_E = tl.constexpr(1.4426950408889634)
 NO_SCORE = tl.constexpr(-1.0e30)
 NEVER = tl.constexpr(1.0e30)  # log-sum-exp of a padded query: all its shares are 0
-SIZES = ("queries", "tokens", "bev_tokens", "camera_tokens", "bev_columns",
-         "camera_columns", "maps", "bev_reach", "camera_reach", "blocks", "token_blocks")  # fmt: skip
+SIZES = ("queries", "tokens", "bev_tokens", "camera_tokens", "maps",
+         "blocks", "token_blocks")  # fmt: skip
 
 
 @triton.jit
 def place_of_block(first, bev_tokens, camera_tokens, block_tokens: tl.constexpr):
-    """Return a block's map, its first token's number on that map, and how many tokens it has."""
+    """Return a block's map and how many tokens it has."""
     pixel = first - bev_tokens
     camera = tl.maximum(pixel, 0) // tl.maximum(camera_tokens, 1)
     is_bev = pixel < 0
     start = tl.where(is_bev, first, pixel - camera * camera_tokens)
     size = tl.where(is_bev, bev_tokens, camera_tokens)
-    return tl.where(is_bev, 0, 1 + camera), start, tl.minimum(size - start, block_tokens)
+    return tl.where(is_bev, 0, 1 + camera), tl.minimum(size - start, block_tokens)
 
 
 @triton.jit
 def profile_of(row, column, centre_row, centre_column, reach, falloff, gaussian: tl.constexpr):
-    """Return what the bias of a score is multiplied by: 0 outside the window.
-
-    A Gaussian is 2^(falloff x squared distance in cells).
+    """Return how much of a query's bias a score gets: 0 outside the window, inside 1, or for a
+    Gaussian 2^(falloff x squared distance in cells).
     """
     down, right = row - centre_row, column - centre_column
-    inside = (tl.abs(down) <= reach) & (tl.abs(right) <= reach)
+    # Distances are whole numbers, so this is 1 up to the reach and 0 beyond. Comparisons would say
+    # the same, but the compiler packs their truth values into words and unpacks them again.
+    steps_inside = reach + 1.0 - tl.maximum(tl.abs(down), tl.abs(right))
+    profile = tl.minimum(tl.maximum(steps_inside, 0.0), 1.0)
     if gaussian:
-        down, right = down.to(tl.float32), right.to(tl.float32)
-        return tl.where(inside, tl.exp2(falloff * (down * down + right * right)), 0.0)
-    return tl.where(inside, 1.0, 0.0)
+        return profile * tl.exp2(falloff * (down * down + right * right))
+    return profile
 
 
 @triton.jit
@@ -60,10 +61,10 @@ def load_rows(pointer, at, width: tl.constexpr, wide: tl.constexpr):
 
 @triton.jit(do_not_specialize=SIZES)
 def attend_kernel(
-    query, key, value, bias, place, rows, columns, tokens_of, plain_tokens,
+    query, key, value, bias, token_rows, token_columns, place, rows, columns, tokens_of, plain_tokens,
     attended, log_sum,
-    queries, padded, tokens, bev_tokens, camera_tokens, bev_columns, camera_columns, maps,
-    bev_reach, camera_reach, blocks, token_blocks, scale, falloff,
+    queries, padded, tokens, bev_tokens, camera_tokens, maps, bev_reach,
+    camera_reach, blocks, token_blocks, scale, falloff,
     heads: tl.constexpr, width: tl.constexpr, wide: tl.constexpr, gaussian: tl.constexpr,
     products: tl.constexpr, block_queries: tl.constexpr, block_tokens: tl.constexpr,
     stages: tl.constexpr,
@@ -105,7 +106,7 @@ def attend_kernel(
 
     for number in tl.range(plain, token_blocks, num_stages=1):
         first = tl.load(firsts + number)
-        at_map, on_map, count = place_of_block(first, bev_tokens, camera_tokens, block_tokens)
+        at_map, count = place_of_block(first, bev_tokens, camera_tokens, block_tokens)
         in_map = token < count
         in_key = in_map[:, None] & (feature[None, :] < width)
         start = of_key + first * (heads * width)
@@ -115,14 +116,15 @@ def attend_kernel(
         centre_row, centre_column = tl.load(rows + of_map), tl.load(columns + of_map)
         bias_at = (sample * queries + at) * 2 + tl.minimum(at_map, 1)
         added = tl.load(bias + bias_at, mask=exists, other=0.0) * LOG2_E
-        row_length = tl.where(at_map == 0, bev_columns, camera_columns)
+        row = tl.load(token_rows + first + token)
+        column = tl.load(token_columns + first + token)
+        beyond = tl.where(in_map, 0.0, NO_SCORE)
+        score = tl.dot(q, tl.trans(k), input_precision=products) * scale + beyond[None, :]
         profile = profile_of(
-            ((on_map + token) // row_length)[None, :], ((on_map + token) % row_length)[None, :],
-            centre_row[:, None], centre_column[:, None],
+            row[None, :], column[None, :], centre_row[:, None], centre_column[:, None],
             tl.where(at_map == 0, bev_reach, camera_reach), falloff, gaussian,
         )  # fmt: skip
-        score = tl.dot(q, tl.trans(k), input_precision=products) * scale
-        score = tl.where(in_map[None, :], score + added[:, None] * profile, NO_SCORE)
+        score += added[:, None] * profile
         new_top = tl.maximum(top, tl.max(score, 1))
         share = tl.exp2(score - new_top[:, None])
         shrink = tl.exp2(top - new_top)

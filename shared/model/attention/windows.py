@@ -239,6 +239,6 @@ def _around(centres: Tensor, side: int, size: tuple[int, int]) -> tuple[Tensor, 
 
 def _meets(centres: Tensor, side: int, size: tuple[int, int]) -> Tensor:
     """Return (...) bool: whether the window around (..., 2) centres has a cell on its map."""
-    reach = side // 2
-    limits = centres.new_tensor(size)
-    return ((centres + reach >= 0) & (centres - reach < limits)).all(dim=-1)
+    (row, column), reach = centres.unbind(-1), side // 2
+    in_rows = (row + reach >= 0) & (row - reach < size[0])
+    return in_rows & (column + reach >= 0) & (column - reach < size[1])
