@@ -8,7 +8,6 @@ leaves a feature as it is, and overlapping queries give their mean instead of a 
 
 import math
 
-import torch
 from torch import Tensor
 
 from shared.model.attention.windows import LocalWindows, QueryCells
@@ -41,7 +40,9 @@ def weight_map(weights: Tensor, windows: LocalWindows, splat_cells: float) -> Te
     return weighted / total.clamp(min=1.0)
 
 
-def modulate(keys: Tensor, values: Tensor, rendered: Tensor, residual: float) -> tuple[Tensor, Tensor]:
+def modulate(
+    keys: Tensor, values: Tensor, rendered: Tensor, residual: float
+) -> tuple[Tensor, Tensor]:
     """Scale the memory by a map.
 
     Args:

@@ -1,4 +1,4 @@
-"""What AQR does between memory and decoder: weigh the sensors per query, then act on it.
+"""AQR between memory and decoder: weigh the sensors for each query, then apply the weights.
 
 B samples, Q queries, N memory tokens, D width.
 """

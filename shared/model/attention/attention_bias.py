@@ -36,7 +36,9 @@ class AttentionBias:
     def in_windows(self) -> Tensor:
         """Return (B, Q, W): what is added to each token of the windows, 0 where there is none."""
         added = self.windows.spread(self.per_sensor)
-        return added if self.sigma_cells is None else added * self.windows.gaussian(self.sigma_cells)
+        return (
+            added if self.sigma_cells is None else added * self.windows.gaussian(self.sigma_cells)
+        )
 
     def dense(self) -> Tensor:
         """Return (B, Q, N): what is added to every score."""

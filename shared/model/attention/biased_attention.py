@@ -13,7 +13,6 @@ All mean the same, forward and backward.
 B samples, Q queries, N memory tokens, E width of a head.
 """
 
-import torch
 from torch import Tensor
 
 from shared.model.attention.attention_bias import AttentionBias

@@ -46,4 +46,5 @@ def _attend(
     with torch.autocast(query.device.type, enabled=False):
         added = replace(bias, per_sensor=per_sensor).dense().float().unsqueeze(1)
         scores = query @ key.transpose(-1, -2) * query.shape[-1] ** -0.5 + added
-        return scores.softmax(dim=-1) @ value
+        attended: Tensor = scores.softmax(dim=-1) @ value
+        return attended

@@ -1,6 +1,6 @@
 """The smallest Triton kernel, to see whether Triton compiles and starts kernels here."""
 
-# mypy: disable-error-code="import-not-found,import-untyped,untyped-decorator,no-untyped-def,no-untyped-call"
+# mypy: disable-error-code="import,untyped-decorator,no-untyped-def,no-untyped-call"
 
 import torch
 import triton

@@ -1,8 +1,8 @@
 """Sizes of the kernels' tiles for each generation of GPUs: a table, no tuning at start.
 
-Tiles of tokens and queries must be powers of two from 16 on; queries divide `PADDING` of
-tile_schedule.py. Shared memory is what limits Turing (64 KB per block) and consumer GPUs (99 KB);
-every entry compiles for its generation without register spills, see docs/aqr.md.
+Chosen by compiling for every generation and counting registers, spills and instructions (docs/
+aqr.md); not measured yet. Tiles of tokens and queries are powers of two from 16 to `PADDING` of
+tile_schedule.py. No entry needs more shared memory than Turing has, 64 KB a block.
 """
 
 from dataclasses import dataclass
@@ -42,33 +42,28 @@ class KernelSizes:
     of_key: Tile
 
 
-# Measured best on an H200 among four each, with a prototype of the kernels (bfloat16, heads of 32).
+# 64 x 64 scores are what three to four blocks per multiprocessor can hold in registers without
+# spilling, and the finest cut that keeps tensor cores busy: the smaller a tile, the fewer touch a
+# window. Asynchronous copies run two tiles ahead.
 HOPPER = KernelSizes(
-    forward=Tile(queries=64, tokens=128, warps=4, stages=2),
-    of_query=Tile(queries=64, tokens=128, warps=4, stages=2),
-    of_key=Tile(queries=128, tokens=64, warps=4, stages=2),
+    forward=Tile(queries=64, tokens=64, warps=4, stages=3),
+    of_query=Tile(queries=64, tokens=64, warps=4, stages=3),
+    of_key=Tile(queries=64, tokens=64, warps=4, stages=3),
 )
-# Not measured: half the tile, because Ampere and Ada have slower asynchronous copies to hide and
-# consumer cards have 99 KB of shared memory.
+# As above; gradients copy one tile ahead, because a third stage would take registers for addresses.
 AMPERE = KernelSizes(
     forward=Tile(queries=64, tokens=64, warps=4, stages=3),
     of_query=Tile(queries=64, tokens=64, warps=4, stages=2),
     of_key=Tile(queries=64, tokens=64, warps=4, stages=2),
 )
-# Not measured: Turing has no asynchronous copies, so a second stage would only cost registers.
-TURING = KernelSizes(
-    forward=Tile(queries=64, tokens=64, warps=4, stages=1),
-    of_query=Tile(queries=64, tokens=64, warps=4, stages=1),
-    of_key=Tile(queries=64, tokens=64, warps=4, stages=1),
-)
-# Not measured: float32 without tensor cores keeps its operands in registers, and wide heads take
-# several times the memory.
+# Without tensor cores (float32, and Turing, for which Triton makes no use of them) the operands of
+# a product are in registers, and so are the many columns of wide heads.
 SMALL = KernelSizes(
-    forward=Tile(queries=64, tokens=32, warps=4, stages=1),
-    of_query=Tile(queries=64, tokens=32, warps=4, stages=1),
-    of_key=Tile(queries=32, tokens=64, warps=4, stages=1),
+    forward=Tile(queries=32, tokens=32, warps=4, stages=1),
+    of_query=Tile(queries=32, tokens=32, warps=4, stages=1),
+    of_key=Tile(queries=32, tokens=32, warps=4, stages=1),
 )
-# For shapes of a test in Triton's interpreter, where every tile costs Python time.
+# For small shapes in Triton's interpreter; three different cuts, so that tests see all of them.
 INTERPRETED = KernelSizes(
     forward=Tile(queries=32, tokens=16, warps=4, stages=1),
     of_query=Tile(queries=16, tokens=32, warps=4, stages=1),
@@ -85,13 +80,11 @@ def kernel_sizes(device: torch.device, dtype: torch.dtype, width: int) -> Kernel
 
 def sizes_for(capability: tuple[int, int], dtype: torch.dtype, width: int) -> KernelSizes:
     """Return the sizes for a compute capability, e.g. (9, 0)."""
-    if dtype == torch.float32 or width > 64:
+    if dtype == torch.float32 or width > 64 or capability < (8, 0):
         return SMALL
-    if capability < (8, 0):
-        return TURING
-    if capability[0] in (9, 10):  # Hopper, and Blackwell of data centres, not measured
+    if capability[0] in (9, 10):  # Hopper, and Blackwell of data centres
         return HOPPER
-    return AMPERE  # A100, consumer Ampere, Ada and Blackwell
+    return AMPERE  # A100, consumer Ampere, Ada and consumer Blackwell
 
 
 def float32_products() -> str:

@@ -5,7 +5,7 @@ The kernels are in window_mean_kernels.py; the readable twin is `window_mean.gat
 B samples, Q queries, N memory tokens, D width, M maps.
 """
 
-# mypy: disable-error-code="import-not-found,import-untyped"
+# mypy: disable-error-code="import,no-untyped-call"
 
 from dataclasses import dataclass
 from functools import lru_cache
@@ -31,7 +31,7 @@ def kernel_window_mean(
     folded: Tensor, keys: Tensor, values: Tensor, types: Tensor, windows: LocalWindows
 ) -> Tensor:
     """Return (B, heads, Q, D); arguments as for `window_mean.window_mean`, on CUDA."""
-    mean: Tensor = _KernelWindowMean.apply(  # type: ignore[no-untyped-call]
+    mean: Tensor = _KernelWindowMean.apply(
         folded.contiguous(), keys.contiguous(), values.contiguous(), types.contiguous(), windows
     )
     return mean
@@ -103,7 +103,7 @@ class MapOrder:
 
     Args:
         queries: (B, M, Q) int32, those without a window behind the others.
-        starts: (B, M, columns x strips + 1) int32, where the queries of each column of a strip begin.
+        starts: (B, M, columns x strips + 1) int32, where each column of a strip begins.
     """
 
     queries: Tensor
@@ -154,4 +154,3 @@ def _patches(layout: TokenLayout) -> int:
     patch = int(PATCH)
     bev, each = (-(-rows // patch) * -(-columns // patch) for rows, columns in (layout.bev, camera))
     return bev + views * each
-

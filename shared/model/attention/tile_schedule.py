@@ -117,7 +117,8 @@ def schedule_tiles(windows: LocalWindows, queries: OrderedQueries, tile: Tile) -
         reach = side // 2
         near = (rows >= blocks.first_row - reach) & (rows <= blocks.last_row + reach)
         near &= (columns >= blocks.first_column - reach) & (columns <= blocks.last_column + reach)
-        near = near.unflatten(-1, (-1, tile.queries)).any(dim=-1)  # (B, maps, T of a map, U)
+        near = near.view(*near.shape[:-1], -1, tile.queries)
+        near = near.any(dim=-1)  # (B, maps, T of a map, U)
         touched.append((near | blocks.is_partial).flatten(1, 2))
     of_tokens = torch.cat(touched, dim=1)  # (B, T, U)
     of_queries = of_tokens.transpose(1, 2).contiguous()
@@ -133,7 +134,7 @@ def schedule_tiles(windows: LocalWindows, queries: OrderedQueries, tile: Tile) -
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Blocks:
-    """The blocks of one map's tokens, (T of a map, 1) each; a block over two rows has all columns."""
+    """A map's blocks of tokens, (T of a map, 1) each; a block over two rows has all columns."""
 
     first_row: Tensor
     last_row: Tensor
@@ -156,9 +157,7 @@ def _blocks_of_map(size: tuple[int, int], tokens: int, device: torch.device) -> 
         last - first + 1 < tokens,
     )
     names = ("first_row", "last_row", "first_column", "last_column", "is_partial")
-    return _Blocks(
-        **{n: v.unsqueeze(1).to(device) for n, v in zip(names, values, strict=True)}
-    )
+    return _Blocks(**{n: v.unsqueeze(1).to(device) for n, v in zip(names, values, strict=True)})
 
 
 @lru_cache(maxsize=64)

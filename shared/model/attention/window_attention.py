@@ -15,7 +15,6 @@ from shared.model.attention.window_mean import window_mean
 from shared.model.attention.windows import LocalWindows
 
 
-
 class WindowAttention(ProjectedAttention):
     """Multi-head attention inside windows, with the parameters of `nn.MultiheadAttention`.
 

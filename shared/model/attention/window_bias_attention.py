@@ -6,7 +6,7 @@ in tile_schedule.py, and the readable twin is `biased_attention.dense_attention`
 B samples, Q queries, N memory tokens, E width of a head, M maps, P queries padded to whole blocks.
 """
 
-# mypy: disable-error-code="import-not-found,import-untyped"
+# mypy: disable-error-code="import,no-untyped-call"
 
 import math
 from typing import Any
@@ -38,9 +38,7 @@ def window_bias_attention(
     sizes = sizes or kernel_sizes(query.device, query.dtype, query.shape[-1])
     # As the projections leave them: no copy. Autograd sees the transposes.
     rows = (tensor.transpose(1, 2).contiguous() for tensor in (query, key, value))
-    attended: Tensor = _WindowBiasAttention.apply(  # type: ignore[no-untyped-call]
-        *rows, bias.per_sensor.float(), bias, sizes
-    )
+    attended: Tensor = _WindowBiasAttention.apply(*rows, bias.per_sensor.float(), bias, sizes)
     return attended.transpose(1, 2)
 
 

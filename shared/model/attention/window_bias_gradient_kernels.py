@@ -10,7 +10,7 @@ up by atomics, and results do not change from run to run.
 Tensors as in window_bias_kernels.py.
 """
 
-# mypy: disable-error-code="import-not-found,import-untyped,untyped-decorator,no-untyped-def,no-untyped-call"
+# mypy: disable-error-code="import,untyped-decorator,no-untyped-def,no-untyped-call"
 
 import triton
 from triton import language as tl
@@ -27,7 +27,8 @@ from shared.model.attention.window_bias_kernels import (
 
 @triton.jit(do_not_specialize=SIZES)
 def query_gradient_kernel(
-    query, key, value, bias, token_rows, token_columns, place, rows, columns, tokens_of, plain_tokens,
+    query, key, value, bias, token_rows, token_columns, place, rows, columns,
+    tokens_of, plain_tokens,
     attended, log_sum, grad, of_query_out, of_bias, ordered_query, ordered_grad, mean_gains,
     queries, padded, tokens, bev_tokens, camera_tokens, maps, bev_reach,
     camera_reach, blocks, token_blocks, scale, falloff,

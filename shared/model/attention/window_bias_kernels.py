@@ -6,14 +6,14 @@ the others, which add the bias where a token lies in its query's window. A token
 column follow from its number, a window is a centre and a reach.
 
 All softmax arithmetic is float32 and to base 2 (`scale` holds a factor log2(e)). The twin to read
-first is `biased_attention.dense_attention`; the backward pass is in window_bias_gradient_kernels.py.
+first is `biased_attention.dense_attention`; window_bias_gradient_kernels.py is the backward pass.
 
 Tensors, all contiguous: query and attended (B, Q, heads, E); key and value (B, N, heads, E); bias
 (B, Q, 2); place (B, P), rows and columns (B, M, P) of `OrderedQueries`; what is "ordered" is (B,
 heads, P) or (B, heads, P, E) in that order. Letters as in tile_schedule.py.
 """
 
-# mypy: disable-error-code="import-not-found,import-untyped,untyped-decorator,no-untyped-def,no-untyped-call"
+# mypy: disable-error-code="import,untyped-decorator,no-untyped-def,no-untyped-call"
 
 import triton
 from triton import language as tl
@@ -38,8 +38,9 @@ def place_of_block(first, bev_tokens, camera_tokens, block_tokens: tl.constexpr)
 
 @triton.jit
 def profile_of(row, column, centre_row, centre_column, reach, falloff, gaussian: tl.constexpr):
-    """Return how much of a query's bias a score gets: 0 outside the window, inside 1, or for a
-    Gaussian 2^(falloff x squared distance in cells).
+    """Return how much of a query's bias a score gets.
+
+    That is 0 outside the window, and inside 1, or 2^(falloff x squared distance) of a Gaussian.
     """
     down, right = row - centre_row, column - centre_column
     # Distances are whole numbers, so this is 1 up to the reach and 0 beyond. Comparisons would say
@@ -61,7 +62,8 @@ def load_rows(pointer, at, width: tl.constexpr, wide: tl.constexpr):
 
 @triton.jit(do_not_specialize=SIZES)
 def attend_kernel(
-    query, key, value, bias, token_rows, token_columns, place, rows, columns, tokens_of, plain_tokens,
+    query, key, value, bias, token_rows, token_columns, place, rows, columns,
+    tokens_of, plain_tokens,
     attended, log_sum,
     queries, padded, tokens, bev_tokens, camera_tokens, maps, bev_reach,
     camera_reach, blocks, token_blocks, scale, falloff,

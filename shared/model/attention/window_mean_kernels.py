@@ -5,15 +5,16 @@ of its windows, a block of cells at a time. A program of the third belongs to a 
 walks over the queries whose windows may reach it: these are neighbours in the order of `MapOrder`.
 So every result has one writer, and none is added up by atomics.
 
-Windows of neighbouring queries differ, so tiles of a matrix product would be mostly empty: products
-are plain multiplications and sums in float32, a warp for each head or for two tokens. The twin to read first is `window_mean.gathered_window_mean`.
+Neighbouring queries have different windows, so the tiles of a matrix product would be mostly empty.
+Products are plain multiplications and sums instead, in float32 whatever the memory's dtype is. The
+twin to read first is `window_mean.gathered_window_mean`.
 
 Tensors, all contiguous: folded, mean and their gradients (B, heads, Q, D); keys and values (B, N,
 D); types (2, D); rows and columns (B, M, Q) of the windows' centres; log_sum and mean_gains (B,
 heads, Q).
 """
 
-# mypy: disable-error-code="import-not-found,import-untyped,untyped-decorator,no-untyped-def,no-untyped-call"
+# mypy: disable-error-code="import,untyped-decorator,no-untyped-def,no-untyped-call"
 
 import triton
 from triton import language as tl

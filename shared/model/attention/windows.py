@@ -16,7 +16,6 @@ from torch import Tensor
 
 from shared.model.geometry.positions import CameraGeometry, project
 
-
 NOWHERE = -(2**20)  # row and column of a window that does not exist: no token is near it
 
 

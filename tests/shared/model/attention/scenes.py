@@ -31,9 +31,7 @@ def random_cells(seed: int) -> QueryCells:
 
 
 def random_windows(seed: int = 0, *, bev_side: int = 3, camera_side: int = 5) -> LocalWindows:
-    return LocalWindows(
-        cells=random_cells(seed), bev_side=bev_side, camera_side=camera_side
-    )
+    return LocalWindows(cells=random_cells(seed), bev_side=bev_side, camera_side=camera_side)
 
 
 def membership(cells: QueryCells, bev_side: int, camera_side: int) -> Tensor:
