@@ -16,12 +16,15 @@ from shared.model.attention.biased_attention import biased_attention, dense_atte
 from shared.model.attention.window_mean import gathered_window_mean, window_mean
 from shared.model.attention.windows import LocalWindows, QueryCells, TokenLayout
 
+THREE_CAMERAS = TokenLayout(bev=(7, 9), camera=(3, 4, 7))
+ONE_CAMERA = TokenLayout(bev=(8, 11), camera=(1, 4, 8))
+
 
 @dataclass(frozen=True, kw_only=True)
 class Case:
     """The shapes of a comparison; `coverage` is the share of queries with a window on a map."""
 
-    layout: TokenLayout = TokenLayout(bev=(7, 9), camera=(3, 4, 7))
+    layout: TokenLayout = THREE_CAMERAS
     samples: int = 1
     queries: int = 37
     heads: int = 2
@@ -31,7 +34,6 @@ class Case:
     dtype: torch.dtype = torch.float32
 
 
-ONE_CAMERA = TokenLayout(bev=(8, 11), camera=(1, 4, 8))
 BIASED = {
     "heads of the decoder": Case(samples=2),
     "gaussian": Case(sigma_cells=1.5, width=16),

@@ -199,7 +199,7 @@ def test_kernels_that_were_asked_for_and_do_not_run_are_refused(
     monkeypatch.setattr(kernel_choice, "_reasons", {})
     with pytest.raises(ConfigError, match=r"'kernels', which do not run on cpu: .*Choose 'auto'"):
         takes_kernels("kernels", torch.zeros(2, 8))
-    with pytest.raises(ConfigError, match="not torch.float64"):
+    with pytest.raises(ConfigError, match=r"not torch\.float64"):
         takes_kernels("kernels", torch.zeros(2, 8, dtype=torch.float64))
 
 
