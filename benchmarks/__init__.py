@@ -1,1 +1,1 @@
-"""Whole runs and measurements: they use the commands as a user would."""
+"""Measurements of speed, validation campaigns and training experiments."""

@@ -13,7 +13,7 @@ class CommandFailedError(RuntimeError):
 
 
 def run_console_script(name: str, *arguments: object) -> tuple[float, str]:
-    """Run one of the console scripts beside this interpreter; return its seconds and its stdout.
+    """Run a console script of this environment; return its duration in seconds and its stdout.
 
     Args:
         name: e.g. "extract-features", or "python" for this interpreter.
@@ -38,12 +38,12 @@ def run_console_script(name: str, *arguments: object) -> tuple[float, str]:
 
 
 def last_line(text: str) -> str:
-    """Return the last line of a command's output, where results are."""
+    """Return the last line of a command's output, which holds its result."""
     return text.strip().splitlines()[-1]
 
 
 def folder_bytes(path: Path) -> int:
-    """Return the bytes of all files below a folder."""
+    """Return the total size of all files below a folder, in bytes."""
     return sum(file.stat().st_size for file in path.rglob("*") if file.is_file())
 
 

@@ -1,1 +1,4 @@
-"""The feature store: the only package that knows Zarr, and it speaks NumPy."""
+"""The feature store: the only package that knows Zarr; it speaks NumPy.
+
+A newcomer starts with `create`, `writer` and `reader`; README.md gives the order of the rest.
+"""

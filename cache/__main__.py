@@ -1,16 +1,16 @@
-"""Look at a feature store: what it is, whether it is whole, how it differs, how large one would be.
+"""Inspect a feature store: what it is, whether it is intact, how it differs, how large it would be.
 
     feature-cache show STORE              # what it is, how complete, sizes, statistics
     feature-cache show STORE --json       # the same for programs
     feature-cache show STORE --picture FILE.png
     feature-cache verify STORE            # reads every row again; exit status 1 if one is damaged
     feature-cache verify STORE --repair   # lets the next extraction rebuild the damaged shards
-    feature-cache diff STORE OTHER...     # stores or presets; exit status 1 if one differs
+    feature-cache diff STORE REFERENCE... # stores or presets; exit status 1 if one differs
     feature-cache estimate r50_800x320 --samples 28130 --codec uint8-zstd-1
     feature-cache digest STORE            # one line, equal for equal content
 
 Works on unfinished stores; only --repair changes anything in a store. A verification that was
-interrupted goes on where it stopped.
+interrupted resumes where it stopped.
 """
 
 import argparse
@@ -31,19 +31,19 @@ from cache.inspection.estimate import estimate
 from cache.inspection.picture import plot_store
 from cache.inspection.rebuild import explain_rebuild
 from cache.inspection.summary import describe, summary_as_text
-from cache.storage.location import StorePath, parse_store_path, store_path
-from cache.storage.object_path import ObjectPath
-from cache.verification.run import cores, verify
+from cache.storage.location import parse_store_path, store_path
+from cache.storage.protocol import StorePath
+from cache.verification.verify_store import cores, verify
 from shared.config.cut import parse_cut
-from shared.config.presets import load_preset
+from shared.config.preset_catalogue import load_preset
 from shared.process.command import run_command
 
 GIGABYTE = 1e9
 SECONDS_PER_HOUR = 3600
 
 
-def show(path: StorePath, *, as_json: bool, picture: Path | None) -> int:
-    """Print what a store is."""
+def print_summary(path: StorePath, *, as_json: bool, picture: Path | None) -> int:
+    """Print or plot what a store is."""
     store = open_store(path)
     if picture is not None:
         plot_store(store, picture)
@@ -54,8 +54,8 @@ def show(path: StorePath, *, as_json: bool, picture: Path | None) -> int:
     return 0
 
 
-def verify_store(path: StorePath, *, workers: int, anew: bool, repair: bool) -> int:
-    """Print every damage; the status says whether some is left."""
+def print_damage(path: StorePath, *, workers: int, anew: bool, repair: bool) -> int:
+    """Verify a store and print every damage; return 1 if there is any."""
     store = open_store(path)
     outcome = verify(
         store,
@@ -71,8 +71,8 @@ def verify_store(path: StorePath, *, workers: int, anew: bool, repair: bool) -> 
             f"({outcome.rows_read} read now, {outcome.rows_before} since {outcome.before}; --anew "
             "reads all)"
         )
-    found = f"{len(outcome.damages)} damaged" if outcome.damages else "all as written"
-    print(f"{complete} of {store.layout.rows} rows are complete {read}: {found}")
+    result = f"{len(outcome.damages)} damaged" if outcome.damages else "all as written"
+    print(f"{complete} of {store.layout.rows} rows are complete {read}: {result}")
     if outcome.dropped:
         entries = ", ".join(str(entry).removeprefix(f"{path}/") for entry in outcome.dropped)
         print(
@@ -81,29 +81,33 @@ def verify_store(path: StorePath, *, workers: int, anew: bool, repair: bool) -> 
         )
     elsewhere = sum(damage.shard is None for damage in outcome.damages)
     if repair and elsewhere:
-        print(f"{elsewhere} of these --repair cannot mend: they are not in shards, see above")
+        print(f"{elsewhere} of these cannot be repaired: they are not in shards, see above")
     return 1 if outcome.damages else 0
 
 
-def diff(path: StorePath, others: Sequence[str]) -> int:
-    """Print where a store differs from other stores or presets, and what that touches."""
+def print_difference(path: StorePath, references: Sequence[str]) -> int:
+    """Print where a store differs from stores or presets, and which arrays that affects."""
     store = open_store(path)
     arrays = tuple(spec.name for spec in store.arrays)
     has_difference = False
-    for other in others:
+    for reference in references:
         mine = store.metadata.identity
-        place = parse_store_path(other)
-        if isinstance(place, ObjectPath) or (place.exists() and place.suffix != ".py"):
-            theirs = open_store(place).metadata.identity
+        if _names_store(reference):
+            theirs = open_store(parse_store_path(reference)).metadata.identity
         else:
-            theirs = {"preset": frozen_document(load_preset(other), parse_cut(mine["cut"]))}
+            theirs = {"preset": frozen_document(load_preset(reference), parse_cut(mine["cut"]))}
             mine = {"preset": mine["preset"]}
-        lines = explain_rebuild(mine, theirs, arrays, names=(f"in {path}", f"in {other}"))
-        if len(others) > 1:
-            print(f"{path} and {other}:")
+        lines = explain_rebuild(mine, theirs, arrays, names=(f"in {path}", f"in {reference}"))
+        if len(references) > 1:
+            print(f"{path} and {reference}:")
         print("\n".join(lines) or "no difference in what determines the features")
         has_difference |= bool(lines)
     return 1 if has_difference else 0
+
+
+def _names_store(reference: str) -> bool:
+    """Return whether a reference is a store and not a preset."""
+    return "://" in reference or (Path(reference).exists() and not reference.endswith(".py"))
 
 
 def print_estimate(
@@ -115,7 +119,7 @@ def print_estimate(
     cut: str,
     seconds_per_sample: float | None,
 ) -> int:
-    """Print how large a store would be, and how long it takes at a measured speed."""
+    """Print how large a store would be, and how long it would take at a measured speed."""
     size = estimate(
         load_preset(preset), samples=samples, variants=variants, codec=codec, cut=parse_cut(cut)
     )
@@ -141,7 +145,7 @@ def _positive(text: str) -> int:
 def _seconds(text: str) -> float:
     number = float(text)
     if not 0 < number < math.inf:
-        raise argparse.ArgumentTypeError(f"{text} is no duration")
+        raise argparse.ArgumentTypeError(f"{text} is not a duration")
     return number
 
 
@@ -152,45 +156,49 @@ def _parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     commands = parser.add_subparsers(dest="command", required=True)
-    one = commands.add_parser("show", help="what a store is")
-    one.add_argument("store", type=store_path)
-    one.add_argument("--json", action="store_true", help="for programs")
-    one.add_argument("--picture", type=Path, help="draw it instead, as PNG; needs matplotlib")
-    one = commands.add_parser("verify", help="read every row again")
-    one.add_argument("store", type=store_path)
-    one.add_argument("--workers", type=_positive, default=cores(), help="threads (default: cores)")
-    one.add_argument("--anew", action="store_true", help="do not go on where one was interrupted")
-    one.add_argument(
+    command = commands.add_parser("show", help="what a store is")
+    command.add_argument("store", type=store_path)
+    command.add_argument("--json", action="store_true", help="for programs")
+    command.add_argument("--picture", type=Path, help="plot it instead, as PNG; needs matplotlib")
+    command = commands.add_parser("verify", help="read every row again")
+    command.add_argument("store", type=store_path)
+    command.add_argument(
+        "--workers", type=_positive, default=cores(), help="threads (default: cores)"
+    )
+    command.add_argument(
+        "--anew", action="store_true", help="do not resume an interrupted verification"
+    )
+    command.add_argument(
         "--repair",
         action="store_true",
         help="drop the ledger entries of damaged shards; extract-features then rebuilds them",
     )
-    one = commands.add_parser("diff", help="why two stores, or a store and a preset, differ")
-    one.add_argument("store", type=store_path)
-    one.add_argument("others", nargs="+", metavar="other", help="a store, or a preset")
-    one = commands.add_parser("estimate", help="how large a store would be")
-    one.add_argument("preset", help="a name, or path/to/file.py:function")
-    one.add_argument("--samples", type=_positive, required=True)
-    one.add_argument("--variants", type=_positive, default=1)
-    one.add_argument("--codec", choices=tuple(CODECS), default=DEFAULT_CODEC)
-    one.add_argument("--cut", default="backbone", help="as extract-features takes it")
-    one.add_argument("--seconds-per-sample", type=_seconds, help="measured; adds hours")
-    one = commands.add_parser("digest", help="digest of a store's content")
-    one.add_argument("store", type=store_path)
-    one.add_argument("--recompute", action="store_true", help="read every byte again")
+    command = commands.add_parser("diff", help="why two stores, or a store and a preset, differ")
+    command.add_argument("store", type=store_path)
+    command.add_argument("references", nargs="+", metavar="reference", help="a store, or a preset")
+    command = commands.add_parser("estimate", help="how large a store would be")
+    command.add_argument("preset", help="a name, or path/to/file.py:function")
+    command.add_argument("--samples", type=_positive, required=True)
+    command.add_argument("--variants", type=_positive, default=1)
+    command.add_argument("--codec", choices=tuple(CODECS), default=DEFAULT_CODEC)
+    command.add_argument("--cut", default="backbone", help="as extract-features takes it")
+    command.add_argument("--seconds-per-sample", type=_seconds, help="measured; adds hours")
+    command = commands.add_parser("digest", help="digest of a store's content")
+    command.add_argument("store", type=store_path)
+    command.add_argument("--recompute", action="store_true", help="read every byte again")
     return parser
 
 
 def _run(args: argparse.Namespace) -> int:
     match args.command:
         case "show":
-            return show(args.store, as_json=args.json, picture=args.picture)
+            return print_summary(args.store, as_json=args.json, picture=args.picture)
         case "verify":
-            return verify_store(
+            return print_damage(
                 args.store, workers=args.workers, anew=args.anew, repair=args.repair
             )
         case "diff":
-            return diff(args.store, args.others)
+            return print_difference(args.store, args.references)
         case "estimate":
             return print_estimate(
                 args.preset,

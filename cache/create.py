@@ -1,23 +1,19 @@
-"""Creating a store, at once or not at all, and opening it again to go on.
+"""Creating a store, in a single step, and opening it again to resume.
 
-A store is built in a directory beside its final place and renamed. A kill in between leaves that
-directory (a few kilobytes, `.NAME.creating-...`), never half a store. On an object storage files
-are put one by one, `zarr.json` of the root last: without it the others are no store.
+A store is built in a temporary directory and put in place when it is complete. A kill before that
+leaves that directory (a few kilobytes, `.NAME.creating-...`), never half a store. On object storage
+files are put one by one, `zarr.json` of the root last: without it the others are not a store.
 """
 
-import json
 import logging
-import os
-import shutil
-import tempfile
-import uuid
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
 
 import numpy as np
 import zarr
 
-from cache.coordination.ledger import ABOUT, GROUP
+from cache.coordination.ledger import ABOUT, LEDGER_GROUP
 from cache.extend import extend_variants
 from cache.format.codec import CODECS, DEFAULT_CODEC
 from cache.format.identity import Identity, check_identity
@@ -32,158 +28,105 @@ from cache.format.metadata import (
 )
 from cache.format.samples import Samples, write_samples
 from cache.format.schema import ArraySpec, array_specs, row_bytes
-from cache.storage.location import StorePath, create_json
-from cache.storage.object_path import ObjectPath
+from cache.storage.location import as_store_path
+from cache.storage.protocol import StorePath
 from cache.writer import StoreWriter
 from shared.config.config_json import to_json
 from shared.config.cut import parse_cut
 from shared.config.preset import Preset
 from shared.errors import CacheError
-from shared.process.whole_file import sync_directory
 
 _log = logging.getLogger(__name__)
 
 
-def open_or_create(
-    path: StorePath,
-    *,
-    preset: Preset,
-    identity: Identity,
-    samples: Samples,
-    max_boxes: int,
-    provenance: Provenance,
-    codec: str = DEFAULT_CODEC,
-    shard_bytes: int = SHARD_BYTES,
-) -> StoreWriter:
-    """Return a writer for the store at `path`: a new one, or the one to go on with.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class StoreSpec:
+    """A store to create, or to resume if it exists.
 
-    Args: see `create_store`.
+    Args:
+        preset: decides the feature maps.
+        identity: from `identity_document`; its `variants` is the size of the first axis.
+        samples: every sample that the store will hold, in order.
+        max_boxes: most boxes of any sample; space for at least 1 is reserved.
+        provenance: recorded for people.
+        codec: of the feature maps, see `cache.format.codec`; fits the identity's value format.
+        shard_bytes: uncompressed size of a shard, all arrays together.
+    """
+
+    preset: Preset
+    identity: Identity
+    samples: Samples
+    max_boxes: int
+    provenance: Provenance
+    codec: str = DEFAULT_CODEC
+    shard_bytes: int = SHARD_BYTES
+
+    def __post_init__(self) -> None:
+        assert self.identity["value_format"] == CODECS[self.codec].value_format
+
+    def metadata(self) -> Metadata:
+        """Return the metadata of the new store, before there are arrays to be digested."""
+        max_boxes, count = max(1, self.max_boxes), len(self.samples.tokens)
+        arrays = array_specs(self.preset, max_boxes, self.codec, parse_cut(self.identity["cut"]))
+        slots = slots_per_shard(row_bytes(arrays), count, self.shard_bytes)
+        return Metadata(
+            identity=self.identity,
+            preset_document=to_json(self.preset),
+            provenance=self.provenance,
+            created_at=datetime.now(UTC).isoformat(timespec="seconds"),
+            layout=Layout(variants=self.identity["variants"], samples=count, slots=slots),
+            samples_digest=self.samples.digest,
+            max_boxes=max_boxes,
+            arrays=arrays,
+            codec=self.codec,
+            metadata_digests={},
+        )
+
+
+def open_or_create(path: Path | StorePath, spec: StoreSpec) -> StoreWriter:
+    """Return a writer for the store at `path`, creating it if there is none.
 
     Raises:
-        IdentityError: if the store there was made from something else; it is left as it is.
-        CacheError: if something else than a store is there, or the store has another codec.
+        IdentityError: if the store there was not made from the same; it is left as it is.
+        CacheError: if there is something other than a store, or the store has a different codec.
     """
+    path = as_store_path(path)
     if not (path / METADATA_FILE).exists():
-        create_store(
-            path,
-            preset=preset,
-            identity=identity,
-            samples=samples,
-            max_boxes=max_boxes,
-            provenance=provenance,
-            codec=codec,
-            shard_bytes=shard_bytes,
-        )
-    extend_variants(path, identity, provenance)
-    check_identity(path, identity)  # also of our own: another worker may have been faster
+        create_store(path, spec)
+    extend_variants(path, spec.identity, spec.provenance)
+    check_identity(path, spec.identity)  # of ours too: another worker may have been faster
     metadata = read_metadata(path)
-    if metadata.codec != codec:
+    if metadata.codec != spec.codec:
         raise CacheError(
-            f"{path} is coded as {metadata.codec}, asked for is {codec}; a store has one codec. "
-            "Leave out --codec to go on with it, or choose another --store. Nothing was changed."
+            f"{path} is coded as {metadata.codec}, but {spec.codec} was asked for; a store has one "
+            "codec. Leave out --codec to resume it, or choose a different --store. Nothing was "
+            "changed."
         )
-    _warn_about_versions(metadata.provenance.software, provenance.software, path)
+    _warn_about_versions(metadata.provenance.software, spec.provenance.software, path)
     return StoreWriter(path)
 
 
-def codec_at(path: StorePath) -> str:
+def codec_at(path: Path | StorePath) -> str:
     """Return the codec of the store at `path`, or the default where there is none yet."""
+    path = as_store_path(path)
     return read_metadata(path).codec if (path / METADATA_FILE).exists() else DEFAULT_CODEC
 
 
-def create_store(
-    path: StorePath,
-    *,
-    preset: Preset,
-    identity: Identity,
-    samples: Samples,
-    max_boxes: int,
-    provenance: Provenance,
-    codec: str = DEFAULT_CODEC,
-    shard_bytes: int = SHARD_BYTES,
-) -> None:
-    """Create an empty store; if a worker beside this one was faster, leave its store.
+def create_store(path: StorePath, spec: StoreSpec) -> None:
+    """Create an empty store; if another worker was faster, leave its store.
 
     Args:
-        path: where; nothing, or an empty directory, may be there.
-        preset: decides the feature maps.
-        identity: from `identity_document`; its `variants` is the size of the first axis.
-        samples: every sample the store will hold, in order.
-        max_boxes: most boxes of any sample; at least 1 is kept.
-        provenance: recorded for people.
-        codec: of the feature maps, see `cache.format.codec`; the identity has its storage.
-        shard_bytes: uncompressed size of a shard, all arrays together.
+        path: where; there must be nothing, or an empty directory.
+        spec: the store.
 
     Raises:
-        CacheError: if something else is at `path`.
+        CacheError: if there is something else at `path`.
     """
-    assert identity["storage"] == CODECS[codec].storage
-    arrays = array_specs(preset, max(1, max_boxes), codec, parse_cut(identity["cut"]))
-    count = len(samples.tokens)
-    slots = slots_per_shard(row_bytes(arrays), count, shard_bytes)
-    metadata = Metadata(
-        identity=identity,
-        preset_document=to_json(preset),
-        provenance=provenance,
-        created_at=datetime.now(UTC).isoformat(timespec="seconds"),
-        layout=Layout(variants=identity["variants"], samples=count, slots=slots),
-        samples_digest=samples.digest,
-        max_boxes=max(1, max_boxes),
-        arrays=arrays,
-        codec=codec,
-        metadata_digests={},
-    )
     try:
-        if isinstance(path, ObjectPath):
-            _create_remotely(path, metadata, samples)
-        else:
-            _create_locally(path, metadata, samples)
+        with path.creating(METADATA_FILE) as building:
+            _build(building, spec.metadata(), spec.samples)
     except OSError as error:
         raise CacheError(f"cannot create {path}: {error}") from error
-
-
-def _create_locally(path: Path, metadata: Metadata, samples: Samples) -> None:
-    _refuse_foreign(path)
-    building = path.with_name(f".{path.name}.creating-{uuid.uuid4().hex}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        _build(building, metadata, samples)
-        _rename_unless_taken(building, path)
-    finally:
-        shutil.rmtree(building, ignore_errors=True)
-
-
-def _create_remotely(path: ObjectPath, metadata: Metadata, samples: Samples) -> None:
-    """Put what a new store holds; what an interrupted creation left is replaced."""
-    with tempfile.TemporaryDirectory() as scratch:
-        building = Path(scratch) / "store"
-        _build(building, metadata, samples)
-        files = {str(file.relative_to(building)): file for file in building.rglob("*")}
-        there = path.sizes().keys()
-        if METADATA_FILE in there:
-            return  # a store that appeared meanwhile wins, as it does at the end
-        if path.is_file() or not there <= files.keys():
-            raise CacheError(
-                f"there is something else than a feature store at {path}; choose another --store. "
-                "Nothing was changed."
-            )
-        root = json.loads(files.pop(METADATA_FILE).read_bytes())
-        for key, file in files.items():
-            if file.is_file():
-                (path / key).write_bytes(file.read_bytes())
-        create_json(path / METADATA_FILE, root)
-
-
-def _refuse_foreign(path: Path) -> None:
-    """Raise if there is something at `path` that must not be touched."""
-    if path.is_dir():
-        if any(path.iterdir()):
-            raise CacheError(
-                f"{path} is not empty and not a feature store; choose another --store. "
-                "Nothing was changed."
-            )
-    elif path.exists() or path.is_symlink():
-        raise CacheError(f"{path} is a file, not a feature store; choose another --store")
 
 
 def _build(path: Path, metadata: Metadata, samples: Samples) -> None:
@@ -192,14 +135,11 @@ def _build(path: Path, metadata: Metadata, samples: Samples) -> None:
     write_samples(root, samples)
     for spec in metadata.arrays:
         _create_array(root, spec, metadata.layout)
-    root.create_array(GROUP, shape=(1,), chunks=(1,), dtype="uint8", attributes={"about": ABOUT})
+    root.create_array(
+        LEDGER_GROUP, shape=(1,), chunks=(1,), dtype="uint8", attributes={"about": ABOUT}
+    )
     nodes = {file.parent.relative_to(path).as_posix() for file in path.rglob(METADATA_FILE)} - {"."}
     root.update_attributes(to_attributes(with_metadata_digests(metadata, path, nodes)))
-    for directory, _, files in os.walk(path):
-        for name in files:
-            with (Path(directory) / name).open("rb") as file:
-                os.fsync(file.fileno())
-        sync_directory(Path(directory))
 
 
 def _create_array(root: zarr.Group, spec: ArraySpec, layout: Layout) -> None:
@@ -219,17 +159,6 @@ def _create_array(root: zarr.Group, spec: ArraySpec, layout: Layout) -> None:
     )
 
 
-def _rename_unless_taken(building: Path, path: Path) -> None:
-    """Put the new store in place; a store that appeared meanwhile wins."""
-    try:
-        building.rename(path)
-    except OSError:
-        if not (path / METADATA_FILE).exists():
-            raise
-        return
-    sync_directory(path.parent)
-
-
 def _warn_about_versions(then: dict[str, str], now: dict[str, str], path: StorePath) -> None:
     changed = [
         f"{name} {then[name]} -> {now[name]}"
@@ -237,4 +166,4 @@ def _warn_about_versions(then: dict[str, str], now: dict[str, str], path: StoreP
         if name in now and now[name] != then[name]
     ]
     if changed:
-        _log.warning("%s was begun with other versions: %s", path, ", ".join(changed))
+        _log.warning("%s was created with different versions: %s", path, ", ".join(changed))

@@ -1,10 +1,11 @@
-"""The read side: a `shared.data.features.FeatureSource` that takes features from a store.
+"""The read side: a `shared.data.features.FeatureSource` that reads features from a store.
 
-A row that is not there is an error, never zeros. Nothing stays open between reads, so a source can
-be shared by threads and handed to spawned processes: it travels as its path and is opened anew.
+A missing row is an error, never zeros. No file stays open between reads, so a source can be shared
+by threads and sent to spawned processes: it is pickled as its path and opened again there.
 """
 
 from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -18,7 +19,7 @@ from cache.format.identity import Identity, features_digest
 from cache.format.metadata import Provenance
 from cache.format.row_codec import decode_frame, decode_maps
 from cache.format.schema import BOX_COUNT, LABELS, ArraySpec, Row, scale_name
-from cache.storage.location import StorePath, for_each
+from cache.storage.protocol import StorePath
 from shared.config.cut import Cut, parse_cut
 from shared.config.preset import Preset
 from shared.data.features import Frame, FrameFeatures, MapValues, QuantisedMap
@@ -36,12 +37,12 @@ class CachedFeatures:
         CacheError: if there is no store, or its metadata is damaged.
     """
 
-    def __init__(self, path: StorePath) -> None:
+    def __init__(self, path: Path | StorePath) -> None:
         self._store: Store = open_store(path)
         self._preset: Preset = self._store.metadata.preset
         self._completeness = Completeness(self._store)
-        self._maps = tuple(one for one in self._store.arrays if one.feature_map is not None)
-        self._others = tuple(one for one in self._store.arrays if one.feature_map is None)
+        self._map_specs = tuple(spec for spec in self._store.arrays if spec.feature_map is not None)
+        self._frame_specs = tuple(spec for spec in self._store.arrays if spec.feature_map is None)
 
     def __reduce__(self) -> tuple[Callable[..., "CachedFeatures"], tuple[StorePath]]:
         return CachedFeatures, (self._store.path,)
@@ -73,17 +74,17 @@ class CachedFeatures:
 
     @property
     def features_digest(self) -> str:
-        """Digest of weights and preprocessing alone: equal for two splits of one extraction."""
+        """Digest of weights and preprocessing only: equal for two splits of an extraction."""
         return features_digest(self.identity)
 
     @property
     def provenance(self) -> Provenance:
-        """How the store came to be; recorded, never compared."""
+        """How the store was made; recorded, never compared."""
         return self._store.metadata.provenance
 
     @property
     def tokens(self) -> tuple[str, ...]:
-        """Sample tokens, in the store's order; those not extracted yet are among them."""
+        """Sample tokens, in the store's order, including those not extracted yet."""
         return tuple(self._store.samples.tokens)
 
     @property
@@ -92,15 +93,15 @@ class CachedFeatures:
         return self._store.layout.variants
 
     def missing(self) -> tuple[str, ...]:
-        """Return the tokens of samples of which some variant is not there yet."""
+        """Return the tokens of the samples of which a variant is not extracted yet."""
         return self._completeness.missing()
 
     def is_complete(self) -> bool:
-        """Return whether every row is there."""
+        """Return whether every row is extracted."""
         return not self.missing()
 
     def require_complete(self) -> None:
-        """Make sure that every row is there.
+        """Make sure that every row is extracted.
 
         Raises:
             CacheError: saying how many samples are missing and how to get them.
@@ -113,25 +114,28 @@ class CachedFeatures:
         Maps are float16; those of a quantised store stay in 8 bit, as `QuantisedMap`.
 
         Raises:
-            MissingRowError: if a sample is not in the store, or not there yet.
+            MissingRowError: if a sample is not in the store, or not extracted yet.
             CacheError: if a row is damaged.
         """
-        found = []
+        features = []
         for token in tokens:
             position = self._completeness.position(token, variant)
             row = self._read_arrays(self._store.arrays, variant, position)
-            maps = decode_maps(self._maps, row)
-            found.append(FrameFeatures(frame=self._frame(variant, position, row), maps=maps))
-        return found
+            maps = decode_maps(self._map_specs, row)
+            features.append(FrameFeatures(frame=self._frame(variant, position, row), maps=maps))
+        return features
 
     @property
     def blank_maps(self) -> dict[str, MapValues]:
         """Shape and dtype of a sample's maps, as read-only zeros that take no memory."""
-        row = {one.name: np.broadcast_to(np.zeros((), one.dtype), one.shape) for one in self._maps}
-        return decode_maps(self._maps, row)
+        row = {
+            spec.name: np.broadcast_to(np.zeros((), spec.dtype), spec.shape)
+            for spec in self._map_specs
+        }
+        return decode_maps(self._map_specs, row)
 
     def read_into(self, maps: Mapping[str, MapValues], token: str, variant: int = 0) -> Frame:
-        """Read maps of a sample into memory that is there already; threads may do so at once.
+        """Read maps of a sample into existing memory; several threads may do so at a time.
 
         Args:
             maps: contiguous arrays like those of `blank_maps`, to be filled; or some of them.
@@ -141,22 +145,22 @@ class CachedFeatures:
         Returns:
             Its geometry and annotations.
 
-        Raises: as `read`; the arrays are not to be used then.
+        Raises: as `read`; the arrays must not be used then.
         """
         position = self._completeness.position(token, variant)
         buffers = {
             spec.name: _buffer(spec, maps[spec.feature_map])
-            for spec in self._maps
+            for spec in self._map_specs
             if spec.feature_map is not None and spec.feature_map in maps
         }
         wanted = [
-            spec for spec in self._store.arrays if spec in self._others or spec.name in buffers
+            spec for spec in self._store.arrays if spec in self._frame_specs or spec.name in buffers
         ]
         return self._frame(variant, position, self._read_arrays(wanted, variant, position, buffers))
 
     @property
     def null(self) -> FrameFeatures:
-        """What the frozen part answers without any sensor; for `shared.data.sensor_drop`.
+        """The frozen part's answer to absent sensors; for `shared.data.sensor_drop`.
 
         Raises:
             CacheError: if the store has no null features yet.
@@ -165,32 +169,34 @@ class CachedFeatures:
         if store is None or not store.ledger.complete():
             raise CacheError(
                 f"{self.path} has no null features, so no sensor can be dropped; run the "
-                f"extraction again, it adds them: {self.provenance.command}"
+                f"extraction again to add them: {self.provenance.command}"
             )
         (features,) = CachedFeatures(store.path).read(NULL_SAMPLES.tokens)
         return features
 
     def read_frames(self, tokens: Sequence[str], variant: int = 0) -> list[Frame]:
-        """Return geometry and annotations only, for evaluation.
+        """Return geometry and annotations without maps, for evaluation.
 
         Raises: as `read`.
         """
         return [self.frame(token, variant) for token in tokens]
 
     def frame(self, token: str, variant: int = 0) -> Frame:
-        """Return geometry and annotations of one sample.
+        """Return geometry and annotations of a sample.
 
         Raises: as `read`.
         """
         position = self._completeness.position(token, variant)
-        return self._frame(variant, position, self._read_arrays(self._others, variant, position))
+        return self._frame(
+            variant, position, self._read_arrays(self._frame_specs, variant, position)
+        )
 
     def labels(self, token: str, variant: int = 0) -> NDArray[np.int64]:
-        """Return (n,) the labels of one sample alone, as in `Annotations`, for class balance.
+        """Return the (n,) labels of a sample, as in `Annotations`, for class balance.
 
         Raises: as `read`.
         """
-        wanted = [spec for spec in self._others if spec.name in (BOX_COUNT, LABELS)]
+        wanted = [spec for spec in self._frame_specs if spec.name in (BOX_COUNT, LABELS)]
         row = self._read_arrays(wanted, variant, self._completeness.position(token, variant))
         return row[LABELS][: int(row[BOX_COUNT])]
 
@@ -201,7 +207,7 @@ class CachedFeatures:
         position: int,
         buffers: Mapping[str, NDArray[Any]] | None = None,
     ) -> Row:
-        """Read arrays of a row, those that have a buffer into it."""
+        """Read arrays of a row, into their buffers where there are any."""
 
         def read(spec: ArraySpec) -> NDArray[Any]:
             buffer = None if buffers is None else buffers.get(spec.name)
@@ -210,7 +216,7 @@ class CachedFeatures:
             except DamageError as error:
                 raise self._store.damage(spec, variant, position, error) from error
 
-        arrays = for_each(self.path, read, specs)
+        arrays = self.path.for_each(read, specs)
         return {spec.name: values for spec, values in zip(specs, arrays, strict=True)}
 
     def _frame(self, variant: int, position: int, row: Row) -> Frame:

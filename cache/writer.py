@@ -1,4 +1,4 @@
-"""The write side: whole shards, in any order, by any number of workers, resumable after a kill."""
+"""The write side: whole shards in any order, by any number of workers, resumable after a kill."""
 
 import platform
 import time
@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
+from pathlib import Path
 
 import numpy as np
 
@@ -18,19 +19,19 @@ from cache.format.row_codec import decode_maps, encode_frame
 from cache.format.schema import BOX_COUNT, ArraySpec, Row, row_digest
 from cache.format.shard_file import write_shard_file
 from cache.format.statistics import Statistics, merge_by_array
-from cache.storage.location import StorePath, remove_partials
+from cache.storage.protocol import StorePath
 from shared.data.features import FrameFeatures, as_floats
 from shared.errors import CacheError
 
 
 class StoreWriter:
-    """Fills a store shard by shard; a shard is either wholly there or absent.
+    """Fills a store shard by shard; a shard is either complete or absent.
 
     Args:
         path: a store made by `create.create_store`.
     """
 
-    def __init__(self, path: StorePath) -> None:
+    def __init__(self, path: Path | StorePath) -> None:
         self.store: Store = open_store(path)
 
     @property
@@ -44,17 +45,17 @@ class StoreWriter:
         return [self.store.shard(i) for i in self.store.all_shards if i not in complete]
 
     def write_shard(self, shard: Shard, rows: Sequence[FrameFeatures]) -> bool:
-        """Write one shard whole: its bytes, then its ledger entry.
+        """Write a complete shard: its bytes, then its ledger entry.
 
         Args:
-            shard: one of `pending()`.
+            shard: from `pending()`.
             rows: the features of all its samples, in any order.
 
         Returns:
-            False if another worker completed the shard meanwhile; its rows are kept then.
+            False if another worker has completed the shard meanwhile; its rows are kept.
 
         Raises:
-            CacheError: if rows are missing or unfit (nothing is written then), or the disk is full.
+            CacheError: if rows are missing or unfit (then nothing is written), or the disk is full.
         """
         encoded = [
             encode_frame(self.store.arrays, features) for features in self._ordered(shard, rows)
@@ -76,10 +77,10 @@ class StoreWriter:
             raise explain_failed_write(self.store, shard.index, error) from error
 
     def _is_settled(self, ours: LedgerEntry) -> bool:
-        """Return whether the entry that another worker put first describes also what we wrote.
+        """Return whether the entry that another worker put first also describes what we wrote.
 
-        If not, the shard may hold arrays of both: the entry is dropped, and the shard written once
-        more. Whoever comes last comes here, so it ends as one worker's.
+        If not, the shard may hold arrays of both workers: the entry is dropped, and the shard is
+        written again. The last worker always gets here, so the shard ends up as one worker's.
         """
         ledger = self.store.ledger
         fingerprint = ledger.fingerprint(ours.shard)
@@ -91,14 +92,14 @@ class StoreWriter:
         return False
 
     def _ordered(self, shard: Shard, rows: Sequence[FrameFeatures]) -> list[FrameFeatures]:
-        """Check that these are the rows of the shard, and put them in its order."""
+        """Check that these are the rows of the shard, and return them in its order."""
         where = f"shard {shard.index} of {self.store.path}"
-        given = Counter(row.frame.token for row in rows)
-        if given != Counter(shard.tokens):
-            missing = sorted(set(shard.tokens) - set(given))
-            surplus = sorted((given - Counter(shard.tokens)).elements())
+        tokens = Counter(row.frame.token for row in rows)
+        if tokens != Counter(shard.tokens):
+            missing = sorted(set(shard.tokens) - set(tokens))
+            surplus = sorted((tokens - Counter(shard.tokens)).elements())
             raise CacheError(
-                f"{where} is written whole or not at all: it holds {len(shard.tokens)} samples, "
+                f"{where} can only be written completely: it holds {len(shard.tokens)} samples, "
                 f"got {len(rows)}; missing {', '.join(missing) or 'none'}, too many "
                 f"{', '.join(surplus) or 'none'}"
             )
@@ -107,21 +108,21 @@ class StoreWriter:
         for position, token in enumerate(shard.tokens, start=shard.start):
             frame = by_token[token].frame
             expected = (shard.variant, samples.scenes[position], samples.timestamps_us[position])
-            if (frame.variant, frame.scene, frame.timestamp_us) != expected:
+            actual = (frame.variant, frame.scene, frame.timestamp_us)
+            if actual != expected:
                 raise CacheError(
                     f"{where}, sample {token}: (variant, scene, timestamp_us) is {expected} in the "
-                    f"store, got {(frame.variant, frame.scene, frame.timestamp_us)}; the dataset is "
-                    "not the one the store was created for"
+                    f"store, got {actual}; the store was created for a different dataset"
                 )
         return [by_token[token] for token in shard.tokens]
 
     def _write_arrays(self, shard: Shard, encoded: Sequence[Row], *, is_locked: bool) -> int:
-        """Write the shard's file of every array; return their bytes."""
+        """Write the shard's file of every array; return their total size in bytes."""
         size = 0
         for spec in self.store.arrays:
             file = self.store.file(spec, shard.index)
             if is_locked:
-                remove_partials(file)
+                file.remove_partials()
             chunks = (CODECS[spec.codec].encode_row(row[spec.name]) for row in encoded)
             size += write_shard_file(file, chunks, self.store.layout.slots)
         return size
@@ -130,7 +131,7 @@ class StoreWriter:
 def _entry(
     shard: Shard, specs: Sequence[ArraySpec], encoded: Sequence[Row], size: int, started: float
 ) -> LedgerEntry:
-    """Describe a shard whose bytes are on disk."""
+    """Return the ledger entry of a shard whose bytes are on disk."""
     digests = {
         spec.name: tuple(row_digest(spec, row[spec.name], int(row[BOX_COUNT])) for row in encoded)
         for spec in specs

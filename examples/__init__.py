@@ -1,1 +1,1 @@
-"""Whole jobs as a user runs them: the demo on synthetic data, and the real frames."""
+"""Complete runs of the pipeline as a user starts them: on synthetic data, and on real frames."""

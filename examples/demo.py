@@ -1,7 +1,10 @@
-"""The main job on embedded synthetic data, whole: `make demo`.
+"""Run the whole pipeline on synthetic data: `make demo`.
 
-Synthetic nuScenes, extraction, training, evaluation by nuscenes-devkit before and after, parity and
-pictures, in runs/demo. Finished stages are kept: a second call goes on where the first stopped.
+    python -m examples.demo
+
+Synthetic nuScenes, extraction, training, evaluation by nuscenes-devkit before and after training,
+parity and plots, in runs/demo. Finished extraction and training are kept, so a second call resumes
+where the first one stopped. Four minutes on two cores.
 """
 
 import json
@@ -17,7 +20,7 @@ SPLITS = {"train": "mini_train", "val": "mini_val"}
 
 
 def metrics(folder: Path) -> dict[str, float]:
-    """Return the official numbers that an evaluation wrote."""
+    """Return the official metrics that an evaluation wrote."""
     summary = json.loads((folder / "metrics_summary.json").read_text())
     return {"mAP": summary["mean_ap"], "NDS": summary["nd_score"]}
 
@@ -25,7 +28,7 @@ def metrics(folder: Path) -> dict[str, float]:
 def main() -> int:
     """Run every stage and write runs/demo/summary.json."""
     data = OUT / "nuscenes"
-    stores = {part: OUT / f"{part}.zarr" for part in SPLITS}
+    stores = {split: OUT / f"{split}.zarr" for split in SPLITS}
     seconds: dict[str, float] = {}
     summary: dict[str, Any] = {}
     OUT.mkdir(parents=True, exist_ok=True)
@@ -33,9 +36,9 @@ def main() -> int:
     seconds["synthetic data"], _ = run_console_script(
         "python", "-m", "shared.synthetic_nuscenes", data
     )
-    for part, store in stores.items():
-        where = ("--nuscenes", data, "--version", VERSION, "--split", SPLITS[part])
-        seconds[f"extract {part}"], _ = run_console_script(
+    for split, store in stores.items():
+        where = ("--nuscenes", data, "--version", VERSION, "--split", SPLITS[split])
+        seconds[f"extract {split}"], _ = run_console_script(
             "extract-features", "tiny", *where, "--store", store
         )
     run = OUT / "run"
@@ -45,14 +48,14 @@ def main() -> int:
         "train-stage2", stores["train"], "--out", untrained, *recipe, "--stop-after", 0
     )
     seconds["train"], _ = run_console_script("train-stage2", stores["train"], "--out", run, *recipe)
-    for name, checkpoint, part in (
+    for name, checkpoint, split in (
         ("untrained", untrained, "val"),
         ("trained", run, "val"),
         ("trained, training scenes", run, "train"),
     ):
-        folder = checkpoint / part
+        folder = checkpoint / split
         seconds[f"evaluate {name}"], _ = run_console_script(
-            "evaluate-stage2", stores[part], checkpoint, "--out", folder, "--nuscenes", data
+            "evaluate-stage2", stores[split], checkpoint, "--out", folder, "--nuscenes", data
         )
         summary[name] = metrics(folder)
     verdicts = []
@@ -67,7 +70,7 @@ def main() -> int:
         *("--results", run / "val" / "results_nusc.json"),
     )
     summary |= {
-        "store_bytes": {part: folder_bytes(store) for part, store in stores.items()},
+        "store_bytes": {split: folder_bytes(store) for split, store in stores.items()},
         "seconds": {name: round(value, 1) for name, value in seconds.items()},
         **losses(run),
         "mAP_untrained": summary["untrained"]["mAP"],
@@ -80,7 +83,7 @@ def main() -> int:
 
 
 def losses(run: Path) -> dict[str, float]:
-    """Return the first and the last total loss of a run, and the means of its first and last 20."""
+    """Return the first and last total loss of a run, and the means of its first and last 20."""
     lines = (run / "log.csv").read_text().splitlines()
     column = lines[0].split(",").index("loss")
     values = [float(line.split(",")[column]) for line in lines[1:]]
@@ -93,12 +96,12 @@ def losses(run: Path) -> dict[str, float]:
 
 
 def report(summary: dict[str, Any]) -> None:
-    """Print the summary for people."""
+    """Print the summary as a table."""
     before, after = summary["untrained"], summary["trained"]
     rows = [(name, f"{value:.1f} s") for name, value in summary["seconds"].items()]
     rows.append(("all stages", f"{sum(summary['seconds'].values()):.1f} s"))
     rows += [
-        (f"store {part}", f"{size / 1e6:.1f} MB") for part, size in summary["store_bytes"].items()
+        (f"store {split}", f"{size / 1e6:.1f} MB") for split, size in summary["store_bytes"].items()
     ]
     rows += [
         ("loss, first and last step", f"{summary['first_loss']:.2f} -> {summary['last_loss']:.2f}"),

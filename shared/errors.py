@@ -1,12 +1,12 @@
 """Every error a user can cause, one type per thing that can be wrong.
 
-Each message says where, what was expected, what came and what to do. The commands print the message
-alone and exit with status 1; a traceback means a bug of ours.
+Each message says where, what was expected, what came and what to do. The commands print only the
+message and exit with status 1; a traceback means a bug of ours.
 """
 
 
 class FrozenCmtError(Exception):
-    """What the commands turn into one message and exit status 1."""
+    """The base of all others: the commands turn it into one message and exit status 1."""
 
 
 class ConfigError(FrozenCmtError, ValueError):
@@ -26,14 +26,14 @@ class CacheError(FrozenCmtError, RuntimeError):
 
 
 class MissingRowError(CacheError, KeyError):
-    """A row the store does not hold, or does not hold yet."""
+    """A row that the store does not hold, or does not hold yet."""
 
     def __str__(self) -> str:
         return str(self.args[0])  # KeyError would print the message quoted
 
 
 class IdentityError(CacheError):
-    """A feature store made from something else than what is asked for."""
+    """A feature store made from something other than what was asked for."""
 
 
 class FrozenError(FrozenCmtError, RuntimeError):
@@ -41,15 +41,15 @@ class FrozenError(FrozenCmtError, RuntimeError):
 
 
 class ParityError(FrozenCmtError, AssertionError):
-    """Cached and live features that do not give the same answer."""
+    """Cached and live features that do not lead to the same result."""
 
 
 class TrainingError(FrozenCmtError, RuntimeError):
-    """Training that cannot go on."""
+    """Training that cannot continue."""
 
 
 class InterruptedWorkError(FrozenCmtError):
-    """Work stopped by Ctrl-C or SIGTERM, with what is finished kept; the message says how to go on.
+    """Work stopped by Ctrl-C or SIGTERM; what is finished is kept, the message says how to resume.
 
     Args:
         message: for the user.

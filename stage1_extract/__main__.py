@@ -1,4 +1,4 @@
-"""Run the frozen backbones once over nuScenes and store what they see.
+"""Run the frozen backbones once over nuScenes and store their features.
 
     extract-features r50_800x320 --nuscenes /data/nuscenes --store train.zarr --checkpoint cmt.pth
     extract-features r50_800x320 --nuscenes /data/nuscenes --store val.zarr --checkpoint cmt.pth
@@ -7,42 +7,42 @@
         --store mini.zarr
     extract-features --config cmt_voxel0100_r50_800x320_cbgs.py --nuscenes /data/nuscenes
         --store train.zarr --checkpoint cmt.pth
-    extract-features r50_800x320 ... --part 2/8     # the second of eight workers on one store
+    extract-features r50_800x320 ... --slice 2/8    # the second of eight workers on one store
     torchrun --nproc-per-node 8 -m stage1_extract r50_800x320 ...
     sbatch --array 1-8 job.sh                       # job.sh runs the first command
 
-The same command again resumes, with any number of workers: a part only says where a worker begins,
-and when that is done it helps with the rest. About 25 MB per sample for r50_800x320 before
-compression.
+The same command resumes an interrupted run, with any number of workers: a slice only says where a
+worker begins, and once it is done the worker helps with the rest. About 25 MB per sample for
+r50_800x320 before compression.
 """
 
 import argparse
-import contextlib
 import logging
 import shlex
 import sys
 import time
 from collections.abc import Sequence
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
-from cache.create import codec_at, open_or_create
+from cache.create import StoreSpec, codec_at, open_or_create
 from cache.extend import variants_at
 from cache.format.codec import CODECS, DEFAULT_CODEC
 from cache.format.layout import SHARD_BYTES
 from cache.format.metadata import Provenance
 from cache.format.samples import Samples
-from cache.storage.location import StorePath, store_path
+from cache.storage.location import store_path
+from cache.storage.protocol import StorePath
 from cache.writer import StoreWriter
 from shared.config.cut import BACKBONE_CUT, Cut, parse_cut
 from shared.config.preset import Preset
-from shared.config.presets import PRESETS, load_preset
+from shared.config.preset_catalogue import PRESETS, load_preset
 from shared.errors import ConfigError
 from shared.process.command import run_command
 from stage1_extract.backbones.frozen import FrozenBackbones
 from stage1_extract.backbones.weights import frozen_backbones
 from stage1_extract.extraction.extraction_identity import draws_of, store_identity
 from stage1_extract.extraction.fill_store import fill_store
+from stage1_extract.extraction.installed_versions import installed_versions
 from stage1_extract.extraction.null_sample import write_null_features
 from stage1_extract.extraction.worker_slice import (
     choose_cuda_device,
@@ -50,7 +50,7 @@ from stage1_extract.extraction.worker_slice import (
     parse_slice,
     without_slice,
 )
-from stage1_extract.mm_config.preset_from_config import preset_of_config
+from stage1_extract.mm_config.preset_from_config import preset_from_config
 from stage1_extract.nuscenes.dataset_options import (
     DatasetChoice,
     add_dataset_options,
@@ -61,7 +61,6 @@ from stage1_extract.nuscenes.records import SampleRecord
 log = logging.getLogger("stage1_extract")
 
 MIB = 2**20
-SOFTWARE = ("torch", "numpy", "mmdet", "mmdet3d", "mmcv", "mmcv-lite", "spconv-cu118", "frozen-cmt")
 
 
 def open_or_create_store(
@@ -76,18 +75,21 @@ def open_or_create_store(
     variants: int,
     shard_bytes: int,
 ) -> StoreWriter:
-    """Create the store, or open the one that is to be gone on with.
+    """Create the store, or open the store to resume.
 
     Raises:
-        IdentityError: if the store there was made from something else.
-        CacheError: if something else is there, or the store has another codec.
+        IdentityError: if the existing store was made from something else.
+        CacheError: if the path holds something else, or the store has a different codec.
     """
     codec = codec_at(path) if codec is None else codec
-    return open_or_create(
-        path,
+    spec = StoreSpec(
         preset=frozen.preset,
         identity=store_identity(
-            frozen, records, dataset.version, storage=CODECS[codec].storage, variants=variants
+            frozen,
+            records,
+            dataset.version,
+            value_format=CODECS[codec].value_format,
+            variants=variants,
         ),
         samples=Samples(
             tokens=tuple(record.token for record in records),
@@ -98,36 +100,28 @@ def open_or_create_store(
         provenance=Provenance(
             command=shlex.join(["extract-features", *without_slice(command)]),
             weights=origin,
-            software=installed_versions(SOFTWARE),
+            software=installed_versions(),
             dataset=dataset.document(),
         ),
         codec=codec,
         shard_bytes=shard_bytes,
     )
-
-
-def installed_versions(packages: Sequence[str]) -> dict[str, str]:
-    """Return the versions of those packages that are installed; mmcv comes under one of two names."""
-    versions = {}
-    for name in packages:
-        with contextlib.suppress(PackageNotFoundError):
-            versions[name] = version(name)
-    return versions
+    return open_or_create(path, spec)
 
 
 def chosen_preset(name: str | None, config: Path | None) -> Preset:
-    """Return the preset that is named, or the one an official config file describes.
+    """Return the named preset, or the preset that an official config file describes.
 
     Raises:
-        ConfigError: if there is not exactly one of them, or it cannot be used.
+        ConfigError: unless exactly one of them is given and can be used.
     """
     if name is not None and config is None:
         return load_preset(name)
     if config is not None and name is None:
-        return preset_of_config(config)
+        return preset_from_config(config)
     raise ConfigError(
-        f"name a preset ({', '.join(PRESETS)}, or file.py:function) or a --config file, "
-        f"{'one of them' if name is None else 'not both'}"
+        f"name either a preset ({', '.join(PRESETS)}, or file.py:function) or a --config file"
+        f"{'' if name is None else ', not both'}"
     )
 
 
@@ -156,14 +150,14 @@ def options() -> argparse.ArgumentParser:
     )
     parser.add_argument("preset", nargs="?", help=f"{', '.join(PRESETS)}, or file.py:function")
     parser.add_argument(
-        "--config", type=Path, help="instead: a CMT config of mmcv 1.x or mmdet3d; it is run"
+        "--config", type=Path, help="instead: a CMT config of mmcv 1.x or mmdet3d; this runs it"
     )
     add_dataset_options(parser)
     parser.add_argument(
         "--store", type=store_path, required=True, help="Zarr store to write or resume, or s3://..."
     )
     parser.add_argument(
-        "--checkpoint", type=Path, help="CMT checkpoint; else seeded random weights"
+        "--checkpoint", type=Path, help="CMT checkpoint (default seeded random weights)"
     )
     parser.add_argument(
         "--cut",
@@ -175,41 +169,43 @@ def options() -> argparse.ArgumentParser:
     parser.add_argument(
         "--variants",
         type=positive,
-        help="augmented variants per sample, the recorded one included (default that of the store "
-        "to resume, else 1); more than a store has are added to it",
+        help="variants per sample, the recorded one included (default as in the store to resume, "
+        "else 1); variants that the store lacks are added",
     )
     parser.add_argument(
         "--codec",
         choices=tuple(CODECS),
-        help=f"how maps are stored (default that of the store to resume, else {DEFAULT_CODEC}); "
-        "docs/store.md",
+        help=f"how maps are stored, see docs/store.md (default as in the store to resume, "
+        f"else {DEFAULT_CODEC})",
     )
     parser.add_argument("--batch-size", type=int, default=1, help="samples per forward (default 1)")
     parser.add_argument(
         "--shard-mib",
         type=int,
         default=SHARD_BYTES // MIB,
-        help=f"size of a shard before compression (default {SHARD_BYTES // MIB}); a kill loses the "
-        "shard at work, and small shards make many files",
+        help=f"size of a shard before compression (default {SHARD_BYTES // MIB}); a killed run "
+        "loses its current shard, and small shards make many files",
     )
     parser.add_argument("--workers", type=int, default=0, help="processes that load raw files")
     parser.add_argument(
-        "--part",
+        "--slice",
         type=parse_slice,
-        help="begin with part i of n, e.g. 2/8 (default from torchrun or Slurm, else 1/1)",
+        help="begin with slice i of n, e.g. 2/8 (default from torchrun or Slurm, else 1/1)",
     )
+    # The option's earlier name, for existing scripts.
+    parser.add_argument("--part", dest="slice", type=parse_slice, help=argparse.SUPPRESS)
     return parser
 
 
 def extract(args: argparse.Namespace, command: Sequence[str]) -> None:
-    """Do what the command line says.
+    """Extract as the command line says.
 
     Args:
-        args: of `options`.
-        command: the words they were read from, for the store to remember.
+        args: from the parser of `options`.
+        command: the words they were parsed from, which the store records.
     """
     preset = chosen_preset(args.preset, args.config)
-    part = choose_slice(args.part)
+    worker_slice = choose_slice(args.slice)
     choose_cuda_device()
     dataset = chosen_dataset(args)
     records = dataset.read()
@@ -235,18 +231,18 @@ def extract(args: argparse.Namespace, command: Sequence[str]) -> None:
         frozen,
         batch_size=args.batch_size,
         workers=args.workers,
-        part=part,
+        worker_slice=worker_slice,
         draws=draws_of(preset, variants),
     )
     left, seconds = len(writer.pending()), time.monotonic() - started
     if left:
-        log.info("%d shards are left, other workers are at them; %.0f s", left, seconds)
+        log.info("%d shards are left to other workers; %.0f s", left, seconds)
     else:
         log.info("%s is complete, %.0f s", args.store, seconds)
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Parse the command line and hand over; no work happens here."""
+    """Parse the command line and start the work."""
     args = options().parse_args(argv)
     command = sys.argv[1:] if argv is None else argv
     return run_command(lambda: extract(args, command))

@@ -1,4 +1,4 @@
-"""Prove that a store gives what the live backbones give, from features to gradients and boxes.
+"""Prove that a store gives the same as the live backbones, from features to gradients and boxes.
 
     check-parity /data/r50.zarr --nuscenes /data/nuscenes --checkpoint cmt.pth
     check-parity /data/r50.zarr --nuscenes /data/nuscenes --samples 8 --json parity.json
@@ -6,7 +6,7 @@
 
 Recomputes a few samples from the raw files, at batch size 1 and 2. Prints a table; exits with 1 if
 anything is outside its tolerance. Necks and head come from --head (a checkpoint of train-stage2 or
-of CMT), else from --checkpoint, else they are seeded.
+of CMT), else from --checkpoint; without either they are seeded.
 """
 
 import argparse
@@ -23,7 +23,7 @@ from stage1_extract.backbones.live import LiveFeatures
 from stage1_extract.backbones.weights import frozen_backbones
 from stage1_extract.extraction.extraction_identity import draws_of, store_identity
 from stage1_extract.nuscenes.dataset_options import add_dataset_options, chosen_dataset
-from stage1_extract.parity.parity_check import check_parity
+from stage1_extract.parity.compare_sources import compare_sources
 from stage1_extract.parity.parity_legs import ParityRow
 
 
@@ -40,7 +40,7 @@ def table(rows: list[ParityRow]) -> str:
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Parse the command line and hand over; no work happens here."""
+    """Parse the command line and start the work."""
     parser = argparse.ArgumentParser(
         prog="check-parity",
         description=__doc__,
@@ -48,10 +48,10 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("store", type=store_path, help="complete feature store")
     add_dataset_options(parser)
-    parser.add_argument("--checkpoint", type=Path, help="the one the store was made with")
+    parser.add_argument("--checkpoint", type=Path, help="checkpoint that the store was made with")
     parser.add_argument("--head", type=Path, help="checkpoint with the necks and head to compare")
     parser.add_argument("--samples", type=int, default=4, help="samples to recompute (default 4)")
-    parser.add_argument("--json", type=Path, help="write the comparison here too")
+    parser.add_argument("--json", type=Path, help="also write the comparison to this file")
     args = parser.parse_args(argv)
 
     def work() -> None:
@@ -64,12 +64,12 @@ def main(argv: list[str] | None = None) -> int:
             frozen,
             records,
             dataset.version,
-            storage=store.identity["storage"],
+            value_format=store.identity["value_format"],
             variants=store.variants,
         )
         check_identity(store.path, identity)
         live = LiveFeatures(records, frozen, draws_of(store.preset, store.variants))
-        rows = check_parity(
+        rows = compare_sources(
             live,
             store,
             samples=args.samples,
@@ -91,7 +91,7 @@ def main(argv: list[str] | None = None) -> int:
             raise ParityError(
                 f"{len(failed)} of {len(rows)} comparisons are outside their tolerance, first "
                 f"{failed[0].quantity} at batch size {failed[0].batch_size}: this store does not "
-                "give what the live backbones give; do not train from it"
+                "match the live backbones; do not train from it"
             )
         print(f"parity holds: {len(rows)} comparisons within tolerance")
 

@@ -1,11 +1,12 @@
-"""Draw samples: six images and the BEV with true and predicted boxes, and a panel of features.
+"""Plot samples: six images and the BEV with true and predicted boxes, and a panel of features.
 
     plot-samples /data/r50.zarr --nuscenes /data/nuscenes --out pictures
     plot-samples /data/r50.zarr --nuscenes /data/nuscenes --out pictures --results results_nusc.json
-    plot-samples /data/r50.zarr --nuscenes /data/nuscenes --out pictures --routing routing.npz
+    plot-samples /data/r50.zarr --nuscenes /data/nuscenes --out pictures
+        --sensor-weights runs/a/sensor_weights/sensor_weights.npz
 
-Writes <token>.png and <token>_features.png per sample; with --routing (of `plot-sensor-weights`) also
-AQR's weights over the photos, as <token>_<condition>.png.
+Writes <token>.png and <token>_features.png per sample; with --sensor-weights (a file that
+`plot-sensor-weights` writes) also AQR's weights on the photos, as <token>_<condition>.png.
 """
 
 import argparse
@@ -26,8 +27,16 @@ from shared.errors import DatasetError
 from shared.process.command import run_command
 from stage1_extract.nuscenes.dataset_options import add_dataset_options, chosen_dataset
 from stage1_extract.plots.plot_features import plot_features
-from stage1_extract.plots.plot_photo_weights import plot_photo_weights, read_photo_weights
-from stage1_extract.plots.plot_scene import FOUND, TRUE, PlottedBoxes, plot_scene
+from stage1_extract.plots.plot_scene import (
+    PREDICTED_COLOUR,
+    TRUE_COLOUR,
+    PlottedBoxes,
+    plot_scene,
+)
+from stage1_extract.plots.plot_weights_on_photos import (
+    plot_weights_on_photos,
+    read_sensor_weights,
+)
 
 log = logging.getLogger(__name__)
 
@@ -36,20 +45,20 @@ def read_results(path: Path) -> dict[str, list[dict[str, Any]]]:
     """Return the entries of a nuScenes result JSON by sample token.
 
     Raises:
-        DatasetError: if it is none.
+        DatasetError: if it is not such a file.
     """
     try:
         results = json.loads(path.read_text())["results"]
     except (OSError, ValueError, KeyError, TypeError) as error:
         raise DatasetError(
-            f"{path} is no nuScenes result file ({error}); evaluate-stage2 writes one"
+            f"{path} is not a nuScenes result file ({error}); evaluate-stage2 writes one"
         ) from error
     assert isinstance(results, dict)
     return results
 
 
 def boxes_in_lidar(entries: list[dict[str, Any]], frame: Frame) -> NDArray[np.float64]:
-    """Return nuScenes result entries as (n, 9) boxes in the LiDAR frame; velocities are left 0."""
+    """Return nuScenes result entries as (n, 9) boxes in the LiDAR frame; velocities stay 0."""
     lidar_from_global = np.linalg.inv(frame.global_from_ego @ frame.ego_from_lidar)
     boxes = np.zeros((len(entries), 9))
     for box, entry in zip(boxes, entries, strict=True):
@@ -70,7 +79,7 @@ def plot_samples(
     samples: int,
     min_score: float,
 ) -> None:
-    """Draw a few samples, spread evenly over the store."""
+    """Plot a few samples, spread evenly over the store."""
     out.mkdir(parents=True, exist_ok=True)
     by_token = {record.token: record for record in records}
     for i in np.unique(np.linspace(0, len(store.tokens) - 1, samples).round().astype(int)):
@@ -80,19 +89,19 @@ def plot_samples(
             raise DatasetError(f"sample {token} of {store.path} is not among the records read")
         truth = features.frame.annotations
         shown = truth.labels >= 0
-        entries = [one for one in results.get(token, []) if one["detection_score"] >= min_score]
-        kinds = [PlottedBoxes(boxes_lidar=truth.boxes_lidar[shown].astype(np.float64), colour=TRUE)]
+        entries = [box for box in results.get(token, []) if box["detection_score"] >= min_score]
+        true_boxes = truth.boxes_lidar[shown].astype(np.float64)
+        kinds = [PlottedBoxes(boxes_lidar=true_boxes, colour=TRUE_COLOUR)]
         if results:
-            kinds.append(
-                PlottedBoxes(boxes_lidar=boxes_in_lidar(entries, features.frame), colour=FOUND)
-            )
+            predicted = boxes_in_lidar(entries, features.frame)
+            kinds.append(PlottedBoxes(boxes_lidar=predicted, colour=PREDICTED_COLOUR))
         plot_scene(by_token[token], kinds, out / f"{token}.png")
         plot_features(features, out / f"{token}_features.png")
         log.info("%s", out / f"{token}.png")
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Parse the command line and hand over; no work happens here."""
+    """Parse the command line and start the work."""
     parser = argparse.ArgumentParser(
         prog="plot-samples",
         description=__doc__,
@@ -102,21 +111,26 @@ def main(argv: list[str] | None = None) -> int:
     add_dataset_options(parser)
     parser.add_argument("--out", type=Path, required=True, help="folder for the pictures")
     parser.add_argument("--results", type=Path, help="results_nusc.json of evaluate-stage2")
-    parser.add_argument("--routing", type=Path, help="routing.npz of plot-sensor-weights")
-    parser.add_argument("--samples", type=int, default=2, help="samples to draw (default 2)")
-    parser.add_argument("--min-score", type=float, default=0.25, help="of predicted boxes")
+    parser.add_argument("--sensor-weights", type=Path, help=".npz file of plot-sensor-weights")
+    parser.add_argument("--samples", type=int, default=2, help="samples to plot (default 2)")
+    parser.add_argument(
+        "--min-score",
+        type=float,
+        default=0.25,
+        help="least score of predicted boxes (default 0.25)",
+    )
     args = parser.parse_args(argv)
 
     def work() -> None:
         store = CachedFeatures(args.store)
         records = chosen_dataset(args, store.provenance.dataset).read()
         results = read_results(args.results) if args.results else {}
-        trust = read_photo_weights(args.routing) if args.routing else None
+        weights = read_sensor_weights(args.sensor_weights) if args.sensor_weights else None
         plot_samples(
             store, records, results, args.out, samples=args.samples, min_score=args.min_score
         )
-        if trust is not None:
-            plot_photo_weights(records, trust, args.out, samples=args.samples)
+        if weights is not None:
+            plot_weights_on_photos(records, weights, args.out, samples=args.samples)
 
     return run_command(work)
 

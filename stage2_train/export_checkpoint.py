@@ -20,7 +20,7 @@ import torch
 from torch import Tensor
 
 from shared.checkpoint.checkpoint_table import PARTS, belongs, part_of
-from shared.checkpoint.checkpoints import other_backbones, read_state
+from shared.checkpoint.strict_loading import other_backbones, read_state
 from shared.config.classes import CLASS_NAMES
 from shared.errors import CheckpointError
 from shared.process.command import run_command

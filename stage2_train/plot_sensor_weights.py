@@ -4,7 +4,7 @@
 
 Each with all sensors, without the LiDAR, without cameras and without the front camera. Writes
 <token>.png for some samples, detections.png over all that were looked at, and routing.npz, which
-`plot-samples --routing` draws over the photos.
+`plot-samples --sensor-weights` draws over the photos.
 """
 
 import argparse

@@ -1,4 +1,4 @@
-"""Options of the whole test suite."""
+"""Options and fixtures of the whole test suite."""
 
 import logging
 import os
@@ -12,8 +12,8 @@ import pytest
 import stage1_extract.backbones  # noqa: F401  before a test imports mmdet or mmdet3d
 from shared.synthetic_nuscenes import SyntheticConfig, write_synthetic_nuscenes
 
-# Threads of torch that wait for each other should sleep: where other processes use the same cores,
-# waiting busily made an extraction ten times slower. Read when torch is first imported.
+# Torch's threads should sleep while they wait for each other: busy waiting made an extraction ten
+# times slower when other processes used the same cores. Read when torch is first imported.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 
 
@@ -22,7 +22,7 @@ def pytest_addoption(parser: pytest.Parser) -> None:
         "--golden-dir",
         action="append",
         metavar="DIR",
-        help="folder with golden sets of the official code; may be given several times. Default: "
+        help="folder with golden sets of the official code; may be repeated. Default: "
         "tests/upstream/goldens, and ../shared/golden where it exists",
     )
     parser.addoption(
@@ -34,16 +34,16 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 @pytest.fixture(scope="session")
 def nuscenes_real(request: pytest.FixtureRequest) -> Path:
-    """The folder with real nuScenes frames; skips the test where there is none."""
+    """The folder with real nuScenes frames; skips the test if there is none."""
     config = request.config
-    given = config.getoption("--nuscenes-real")
+    option = config.getoption("--nuscenes-real")
     path = (
-        config.invocation_params.dir / given
-        if given
+        config.invocation_params.dir / option
+        if option
         else config.rootpath.parent / "shared" / "nuscenes_real"
     )
-    if given and not path.is_dir():
-        raise pytest.UsageError(f"--nuscenes-real {given}: no such folder")
+    if option and not path.is_dir():
+        raise pytest.UsageError(f"--nuscenes-real {option}: no such folder")
     if not path.is_dir():
         pytest.skip(f"no real nuScenes frames in {path}; name a folder with --nuscenes-real DIR")
     return path
@@ -73,7 +73,7 @@ def tiny_store(synthetic_root: Path, tmp_path_factory: pytest.TempPathFactory) -
 
 @pytest.fixture(scope="session")
 def tiny_store_8bit(synthetic_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same scene in 8 bit; tests must not write to it."""
+    """The same scene stored in 8 bits; tests must not write to it."""
     from stage1_extract.__main__ import main as extract_features
 
     store = tmp_path_factory.mktemp("stores") / "tiny8.zarr"
@@ -85,7 +85,7 @@ def tiny_store_8bit(synthetic_root: Path, tmp_path_factory: pytest.TempPathFacto
 
 @pytest.fixture(scope="session")
 def s3_server() -> Iterator[tuple[str, int]]:
-    """Host and port of an S3 server on loopback, in this process."""
+    """Host and port of an S3 server on loopback, run by this process."""
     pytest.importorskip("obstore")
     threaded = pytest.importorskip("moto.moto_server.threaded_moto_server")
     logging.getLogger("werkzeug").setLevel(logging.ERROR)
@@ -96,7 +96,7 @@ def s3_server() -> Iterator[tuple[str, int]]:
 
 
 def new_bucket(server: tuple[str, int], patch: pytest.MonkeyPatch) -> str:
-    """Make a bucket on this server, and set the environment to reach it; return its URL."""
+    """Create a bucket on this server and set the environment to reach it; return its URL."""
     endpoint = f"http://{server[0]}:{server[1]}"
     patch.setenv("AWS_ENDPOINT_URL", endpoint)
     patch.setenv("AWS_REGION", "us-east-1")

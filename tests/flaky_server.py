@@ -1,4 +1,4 @@
-"""A loopback HTTP server that passes requests on, and does some of them wrong on purpose."""
+"""A loopback HTTP server that forwards requests and deliberately fails some of them."""
 
 import http.client
 import socket
@@ -14,33 +14,33 @@ REFUSAL = b"<Error><Code>InvalidAccessKeyId</Code><Message>unknown key</Message>
 
 @dataclass
 class Flaky:
-    """What to do wrong, and what was asked.
+    """Which requests fail, how, and what was requested.
 
     Args:
-        behind: host and port of the honest server.
-        faults: taken in order by the requests that match, one each: "busy" (503), "reset" before
-            or "lost" after it was done, "half" an answer, "refused" (403).
-        method, part: only requests like this take a fault.
-        seen: method and path of every request, in order.
+        behind: host and port of the real server.
+        faults: each matching request takes the next: "busy" (503), "reset" of the connection before
+            the request is done or "lost" after it, "half" an answer, "refused" (403).
+        method, path_piece: only requests with this method and this in their path take a fault.
+        requests: method and path of every request, in order.
     """
 
     behind: tuple[str, int]
     faults: list[str] = field(default_factory=list)
     method: str = ""
-    part: str = ""
-    seen: list[tuple[str, str]] = field(default_factory=list)
+    path_piece: str = ""
+    requests: list[tuple[str, str]] = field(default_factory=list)
     url: str = ""
 
     def next_fault(self, method: str, path: str) -> str:
-        self.seen.append((method, path))
-        if self.method in ("", method) and self.part in path and self.faults:
+        self.requests.append((method, path))
+        if self.method in ("", method) and self.path_piece in path and self.faults:
             return self.faults.pop(0)
         return ""
 
 
 @contextmanager
 def flaky_server(behind: tuple[str, int]) -> Iterator[Flaky]:
-    """Run such a server before the one at `behind`."""
+    """Run such a server in front of the server at `behind`."""
     flaky = Flaky(behind)
 
     class Handler(BaseHTTPRequestHandler):
@@ -80,7 +80,7 @@ def flaky_server(behind: tuple[str, int]) -> Iterator[Flaky]:
             self.wfile.write(sent)
 
         def _reset(self) -> None:
-            option = struct.pack("ii", 1, 0)  # closing sends a reset, not an end
+            option = struct.pack("ii", 1, 0)  # close with a reset instead of an orderly end
             self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, option)
             self.connection.close()
 

@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from shared.config.aqr_config import AqrConfig
-from shared.config.presets import r50_800x320
+from shared.config.preset_catalogue import r50_800x320
 from shared.data.batch import collate
 from shared.model.detector import build_detector
 from stage1_extract.backbones.live import LiveFeatures
@@ -32,7 +32,7 @@ def test_at_the_start_the_outputs_are_those_of_cmt(nuscenes_real: Path) -> None:
 
     assert biased.sensor_weights is not None
     assert (biased.sensor_weights == 0).all()
-    for name in ("codes", "cls_logits"):
+    for name in ("codes", "class_logits"):
         expected = getattr(plain, name)
         allowed = FLOAT_STEPS * torch.finfo(torch.float32).eps * expected.abs().max()
         assert (getattr(biased, name) - expected).abs().max() <= allowed

@@ -1,7 +1,7 @@
-"""One car by hand, in every convention it passes through: nuScenes, mmdet3d old and new, ours.
+"""A car by hand, in every convention it passes through: nuScenes, mmdet3d old and new, ours.
 
-The ego stands at (100, 50) m of the map and looks along the map's +y. The LiDAR is 2 m above it and
-has x to the right, y ahead. A car of 4 x 2 x 1.5 m stands 10 m ahead and 3 m to the left, on the
+The ego is at (100, 50) m on the map and faces along the map's +y. The LiDAR is 2 m above it and
+has x to the right, y ahead. A car of 4 x 2 x 1.5 m is 10 m ahead and 3 m to the left, on the
 ground, and drives away at 5 m/s.
 """
 
@@ -88,7 +88,7 @@ def test_the_nuscenes_box_in_the_lidar_frame_is_ours(frame: Frame) -> None:
 
 
 def test_mmdet3d_keeps_the_bottom_and_gives_our_centre() -> None:
-    """Its 1.4 class; 1.0.0rc5 was seen to agree (README of the goldens, quirk 2)."""
+    """The class of 1.4; that of 1.0.0rc5 agrees (README of the goldens, quirk 2)."""
     boxes = LiDARInstance3DBoxes(torch.tensor([OURS]), box_dim=9, origin=(0.5, 0.5, 0.5))
     np.testing.assert_allclose(boxes.tensor[0], MMDET3D_BOTTOM, atol=1e-6)
     np.testing.assert_allclose(boxes.gravity_center[0], OURS[:3], atol=1e-6)
@@ -96,7 +96,7 @@ def test_mmdet3d_keeps_the_bottom_and_gives_our_centre() -> None:
     np.testing.assert_allclose(boxes.yaw[0], OURS[6], atol=1e-6)
 
 
-def test_both_draw_the_same_corners() -> None:
+def test_both_have_the_same_corners() -> None:
     theirs = LiDARInstance3DBoxes(torch.tensor([MMDET3D_BOTTOM]), box_dim=9).corners[0].numpy()
     ours = corners_of(np.array([OURS]))[0]
     for axis, sides_m in enumerate((CORNERS_X_M, CORNERS_Y_M, CORNERS_Z_M)):
@@ -131,12 +131,12 @@ def test_the_branches_called_height_and_dim_hold_length_and_width_z_height() -> 
     codes = encode_boxes(torch.tensor([OURS])).view(1, 1, 1, 10)
     center, height, dim, rot, vel = codes.split([2, 1, 3, 2, 2], dim=-1)
     outputs = HeadOutputs(
-        center=center,
-        height=height,
-        dim=dim,
-        rot=rot,
-        vel=vel,
-        cls_logits=torch.zeros(1, 1, 1, 10),
+        center_xy_m=center,
+        log_length=height,
+        log_width_z_log_height=dim,
+        yaw_sin_cos=rot,
+        velocity_mps=vel,
+        class_logits=torch.zeros(1, 1, 1, 10),
     )
     assert height.item() == pytest.approx(math.log(4.0))  # the length
     assert dim.flatten().tolist() == pytest.approx([math.log(2.0), -1.25, math.log(1.5)])

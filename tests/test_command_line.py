@@ -1,4 +1,4 @@
-"""Commands and options are promises: a change here is a change for every user's scripts."""
+"""Commands and options are promises: a change here breaks users' scripts."""
 
 import importlib
 import re
@@ -11,9 +11,10 @@ DATASET = {"--nuscenes", "--version", "--split", "--infos", "--box-convention", 
 OPTIONS = {
     "extract-features": DATASET
     | {"--config", "--cut", "--variants", "--store", "--checkpoint", "--codec", "--batch-size"}
-    | {"--shard-mib", "--workers", "--part"},
+    | {"--shard-mib", "--workers", "--slice"},
     "check-parity": DATASET | {"--checkpoint", "--head", "--samples", "--json"},
-    "plot-samples": DATASET | {"--out", "--results", "--routing", "--samples", "--min-score"},
+    "plot-samples": DATASET
+    | {"--out", "--results", "--sensor-weights", "--samples", "--min-score"},
     "train-stage2": {
         *("--out", "--recipe", "--checkpoint", "--stop-after"),
         *("--workers", "--devices", "--nodes"),
@@ -25,10 +26,9 @@ OPTIONS = {
 
 
 def scripts(root: Path) -> dict[str, str]:
-    found: dict[str, str] = tomllib.loads((root / "pyproject.toml").read_text())["project"][
-        "scripts"
-    ]
-    return found
+    project = tomllib.loads((root / "pyproject.toml").read_text())["project"]
+    commands: dict[str, str] = project["scripts"]
+    return commands
 
 
 def test_the_commands_are_these(request: pytest.FixtureRequest) -> None:

@@ -8,10 +8,10 @@ import torch
 
 from cache.reader import CachedFeatures
 from shared.checkpoint.checkpoint_table import belongs
-from shared.checkpoint.checkpoints import read_state
+from shared.checkpoint.strict_loading import read_state
 from shared.config.cut import Cut, parse_cut
 from shared.config.preset import Preset
-from shared.config.presets import r50_800x320, tiny
+from shared.config.preset_catalogue import r50_800x320, tiny
 from shared.data.batch import collate
 from shared.errors import ConfigError
 from shared.model.initial_detector import fresh_detector
@@ -38,7 +38,7 @@ def memory_frozen():
 
 @pytest.fixture(scope="module")
 def official(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A complete checkpoint whose BatchNorms have statistics of their own."""
+    """A complete checkpoint whose BatchNorms have non-trivial statistics."""
     frozen = FrozenBackbones(tiny())
     seed_weights(frozen, 3)
     state = OrderedDict(frozen.state_dict())
@@ -71,7 +71,7 @@ def stores(
 
 
 @pytest.mark.parametrize("cut", ["neck", "memory"])
-def test_the_detector_says_the_same_from_a_deeper_cut(
+def test_the_detector_gives_the_same_from_a_deeper_cut(
     stores: dict[str, Path], official: Path, cut: str
 ) -> None:
     outputs = {}
@@ -81,7 +81,7 @@ def test_the_detector_says_the_same_from_a_deeper_cut(
         with torch.no_grad():
             outputs[name] = detector(collate(store.read(store.tokens[:2]))).codes
     difference = (outputs[cut] - outputs["backbone"]).abs().max()
-    # Both are rounded to float16, at different places.
+    # Both are rounded to float16, in different places.
     assert difference < 2e-3 * outputs["backbone"].abs().max()
 
 
@@ -114,7 +114,7 @@ def test_a_deeper_cut_goes_all_the_way_and_back(
 
 
 @pytest.mark.parametrize(("cut", "part"), [("neck", "img_neck"), ("memory", "shared_conv")])
-def test_training_what_lies_before_the_cut_is_refused(
+def test_training_what_precedes_the_cut_is_refused(
     stores: dict[str, Path],
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
@@ -130,10 +130,10 @@ def test_training_what_lies_before_the_cut_is_refused(
     assert not (tmp_path / "run").exists()
 
 
-def test_frozen_necks_stay_what_they_are_also_where_they_could_train(
+def test_frozen_necks_stay_as_they_are_even_where_they_could_be_trained(
     stores: dict[str, Path], official: Path, tmp_path: Path
 ) -> None:
-    """Their BatchNorm statistics, too."""
+    """Including their BatchNorm statistics."""
     run, file = tmp_path / "run", tmp_path / "mine.py"
     file.write_text(RECIPE)
     train = [str(stores["backbone"]), "--out", str(run), "--recipe", f"{file}:necks_frozen"]
@@ -146,7 +146,7 @@ def test_frozen_necks_stay_what_they_are_also_where_they_could_train(
     assert not any(belongs(key, ("img_neck", "pts_neck")) for key in changed)
 
 
-def test_other_necks_make_another_identity(
+def test_different_necks_make_a_different_identity(
     stores: dict[str, Path],
     official: Path,
     synthetic_root: Path,
@@ -155,20 +155,20 @@ def test_other_necks_make_another_identity(
 ) -> None:
     state = dict(read_state(official))
     state["pts_neck.deblocks.0.1.running_mean"] = state["pts_neck.deblocks.0.1.running_mean"] + 1e-6
-    other = tmp_path / "other.pth"
-    torch.save({"state_dict": state}, other)
+    changed = tmp_path / "changed.pth"
+    torch.save({"state_dict": state}, changed)
     where = ["--nuscenes", str(synthetic_root), "--version", "v1.0-mini", "--split", "mini_val"]
-    arguments = ["tiny", *where, "--checkpoint", str(other)]
+    arguments = ["tiny", *where, "--checkpoint", str(changed)]
 
     deeper = [*arguments, "--store", str(stores["neck"]), "--cut", "neck"]
     assert extract_features(deeper) == 1
     assert "weights.pts_neck" in capsys.readouterr().err
-    # Before the necks they do not matter.
+    # They do not matter to a cut before the necks.
     assert extract_features([*arguments, "--store", str(stores["backbone"])]) == 0
 
 
 def shapes(preset: Preset, cut: Cut) -> dict[str, tuple[int, ...]]:
-    return {one.name: one.shape for one in cut.maps(preset)}
+    return {spec.name: spec.shape for spec in cut.maps(preset)}
 
 
 def test_what_a_cut_stores_of_the_r50_preset() -> None:

@@ -1,4 +1,4 @@
-"""Dropping a sensor from stored features is exact: it gives what the backbones would have given."""
+"""Dropping a sensor from stored features is exact: it gives what the backbones would give."""
 
 import dataclasses
 import shutil
@@ -36,11 +36,11 @@ def live(synthetic_root: Path, store: CachedFeatures) -> LiveFeatures:
 
 
 def assert_rounded(cached: FrameFeatures, exact: FrameFeatures) -> None:
-    """Cached float16 is the nearest to what was computed."""
+    """Cached values are the float16 numbers nearest to the computed values."""
     assert cached.maps.keys() == exact.maps.keys()
     for name, values in exact.maps.items():
-        found = as_floats(cached.maps[name])
-        np.testing.assert_allclose(found, as_floats(values), rtol=2**-10, atol=1e-6, err_msg=name)
+        rounded = as_floats(cached.maps[name])
+        np.testing.assert_allclose(rounded, as_floats(values), rtol=2**-10, atol=1e-6, err_msg=name)
 
 
 def recomputed(live: LiveFeatures, **changes: object) -> FrameFeatures:
@@ -73,7 +73,7 @@ def test_absent_cameras_are_black_images(
     assert_rounded(without_cameras(features, store.null, cameras), recomputed(live, images=images))
 
 
-def test_training_sees_what_the_backbones_give_for_the_masked_input(
+def test_training_gets_what_the_backbones_give_for_the_masked_input(
     store: CachedFeatures, live: LiveFeatures
 ) -> None:
     assert live.preset.camera is not None
@@ -96,11 +96,11 @@ def test_training_sees_what_the_backbones_give_for_the_masked_input(
     assert batch.conditions == ("all", "no lidar", "no cameras", "no CAM_BACK")
 
 
-def test_a_zero_feature_is_not_the_answer_to_an_absent_sensor(store: CachedFeatures) -> None:
+def test_the_features_of_an_absent_sensor_are_not_zero(store: CachedFeatures) -> None:
     assert all(as_floats(values).any() for values in store.null.maps.values())
 
 
-def test_dropping_leaves_the_sample_as_it_was(store: CachedFeatures) -> None:
+def test_dropping_leaves_the_sample_itself_unchanged(store: CachedFeatures) -> None:
     (features,) = store.read(store.tokens[:1])
     before = {name: as_floats(values).copy() for name, values in features.maps.items()}
     without_lidar(without_cameras(features, store.null), store.null)

@@ -1,4 +1,4 @@
-"""LiDAR alone and cameras alone go all the way: extraction, parity, training, evaluation."""
+"""A LiDAR or cameras alone pass through everything: extraction, parity, training, evaluation."""
 
 import json
 from pathlib import Path
@@ -15,21 +15,21 @@ from stage2_train.evaluate import main as evaluate_stage2
 
 PRESETS = """
 from dataclasses import replace
-from shared.config.presets import tiny
+from shared.config.preset_catalogue import tiny
 
-def lidar_alone():
-    return replace(tiny(), name="lidar_alone", camera=None)
+def lidar_only():
+    return replace(tiny(), name="lidar_only", camera=None)
 
-def cameras_alone():
+def cameras_only():
     branch = replace(tiny().camera, backbone="vovnet99", base_channels=4)
-    return replace(tiny(), name="cameras_alone", camera=branch, lidar=None)
+    return replace(tiny(), name="cameras_only", camera=branch, lidar=None)
 """
 
 
 @pytest.mark.parametrize(
-    ("preset", "sensor"), [("lidar_alone", "lidar"), ("cameras_alone", "camera")]
+    ("preset", "sensor"), [("lidar_only", "lidar"), ("cameras_only", "camera")]
 )
-def test_one_sensor_goes_all_the_way(
+def test_a_single_sensor_goes_all_the_way(
     synthetic_root: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
@@ -51,7 +51,7 @@ def test_one_sensor_goes_all_the_way(
     cached = CachedFeatures(store)
     (features, *_) = cached.read(cached.tokens[:1])
     assert {name.partition("/")[0] for name in features.maps} == {sensor}
-    variants = 0 if sensor == "lidar" else len(CAMERAS)
-    assert features.frame.img_from_lidar.shape == (variants, 4, 4)
+    views = 0 if sensor == "lidar" else len(CAMERAS)
+    assert features.frame.img_from_lidar.shape == (views, 4, 4)
     meta = json.loads((run / "val" / "results_nusc.json").read_text())["meta"]
     assert (meta["use_lidar"], meta["use_camera"]) == (sensor == "lidar", sensor == "camera")

@@ -1,4 +1,4 @@
-"""Augmented variants: extracted, extended, trained on, and the recorded frame stays what it was."""
+"""Variants are extracted, added and trained on, and the recorded frame stays what it was."""
 
 import json
 from pathlib import Path
@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 
 from cache.__main__ import main as feature_cache
-from cache.coordination.ledger import Ledger
+from cache.coordination.store import open_store
 from cache.reader import CachedFeatures
 from shared.data.targets import with_trainable_annotations
 from stage1_extract.__main__ import main as extract_features
@@ -40,10 +40,10 @@ def test_a_store_grows_variant_by_variant_and_computes_only_the_new_ones(
     store = tmp_path / "grown.zarr"
     assert extract(synthetic_root, store) == 0
     before = {file: file.stat().st_mtime_ns for file in store.rglob("c.0.*")}
-    first = Ledger(store).complete()
+    first = open_store(store).ledger.complete()
 
     assert extract(synthetic_root, store, "--variants", "2") == 0
-    assert len(Ledger(store).complete()) == 2 * len(first)
+    assert len(open_store(store).ledger.complete()) == 2 * len(first)
     assert extract(synthetic_root, store, "--variants", "3") == 0
 
     assert {file: file.stat().st_mtime_ns for file in before} == before
@@ -52,7 +52,7 @@ def test_a_store_grows_variant_by_variant_and_computes_only_the_new_ones(
     assert digest(store, capsys) == digest(three, capsys)
 
 
-def test_going_on_needs_no_variants_and_fewer_are_refused(
+def test_resuming_needs_no_number_of_variants_and_a_smaller_number_is_refused(
     synthetic_root: Path, three: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     before = digest(three, capsys)
@@ -73,12 +73,12 @@ def test_a_stale_store_is_not_grown(
     assert (store / "zarr.json").read_bytes() == before
 
 
-def test_the_recorded_variant_is_that_of_a_store_without_others(
+def test_variant_0_is_the_same_as_in_a_store_without_variants(
     synthetic_root: Path, three: Path, tmp_path: Path
 ) -> None:
     assert extract(synthetic_root, tmp_path / "one.zarr") == 0
-    one, other = CachedFeatures(tmp_path / "one.zarr"), CachedFeatures(three)
-    for a, b in zip(one.read(one.tokens), other.read(one.tokens), strict=True):
+    single, several = CachedFeatures(tmp_path / "one.zarr"), CachedFeatures(three)
+    for a, b in zip(single.read(single.tokens), several.read(single.tokens), strict=True):
         for name, values in a.maps.items():
             np.testing.assert_array_equal(values, b.maps[name])
 
@@ -86,22 +86,21 @@ def test_the_recorded_variant_is_that_of_a_store_without_others(
 def test_variants_differ_in_features_boxes_and_matrices_alike(three: Path) -> None:
     store = CachedFeatures(three)
     token = store.tokens[0]
-    recorded, *others = (store.read([token], variant)[0] for variant in range(3))
-    for other in others:
-        assert not np.array_equal(recorded.maps["lidar/stride8"], other.maps["lidar/stride8"])
-        assert not np.array_equal(recorded.maps["camera/stride16"], other.maps["camera/stride16"])
-        # A box is at the same place of the world.
-        ours, theirs = recorded.frame, other.frame
-        for frame in (ours, theirs):
-            assert len(frame.annotations.boxes_lidar) == len(ours.annotations.boxes_lidar)
+    recorded, *variants = (store.read([token], number)[0] for number in range(3))
+    for variant in variants:
+        for name in ("lidar/stride8", "camera/stride16"):
+            assert not np.array_equal(recorded.maps[name], variant.maps[name])
+        # A box is at the same place in the world.
+        frames = recorded.frame, variant.frame
+        assert len({len(frame.annotations.boxes_lidar) for frame in frames}) == 1
         places = [
             frame.ego_from_lidar
             @ np.append(frame.annotations.boxes_lidar[0, :3].astype(np.float64), 1)
-            for frame in (ours, theirs)
+            for frame in frames
         ]
         np.testing.assert_allclose(places[0], places[1], atol=1e-4)
-        kept = with_trainable_annotations(other, store.preset.grid).frame.annotations
-        assert np.isfinite(kept.boxes_lidar).all()
+        trainable = with_trainable_annotations(variant, store.preset.grid).frame.annotations
+        assert np.isfinite(trainable.boxes_lidar).all()
 
 
 def test_parity_holds_in_every_variant(
@@ -113,9 +112,7 @@ def test_parity_holds_in_every_variant(
     assert json.loads(out.read_text())["passed"] is True
 
 
-def test_variants_are_trained_on_and_evaluation_sees_the_recorded_one(
-    three: Path, tmp_path: Path
-) -> None:
+def test_variants_are_trained_on_and_evaluation_uses_variant_0(three: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     train = [str(three), "--out", str(run), "--recipe", "first_steps", "--stop-after", "3"]
     assert train_stage2(train) == 0

@@ -1,1 +1,1 @@
-"""How fast and how large: measurements that write a table and JSON."""
+"""How fast and how large: each measurement prints a table and writes JSON."""

@@ -3,14 +3,14 @@
     python -m benchmarks.speed.aqr                       # CPU, or the GPU if there is one
     python -m benchmarks.speed.aqr --presets r50_800x320 --samples 4 --out /tmp/aqr.json
 
-900 + 830 queries (the most denoising queries of a batch), forward and backward together; on a GPU
-in bfloat16 as in the decoder, and float32 for the generator. Every case runs in a process
-of its own. Seconds are the least of some runs, on a CPU those of the processor, which other jobs
-disturb least. Memory is the most held beyond the inputs (resident, or allocated on a GPU),
-including the gradients of the inputs. Prints tables, writes JSON.
+900 + 830 queries (the most denoising queries a batch can have), forward and backward together; on a
+GPU the decoder's attention in bfloat16, the generator's in float32. Every case runs in its own
+process. Times are the fastest of several runs: on a CPU the processor time, which other jobs disturb
+least. Memory is the peak beyond the inputs (resident, or allocated on a GPU), including the
+gradients of the inputs. Prints tables and writes JSON. Takes about seven minutes of processor time.
 
 The generator's attention is compared with its dense twins: `nn.MultiheadAttention` with a boolean
-mask, which is what the public implementation calls, and torch's fused attention with that mask. The
+mask, which the public implementation calls, and torch's fused attention with the same mask. The
 biased attention is compared with the same attention without a bias, and with a dense bias.
 """
 
@@ -29,7 +29,7 @@ from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
 from shared.config.aqr_config import AqrConfig
-from shared.config.presets import load_preset
+from shared.config.preset_catalogue import load_preset
 from shared.model.aqr.weight_generator import AqrWeightGenerator, dense_look
 from shared.model.attention.attention_bias import AttentionBias
 from shared.model.attention.biased_attention import biased_attention
@@ -74,13 +74,13 @@ def windows_of(
 
 
 def _ring(height_px: int, width_px: int) -> Tensor:
-    """Return (1, 6, 4, 4) cameras, 60 degrees apart and 65 degrees wide, at the LiDAR's place."""
+    """Return (1, 6, 4, 4) cameras, 60 degrees apart and 65 degrees wide, at the LiDAR origin."""
     yaw = torch.arange(6, dtype=torch.float64) * torch.pi / 3
-    zero, unit = torch.zeros_like(yaw), torch.ones_like(yaw)
-    right = torch.stack([yaw.sin(), -yaw.cos(), zero, zero], -1)
-    down = torch.stack([zero, zero, -unit, zero], -1)
-    ahead = torch.stack([yaw.cos(), yaw.sin(), zero, zero], -1)
-    last = torch.stack([zero, zero, zero, unit], -1)
+    zeros, ones = torch.zeros_like(yaw), torch.ones_like(yaw)
+    right = torch.stack([yaw.sin(), -yaw.cos(), zeros, zeros], -1)
+    down = torch.stack([zeros, zeros, -ones, zeros], -1)
+    ahead = torch.stack([yaw.cos(), yaw.sin(), zeros, zeros], -1)
+    last = torch.stack([zeros, zeros, zeros, ones], -1)
     focal_px = width_px / 2 / torch.tan(torch.deg2rad(torch.tensor(32.5))).item()
     lens = torch.eye(4, dtype=torch.float64)
     lens[0, [0, 2]] = torch.tensor([focal_px, width_px / 2], dtype=torch.float64)
@@ -92,7 +92,7 @@ def generator_case(name: str, windows: LocalWindows) -> Callable[[], None]:
     """Return the generator's attention to the memory, forward and backward."""
     samples, queries, device, tokens, width = *_shape_of(windows), 256
     generator = AqrWeightGenerator(width, AqrConfig()).to(device)
-    inputs = [_random(device, samples, count, width) for count in (queries, tokens, tokens)]
+    inputs = [_random_input(device, samples, count, width) for count in (queries, tokens, tokens)]
     theirs = nn.MultiheadAttention(width, 4, batch_first=True, device=device)
 
     def attend() -> Tensor:
@@ -113,10 +113,10 @@ def attention_case(name: str, windows: LocalWindows) -> Callable[[], None]:
     samples, queries, device, tokens = _shape_of(windows)
     dtype = torch.bfloat16 if device.type == "cuda" else torch.float32
     query, key, value = (
-        _random(device, samples, n, 8, 32, dtype=dtype).transpose(1, 2)
+        _random_input(device, samples, n, 8, 32, dtype=dtype).transpose(1, 2)
         for n in (queries, tokens, tokens)
     )
-    per_sensor = _random(device, samples, queries, 2)
+    per_sensor = _random_input(device, samples, queries, 2)
 
     def attend() -> Tensor:
         if name == "no bias":
@@ -144,13 +144,13 @@ def _again(windows: LocalWindows) -> LocalWindows:
     return replace(windows)
 
 
-def _random(device: torch.device, *shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
+def _random_input(device: torch.device, *shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
     generator = torch.Generator().manual_seed(len(shape))
     return torch.randn(shape, generator=generator).to(device, dtype).requires_grad_()
 
 
 def measure(kind: str, name: str, preset: str, samples: int, threads: int) -> dict[str, Any]:
-    """Run one case; called in a process of its own."""
+    """Run one case; called in its own process."""
     torch.set_num_threads(threads)
     device = torch.device("cuda" if torch.cuda.is_available() else "cpu")
     make = generator_case if kind == "generator" else attention_case
@@ -161,7 +161,7 @@ def measure(kind: str, name: str, preset: str, samples: int, threads: int) -> di
     case()
     if device.type == "cuda":
         torch.cuda.synchronize()
-    held = memory.peak()
+    peak_bytes = memory.peak()
     seconds = []
     for _ in range(RUNS):
         clock = time.perf_counter if device.type == "cuda" else time.process_time
@@ -170,7 +170,7 @@ def measure(kind: str, name: str, preset: str, samples: int, threads: int) -> di
         if device.type == "cuda":
             torch.cuda.synchronize()
         seconds.append(clock() - started)
-    return {"kind": kind, "case": name, "preset": preset, "seconds": min(seconds), "bytes": held,
+    return {"kind": kind, "case": name, "preset": preset, "seconds": min(seconds), "bytes": peak_bytes,
             "samples": samples, "tokens": windows.cells.layout.tokens,
             "window": windows.tokens.shape[-1]}  # fmt: skip
 

@@ -1,1 +1,1 @@
-"""Is it right: fault campaigns, and comparisons with other libraries on real frames."""
+"""Is it correct: fault campaigns, and comparisons with other libraries on real frames."""

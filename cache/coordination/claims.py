@@ -1,8 +1,8 @@
-"""Who is at which shard: so that two workers do not compute the same one.
+"""Who is working on which shard, so that no two workers compute the same one.
 
-Claims save work and nothing else: that a shard is whole is the matter of `Ledger.lock`, held while
-it is written. A claim lasts from before a shard is computed until it is written, and the system
-drops those of a killed worker.
+Claims only save work: that a shard is complete is ensured by `Ledger.lock`, which is held while it
+is written. A claim lasts from before a shard is computed until it is written, and the system drops
+the claims of a killed worker.
 """
 
 import logging
@@ -13,46 +13,48 @@ from typing import IO
 from cache.coordination.free_space import explain_failed_write
 from cache.coordination.store import Store
 from cache.format.layout import Shard
-from cache.storage.file_lock import NO_LOCKS, lock_file
-from cache.storage.location import StorePath
+from cache.storage.protocol import NoLocksError, StorePath
 
 _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class WorkerSlice:
-    """The shards a worker begins with: every `of`-th one, from the `number`-th on.
+    """The shards a worker begins with: every `of`-th shard, starting with the `number`-th.
 
-    Not a block of neighbours: whatever an earlier run with another number of workers left behind is
-    spread over all of them.
+    They are not neighbours: whatever an earlier run with a different number of workers left
+    unfinished is spread over all of them.
 
     Args:
         number: from 1 to `of`.
-        of: workers.
+        of: number of workers.
     """
 
     number: int = 1
     of: int = 1
 
     def holds(self, shard: int) -> bool:
-        """Return whether a shard belongs to this part."""
+        """Return whether a shard belongs to this slice."""
         return shard % self.of == self.number - 1
 
 
 class Claims:
-    """The shards this worker is at.
+    """The shards that this worker is working on.
 
     Args:
-        store: where.
+        store: the store being filled.
     """
 
     def __init__(self, store: Store) -> None:
         self._store = store
         self._held: dict[int, IO[str]] = {}
-        self.is_alone = False  # there are no locks: nobody sees what others do
+        self.is_alone = False  # there are no locks: workers cannot see each other
 
     def take(self, shard: int) -> bool:
-        """Return whether the shard is ours now; not if it is complete, or another worker is at it.
+        """Claim a shard.
+
+        Returns:
+            Whether it is ours now; False if it is complete or another worker has it.
 
         Raises:
             OSError: if the disk is full.
@@ -63,30 +65,30 @@ class Claims:
         if self.is_alone:
             return True
         try:
-            file = lock_file(self._path(shard), is_patient=False)
-        except OSError as error:
-            if error.errno not in NO_LOCKS:
-                raise
-            _log.warning("%s has no file locks; a worker does its own --part only", ledger.store)
+            file = self._path(shard).lock(is_patient=False)
+        except NoLocksError:
+            _log.warning(
+                "%s has no file locks; this worker only extracts its own slice", ledger.store
+            )
             self.is_alone = True
             return True
         if file is None:
             return False
         self._held[shard] = file
-        if ledger.path(shard).exists():  # finished between the two looks
+        if ledger.path(shard).exists():  # finished since the first look
             self.release(shard)
             return False
         return True
 
     def release(self, shard: int) -> None:
-        """Let others have a shard; nothing happens if it is not ours."""
+        """Give up a shard; does nothing if it is not ours."""
         file = self._held.pop(shard, None)
         if file is not None:
             self._path(shard).unlink(missing_ok=True)
             file.close()
 
     def release_all(self) -> None:
-        """Let others have every shard that is not finished."""
+        """Give up every shard."""
         for shard in tuple(self._held):
             self.release(shard)
 
@@ -94,34 +96,34 @@ class Claims:
         return self._store.ledger.path(shard).with_suffix(".claim")
 
 
-def shards_to_do(store: Store, part: WorkerSlice, claims: Claims) -> Iterator[Shard]:
-    """Claim shard after shard until nothing is left that nobody is at.
+def shards_to_do(store: Store, worker: WorkerSlice, claims: Claims) -> Iterator[Shard]:
+    """Claim shard after shard until every shard is complete or being worked on.
 
-    First the worker's own part; then it helps with the others', from the end of the store, where
-    their workers come last. A shard whose worker died is found again before the end.
+    A worker starts with its own slice. Then it helps with the other slices, from the end of the
+    store, which their workers reach last. A shard whose worker died is picked up before the end.
 
     Args:
         store: finished or not.
-        part: what to begin with; nobody depends on anybody else doing theirs.
+        worker: the slice to begin with; nobody relies on other workers finishing theirs.
         claims: of this worker; the caller releases each shard when it is written.
 
     Raises:
         CacheError: if the disk is full.
     """
-    is_new = True
-    while is_new:
-        is_new = False
+    has_progress = True
+    while has_progress:
+        has_progress = False
         complete = store.ledger.complete()
         pending = [index for index in store.all_shards if index not in complete]
-        own = [index for index in pending if part.holds(index)]
-        others = [index for index in reversed(pending) if not part.holds(index)]
-        for index in [*own, *others]:
-            if claims.is_alone and not part.holds(index):
+        own = [index for index in pending if worker.holds(index)]
+        foreign = [index for index in reversed(pending) if not worker.holds(index)]
+        for index in [*own, *foreign]:
+            if claims.is_alone and not worker.holds(index):
                 continue
             try:
                 is_ours = claims.take(index)
             except OSError as error:
                 raise explain_failed_write(store, index, error) from error
             if is_ours:
-                is_new = not claims.is_alone
+                has_progress = not claims.is_alone
                 yield store.shard(index)

@@ -1,7 +1,7 @@
-"""Which rows of a store are there, and the errors for those that are not.
+"""Which rows a store has, and the errors for those that it does not have yet.
 
-What the ledger lists is remembered, a byte for each shard; it is listed again when a row is not
-there, because an extraction may be running beside the reader.
+The listing of the ledger is remembered, in a byte per shard. It is repeated when a row is missing,
+because an extraction may be running at the same time.
 """
 
 import numpy as np
@@ -10,11 +10,11 @@ from numpy.typing import NDArray
 from cache.coordination.store import Store
 from shared.errors import CacheError, MissingRowError
 
-NAMED = 3  # samples named in a message
+NAMED_SAMPLES = 3  # in a message
 
 
 class Completeness:
-    """Which rows are there.
+    """Which rows a store has.
 
     Args:
         store: an opened store.
@@ -25,7 +25,7 @@ class Completeness:
         self._is_complete = self._listed()
 
     def missing(self) -> tuple[str, ...]:
-        """Return the tokens of samples of which some variant is not there now."""
+        """Return the tokens of the samples of which a variant is missing now."""
         self._is_complete = self._listed()
         is_absent = np.zeros(self._store.layout.samples, bool)
         for shard in np.flatnonzero(~self._is_complete):
@@ -34,42 +34,43 @@ class Completeness:
         return tuple(self._store.samples.tokens[i] for i in np.flatnonzero(is_absent))
 
     def require_all(self) -> None:
-        """Make sure that every row is there.
+        """Make sure that no row is missing.
 
         Raises:
             CacheError: saying how many samples are missing and how to get them.
         """
         missing = self.missing()
         if missing:
-            more = ", ..." if len(missing) > NAMED else ""
+            more = ", ..." if len(missing) > NAMED_SAMPLES else ""
             raise CacheError(
                 f"{self._store.path} is not finished: {len(missing)} of "
                 f"{self._store.layout.samples} samples are missing "
-                f"({', '.join(missing[:NAMED])}{more}). Finish it with: {self._command}"
+                f"({', '.join(missing[:NAMED_SAMPLES])}{more}). Finish it with: {self._command}"
             )
 
     def position(self, token: str, variant: int) -> int:
-        """Return the position in the store of a sample whose row is there.
+        """Return the position in the store of a sample whose row it has.
 
         Raises:
-            MissingRowError: if it is not.
+            MissingRowError: if the row is missing.
         """
         store, layout = self._store, self._store.layout
+        row = f"sample {token}, variant {variant}"
         position = store.samples.position(token)
         if position is None or not 0 <= variant < layout.variants:
             raise MissingRowError(
-                f"sample {token}, variant {variant} is not in {store.path}, which holds "
-                f"{layout.samples} samples in {layout.variants} variants; extract the split it belongs "
-                "to into another --store"
+                f"{row} is not in {store.path}, which holds {layout.samples} samples in "
+                f"{layout.variants} variants; extract the split it belongs to into a different "
+                "--store"
             )
         shard, _ = layout.locate(variant, position)
         if not self._is_complete[shard]:
             self._is_complete = self._listed()
         if not self._is_complete[shard]:
             raise MissingRowError(
-                f"sample {token}, variant {variant} is not extracted yet: shard {shard} of {store.path} "
-                f"is not complete ({store.rows_in(store.ledger.complete())} of {layout.rows} rows "
-                f"are). Finish it with: {self._command}"
+                f"{row} is not extracted yet: shard {shard} of {store.path} is not complete "
+                f"({store.rows_in(store.ledger.complete())} of {layout.rows} rows are). "
+                f"Finish it with: {self._command}"
             )
         return position
 

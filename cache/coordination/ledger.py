@@ -1,6 +1,6 @@
-"""Which shards are complete: one small JSON file per shard, written when its bytes are on disk.
+"""Which shards are complete: a small JSON file per shard, written after its bytes are durable.
 
-A shard without an entry does not exist, whatever lies in the arrays. Entries are
+A shard without an entry does not exist, whatever the arrays contain. Entries are
 `ledger/000007.json`; the directory is a Zarr array without content, so that Zarr readers list the
 store without complaint.
 """
@@ -11,35 +11,25 @@ import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from cache.format.checked_json import add_checksum, json_bytes, remove_checksum
 from cache.format.statistics import Statistics
-from cache.storage.file_lock import NO_LOCKS, lock_file
-from cache.storage.location import (
-    StorePath,
-    create_json,
-    for_each,
-    move_aside,
-    names_in,
-    remove_partials,
-)
-from shared.config.config_json import from_json, to_json
-from shared.digests import json_digest
-from shared.errors import CacheError, ConfigError
+from cache.storage.protocol import NoLocksError, StorePath
+from shared.config.config_json import from_json
+from shared.errors import CacheError
 
-GROUP = "ledger"
-ABOUT = (
-    "One JSON file per complete shard lies in this directory; a shard without one does not exist."
-)
+LEDGER_GROUP = "ledger"
+ABOUT = "This directory has a JSON file per complete shard; a shard without one does not exist."
 DAMAGED_SUFFIX = ".damaged"  # an entry that `feature-cache verify --repair` moved aside
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class LedgerEntry:
-    """What is known of a complete shard.
+    """What is known about a complete shard.
 
     Args:
-        shard, variant: which one.
+        shard, variant: which shard.
         tokens: its rows in order.
-        digests: by array, one digest per row of the uncompressed values (`schema.row_digest`).
+        digests: by array, a digest per row of the uncompressed values (`schema.row_digest`).
         statistics: by feature map, over the whole shard.
         bytes_on_disk: compressed size of all arrays of the shard.
         write_seconds: encoding and writing.
@@ -65,12 +55,12 @@ class Ledger:
     store: StorePath
 
     def path(self, shard: int) -> StorePath:
-        """Return where the entry of a shard lies, or would lie."""
-        return self.store / GROUP / f"{shard:06d}.json"
+        """Return the file of a shard's entry, whether it exists or not."""
+        return self.store / LEDGER_GROUP / f"{shard:06d}.json"
 
     def listed(self) -> Iterator[int]:
-        """Give the shards that have an entry, in any order; one directory listing."""
-        for name in names_in(self.store / GROUP):
+        """Yield the shards that have an entry, in any order; one directory listing."""
+        for name in (self.store / LEDGER_GROUP).names():
             stem = name.removesuffix(".json")
             if stem != name and stem.isdigit():
                 yield int(stem)
@@ -80,31 +70,27 @@ class Ledger:
         return frozenset(self.listed())
 
     def write(self, entry: LedgerEntry) -> bool:
-        """Put an entry in place, whole or not at all, on disk when this returns.
+        """Put an entry in place, complete or not at all; durable when this returns.
 
         Returns:
-            False if there are no locks, and another worker was first; its entry is kept.
+            False if there are no locks and another worker was first; its entry is kept.
         """
-        document = json.loads(json.dumps(to_json(entry), allow_nan=False))
         path = self.path(entry.shard)
-        if not create_json(path, {**document, "checksum": json_digest(document)}):
+        if not path.create_whole(json_bytes(add_checksum(entry))):
             return False
-        path.with_suffix(DAMAGED_SUFFIX).unlink(missing_ok=True)  # the shard is whole again
+        path.with_suffix(DAMAGED_SUFFIX).unlink(missing_ok=True)  # the shard is intact again
         return True
 
     def read(self, shard: int) -> LedgerEntry:
-        """Read one entry.
+        """Read an entry.
 
         Raises:
             CacheError: if it is damaged.
         """
         path = self.path(shard)
         try:
-            document = json.loads(path.read_bytes())
-            if document.pop("checksum") != json_digest(document):
-                raise ValueError("its checksum does not match")
-            return from_json(LedgerEntry, document)
-        except (ValueError, KeyError, AttributeError, TypeError, ConfigError) as error:
+            return from_json(LedgerEntry, remove_checksum(json.loads(path.read_bytes())))
+        except ValueError as error:
             raise CacheError(f"ledger entry {path} is damaged ({error})") from error
 
     def read_all(self, shards: Iterable[int]) -> list[LedgerEntry]:
@@ -112,7 +98,7 @@ class Ledger:
 
         Raises: as `read`.
         """
-        return list(for_each(self.store, self.read, shards))
+        return list(self.store.for_each(self.read, shards))
 
     def fingerprint(self, shard: int) -> str:
         """Return the digest of an entry's file, damaged or not; empty if there is none."""
@@ -125,41 +111,39 @@ class Ledger:
         """Move an entry aside, so that its shard does not exist and is extracted again.
 
         Args:
-            shard: which; also one that the store does not have.
-            fingerprint: of the entry that was found wanting.
+            shard: number in the entry's name; the store need not have such a shard.
+            fingerprint: of the entry to be dropped.
 
         Returns:
-            False if the entry is another one by now; it is left alone.
+            False if the entry has been replaced since; it is left alone.
         """
-        path = self.path(shard)
         with self.lock(shard):
             if self.fingerprint(shard) != fingerprint:
                 return False
-            move_aside(path, DAMAGED_SUFFIX)
+            self.path(shard).move_aside(DAMAGED_SUFFIX)
         return True
 
     @contextlib.contextmanager
     def lock(self, shard: int) -> Iterator[bool]:
-        """Hold a shard while writing it; waits for another worker on the same one.
+        """Hold a shard while writing it; waits for another worker that holds it.
 
         The system drops the lock of a killed worker. Without it, two workers whose numbers differ
-        in the last bit could leave one worker's array beside the other's ledger entry.
+        in the last bit could leave an array of one beside the ledger entry of the other.
 
         Yields:
             Whether the lock is held; False where there are none, see `cache.coordination.claims`.
         """
-        path = self.path(shard).with_suffix(".lock")
+        entry = self.path(shard)
+        path = entry.with_suffix(".lock")
         try:
-            file = lock_file(path, is_patient=True)
-        except OSError as error:
-            if error.errno not in NO_LOCKS:
-                raise
+            file = path.lock(is_patient=True)
+        except NoLocksError:
             yield False
             return
         assert file is not None
         with file:
-            remove_partials(self.path(shard))
+            entry.remove_partials()
             yield True
-            # Whoever waits on this file, or makes a new one, finds the entry and has nothing to do.
-            if self.path(shard).exists():
+            # Whoever waits for this file, or makes a new one, sees the entry and has nothing to do.
+            if entry.exists():
                 path.unlink(missing_ok=True)

@@ -1,19 +1,21 @@
-"""An opened store: what it is, which samples and shards it has, and how one row is read."""
+"""An opened store: what it is, which samples and shards it has, and how a row is read."""
 
 import shlex
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
 
-from cache.coordination.ledger import Ledger
+from cache.coordination.ledger import LEDGER_GROUP, Ledger
 from cache.format.codec import CODECS, DamageError
 from cache.format.layout import Layout, Shard
 from cache.format.metadata import Metadata, read_metadata
 from cache.format.samples import Samples, read_samples
 from cache.format.schema import ArraySpec
 from cache.format.shard_file import read_row
-from cache.storage.location import StorePath
+from cache.storage.location import as_store_path
+from cache.storage.protocol import StorePath
 from shared.errors import CacheError
 
 
@@ -23,8 +25,8 @@ class Store:
 
     Args:
         path: of the Zarr group.
-        metadata, samples: read once when opened.
-        ledger: which shards are complete, asked anew each time.
+        metadata, samples: read once when the store is opened.
+        ledger: which shards are complete, looked up each time.
     """
 
     path: StorePath
@@ -34,7 +36,7 @@ class Store:
 
     @property
     def layout(self) -> Layout:
-        """Where rows lie."""
+        """Where rows are stored."""
         return self.metadata.layout
 
     @property
@@ -43,7 +45,7 @@ class Store:
         return self.metadata.arrays
 
     def shard(self, index: int) -> Shard:
-        """Describe one shard."""
+        """Describe a shard."""
         variant, samples = self.layout.span(index)
         return Shard(
             index=index,
@@ -53,7 +55,7 @@ class Store:
         )
 
     def file(self, spec: ArraySpec, shard: int) -> StorePath:
-        """Return the file that holds one array of a shard."""
+        """Return the file with an array of a shard."""
         return self.path / f"{spec.name}/{self.layout.chunk_key(shard, len(spec.shape))}"
 
     def rows_in(self, shards: frozenset[int]) -> int:
@@ -68,7 +70,7 @@ class Store:
     def read_array(
         self, spec: ArraySpec, variant: int, sample: int, buffer: NDArray[Any] | None = None
     ) -> NDArray[Any]:
-        """Read one array of one row, whether or not the ledger knows its shard.
+        """Read an array of a row, whether or not the shard is in the ledger.
 
         Args:
             spec: the array.
@@ -88,8 +90,8 @@ class Store:
         """Return the error to raise for a row that cannot be read."""
         shard, _ = self.layout.locate(variant, sample)
         return CacheError(
-            f"{spec.name} of sample {self.samples.tokens[sample]}, variant {variant} is damaged in shard "
-            f"{shard} of {self.path}: {error}. {self.repair(shard)}"
+            f"{spec.name} of sample {self.samples.tokens[sample]}, variant {variant} is damaged in "
+            f"shard {shard} of {self.path}: {error}. {self.repair(shard)}"
         )
 
     def repair(self, shard: int) -> str:
@@ -100,15 +102,15 @@ class Store:
         )
 
 
-def open_store(path: StorePath) -> Store:
+def open_store(path: Path | StorePath) -> Store:
     """Open the store at `path`, finished or not.
 
     Raises:
-        CacheError: if it is no store, or its metadata or sample list is damaged.
+        CacheError: if it is not a store, or its metadata or sample list is damaged.
     """
+    path = as_store_path(path)
     metadata = read_metadata(path)
     samples = read_samples(path, metadata.samples_digest)
-    ledger = Ledger(path)
-    if not (path / "ledger").is_dir():
+    if not (path / LEDGER_GROUP).is_dir():
         raise CacheError(f"{path} has lost its ledger directory; restore it from a copy")
-    return Store(path=path, metadata=metadata, samples=samples, ledger=ledger)
+    return Store(path=path, metadata=metadata, samples=samples, ledger=Ledger(path))

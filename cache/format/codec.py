@@ -1,8 +1,8 @@
-"""How one row of one array becomes bytes, and which codecs a store may have: the table `CODECS`.
+"""How a row of an array becomes bytes, and which codecs a store may have: the table `CODECS`.
 
 A store has one codec for its feature maps, chosen when it is created; everything else in it is
 `zstd-1`. A CRC-32C is outermost in every row, so a flipped bit is found before a decompressor sees
-it. `Codec.in_zarr` says the same in Zarr's terms. Ratios, speeds and errors are in docs/store.md.
+it. `Codec.in_zarr` is the same in Zarr's terms. Ratios, speeds and errors are in docs/store.md.
 """
 
 import struct
@@ -27,19 +27,19 @@ Buffer = NDArray[Any] | None
 CHECKSUM_BYTES = 4
 SEALED = 0x48674BC7  # CRC-32C of any bytes that end with the CRC-32C of those before it
 
-# What the identity calls the number format of the maps. Codecs of one storage are lossless among
-# each other: they give the same content digest.
+# Value formats, as the identity names them: what the values of feature maps are rounded to. Codecs
+# with the same value format give the same values, and so the same content digest.
 FLOAT16 = "float16"
 UINT8 = "uint8 per channel"
 
 ZSTD_LEVEL = 1  # 3 is no smaller on features and encodes at half the speed
 LZ4_LEVEL = 5
 PCODEC_LEVEL = 8
-PCODEC_MODE = "classic"  # looking for another mode takes a fifth longer and finds none
+PCODEC_MODE = "classic"  # searching for a better mode takes a fifth longer and finds none
 
 
 class DamageError(ValueError):
-    """Bytes on disk that are not what was written; callers add sample, array and remedy."""
+    """Bytes on disk that are not those written; callers add sample, array and remedy."""
 
 
 def seal(payload: bytes) -> bytes:
@@ -51,7 +51,7 @@ def unseal(sealed: bytes | Payload, *, what: str) -> Payload:
     """Check the checksum and return the bytes before it.
 
     Raises:
-        DamageError: if they do not agree.
+        DamageError: if the checksum does not match.
     """
     if len(sealed) < CHECKSUM_BYTES:
         raise DamageError(f"{what} is truncated")
@@ -63,11 +63,11 @@ def unseal(sealed: bytes | Payload, *, what: str) -> Payload:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ZarrCodecs:
-    """What the Zarr metadata of an array names.
+    """The codecs in the Zarr metadata of an array.
 
     Args:
-        serializer: makes bytes of numbers; "auto" is Zarr's own, little-endian.
-        compressors: of these bytes, the checksum last.
+        serializer: turns numbers into bytes; "auto" is Zarr's own, little-endian.
+        compressors: applied to these bytes, the checksum last.
     """
 
     serializer: ArrayBytesCodec | Literal["auto"] = "auto"
@@ -76,22 +76,22 @@ class ZarrCodecs:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Codec:
-    """One way to put a row on disk.
+    """A way to put a row on disk.
 
     Args:
         name: what `--codec` and the store's metadata call it.
-        pack: makes bytes of a flat little-endian array.
-        unpack: undoes it for a shape and dtype, in the given buffer if it can; ValueError or
+        pack: turns a flat little-endian array into bytes.
+        unpack: undoes it for a shape and dtype, into a buffer where possible; ValueError or
             RuntimeError if these do not fit.
-        in_zarr: both, as Zarr calls them, for an array whose numbers have so many bytes each.
-        storage: `FLOAT16`, or `UINT8` where maps are quantised first (`cache.format.quantise`).
+        in_zarr: both, as Zarr names them, for an array whose numbers have this many bytes each.
+        value_format: `FLOAT16`, or `UINT8` where maps are quantised first (`quantise`).
     """
 
     name: str
     pack: Callable[[NDArray[Any]], bytes]
     unpack: Callable[[Payload, tuple[int, ...], np.dtype[Any], Buffer], NDArray[Any]]
     in_zarr: Callable[[int], ZarrCodecs]
-    storage: str = FLOAT16
+    value_format: str = FLOAT16
 
     def encode_row(self, values: NDArray[Any]) -> bytes:
         """Compress and seal one row; C order, little-endian."""
@@ -107,7 +107,7 @@ class Codec:
             sealed: what `encode_row` returned.
             shape: of the values.
             dtype: of the values, NumPy's name.
-            buffer: a contiguous array of them to fill and return, instead of a new one.
+            buffer: a contiguous array of this shape and dtype to fill and return.
 
         Raises:
             DamageError: if the checksum fails or the content does not fit shape and dtype.
@@ -117,7 +117,7 @@ class Codec:
     def decode(
         self, payload: Payload, shape: tuple[int, ...], dtype: str, buffer: Buffer = None
     ) -> NDArray[Any]:
-        """Do the same with bytes that `unseal` has checked."""
+        """Do the same with bytes that `unseal` has already checked."""
         try:
             values = self.unpack(payload, shape, np.dtype(dtype).newbyteorder("<"), buffer)
         except (RuntimeError, ValueError, IndexError) as error:  # IndexError: not even a header
@@ -132,7 +132,7 @@ class Codec:
 
 
 _ZSTD = Zstd(level=ZSTD_LEVEL)
-# On one core: loader processes are the parallelism. Zarr switches Blosc's threads off on import.
+# On one core: parallelism comes from loader processes. Zarr switches off Blosc's threads on import.
 _LZ4 = Blosc(cname="lz4", clevel=LZ4_LEVEL, shuffle=Blosc.BITSHUFFLE)
 _PCODEC = PCodec(level=PCODEC_LEVEL, mode_spec=PCODEC_MODE)
 
@@ -140,7 +140,7 @@ _PCODEC = PCodec(level=PCODEC_LEVEL, mode_spec=PCODEC_MODE)
 def _empty(
     shape: tuple[int, ...], dtype: np.dtype[Any], buffer: Buffer, content_bytes: int
 ) -> NDArray[Any]:
-    """Return buffer for content of this size: numcodecs would leave some of more buffer unwritten."""
+    """Return memory for exactly this content: numcodecs would leave the rest of more unwritten."""
     values = np.empty(shape, dtype) if buffer is None or buffer.dtype != dtype else buffer
     if values.nbytes != content_bytes:
         raise ValueError(f"it holds {content_bytes} bytes, not {values.nbytes}")
@@ -160,7 +160,7 @@ def _none_in_zarr(itemsize: int) -> ZarrCodecs:
 def _unpack_zstd(
     payload: Payload, shape: tuple[int, ...], dtype: np.dtype[Any], buffer: Buffer
 ) -> NDArray[Any]:
-    """Decompress one frame, whose header says its size (RFC 8878, section 3.1.1.1)."""
+    """Decompress a frame, whose header contains its size (RFC 8878, section 3.1.1.1)."""
     descriptor = int(payload[4])
     is_single = descriptor >> 5 & 1
     start = 6 - is_single + (0, 1, 2, 4)[descriptor & 3]
@@ -178,7 +178,7 @@ def _zstd_in_zarr(itemsize: int) -> ZarrCodecs:
 def _unpack_lz4(
     payload: Payload, shape: tuple[int, ...], dtype: np.dtype[Any], buffer: Buffer
 ) -> NDArray[Any]:
-    """Decompress one Blosc buffer, whose bytes 4 to 7 say its size."""
+    """Decompress a Blosc buffer, whose bytes 4 to 7 contain its size."""
     values = _empty(shape, dtype, buffer, int.from_bytes(payload[4:8].tobytes(), "little"))
     _LZ4.decode(payload, out=values)
     return values
@@ -192,14 +192,14 @@ def _lz4_in_zarr(itemsize: int) -> ZarrCodecs:
 def _unpack_pcodec(
     payload: Payload, shape: tuple[int, ...], dtype: np.dtype[Any], buffer: Buffer
 ) -> NDArray[Any]:
-    values: NDArray[Any] = _PCODEC.decode(payload)  # into given buffer it would not say how much
+    values: NDArray[Any] = _PCODEC.decode(payload)  # into a buffer, it would not say how much
     if values.dtype != dtype:
         raise ValueError(f"it holds {values.dtype}")
     return values.reshape(shape)
 
 
 def _pcodec_in_zarr(itemsize: int) -> ZarrCodecs:
-    with warnings.catch_warnings():  # that it is in no Zarr specification: docs/store.md says so
+    with warnings.catch_warnings():  # it is in no Zarr specification, as docs/store.md says
         warnings.filterwarnings("ignore", message="Numcodecs codecs are not in the Zarr version 3")
         pcodec = zarr_numcodecs.PCodec(level=PCODEC_LEVEL, mode_spec=PCODEC_MODE)
     return ZarrCodecs(serializer=pcodec, compressors=(Crc32cCodec(),))
@@ -212,14 +212,14 @@ _BITSHUFFLE = Codec(
 )
 _NUMBERS = Codec(name="pcodec", pack=_PCODEC.encode, unpack=_unpack_pcodec, in_zarr=_pcodec_in_zarr)
 CODECS = {
-    one.name: one
-    for one in (
+    codec.name: codec
+    for codec in (
         ZSTD,
         _NONE,
         _BITSHUFFLE,
         _NUMBERS,
-        replace(ZSTD, name=f"uint8-{ZSTD.name}", storage=UINT8),
-        replace(_BITSHUFFLE, name=f"uint8-{_BITSHUFFLE.name}", storage=UINT8),
+        replace(ZSTD, name=f"uint8-{ZSTD.name}", value_format=UINT8),
+        replace(_BITSHUFFLE, name=f"uint8-{_BITSHUFFLE.name}", value_format=UINT8),
     )
 }
 DEFAULT_CODEC = ZSTD.name

@@ -1,4 +1,4 @@
-"""What a store was made from, and why two stores differ, in words.
+"""What a store was made from, and an explanation of how two stores differ.
 
 The identity holds everything that determines the features and nothing else: digests instead of
 paths, no times, no library versions. Two stores of the same thing have equal identity on any
@@ -7,11 +7,14 @@ machine.
 
 import json
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Any
 
+from cache.format.checked_json import json_bytes
 from cache.format.metadata import read_metadata
 from cache.format.schema import SCHEMA_VERSION
-from cache.storage.location import StorePath
+from cache.storage.location import as_store_path
+from cache.storage.protocol import StorePath
 from shared.config.augmentation import VariantDraws
 from shared.config.config_json import to_json
 from shared.config.cut import BACKBONE_CUT, Cut
@@ -21,20 +24,20 @@ from shared.errors import IdentityError
 
 Identity = dict[str, Any]
 
-NECK_FIELDS = ("width", "bev_neck_channels")  # of `HeadConfig`, what necks are built from
+NECK_FIELDS = ("width", "bev_neck_channels")  # the fields of `HeadConfig` that necks depend on
 
-# What a user makes of a field; the longest matching beginning counts.
+# What a field means to a user; the longest matching prefix counts.
 MEANINGS = {
-    "schema_version": "the store's format, from another version of frozen-cmt",
+    "schema_version": "the store's format, from a different version of frozen-cmt",
     "cut": "where the frozen part ends",
     "variants": "augmented variants per sample",
     "variant_seed": "seed of the augmented variants",
     "augmentation": "how far the augmented variants differ from the sample",
     "preset.camera": "the image branch of the preset",
     "preset.lidar": "the LiDAR branch of the preset",
-    "preset.head": "the necks of the preset, which lie before the cut",
+    "preset.head": "the necks of the preset, which come before the cut",
     "preset.grid": "point range, voxels and BEV cells of the preset",
-    "storage": "number format of the maps in the store, see --codec; codecs of one format agree",
+    "value_format": "number format of the maps, see --codec; codecs of one format agree",
     "precision": "number formats while computing, which follow the device",
     "weights": "bytes of frozen weights and BatchNorm buffers: another checkpoint or seed",
     "dataset.version": "the nuScenes version",
@@ -50,7 +53,7 @@ def identity_document(
     *,
     preset: Preset,
     precision: str,
-    storage: str,
+    value_format: str,
     weights: Mapping[str, str],
     dataset_version: str,
     tokens: Sequence[str],
@@ -62,17 +65,17 @@ def identity_document(
     """Return the identity of the features of these samples.
 
     Args:
-        preset: only its camera and LiDAR branch count, and the grid where there is LiDAR; neither
-            name nor head, except for what of it lies before the cut.
+        preset: only its camera and LiDAR branches count, and the grid where there is LiDAR; its
+            name does not, nor does its head, except for what comes before the cut.
         precision: the policy of the frozen part, e.g. "float32".
-        storage: what the values were rounded to, `cache.format.codec.Codec.storage`.
+        value_format: what the values are rounded to, see `cache.format.codec.Codec`.
         weights: digest of parameters and buffers by frozen module.
         dataset_version: e.g. "v1.0-trainval".
         tokens: samples in the store's order.
-        inputs_digest: digest of what is computed from the tables: sweeps, calibration, annotations.
+        inputs_digest: digest of what is read from the tables: sweeps, calibration, annotations.
         cut: where the frozen part ends.
         variants: augmented variants per sample.
-        draws: what they are drawn from; None for variant 0 alone.
+        draws: what they are drawn from; None if there is only variant 0.
     """
     document = {
         "schema_version": SCHEMA_VERSION,
@@ -82,7 +85,7 @@ def identity_document(
         "augmentation": None if draws is None else to_json(draws.augmentation),
         "preset": frozen_document(preset, cut),
         "precision": precision,
-        "storage": storage,
+        "value_format": value_format,
         "weights": dict(weights),
         "dataset": {
             "version": dataset_version,
@@ -90,14 +93,14 @@ def identity_document(
             "inputs": inputs_digest,
         },
     }
-    plain = json.loads(json.dumps(document, allow_nan=False))  # tuples become lists, as when read
+    plain = json.loads(json_bytes(document))  # tuples become lists, as when read
     assert isinstance(plain, dict)
     return plain
 
 
 def frozen_document(preset: Preset, cut: Cut) -> dict[str, Any]:
-    """Return what of a preset determines the features, as JSON has it."""
-    whole = json.loads(json.dumps(to_json(preset), allow_nan=False))
+    """Return the sections of a preset that determine the features, as JSON values."""
+    whole = json.loads(json_bytes(to_json(preset)))
     return {
         "camera": whole["camera"],
         "lidar": whole["lidar"],
@@ -109,29 +112,30 @@ def frozen_document(preset: Preset, cut: Cut) -> dict[str, Any]:
 def features_digest(identity: Mapping[str, Any]) -> str:
     """Return the digest of what one sample's features depend on: weights, branches, cut.
 
-    Equal for stores of two splits, so that a model trained on one may be evaluated on the other.
-    Precision is left out: a store from a GPU and one from a CPU differ by roundings only. So is the
-    storage: 8 bit is a coarser rounding, measured in docs/store.md, not another meaning of a value.
-    A model trained on 8-bit features may be evaluated on float16 ones, which tells what 8 bit cost.
+    It is equal for stores of two splits, so that a model trained on one may be evaluated on the
+    other. Precision is left out: a store from a GPU and a store from a CPU differ only by rounding.
+    So is the value format: 8 bit is a coarser rounding, measured in docs/store.md, and values mean
+    the same. A model trained on 8-bit features may be evaluated on float16 ones, which shows what
+    8 bit costs.
     """
     return json_digest({field: identity[field] for field in ("cut", "preset", "weights")})
 
 
 def _leaves(document: Mapping[str, Any], path: str = "") -> dict[str, Any]:
-    """Flatten nested dicts to dotted paths; lists stay whole."""
+    """Flatten nested dicts to dotted paths; lists are not split."""
     flat: dict[str, Any] = {}
     for key, value in document.items():
-        here = f"{path}.{key}" if path else key
-        flat.update(_leaves(value, here) if isinstance(value, Mapping) else {here: value})
+        field = f"{path}.{key}" if path else key
+        flat.update(_leaves(value, field) if isinstance(value, Mapping) else {field: value})
     return flat
 
 
-def _shown(value: Any, other: Any) -> str:
-    """Return a value for a message; a digest by its beginning, unless `other` begins alike."""
+def _shown(value: Any, compared: Any) -> str:
+    """Return a value for a message: a digest by its beginning, if `compared` begins differently."""
     if not isinstance(value, str):
         return json.dumps(value)
     is_digest = len(value) == DIGEST_LENGTH
-    if is_digest and not str(other).startswith(value[:SHOWN_LENGTH]):
+    if is_digest and not str(compared).startswith(value[:SHOWN_LENGTH]):
         return value[:SHOWN_LENGTH] + "..."
     return value
 
@@ -142,7 +146,7 @@ def _meaning(field: str) -> str:
 
 
 def differing_fields(mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:
-    """Return the dotted names of the fields that differ, or that only one side has."""
+    """Return the dotted names of the fields that differ or that only one of the two has."""
     first, second = _leaves(mine), _leaves(theirs)
     missing = object()
     return [
@@ -161,9 +165,9 @@ def explain_difference(
     """Return one line per field that differs; empty if the two are equal.
 
     Args:
-        mine: an identity, or a part of one.
-        theirs: another, or the same part of it.
-        names: what to call the two sides.
+        mine: an identity, or a section of one.
+        theirs: the identity to compare with, or the same section of it.
+        names: how to refer to the two.
     """
     first, second = _leaves(mine), _leaves(theirs)
     lines = []
@@ -175,17 +179,17 @@ def explain_difference(
     return lines
 
 
-def check_identity(path: StorePath, wanted: Mapping[str, Any]) -> None:
+def check_identity(path: Path | StorePath, wanted: Mapping[str, Any]) -> None:
     """Make sure that the store at `path` was made from what is asked for.
 
     Raises:
         IdentityError: with the differing fields and the remedy; nothing is changed on disk.
     """
-    differences = explain_difference(read_metadata(path).identity, wanted)
+    differences = explain_difference(read_metadata(as_store_path(path)).identity, wanted)
     if differences:
         raise IdentityError(
-            f"{path} was made from something else than what is asked for:\n  "
+            f"{path} was not made from what was asked for:\n  "
             + "\n  ".join(differences)
-            + "\nUse the options it was made with, or choose another --store to extract anew. "
+            + "\nUse the options it was made with, or extract into a different --store. "
             "Nothing was changed."
         )

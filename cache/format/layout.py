@@ -1,20 +1,20 @@
-"""Where a row lies: the arithmetic between (variant, sample) and (shard, slot).
+"""Where a row is stored: the arithmetic between (variant, sample) and (shard, slot).
 
-A shard holds consecutive samples of one variant and never straddles two, so that variants can be added to
-a store without touching what is there. Shards are numbered variant by variant.
+A shard holds consecutive samples of one variant and never straddles two, so that variants can be
+added to a store without touching existing files. Shards are numbered variant by variant.
 """
 
 from dataclasses import dataclass
 
 from shared.errors import CacheError
 
-# Uncompressed, all arrays of a shard together: few files, and a worker's buffer stays small.
+# Uncompressed, all arrays of a shard together: few files, and a worker needs little memory.
 SHARD_BYTES = 256 * 2**20
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Shard:
-    """What one worker writes at once.
+    """What a worker writes at once.
 
     Args:
         index: number of the shard in the store.
@@ -31,11 +31,11 @@ class Shard:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Layout:
-    """How the rows of a store are cut into shards.
+    """How the rows of a store are divided into shards.
 
     Args:
         variants, samples: size of the store.
-        slots: rows a shard has room for; the last shard of a variant may hold fewer.
+        slots: rows that fit in a shard; the last shard of a variant may hold fewer.
     """
 
     variants: int
@@ -45,8 +45,8 @@ class Layout:
     def __post_init__(self) -> None:
         if min(self.variants, self.samples, self.slots) < 1:
             raise CacheError(
-                f"a store of {self.samples} samples x {self.variants} variants in shards of {self.slots} "
-                "rows holds nothing; each must be at least 1"
+                f"a store of {self.samples} samples x {self.variants} variants in shards of "
+                f"{self.slots} rows holds nothing; each number must be at least 1"
             )
 
     @property
@@ -56,7 +56,7 @@ class Layout:
 
     @property
     def shards_per_variant(self) -> int:
-        """Shards of one variant, the last one possibly shorter."""
+        """Shards of a variant, the last possibly shorter."""
         return -(-self.samples // self.slots)
 
     @property
@@ -65,7 +65,7 @@ class Layout:
         return self.variants * self.shards_per_variant
 
     def locate(self, variant: int, sample: int) -> tuple[int, int]:
-        """Return the shard and the slot in it where a row lies."""
+        """Return the shard of a row and its slot there."""
         return variant * self.shards_per_variant + sample // self.slots, sample % self.slots
 
     def span(self, shard: int) -> tuple[int, range]:
@@ -81,5 +81,5 @@ class Layout:
 
 
 def slots_per_shard(row_bytes: int, samples: int, shard_bytes: int) -> int:
-    """Return how many rows come nearest to `shard_bytes` without exceeding it, at least 1."""
+    """Return how many rows fit in `shard_bytes`, at least 1."""
     return max(1, min(samples, shard_bytes // row_bytes))

@@ -1,22 +1,22 @@
-"""The attributes of the store's root group: what it is, fixed when it is created.
+"""The attributes of the store's root group: what the store is, fixed when it is created.
 
-Everything lies under the key "frozen_cmt", with a checksum over the rest, so that a damaged
-`zarr.json` is an error and not another store. Rows are described by the array list, not by the
-preset, so that a store can be inspected when a later version has changed the configuration classes.
+Everything is under the key "frozen_cmt", with a checksum, so that a damaged `zarr.json` is an error
+and not a different store. Rows are described by the list of arrays, not by the preset, so that a
+store can be inspected after a later version has changed the configuration classes.
 """
 
 import json
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
-import cattrs
-
+from cache.format.checked_json import add_checksum, remove_checksum
 from cache.format.codec import CODECS
 from cache.format.layout import Layout
 from cache.format.schema import SCHEMA_VERSION, ArraySpec
-from cache.storage.location import StorePath
-from shared.config.config_json import from_json, to_json
+from cache.storage.protocol import StorePath
+from shared.config.config_json import from_json
 from shared.config.preset import Preset
 from shared.digests import json_digest
 from shared.errors import CacheError, ConfigError
@@ -28,10 +28,10 @@ METADATA_FILE = "zarr.json"  # of a Zarr v3 group or array
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Provenance:
-    """How a store came to be; recorded for people, never compared.
+    """How a store was made; recorded for people, never compared.
 
     Args:
-        command: the line to paste to go on or to repair.
+        command: the line to paste to resume or repair the extraction.
         weights: where the weights came from, e.g. "seeded random weights (seed 0)".
         software: version by package name.
         dataset: the options that chose the samples, for commands that read the same raw data again.
@@ -45,7 +45,7 @@ class Provenance:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Metadata:
-    """What the root group says.
+    """The content of the root group's attributes.
 
     Args:
         identity: see `cache.format.identity`.
@@ -53,7 +53,7 @@ class Metadata:
         provenance, created_at: for people; the time is ISO 8601, UTC.
         layout: variants, samples and slots per shard.
         samples_digest: see `cache.format.samples`.
-        max_boxes: boxes a row has room for.
+        max_boxes: most boxes that a row can hold.
         arrays: every array of a row.
         metadata_digests: digest of the Zarr metadata of every array and group below the root.
         codec: name of the codec of the feature maps.
@@ -79,26 +79,27 @@ class Metadata:
 
 def to_attributes(metadata: Metadata) -> dict[str, Any]:
     """Return the root group's attributes."""
-    document = json.loads(json.dumps(to_json(metadata), allow_nan=False))
-    return {ATTRIBUTE: {**document, "checksum": json_digest(document)}}
+    return {ATTRIBUTE: add_checksum(metadata)}
 
 
-def metadata_digest_of(path: StorePath, node: str) -> str:
-    """Return the digest of the Zarr metadata of one array or group of the store at `path`."""
+def metadata_digest_of(path: Path | StorePath, node: str) -> str:
+    """Return the digest of the Zarr metadata of an array or group of the store at `path`."""
     return json_digest(json.loads((path / node / METADATA_FILE).read_bytes()))
 
 
-def with_metadata_digests(metadata: Metadata, path: StorePath, nodes: Iterable[str]) -> Metadata:
-    """Fill in `metadata_digests` of these arrays and groups from what lies under `path`."""
+def with_metadata_digests(
+    metadata: Metadata, path: Path | StorePath, nodes: Iterable[str]
+) -> Metadata:
+    """Fill in `metadata_digests` for these arrays and groups, as they are under `path`."""
     digests = {node: metadata_digest_of(path, node) for node in sorted(nodes)}
     return replace(metadata, metadata_digests=digests)
 
 
 def read_metadata(path: StorePath) -> Metadata:
-    """Read what the store at `path` is.
+    """Read the metadata of the store at `path`.
 
     Raises:
-        CacheError: if it is no store, damaged, or of another schema version.
+        CacheError: if it is not a store, is damaged, or has a different schema version.
     """
     file = path / METADATA_FILE
     if not file.is_file():
@@ -111,23 +112,16 @@ def read_metadata(path: StorePath) -> Metadata:
         node = json.loads(file.read_bytes())
         if (node["zarr_format"], node["node_type"]) != (3, "group"):
             raise ValueError("it is not the metadata of a Zarr v3 group")
-        attributes = node.get("attributes", {})
-        document = dict(attributes[ATTRIBUTE]) if ATTRIBUTE in attributes else None
-    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        attributes = dict(node.get("attributes", {}))
+        if ATTRIBUTE not in attributes:
+            raise CacheError(f"{path} is a Zarr group, but not a feature store of frozen-cmt")
+        document = remove_checksum(attributes[ATTRIBUTE])
+    except (ValueError, KeyError, TypeError) as error:
         raise CacheError(f"{damaged} ({error})") from error
-    if document is None:
-        raise CacheError(f"{path} is a Zarr group, but not a feature store of frozen-cmt")
-    if document.pop("checksum", None) != json_digest(document):
-        raise CacheError(f"{damaged} (its checksum does not match)")
-    if document["schema_version"] != SCHEMA_VERSION:
-        raise CacheError(
-            f"{path} has schema version {document['schema_version']}, this version of frozen-cmt "
-            f"reads {SCHEMA_VERSION}; use the version that wrote it, or extract into another "
-            "--store"
-        )
+    _require_version(path, document["schema_version"])
     try:
         metadata = from_json(Metadata, document)
-    except (ConfigError, cattrs.BaseValidationError) as error:
+    except ConfigError as error:
         raise CacheError(f"{damaged} ({error})") from error
     unknown = {metadata.codec, *(spec.codec for spec in metadata.arrays)} - CODECS.keys()
     if unknown:
@@ -136,3 +130,14 @@ def read_metadata(path: StorePath) -> Metadata:
             f"{', '.join(CODECS)}; use the version that wrote it"
         )
     return metadata
+
+
+def _require_version(path: StorePath, version: int) -> None:
+    """Make sure that this version of the software reads a schema version."""
+    if version != SCHEMA_VERSION:
+        release = "older" if version < SCHEMA_VERSION else "newer"
+        raise CacheError(
+            f"{path} is a feature store of schema version {version}; this version of frozen-cmt "
+            f"reads version {SCHEMA_VERSION}. Extract the features again into a different --store, "
+            f"or use the {release} release of frozen-cmt that wrote this one. Nothing was changed."
+        )

@@ -1,11 +1,11 @@
-"""Rounding a feature map to 8 bit: one scale and one zero point per channel of every view.
+"""Rounding a feature map to 8 bit: a scale and a zero point per channel of every view.
 
-A plane (one channel of one view) is cut into 255 equal steps between its smallest and its largest
-value, so an error is at most half a step, and a plane that is constant comes back exactly. Where a
-plane's smallest value is zero, as after a ReLU, zeros come back as zeros.
+The range from the smallest to the largest value of a plane (a channel of a view) is divided into
+255 equal steps, so an error is at most half a step, and a constant plane comes back exactly. Where
+the smallest value is zero, as after a ReLU, zeros come back as zeros.
 
-One scale per channel for all views together would be 5 to 15% smaller on disk, at an error 25 to
-73% larger (docs/store.md); and what one camera saw would depend on the others.
+A common scale per channel for all views would be 5 to 15% smaller on disk, at an error 25 to 73%
+larger (docs/store.md); and the stored values of a camera would depend on the other cameras.
 """
 
 import numpy as np
@@ -17,10 +17,10 @@ STEPS = 255  # between the 256 levels
 
 
 def quantise(values: NDArray[np.float16]) -> QuantisedMap:
-    """Return the map nearest to `values` that 8 bit can hold.
+    """Return the nearest 8-bit map to `values`.
 
     Args:
-        values: (..., H, W) finite; float16, so that a store of float16 gives the same bytes.
+        values: (..., H, W) finite; float16, so that a float16 store gives the same bytes.
     """
     planes = values.reshape(-1, values.shape[-2] * values.shape[-1]).astype(np.float32)
     zero = planes.min(axis=1, keepdims=True)

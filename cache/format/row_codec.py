@@ -1,4 +1,4 @@
-"""Between `shared.data.features.FrameFeatures` and the arrays of a row, with every check on the way."""
+"""From `shared.data.features.FrameFeatures` to the arrays of a row, checked, and back."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -28,7 +28,7 @@ def encode_frame(specs: Sequence[ArraySpec], features: FrameFeatures) -> dict[st
 
     Raises:
         CacheError: naming sample and array, if an array is absent, has the wrong shape, is not
-            finite, does not fit float16, or there are more boxes than the store has room for.
+            finite or does not fit float16, or if there are too many boxes for the store.
     """
     frame = features.frame
     plain = _plain(specs, features)
@@ -39,9 +39,7 @@ def encode_frame(specs: Sequence[ArraySpec], features: FrameFeatures) -> dict[st
         if spec.name in row:
             continue  # scales and zero points come with their map
         if spec.name not in plain:
-            raise CacheError(
-                f"{where} is absent; the running preset is not the one the store was created with"
-            )
+            raise CacheError(f"{where} is absent; the store was created with a different preset")
         values = plain[spec.name]
         if spec.is_quantised:
             row |= _quantised(spec, _checked(replace(spec, dtype="float16"), values, where=where))
@@ -53,10 +51,10 @@ def encode_frame(specs: Sequence[ArraySpec], features: FrameFeatures) -> dict[st
 
 
 def _plain(specs: Sequence[ArraySpec], features: FrameFeatures) -> dict[str, NDArray[Any]]:
-    """Return everything of a frame by array name, as it came.
+    """Return the arrays of a frame by name, unchanged.
 
     Raises:
-        CacheError: if the store has no such array, or a map is in 8 bit already.
+        CacheError: if the store does not have such an array, or a map is already in 8 bit.
     """
     frame = features.frame
     annotations = frame.annotations
@@ -76,7 +74,7 @@ def _plain(specs: Sequence[ArraySpec], features: FrameFeatures) -> dict[str, NDA
     if unknown:
         raise CacheError(
             f"sample {frame.token}: this store has no array called {', '.join(sorted(unknown))}; "
-            "the running preset is not the one the store was created with"
+            "it was created with a different preset"
         )
     return plain
 
@@ -84,56 +82,57 @@ def _plain(specs: Sequence[ArraySpec], features: FrameFeatures) -> dict[str, NDA
 def _not_quantised(values: MapValues, name: str, frame: Frame) -> NDArray[np.floating[Any]]:
     if isinstance(values, QuantisedMap):
         raise CacheError(
-            f"{name} of sample {frame.token}, variant {frame.variant} is in 8 bit already; a store is "
-            "written from what the backbones gave"
+            f"{name} of sample {frame.token}, variant {frame.variant} is in 8 bit already; a "
+            "store is written from what the backbones computed"
         )
     return values
 
 
 def _quantised(spec: ArraySpec, values: NDArray[np.float16]) -> dict[str, NDArray[Any]]:
     """Return the three arrays of a map in 8 bit."""
-    found = quantise(values)
+    quantised = quantise(values)
     return {
-        spec.name: found.values,
-        scale_name(spec.name): found.scale,
-        zero_name(spec.name): found.zero,
+        spec.name: quantised.values,
+        scale_name(spec.name): quantised.scale,
+        zero_name(spec.name): quantised.zero,
     }
 
 
 def _checked(spec: ArraySpec, values: NDArray[Any], *, where: str) -> NDArray[Any]:
-    """Return one array in the store's dtype, after the checks that need no padding."""
+    """Check an array and return it in the store's dtype."""
     if values.shape != spec.shape:
         raise CacheError(
             f"{where}: this store holds ({', '.join(spec.dims)}) = {spec.shape}, got "
-            f"{values.shape}. The running preset is not the one the store was created with; "
-            "`feature-cache show STORE` names it."
+            f"{values.shape}. The store was created with a different preset; `feature-cache show "
+            "STORE` names it."
         )
     if spec.feature_map is not None:
         low, high = float(values.min()), float(values.max())
         peak = max(-low, high) if low == low else low  # a NaN anywhere makes min NaN
         if not peak <= FLOAT16_MAX:  # written so that NaN fails too
             raise CacheError(
-                f"{where}: largest magnitude is {peak:g}, float16 ends at {FLOAT16_MAX:g}. A value "
-                "like this means that the weights did not load or the input is damaged; check the "
-                "checkpoint. The shard was not written, finished shards are kept."
+                f"{where}: largest magnitude is {peak:g}, float16 ends at {FLOAT16_MAX:g}. Such a "
+                "value means that the weights did not load or the input is damaged; check the "
+                "checkpoint. The shard was not written; finished shards are kept."
             )
     elif values.dtype.kind == "f" and not np.isfinite(values).all():
         raise CacheError(
             f"{where} holds a value that is not finite; check the calibration of this sample. "
-            "The shard was not written, finished shards are kept."
+            "The shard was not written; finished shards are kept."
         )
     return np.asarray(values, dtype=spec.dtype, order="C")
 
 
 def _pad(spec: ArraySpec, values: NDArray[Any], *, boxes: int, where: str) -> NDArray[Any]:
-    """Return one array of boxes with zeros after the last box."""
+    """Check a per-box array and return it with zeros after the last box."""
     expected = (boxes, *spec.shape[1:])
     if values.shape != expected:
         raise CacheError(f"{where}: expected {expected} for {boxes} boxes, got {values.shape}")
     if boxes > spec.shape[0]:
         raise CacheError(
-            f"{where}: {boxes} boxes, but the store has room for {spec.shape[0]} a sample, fixed "
-            "when it was created. The annotations have changed since; extract into another --store."
+            f"{where}: {boxes} boxes, but this store holds at most {spec.shape[0]} per sample, "
+            "fixed when it was created. The annotations have changed since; extract into a "
+            "different --store."
         )
     if values.ndim > 1 and not np.isfinite(values[:, :GEOMETRY_CODES]).all():
         raise CacheError(
@@ -143,9 +142,8 @@ def _pad(spec: ArraySpec, values: NDArray[Any], *, boxes: int, where: str) -> ND
     padded = np.zeros(spec.shape, spec.dtype)
     padded[:boxes] = values
     if padded.dtype.kind == "f":
-        padded[np.isnan(padded)] = (
-            np.nan
-        )  # one bit pattern, so that digests do not depend on its sign
+        # One bit pattern, so that digests do not depend on its sign.
+        padded[np.isnan(padded)] = np.nan
     return padded
 
 
@@ -165,7 +163,7 @@ def decode_maps(specs: Sequence[ArraySpec], row: Row) -> dict[str, MapValues]:
 
 
 def decode_frame(*, token: str, scene: str, timestamp_us: int, variant: int, row: Row) -> Frame:
-    """Rebuild a frame from the arrays of its row; feature maps are not looked at."""
+    """Rebuild a frame from the arrays of its row; feature maps are not needed."""
     boxes = int(row[BOX_COUNT])
     return Frame(
         token=token,

@@ -1,7 +1,7 @@
 """Which samples a store holds: tokens, scenes and times, fixed when it is created.
 
-Three Zarr arrays of one chunk each, read once when a store is opened. Text lies as ASCII bytes of
-fixed length, padded with zero bytes, because Zarr v3 has no settled string type.
+Three Zarr arrays of one chunk each, read once when a store is opened. Text is stored as ASCII bytes
+of fixed length, padded with zero bytes, because Zarr v3 has no settled string type.
 """
 
 import hashlib
@@ -17,23 +17,23 @@ from numpy.typing import NDArray
 from cache.format.codec import ZSTD
 from cache.format.texts import Texts
 from cache.storage.bucket import RemoteError
-from cache.storage.location import StorePath, read_array
+from cache.storage.protocol import StorePath
 from shared.errors import CacheError
 
-GROUP = "samples"
-PART = 1024  # samples of the digest at a time
+SAMPLES_GROUP = "samples"
+DIGESTED_AT_ONCE = 1024  # samples
 
 
 class Samples:
-    """The samples of a store, in its order; kept small, a store may have a million.
+    """The samples of a store, in its order, in little memory: a store may have a million.
 
     Args:
         tokens: nuScenes sample tokens, each once.
-        scenes: scene token of each.
-        timestamps_us: time of the LiDAR keyframe of each, microseconds.
+        scenes: scene token of each sample.
+        timestamps_us: time of each LiDAR keyframe, microseconds.
 
     Raises:
-        CacheError: if these do not fit together, or there is none, or one twice.
+        CacheError: if these differ in length, or there is no sample, or a token occurs twice.
     """
 
     def __init__(
@@ -48,30 +48,31 @@ class Samples:
             raise CacheError("there are no samples to store; check the split and the data root")
         self.tokens = tokens if isinstance(tokens, Texts) else Texts.of(tokens)
         self.scenes = scenes if isinstance(scenes, Texts) else Texts.of(scenes)
-        self.timestamps_us = array("q", timestamps_us)  # a fifth of Python's numbers
+        self.timestamps_us = array("q", timestamps_us)  # a fifth of the memory of Python's ints
         self._by_token = np.argsort(self.tokens.ascii)
         in_order = self.tokens.ascii[self._by_token]
-        twice = in_order[1:][in_order[1:] == in_order[:-1]]
-        if len(twice):
-            token = twice[0].decode()
+        repeated = in_order[1:][in_order[1:] == in_order[:-1]]
+        if len(repeated):
+            token = repeated[0].decode()
             raise CacheError(f"sample {token} is listed twice; a store holds each sample once")
 
     def position(self, token: str) -> int | None:
-        """Return where in the list a token is, None if it is not there."""
+        """Return the position of a token in the list, or None if it is not there."""
         wanted = np.bytes_(token.encode("ascii", "replace"))
-        place = int(np.searchsorted(self.tokens.ascii, wanted, sorter=self._by_token))
-        found = int(self._by_token[min(place, len(self.tokens) - 1)])
-        return found if self.tokens[found] == token else None
+        rank = int(np.searchsorted(self.tokens.ascii, wanted, sorter=self._by_token))
+        position = int(self._by_token[min(rank, len(self.tokens) - 1)])
+        return position if self.tokens[position] == token else None
 
     @property
     def digest(self) -> str:
-        """Digest of the whole list, in its order: `json_digest` of the three, part by part."""
+        """Digest of the whole list, in its order: `json_digest` of the columns, chunk by chunk."""
         digest = hashlib.sha256()
         before = "[["
         for column in (self.tokens, self.scenes, self.timestamps_us):
-            for start in range(0, len(column), PART):
-                part = json.dumps(list(column[start : start + PART]), separators=(",", ":"))
-                digest.update(f"{before}{part[1:-1]}".encode())
+            for start in range(0, len(column), DIGESTED_AT_ONCE):
+                chunk = list(column[start : start + DIGESTED_AT_ONCE])
+                text = json.dumps(chunk, separators=(",", ":"))
+                digest.update(f"{before}{text[1:-1]}".encode())
                 before = ","
             before = "],["
         digest.update(b"]]")
@@ -87,7 +88,7 @@ def write_samples(root: zarr.Group, samples: Samples) -> None:
     }
     for name, (values, dims) in columns.items():
         root.create_array(
-            f"{GROUP}/{name}",
+            f"{SAMPLES_GROUP}/{name}",
             data=values,
             chunks=values.shape,
             compressors=ZSTD.in_zarr(values.itemsize).compressors,
@@ -100,14 +101,15 @@ def read_samples(path: StorePath, digest: str) -> Samples:
 
     Args:
         path: the store.
-        digest: what the root group recorded; Zarr returns zeros for a chunk that is not there.
+        digest: as the root group recorded it; Zarr returns zeros for a missing chunk.
 
     Raises:
-        CacheError: if it is missing or damaged.
+        CacheError: if the list is missing or damaged.
     """
     try:
         tokens, scenes, timestamps_us = (
-            read_array(path / GROUP / name) for name in ("token", "scene", "timestamp_us")
+            (path / SAMPLES_GROUP / name).read_array()
+            for name in ("token", "scene", "timestamp_us")
         )
         samples = Samples(
             tokens=Texts(tokens), scenes=Texts(scenes), timestamps_us=array("q", timestamps_us)
@@ -118,7 +120,7 @@ def read_samples(path: StorePath, digest: str) -> Samples:
         raise
     except (CacheError, OSError, KeyError, ValueError, TypeError) as error:
         raise CacheError(
-            f"{path / GROUP}: the list of samples is missing or damaged ({error}); restore this "
-            "directory from a copy, or extract into another --store"
+            f"{path / SAMPLES_GROUP}: the list of samples is missing or damaged ({error}); restore "
+            "this directory from a copy, or extract into a different --store"
         ) from error
     return samples

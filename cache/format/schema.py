@@ -1,16 +1,16 @@
 """Every byte of a row on disk: one `ArraySpec` per array, nothing implicit.
 
-A row is one sample in one variant. Each array of a store has the shape (variants, samples, *spec.shape)
-and is cut into one chunk per row. The arrays of a row, n boxes padded to `max_boxes`, V cameras:
+A row is a sample in one variant. Each array of a store has shape (variants, samples, *spec.shape)
+and one chunk per row. The arrays of a row, with n boxes padded to `max_boxes` and V cameras:
 
     camera/stride16, ...          the preset's feature maps, float16; or, where the codec quantises,
                                   uint8 beside two small float32 arrays, one number per channel
-    camera/stride16_scale, _zero  (and variant): value = zero + scale * stored, see `cache.format.quantise`
-    geometry/img_from_lidar       (V, 4, 4) float64    see `shared.data.features.Frame`; not there in a
-                                                       store of a preset without cameras
+    camera/stride16_scale, _zero  (and view): value = zero + scale * stored, see `quantise`
+    geometry/img_from_lidar       (V, 4, 4) float64    see `shared.data.features.Frame`; absent if
+                                                       the preset has no cameras
     geometry/ego_from_lidar       (4, 4)    float64
     geometry/global_from_ego      (4, 4)    float64
-    annotations/box_count         ()        int64      n; the padding after it means nothing
+    annotations/box_count         ()        int64      n; rows after the first n are padding
     annotations/boxes_lidar       (max_boxes, 9) float32
     annotations/labels            (max_boxes,)   int64; also lidar_points and radar_points
 
@@ -31,7 +31,7 @@ from shared.config.cut import BACKBONE_CUT, Cut
 from shared.config.preset import FeatureMap, Preset
 from shared.digests import array_digest
 
-SCHEMA_VERSION = 2
+SCHEMA_VERSION = 3
 
 CAMERA_MATRICES = "geometry/img_from_lidar"
 BOX_COUNT = "annotations/box_count"
@@ -44,18 +44,18 @@ Row = Mapping[str, NDArray[Any]]  # by array name, each of its spec's shape and 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ArraySpec:
-    """One array of a row, as it lies on disk.
+    """An array of a row, as it is on disk.
 
     Args:
         name: path inside the Zarr group, e.g. "camera/stride16".
         dims: one name per axis of `shape`.
-        shape: size of one row; the leading (variant, sample) axes are not counted.
+        shape: size of one row, without the leading axes (variant, sample).
         dtype: NumPy's name, e.g. "float16".
         codec: name of the codec of its rows, see `cache.format.codec`.
         feature_map: the map of the frozen part that this array is, or whose scales or zero points
             it holds; None for everything else.
-        per_box: the first axis is boxes, padded.
-        about: what other Zarr readers need to know, in the array's attributes.
+        per_box: whether the first axis is boxes, padded.
+        about: explanation for other Zarr readers, in the array's attributes.
     """
 
     name: str
@@ -79,9 +79,9 @@ class ArraySpec:
 
     @property
     def fill_value(self) -> float | int:
-        """What other Zarr readers see where no row was written: nothing a row can hold.
+        """What other Zarr readers see where no row was written: a value that no row holds.
 
-        A map in 8 bit can hold everything, but its scale and zero point are NaN then.
+        An 8-bit map may hold any value, but there its scale and zero point are NaN.
         """
         if np.dtype(self.dtype).kind == "f":
             return float("nan")
@@ -89,44 +89,45 @@ class ArraySpec:
 
 
 def scale_name(feature_map: str) -> str:
-    """Return the name of the array of a quantised map's scales."""
+    """Return the name of the array with the scales of a quantised map."""
     return f"{feature_map}_scale"
 
 
 def zero_name(feature_map: str) -> str:
-    """Return the name of the array of a quantised map's zero points."""
+    """Return the name of the array with the zero points of a quantised map."""
     return f"{feature_map}_zero"
 
 
-def _map_specs(one: FeatureMap, codec: str) -> list[ArraySpec]:
-    """Return the arrays of one feature map."""
+def _map_specs(feature_map: FeatureMap, codec: str) -> list[ArraySpec]:
+    """Return the arrays of a feature map."""
+    name = feature_map.name
     values = ArraySpec(
-        name=one.name,
-        dims=tuple(one.dims),
-        shape=one.shape,
+        name=name,
+        dims=tuple(feature_map.dims),
+        shape=feature_map.shape,
         dtype="float16",
         codec=codec,
-        feature_map=one.name,
+        feature_map=name,
     )
-    if CODECS[codec].storage != UINT8:
+    if CODECS[codec].value_format != UINT8:
         return [values]
     groups = ArraySpec(
-        name=scale_name(one.name),
+        name=scale_name(name),
         dims=values.dims[:-2],
         shape=values.shape[:-2],
         dtype="float32",
-        feature_map=one.name,
-        about=f"the step between two levels of {one.name}; 0 where all values are equal",
+        feature_map=name,
+        about=f"the step between two levels of {name}; 0 where all values are equal",
     )
     return [
         replace(
             values,
             dtype=QUANTISED_DTYPE,
-            about=f"value = {zero_name(one.name)} + {scale_name(one.name)} * this, in float32; one "
-            f"scale and one zero point per {' and '.join(groups.dims)}",
+            about=f"value = {zero_name(name)} + {scale_name(name)} * this, in float32; one scale "
+            f"and one zero point per {' and '.join(groups.dims)}",
         ),
         groups,
-        replace(groups, name=zero_name(one.name), about=f"what level 0 of {one.name} stands for"),
+        replace(groups, name=zero_name(name), about=f"what level 0 of {name} stands for"),
     ]
 
 
@@ -136,12 +137,12 @@ def array_specs(
     """Return every array of a store of `preset`, feature maps first.
 
     Args:
-        preset: decides the feature maps, with the cut.
-        max_boxes: boxes a row has room for, at least 1.
+        preset: decides the feature maps, together with the cut.
+        max_boxes: most boxes that a row can hold, at least 1.
         codec: of the feature maps.
         cut: where the frozen part ends.
     """
-    maps = [spec for one in cut.maps(preset) for spec in _map_specs(one, codec)]
+    maps = [spec for feature_map in cut.maps(preset) for spec in _map_specs(feature_map, codec)]
     matrix = ("row", "column")
     cameras = ArraySpec(
         name=CAMERA_MATRICES, dims=("V", *matrix), shape=(len(CAMERAS), 4, 4), dtype="float64"
@@ -178,7 +179,7 @@ def row_bytes(specs: tuple[ArraySpec, ...]) -> int:
 
 
 def row_digest(spec: ArraySpec, values: NDArray[Any], box_count: int) -> str:
-    """Return the digest of one array of a row, padding left out.
+    """Return the digest of an array of a row without its padding.
 
     So it does not depend on `max_boxes`, which may differ between two stores of the same frames.
     """

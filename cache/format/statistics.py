@@ -1,4 +1,4 @@
-"""The range report of a feature map: what the stored values look like, mergeable over shards."""
+"""Statistics of the values of a feature map, which can be merged over shards."""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Statistics:
-    """Of every value of one feature map in some rows, as it is stored: rounded or dequantised.
+    """Statistics of a feature map in some rows, of the values as read: rounded or dequantised.
 
     Args:
-        count: values looked at.
+        count: number of values.
         min, max, mean, std: of these values; std divides by `count`.
         absmax: largest magnitude; float16 ends at 65504.
     """
@@ -28,7 +28,7 @@ class Statistics:
 
     @classmethod
     def of(cls, values: NDArray[np.floating[Any]]) -> "Statistics":
-        """Look at one row."""
+        """Return the statistics of a row."""
         wide = values.astype(np.float32)
         low, high = float(wide.min()), float(wide.max())
         mean = float(wide.mean(dtype=np.float64))
@@ -44,27 +44,27 @@ class Statistics:
         )
 
 
-def merge(parts: Iterable[Statistics]) -> Statistics:
-    """Return the statistics of all values of all parts; needs at least one part."""
-    parts = list(parts)
-    count = sum(part.count for part in parts)
-    mean = sum(part.count * part.mean for part in parts) / count
-    # Variances within the parts, plus the variance of their means.
-    square = sum(part.count * (part.std**2 + (part.mean - mean) ** 2) for part in parts)
+def merge(shares: Iterable[Statistics]) -> Statistics:
+    """Return the statistics of all values of all shares, of which there is at least one."""
+    shares = list(shares)
+    count = sum(share.count for share in shares)
+    mean = sum(share.count * share.mean for share in shares) / count
+    # Variances within the shares, plus the variance of their means.
+    square = sum(share.count * (share.std**2 + (share.mean - mean) ** 2) for share in shares)
     return Statistics(
         count=count,
-        min=min(part.min for part in parts),
-        max=max(part.max for part in parts),
+        min=min(share.min for share in shares),
+        max=max(share.max for share in shares),
         mean=mean,
         std=sqrt(square / count),
-        absmax=max(part.absmax for part in parts),
+        absmax=max(share.absmax for share in shares),
     )
 
 
-def merge_by_array(parts: Iterable[Mapping[str, Statistics]]) -> dict[str, Statistics]:
+def merge_by_array(shares: Iterable[Mapping[str, Statistics]]) -> dict[str, Statistics]:
     """Merge array by array."""
-    collected: dict[str, list[Any]] = {}
-    for part in parts:
-        for name, statistics in part.items():
+    collected: dict[str, list[Statistics]] = {}
+    for share in shares:
+        for name, statistics in share.items():
             collected.setdefault(name, []).append(statistics)
-    return {name: merge(several) for name, several in collected.items()}
+    return {name: merge(statistics) for name, statistics in collected.items()}

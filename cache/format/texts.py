@@ -1,4 +1,4 @@
-"""Many short texts as one array of bytes: a third of what Python's own strings take."""
+"""Many short texts as an array of bytes: a third of the memory of Python's strings."""
 
 from collections.abc import Sequence
 from typing import overload
@@ -10,13 +10,13 @@ from shared.errors import CacheError
 
 
 class Texts(Sequence[str]):
-    """Texts of plain ASCII; each is made a string when asked for.
+    """Texts of plain ASCII; each becomes a string when it is accessed.
 
     Args:
         packed: (n, longest) their bytes, padded with zero bytes.
 
     Attributes:
-        ascii: (n,) the same as NumPy's byte strings.
+        ascii: (n,) the same as NumPy byte strings.
     """
 
     def __init__(self, packed: NDArray[np.uint8]) -> None:
@@ -27,7 +27,7 @@ class Texts(Sequence[str]):
         """Pack strings.
 
         Raises:
-            CacheError: if one is empty or not plain ASCII.
+            CacheError: if a text is empty or not plain ASCII.
         """
         for text in texts:
             if not text or not text.isascii() or "\0" in text:
@@ -37,17 +37,17 @@ class Texts(Sequence[str]):
 
     @property
     def packed(self) -> NDArray[np.uint8]:
-        """The bytes, as given."""
+        """The (n, longest) bytes."""
         return self.ascii.view(np.uint8).reshape(len(self), -1)
 
     @overload
-    def __getitem__(self, place: int) -> str: ...
+    def __getitem__(self, index: int) -> str: ...
     @overload
-    def __getitem__(self, place: slice) -> tuple[str, ...]: ...
-    def __getitem__(self, place: int | slice) -> str | tuple[str, ...]:
-        if isinstance(place, slice):
-            return tuple(text.decode("ascii") for text in self.ascii[place].tolist())
-        text: bytes = self.ascii[place]
+    def __getitem__(self, index: slice) -> tuple[str, ...]: ...
+    def __getitem__(self, index: int | slice) -> str | tuple[str, ...]:
+        if isinstance(index, slice):
+            return tuple(text.decode("ascii") for text in self.ascii[index].tolist())
+        text: bytes = self.ascii[index]
         return text.decode("ascii")
 
     def __len__(self) -> int:

@@ -1,4 +1,5 @@
-"""What a store is, how it differs from another, how large one will be.
+"""What a store is, how it differs from another, how large one will be: for people.
 
-May import storage/, format/, coordination/ and verification/.
+Promises to change nothing and to work on unfinished stores. May import verification/,
+coordination/, format/, storage/ and `shared`.
 """

@@ -1,15 +1,14 @@
 """The digest of a store's content: equal for equal features, however they are stored.
 
 It covers, for every row, token, variant, scene, time and the values of every array, and the null
-features. It does not depend
-on the order of samples or shards, shard size, compression, room for boxes, identity or provenance.
+features. It does not depend on the order of samples or shards, shard size, compression, padding of
+boxes, identity or provenance.
 """
 
 from functools import partial
 
 from cache.coordination.null_store import open_null
 from cache.coordination.store import Store
-from cache.storage.location import for_each
 from cache.verification.read_back import read_back
 from shared.digests import json_digest
 from shared.errors import CacheError
@@ -28,16 +27,16 @@ def content_digest(store: Store, *, recompute: bool = False) -> str:
         CacheError: if rows are missing, or (when recomputing) damaged.
     """
     complete = store.ledger.complete()
-    left = store.layout.rows - store.rows_in(complete)
-    if left:
+    missing = store.layout.rows - store.rows_in(complete)
+    if missing:
         raise CacheError(
-            f"{store.path} is not finished: {left} of {store.layout.rows} rows are missing, so it "
-            f"has no content digest yet. Finish it with: {store.metadata.provenance.command}"
+            f"{store.path} is not finished: {missing} of {store.layout.rows} rows are missing, so "
+            f"it has no content digest yet. Finish it with: {store.metadata.provenance.command}"
         )
     digests_of = partial(_recomputed if recompute else _recorded, store)
     rows = sorted(
         (store.layout.span(shard)[0], token, json_digest(by_array))
-        for shard, digests in enumerate(for_each(store.path, digests_of, store.all_shards))
+        for shard, digests in enumerate(store.path.for_each(digests_of, store.all_shards))
         for token, by_array in digests.items()
     )
     samples = store.samples
@@ -57,13 +56,14 @@ def _recorded(store: Store, shard: int) -> dict[str, dict[str, str]]:
 
 
 def _recomputed(store: Store, shard: int) -> dict[str, dict[str, str]]:
-    """Return the digests of what lies on disk, likewise."""
+    """Return the digests of what is on disk, likewise."""
     variant, _ = store.layout.span(shard)
-    found: dict[str, dict[str, str]] = {}
+    digests: dict[str, dict[str, str]] = {}
     for row in read_back(store, shard):
         for array, problem in row.problems.items():
             raise CacheError(
-                f"{array} of sample {row.token}, variant {variant}: {problem}. {store.repair(shard)}"
+                f"{array} of sample {row.token}, variant {variant}: {problem}. "
+                f"{store.repair(shard)}"
             )
-        found[row.token] = row.digests
-    return found
+        digests[row.token] = row.digests
+    return digests

@@ -1,4 +1,4 @@
-"""How large a store will be: its shapes, over the ratios that codecs reached on real frames."""
+"""How large a store will be: bytes from the shapes, over ratios measured on real frames."""
 
 from dataclasses import dataclass
 from math import prod
@@ -7,10 +7,10 @@ from cache.format.schema import array_specs, row_bytes
 from shared.config.cut import BACKBONE_CUT, Cut
 from shared.config.preset import Preset
 
-# Float16 bytes over bytes on disk, low and high, by codec and sensor: of two presets and two kinds
-# of untrained weights on real frames, benchmarks/results/codecs.json. Indicative only: how features
-# compress hangs on the weights, and maps of a deeper cut were not measured. `feature-cache show`
-# measures, once a shard is there.
+# Float16 bytes over bytes on disk, lowest and highest, by codec and sensor: of two presets and two
+# kinds of untrained weights on real frames, benchmarks/results/codecs.json. Only indicative: how
+# well features compress depends on the weights, and maps of a deeper cut were not measured.
+# `feature-cache show` measures, as soon as there is a shard.
 RATIOS = {
     "zstd-1": {"camera": (1.17, 1.30), "lidar": (2.72, 10.17)},
     "none": {"camera": (1.00, 1.00), "lidar": (1.00, 1.00)},
@@ -20,15 +20,15 @@ RATIOS = {
     "uint8-lz4-bitshuffle": {"camera": (2.15, 2.31), "lidar": (5.22, 10.78)},
 }
 FLOAT16_BYTES = 2
-MAX_BOXES = 200  # room for boxes assumed here; 0.05% of a row
+MAX_BOXES = 200  # assumed; 0.05% of a row
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Estimate:
-    """Bytes of a whole store.
+    """The bytes of a store.
 
     Args:
-        row: uncompressed bytes of one row.
+        row: of an uncompressed row.
         uncompressed: of all rows.
         smallest, largest: expected on disk.
     """
@@ -50,11 +50,11 @@ def estimate(
         if spec.feature_map is None:
             least += spec.row_bytes
             most += spec.row_bytes
-        elif spec.feature_map == spec.name:  # the ratio has its scales and zero points in it
+        elif spec.feature_map == spec.name:  # the ratio includes scales and zero points
             low, high = RATIOS[codec][spec.name.partition("/")[0]]
             least += FLOAT16_BYTES * prod(spec.shape) / high
             most += FLOAT16_BYTES * prod(spec.shape) / low
-    one = row_bytes(specs)
+    row = row_bytes(specs)
     return Estimate(
-        row=one, uncompressed=one * rows, smallest=round(least * rows), largest=round(most * rows)
+        row=row, uncompressed=row * rows, smallest=round(least * rows), largest=round(most * rows)
     )

@@ -1,6 +1,6 @@
-"""A picture of a store, finished or not: what is there, and what its values look like.
+"""A picture of a store, finished or not: which rows it has, and what its values look like.
 
-matplotlib is imported here alone, when a picture is asked for; a machine that trains has none.
+matplotlib is imported only here, when a picture is requested; a machine that trains needs none.
 """
 
 from pathlib import Path
@@ -21,9 +21,9 @@ BAND_STDS = 1.0
 
 
 def plot_store(store: Store, path: Path) -> None:
-    """Draw completeness by variant and shard, and the statistics of every map shard by shard.
+    """Plot completeness by variant and shard, and the statistics of every map shard by shard.
 
-    From the ledger alone: no feature is read.
+    Only the ledger is read, no features.
 
     Args:
         store: finished or not.
@@ -64,7 +64,7 @@ def plot_store(store: Store, path: Path) -> None:
 
 
 def _plot_completeness(panel: "Axes", store: Store, complete: list[int]) -> None:
-    """Draw one row per variant and one cell per shard, filled where it is complete."""
+    """Plot a row per variant with a cell per shard, filled where the shard is complete."""
     layout = store.layout
     cells = np.zeros(layout.shard_count)
     cells[complete] = 1
@@ -88,11 +88,11 @@ def _plot_completeness(panel: "Axes", store: Store, complete: list[int]) -> None
 
 
 def _plot_statistics(panel: "Axes", name: str, entries: list[LedgerEntry], shards: int) -> None:
-    """Draw mean, standard deviation and extremes of one map over the shards."""
+    """Plot mean, standard deviation and extremes of a map over the shards."""
     of_map: Any = [entry.statistics[name] for entry in entries]
     at = [entry.shard for entry in entries]
     mean, std, low, high = (
-        np.array([getattr(one, column) for one in of_map])
+        np.array([getattr(statistics, column) for statistics in of_map])
         for column in ("mean", "std", "min", "max")
     )
     panel.vlines(at, low, high, color="0.8", label="min to max")

@@ -1,4 +1,4 @@
-"""Which arrays of a store would have to be extracted anew for another identity, in words."""
+"""An explanation of which arrays would have to be extracted anew for a different identity."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -14,7 +14,7 @@ CAMERA, LIDAR, EVERYTHING = ("camera/*",), ("lidar/*",), ("*",)
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Scope:
-    """What one difference touches.
+    """What a difference affects.
 
     Args:
         arrays: patterns of array names.
@@ -29,7 +29,7 @@ class Scope:
         return f"{names}, {self.rows}" if self.rows else names
 
 
-# The longest matching beginning of a field counts; a field that is not here touches everything.
+# The longest matching prefix of a field counts; a field that is not here affects everything.
 SCOPES = {
     "variants": Scope(arrays=EVERYTHING, rows="but only the variants that one of the two lacks"),
     "variant_seed": Scope(arrays=EVERYTHING, rows="but not variant 0"),
@@ -39,7 +39,7 @@ SCOPES = {
     "preset.grid": Scope(arrays=LIDAR),
     "preset.head": Scope(arrays=(*CAMERA, *LIDAR)),
     "preset.head.bev_neck_channels": Scope(arrays=LIDAR),
-    "storage": Scope(arrays=(*CAMERA, *LIDAR)),
+    "value_format": Scope(arrays=(*CAMERA, *LIDAR)),
     "precision": Scope(arrays=(*CAMERA, *LIDAR)),
     "weights.img_": Scope(arrays=CAMERA),
     "weights.pts_": Scope(arrays=LIDAR),
@@ -48,13 +48,13 @@ SCOPES = {
 
 
 def scope_of(field: str, mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> Scope:
-    """Return what a difference in one field of two identities touches."""
+    """Return what a difference in a field of two identities affects."""
     if field == "cut" and {"cut"} <= mine.keys() & theirs.keys():
-        ours, other = parse_cut(mine["cut"]), parse_cut(theirs["cut"])
+        my_cut, their_cut = parse_cut(mine["cut"]), parse_cut(theirs["cut"])
         return Scope(
             arrays=(
-                *(CAMERA if ours.camera != other.camera else ()),
-                *(LIDAR if ours.lidar != other.lidar else ()),
+                *(CAMERA if my_cut.camera != their_cut.camera else ()),
+                *(LIDAR if my_cut.lidar != their_cut.lidar else ()),
             )
         )
     known = [start for start in SCOPES if field.startswith(start)]
@@ -68,34 +68,34 @@ def explain_rebuild(
     *,
     names: tuple[str, str],
 ) -> list[str]:
-    """Return the differences, what each touches, and what all together leave as it is.
+    """Return the differences, what each affects, and what they leave as it is.
 
     Args:
-        mine: the identity of a store, or a part of it.
-        theirs: another, or the same part of it.
+        mine: the identity of a store, or a section of it.
+        theirs: the identity to compare with, or the same section of it.
         arrays: names of the store's arrays.
-        names: what to call the two sides.
+        names: how to refer to the two.
     """
     lines = []
     scopes = [scope_of(field, mine, theirs) for field in differing_fields(mine, theirs)]
     for line, scope in zip(explain_difference(mine, theirs, names=names), scopes, strict=True):
         lines += [line, f"    to extract anew: {scope}"]
-    touched = {
+    affected = {
         name
         for name in arrays
         if any(fnmatch(name, pattern) for scope in scopes for pattern in scope.arrays)
     }
-    if scopes and len(touched) < len(arrays):
-        lines.append(f"the same in both: {', '.join(_grouped(arrays, touched))}")
+    if scopes and len(affected) < len(arrays):
+        lines.append(f"the same in both: {', '.join(_grouped(arrays, affected))}")
     return lines
 
 
-def _grouped(arrays: tuple[str, ...], touched: set[str]) -> list[str]:
-    """Name the arrays that are not touched, a whole group as "geometry/*"."""
-    broken = {name.partition("/")[0] for name in touched}
+def _grouped(arrays: tuple[str, ...], affected: set[str]) -> list[str]:
+    """Return the names of the arrays that are not affected, a whole group as "geometry/*"."""
+    broken = {name.partition("/")[0] for name in affected}
     same: dict[str, None] = {}
     for name in arrays:
         group = name.partition("/")[0]
-        if name not in touched:
+        if name not in affected:
             same[name if group in broken else f"{group}/*"] = None
     return list(same)

@@ -1,11 +1,10 @@
-"""What a store is, in one screen, finished or not."""
+"""A summary of a store, finished or not, that fits on a screen."""
 
 from dataclasses import asdict
 from typing import Any
 
 from cache.coordination.store import Store
 from cache.format.statistics import merge_by_array
-from cache.storage.location import sizes_below
 from shared.digests import json_digest
 from shared.process.whole_file import PARTIAL_SUFFIX
 
@@ -18,7 +17,7 @@ def describe(store: Store) -> dict[str, Any]:
     complete = sorted(shard for shard in store.ledger.complete() if shard in store.all_shards)
     entries = store.ledger.read_all(complete)
     rows = store.rows_in(frozenset(complete))
-    sizes = sizes_below(store.path)
+    sizes = store.path.sizes()
     partial = sum(size for name, size in sizes.items() if name.endswith(PARTIAL_SUFFIX))
     return {
         "store": str(store.path),
@@ -41,8 +40,8 @@ def describe(store: Store) -> dict[str, Any]:
             for spec in store.arrays
         },
         "statistics": {
-            name: asdict(one)
-            for name, one in merge_by_array(entry.statistics for entry in entries).items()
+            name: asdict(statistics)
+            for name, statistics in merge_by_array(entry.statistics for entry in entries).items()
         },
         "identity": metadata.identity,
         "identity_digest": json_digest(metadata.identity),
@@ -83,12 +82,12 @@ def summary_as_text(description: dict[str, Any]) -> str:
     if not is_finished:
         lines.append(f"unfinished  finish it with: {provenance['command']}")
     lines += ["", f"{'array':26} {'dtype':8} row"]
-    for name, one in description["arrays"].items():
-        dims = " ".join(one["dims"])
-        lines.append(f"{name:26} {one['dtype']:8} ({dims}) = {tuple(one['shape'])}")
+    for name, spec in description["arrays"].items():
+        dims = " ".join(spec["dims"])
+        lines.append(f"{name:26} {spec['dtype']:8} ({dims}) = {tuple(spec['shape'])}")
     if description["statistics"]:
         columns = ("min", "max", "mean", "std", "absmax")
         lines += ["", f"{'values':26}" + "".join(f"{column:>12}" for column in columns)]
-        for name, one in description["statistics"].items():
-            lines.append(f"{name:26}" + "".join(f"{one[column]:12.5g}" for column in columns))
+        for name, values in description["statistics"].items():
+            lines.append(f"{name:26}" + "".join(f"{values[column]:12.5g}" for column in columns))
     return "\n".join(lines)

@@ -1,7 +1,8 @@
-"""The way to a bucket of an S3-compatible storage: requests, repeated until they are answered.
+"""Requests to a bucket of S3-compatible storage, repeated until they are answered.
 
-Through obstore, the client inside `zarr.storage.ObjectStore`, which needs no event loop. Endpoint,
-region and credentials come from the usual AWS environment variables and are written nowhere.
+Sent with obstore, the client inside `zarr.storage.ObjectStore`, which needs no event loop.
+Endpoint, region and credentials come from the usual AWS environment variables and are written
+nowhere.
 """
 
 import errno
@@ -14,7 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from datetime import timedelta
 from functools import cache
-from typing import TYPE_CHECKING, TypeVar
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from shared.errors import CacheError, ConfigError
 
@@ -23,22 +24,26 @@ if TYPE_CHECKING:
 
 SCHEME = "s3://"
 PATIENCE_S = 180.0  # how long a request is repeated before it counts as failed
-REQUEST_S = 60  # how long one attempt may take; of a large object, each of its parts
-QUICK_RETRIES = 3  # by obstore itself, without a word
+REQUEST_S = 60  # how long an attempt may take; for a large object, each of its pieces
+QUICK_RETRIES = 3  # by obstore itself, silently
 FIRST_WAIT_S, LONGEST_WAIT_S = 0.2, 10.0  # between our own, each twice as long
-CONNECTIONS = 16  # requests under way at once for one row, or one look at the ledger
+CONNECTIONS = 16  # concurrent requests for one row, or for one look at the ledger
 KEPT_TAILS = 65_536  # ends of objects kept in memory, some 300 bytes each
 
-# What another attempt will not change. 408 and 429 say "later", 5xx that the server is in trouble.
+# What another attempt will not change. 408 and 429 mean "later", 5xx that the server is in trouble.
 FINAL = re.compile(r"status code: (3|4(?!08|29))|Received non-partial response")
-NO_CREDENTIALS = "169.254.169.254"  # where obstore looks last: only machines of AWS have that
+NO_CREDENTIALS = "169.254.169.254"  # where obstore looks last: only AWS machines have it
 
 _log = logging.getLogger(__name__)
 _Answer = TypeVar("_Answer")
 
 
 class RemoteError(CacheError):
-    """A storage that does not answer, or refuses; says nothing about what lies there."""
+    """A storage that does not answer, or refuses; says nothing about what is stored there."""
+
+
+class ChangedError(Exception):
+    """An object that was replaced since its end was read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,8 +51,8 @@ class Tail:
     """The end of an object.
 
     Args:
-        content: its last bytes, or all if it is shorter.
-        size: of the whole object, bytes.
+        content: its last bytes, or all of them if it is shorter.
+        size: bytes of the whole object.
         version: changes with the content; None where the storage does not say.
     """
 
@@ -57,7 +62,7 @@ class Tail:
 
 
 class Bucket:
-    """The way to one bucket, with what was learnt on it; each process needs its own.
+    """A client of one bucket, with the ends of objects it has read; each process needs its own.
 
     Raises:
         ConfigError: if the extra `remote` is not installed, or the environment cannot be used.
@@ -71,7 +76,7 @@ class Bucket:
 
     @property
     def pool(self) -> ThreadPoolExecutor:
-        """Threads for requests that are under way at the same time."""
+        """Threads for concurrent requests."""
         self._require_first_user()
         return self._pool
 
@@ -79,12 +84,12 @@ class Bucket:
         """Send a request until it is answered.
 
         Args:
-            key: what it is about, for messages.
-            send: does no harm when done twice.
+            key: the object concerned, for messages.
+            send: sends the request; must be harmless when repeated.
 
         Raises:
             FileNotFoundError: if there is no such object.
-            RemoteError: if it is refused, or not answered in `PATIENCE_S`.
+            RemoteError: if it is refused, or not answered within `PATIENCE_S`.
         """
         from obstore.exceptions import AlreadyExistsError, BaseError, PreconditionError
 
@@ -103,19 +108,50 @@ class Bucket:
             except BaseError as error:
                 if time.monotonic() > deadline or _is_final(error):
                     raise self._refusal(key, error) from error
-                _log.warning("%s; trying again", self._told(key, error))
+                _log.warning("%s; trying again", self._reason(key, error))
             time.sleep(wait_s)
             wait_s = min(2 * wait_s, LONGEST_WAIT_S)
 
+    def read_tail(self, key: str, count: int) -> Tail:
+        """Return the end of an object; FileNotFoundError if there is none."""
+
+        def send(client: "S3Store") -> Tail:
+            answer = client.get(key, options={"range": {"suffix": count}})
+            return Tail(bytes(answer.bytes()), answer.meta["size"], answer.meta["e_tag"])
+
+        try:
+            return self.request(key, send)
+        except RemoteError:  # what an empty object is answered with
+            if self.request(key, lambda client: client.head(key)["size"]):
+                raise
+            return Tail(b"", 0, None)
+
+    def read_range(self, key: str, start: int, count: int, version: str | None) -> bytes:
+        """Return `count` bytes of an object from `start` on.
+
+        Raises:
+            FileNotFoundError: if it is not there.
+            ChangedError: if it is no longer `version`.
+        """
+        from obstore.exceptions import PreconditionError
+
+        options: Any = {"range": (start, start + count)}
+        if version is not None:
+            options["if_match"] = version
+        try:
+            return self.request(key, lambda client: bytes(client.get(key, options=options).bytes()))
+        except PreconditionError as error:
+            raise ChangedError from error
+
     def _require_first_user(self) -> None:
-        if os.getpid() != _first_user():  # its threads stayed behind: it would wait for ever
+        if os.getpid() != _first_user():  # it has none of the threads: it would wait forever
             raise RemoteError(
                 f"{SCHEME}{self.name} cannot be used by a process that was forked from one that "
-                'has used such a storage; start workers with the method "spawn"'
+                'has used object storage; start workers with the method "spawn"'
             )
 
-    def _told(self, key: str, error: Exception) -> str:
-        """Return where and what, without the markup and the debugging that obstore adds."""
+    def _reason(self, key: str, error: Exception) -> str:
+        """Return object and reason, without the markup and debug output that obstore adds."""
         text = str(error)
         what = re.split(r": <|\n", text)[0].rpartition(" - ")[2].strip(" :")
         cause = re.search(r'message: "([^"]+)"', text)  # of the system, e.g. "Connection refused"
@@ -147,11 +183,11 @@ class Bucket:
                 "AWS_REGION). Nothing is known to be damaged and finished shards are kept; run the "
                 "same command again when this is solved"
             )
-        return RemoteError(f"{self._told(key, error)}. {remedy}")
+        return RemoteError(f"{self._reason(key, error)}. {remedy}")
 
 
 def connect(bucket: str) -> "S3Store":
-    """Return a client, set up from the environment; no request is sent."""
+    """Return a client configured from the environment; sends no request."""
     try:
         from obstore.exceptions import BaseError
         from obstore.store import S3Store
@@ -176,12 +212,12 @@ def connect(bucket: str) -> "S3Store":
 
 @cache
 def _first_user() -> int:
-    """Return the process that first sent a request, of this one and those it was forked from."""
+    """Return the process that was first to send a request: this one or one it was forked from."""
     return os.getpid()
 
 
 def _is_final(error: Exception) -> bool:
-    """Return whether another attempt would end the same."""
+    """Return whether another attempt would end the same way."""
     from obstore.exceptions import GenericError
 
     text = str(error)
@@ -189,6 +225,6 @@ def _is_final(error: Exception) -> bool:
 
 
 def _endpoint() -> str:
-    """Return what requests go to."""
+    """Return where requests are sent."""
     names = ("AWS_ENDPOINT_URL_S3", "AWS_ENDPOINT_URL", "AWS_ENDPOINT")
     return next((os.environ[name] for name in names if os.environ.get(name)), "AWS")

@@ -6,26 +6,25 @@ import os
 from pathlib import Path
 from typing import IO
 
-from cache.storage.location import StorePath
+from cache.storage.protocol import NoLocksError
 
-NO_LOCKS = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # what a file system without them says
+UNSUPPORTED = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # from a file system without locks
 
 
-def lock_file(path: StorePath, *, is_patient: bool) -> IO[str] | None:
-    """Create and lock a file; whoever holds it unlinks it before closing, or leaves it.
+def lock_file(path: Path, *, is_patient: bool) -> IO[str] | None:
+    """Create and lock a file; its holder either unlinks it before closing it or leaves it.
 
     Args:
         path: the file.
-        is_patient: wait for another holder.
+        is_patient: wait while another holder has it.
 
     Returns:
-        The locked file, to be closed; None if another holds it and we do not wait.
+        The locked file, to be closed; None if another holder has it and we do not wait.
 
     Raises:
-        OSError: with one of `NO_LOCKS` where there are none; or the disk is full.
+        NoLocksError: if the file system has no locks.
+        OSError: if the disk is full, for example.
     """
-    if not isinstance(path, Path):
-        raise OSError(errno.ENOLCK, os.strerror(errno.ENOLCK))
     while True:
         file = path.open("a")
         try:
@@ -35,14 +34,16 @@ def lock_file(path: StorePath, *, is_patient: bool) -> IO[str] | None:
         except BlockingIOError:
             file.close()
             return None
-        except BaseException:
+        except BaseException as error:
             file.close()
+            if isinstance(error, OSError) and error.errno in UNSUPPORTED:
+                raise NoLocksError(error.errno, error.strerror) from error
             raise
         file.close()  # its holder unlinked it while we waited: a lock on it excludes nobody
 
 
 def _is_at(path: Path, file: IO[str]) -> bool:
-    """Return whether this open file is still the one at `path`."""
+    """Return whether an open file is still the one at `path`."""
     try:
         return os.path.samestat(path.stat(), os.fstat(file.fileno()))
     except FileNotFoundError:

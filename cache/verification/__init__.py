@@ -1,4 +1,6 @@
 """Reading every byte again and comparing it with what was written.
 
-May import storage/, format/ and coordination/.
+Promises that whatever changed on disk is reported with the shard to rebuild. `verify_store` is the
+whole run, `check_rows` a shard of it, `progress` what an interrupted run has checked. May import
+coordination/, format/, storage/ and `shared`.
 """

@@ -1,4 +1,4 @@
-"""Reading everything again: is what lies on disk what was written?"""
+"""Checking a shard, and the Zarr metadata: is what is on disk what was written?"""
 
 import math
 import threading
@@ -13,14 +13,14 @@ from cache.format.statistics import Statistics, merge_by_array
 from cache.verification.read_back import ReadBack, read_back
 from shared.errors import CacheError
 
-# Of the largest magnitude: sums may be added up in another order on another machine, in float32
+# Relative to the largest magnitude: a different machine may add in a different order, in float32
 # at worst.
 STATISTICS_TOLERANCE = 1e-5
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Damage:
-    """One thing that is wrong.
+    """Something that is not as it was written.
 
     Args:
         where: array and samples, or file.
@@ -55,12 +55,12 @@ def metadata_damage(store: Store) -> Iterator[Damage]:
 
 
 def shard_damage(store: Store, shard: int, stop: threading.Event) -> list[Damage]:
-    """Read one complete shard again and compare it with its ledger entry.
+    """Read a complete shard again and compare it with its ledger entry.
 
     Args:
         store: finished or not.
         shard: has an entry.
-        stop: set from another thread to give up; what is returned then means nothing.
+        stop: set from another thread to give up; the result is then meaningless.
 
     Raises:
         CacheError: if a file cannot be read now, which says nothing about its content.
@@ -70,7 +70,7 @@ def shard_damage(store: Store, shard: int, stop: threading.Event) -> list[Damage
             Damage(
                 where=f"ledger entry {store.ledger.path(shard)}",
                 problem=f"the store has {store.layout.shard_count} shards, this is none of them",
-                remedy="It came from another store; --repair moves it aside.",
+                remedy="It came from a different store; --repair moves it aside.",
                 shard=shard,
             )
         ]
@@ -78,7 +78,7 @@ def shard_damage(store: Store, shard: int, stop: threading.Event) -> list[Damage
     try:
         entry = store.ledger.read(shard)
         if (entry.shard, entry.variant, entry.tokens) != (shard, wanted.variant, wanted.tokens):
-            raise CacheError(f"ledger entry {store.ledger.path(shard)} describes other rows")
+            raise CacheError(f"ledger entry {store.ledger.path(shard)} describes different rows")
     except CacheError as error:
         return [_of(store, shard, f"shard {shard}", str(error))]
     rows = []
@@ -91,7 +91,7 @@ def shard_damage(store: Store, shard: int, stop: threading.Event) -> list[Damage
 
 
 def _broken_rows(store: Store, entry: LedgerEntry, rows: list[ReadBack]) -> Iterator[Damage]:
-    """Report what cannot be read, and values other than those recorded."""
+    """Yield the damage of arrays that cannot be read or whose values differ from the ledger."""
     broken: dict[tuple[str, str], list[str]] = defaultdict(list)
     for slot, row in enumerate(rows):
         for spec in store.arrays:
@@ -102,41 +102,36 @@ def _broken_rows(store: Store, entry: LedgerEntry, rows: list[ReadBack]) -> Iter
             if problem is not None:
                 broken[spec.name, problem].append(row.token)
     for (array, problem), tokens in broken.items():
-        # A lost file loses every row of it: one line, not hundreds.
+        # A lost file loses all its rows: report that in one line, not in hundreds.
         is_all = len(tokens) == len(rows) > 1
-        who = f"all {len(tokens)} samples from {tokens[0]} on" if is_all else ", ".join(tokens)
-        where = f"{array} of {who}, variant {entry.variant}, shard {entry.shard}"
+        samples = f"all {len(tokens)} samples from {tokens[0]} on" if is_all else ", ".join(tokens)
+        where = f"{array} of {samples}, variant {entry.variant}, shard {entry.shard}"
         yield _of(store, entry.shard, where, problem)
 
 
 def _wrong_statistics(store: Store, entry: LedgerEntry, rows: list[ReadBack]) -> Iterator[Damage]:
-    """Report feature maps whose recorded statistics are not those of their values."""
-    found = merge_by_array(row.statistics for row in rows)
-    for name in sorted(found.keys() | entry.statistics.keys()):
-        if not _agree(found, entry.statistics, name):
+    """Yield the damage of feature maps whose values do not have the recorded statistics."""
+    actual = merge_by_array(row.statistics for row in rows)
+    for name in sorted(actual.keys() | entry.statistics.keys()):
+        if not _agree(actual, entry.statistics, name):
             yield _of(
                 store,
                 entry.shard,
                 f"{name} of shard {entry.shard}",
                 f"the ledger's statistics are {entry.statistics.get(name)}, those of the values "
-                f"are {found.get(name)}",
+                f"are {actual.get(name)}",
             )
 
 
-def _agree(found: Mapping[str, Statistics], recorded: Mapping[str, Statistics], name: str) -> bool:
-    if name not in found or name not in recorded:
+def _agree(actual: Mapping[str, Statistics], recorded: Mapping[str, Statistics], name: str) -> bool:
+    if name not in actual or name not in recorded:
         return False
-    ours, theirs = found[name], recorded[name]
+    ours, theirs = actual[name], recorded[name]
     allowed = STATISTICS_TOLERANCE * ours.absmax
-    return (
-        all(
-            math.isclose(
-                getattr(ours, one.name), getattr(theirs, one.name), rel_tol=0, abs_tol=allowed
-            )
-            for one in fields(Statistics)
-            if one.name != "count"
-        )
-        and ours.count == theirs.count
+    columns = [field.name for field in fields(Statistics) if field.name != "count"]
+    return ours.count == theirs.count and all(
+        math.isclose(getattr(ours, column), getattr(theirs, column), rel_tol=0, abs_tol=allowed)
+        for column in columns
     )
 
 

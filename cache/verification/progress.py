@@ -1,25 +1,23 @@
-"""Which shards a verification has found whole: so that one that was interrupted goes on.
+"""Which shards a verification has found intact, so that an interrupted one can resume.
 
 A file of its own in the ledger's directory, `ledger/verified.json`, where Zarr readers do not look;
-losing it costs time and nothing else. A shard counts as read only while its ledger entry is the one
-it was read with. When a verification ends without damage the file goes: the next one reads all.
+losing it costs time and nothing else. A shard counts as checked only while its ledger entry is the
+one it was compared with. A verification that ends without damage removes the file: the next one
+reads everything.
 """
 
 import contextlib
 import json
 import logging
 import time
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
 
-from cache.coordination.ledger import GROUP
+from cache.coordination.ledger import LEDGER_GROUP
 from cache.coordination.store import Store
+from cache.format.checked_json import add_checksum, json_bytes, remove_checksum
 from cache.storage.bucket import RemoteError
-from cache.storage.location import write_json
 from shared.config.config_json import from_json
-from shared.digests import json_digest
-from shared.errors import ConfigError
 
 FILE_NAME = "verified.json"
 SAVED_EVERY_S = 5.0
@@ -28,8 +26,8 @@ _log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Seen:
-    """A shard that was read and is whole.
+class CheckedShard:
+    """A shard that was read and is intact.
 
     Args:
         entry: fingerprint of the ledger entry it was compared with.
@@ -42,53 +40,50 @@ class Seen:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Record:
-    shards: dict[int, Seen] = field(default_factory=dict)
+    shards: dict[int, CheckedShard] = field(default_factory=dict)
 
 
-class Verified:
-    """The record of one verification, in memory and now and then on disk.
+class VerificationProgress:
+    """The shards that a verification has checked, saved to disk every few seconds.
 
     Args:
         store: being verified.
-        anew: forget what an earlier verification read.
+        anew: forget what an earlier verification checked.
     """
 
     def __init__(self, store: Store, *, anew: bool) -> None:
         self._store = store
-        self.path = store.path / GROUP / FILE_NAME
-        self._seen = {} if anew else self._load()
+        self.path = store.path / LEDGER_GROUP / FILE_NAME
+        self._checked = {} if anew else self._load()
         self._saved_at = time.monotonic()
         self._can_save = True
 
     def when(self, shard: int) -> str | None:
-        """Return when a shard was read and found whole; None if it has to be read."""
-        seen = self._seen.get(shard)
-        is_same = seen is not None and seen.entry == self._store.ledger.fingerprint(shard)
-        return seen.at if seen is not None and is_same else None
+        """Return when a shard was read and found intact; None if it has to be read."""
+        checked = self._checked.get(shard)
+        if checked is None or checked.entry != self._store.ledger.fingerprint(shard):
+            return None
+        return checked.at
 
     def add(self, shard: int, fingerprint: str) -> None:
-        """Note a whole shard; on disk within seconds."""
-        self._seen[shard] = Seen(
+        """Note an intact shard; on disk within seconds."""
+        self._checked[shard] = CheckedShard(
             entry=fingerprint, at=datetime.now(UTC).isoformat(timespec="seconds")
         )
         if time.monotonic() - self._saved_at > SAVED_EVERY_S:
             self.save()
 
     def save(self) -> None:
-        """Write the file, whole or not at all; where that is not possible, say so and go on."""
+        """Write the file, completely or not at all; warn where that is impossible."""
         self._saved_at = time.monotonic()
-        if not self._can_save or not self._seen:
+        if not self._can_save or not self._checked:
             return
-        document = _plain(_Record(shards=self._seen))
         try:
-            write_json(self.path, {**document, "checksum": json_digest(document)})
-        except (
-            OSError,
-            RemoteError,
-        ) as error:  # a store that is mounted read-only can be verified, too
+            self.path.write_whole([json_bytes(add_checksum(_Record(shards=self._checked)))])
+        except (OSError, RemoteError) as error:  # a store mounted read-only can be verified too
             self._can_save = False
             _log.warning(
-                "what was read cannot be noted, so stopping means starting anew: %s", error
+                "progress cannot be saved, so a verification that is stopped starts over: %s", error
             )
 
     def forget(self) -> None:
@@ -96,21 +91,11 @@ class Verified:
         with contextlib.suppress(OSError, RemoteError):
             self.path.unlink(missing_ok=True)
 
-    def _load(self) -> dict[int, Seen]:
+    def _load(self) -> dict[int, CheckedShard]:
         try:
-            document = json.loads(self.path.read_bytes())
-            if document.pop("checksum") != json_digest(document):
-                raise ValueError("its checksum does not match")
-            return from_json(_Record, document).shards
+            return from_json(_Record, remove_checksum(json.loads(self.path.read_bytes()))).shards
         except FileNotFoundError:
             return {}
-        except (OSError, ValueError, KeyError, AttributeError, TypeError, ConfigError) as error:
+        except (OSError, ValueError) as error:
             _log.warning("%s is damaged (%s); every shard is read again", self.path, error)
             return {}
-
-
-def _plain(record: _Record) -> dict[str, Any]:
-    """Return the record as it is after a journey through JSON, whose keys are text."""
-    plain = json.loads(json.dumps(asdict(record)))
-    assert isinstance(plain, dict)
-    return plain

@@ -1,4 +1,4 @@
-"""Re-reading rows: what really lies on disk, shard by shard."""
+"""Reading the rows of a shard back: what is really on disk."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -17,13 +17,13 @@ from shared.data.features import as_floats
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ReadBack:
-    """One row, as it is on disk now.
+    """A row, as it is on disk now.
 
     Args:
         token: of its sample.
         digests: of the values of every array that could be read.
         problems: by array, why it could not be read, or what is wrong with its values.
-        statistics: by feature map, if asked for and nothing is wrong.
+        statistics: by feature map, if requested and nothing is wrong.
     """
 
     token: str
@@ -33,7 +33,7 @@ class ReadBack:
 
 
 def read_back(store: Store, shard: int, *, needs_statistics: bool = False) -> Iterator[ReadBack]:
-    """Read every row of a shard; damage is reported, not raised.
+    """Yield every row of a shard; damage is reported, not raised.
 
     Raises:
         CacheError: if a file cannot be read now, which says nothing about its content.
@@ -50,7 +50,7 @@ def read_back(store: Store, shard: int, *, needs_statistics: bool = False) -> It
                 continue
             if spec.feature_map is not None and not np.isfinite(row[spec.name]).all():
                 problems[spec.name] = "holds a value that is not finite"
-        boxes = int(row.get(BOX_COUNT, np.zeros((), np.int64)))  # its own damage is a problem above
+        boxes = int(row.get(BOX_COUNT, np.zeros((), np.int64)))  # if damaged, noted above
         maps = decode_maps(store.arrays, row) if needs_statistics and not problems else {}
         yield ReadBack(
             token=store.samples.tokens[sample],

@@ -1,4 +1,4 @@
-"""Reading official checkpoints safely, and which part of the detector a key belongs to.
+"""Official checkpoints: read safely, loaded strictly, every key assigned to a part of the detector.
 
 May import `shared.errors` and `shared.digests`.
 """

@@ -1,7 +1,7 @@
-"""Which part of the detector each name of an official checkpoint belongs to: one table, both ways.
+"""Which part of the detector each key of a checkpoint belongs to, and which stage owns the part.
 
-Our modules carry the official names, so a key of the official state dict is the same key of ours,
-and the table only says who owns it. Every key of a checkpoint belongs to exactly one part;
+Our modules carry the official names, so a key of the official state dict is also ours, and the
+table only says who owns it. Every key of a checkpoint belongs to exactly one part;
 tests/upstream/test_state_dict_keys.py compares all of them with the official key lists.
 
 Source: CMT, detectors/cmt.py; the order is that of the official state dict.
@@ -26,10 +26,10 @@ TRAINABLE_PARTS = tuple(part for part, owner in PARTS.items() if owner == "train
 
 
 def belongs(key: str, parts: Iterable[str]) -> bool:
-    """Whether a state-dict key lies in one of these parts, or parts of parts."""
+    """Return whether a state-dict key is in one of these parts, or parts of parts."""
     return any(key.startswith(f"{part}.") for part in parts)
 
 
 def part_of(key: str) -> str:
-    """Return the part a state-dict key belongs to, or what stands in its place."""
+    """Return the part a state-dict key belongs to: what comes before its first dot."""
     return key.partition(".")[0]

@@ -1,8 +1,8 @@
 """The axis order of sparse convolution weights in a checkpoint: recognised, or refused.
 
 spconv 1.x stored a weight as (z, y, x, in, out), spconv 2.x stores it as (out, z, y, x, in) and can
-be told to store (z, y, x, out, in). Square layers fit in the wrong order, so one layer that fits in
-a single order decides for the whole file: the first, from five point features to more channels.
+be told to store (z, y, x, out, in). Square layers fit in the wrong order too, so a layer that fits
+in only one order decides for the whole file: the first, from five point features to more channels.
 """
 
 from collections.abc import Mapping
@@ -19,7 +19,7 @@ POINT_FEATURES = 5
 KERNEL = (3, 3, 3)
 SPARSE_DIMS = 5
 
-# From the stored axes to (out, z, y, x, in), by the name spconv gives the order.
+# From the stored axes to (out, z, y, x, in), by spconv's name for the order.
 TO_KRSC = {"KRSC": (0, 1, 2, 3, 4), "RSCK": (4, 0, 1, 2, 3), "RSKC": (3, 0, 1, 2, 4)}
 
 
@@ -27,11 +27,11 @@ def in_our_layout(state: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
     """Return the state with every sparse weight as (out, z, y, x, in), spconv 2's order.
 
     Args:
-        state: of a checkpoint; one without a sparse encoder comes back as it is.
+        state: of a checkpoint; returned unchanged if it has no sparse encoder.
         path: where it comes from, for the message.
 
     Raises:
-        CheckpointError: if the weights are in no order that spconv ever stored.
+        CheckpointError: if the weights are in no order that spconv has ever stored.
     """
     if FIRST_LAYER not in state:
         return dict(state)
@@ -45,7 +45,7 @@ def in_our_layout(state: Mapping[str, Tensor], path: Path) -> dict[str, Tensor]:
 
 
 def _layout(shape: tuple[int, ...], path: Path) -> str:
-    """Return the name of the order that the first layer's shape has."""
+    """Return spconv's name for the order of the first layer's shape."""
     if len(shape) == SPARSE_DIMS and shape.count(POINT_FEATURES) == 1:
         for name, axes in TO_KRSC.items():
             _, *kernel, features = (shape[axis] for axis in axes)
@@ -54,6 +54,6 @@ def _layout(shape: tuple[int, ...], path: Path) -> str:
     raise CheckpointError(
         f"checkpoint {path}: {FIRST_LAYER} has the shape {shape}; expected (out, 3, 3, 3, 5) as "
         "spconv 2 stores it, (3, 3, 3, 5, out) as spconv 1 does, or (3, 3, 3, out, 5). Weights in "
-        "another order would fit where a layer is square and give wrong features, so nothing was "
-        "loaded; save them again in one of these orders"
+        "any other order would fit square layers and give wrong features, so nothing was loaded; "
+        "save them again in one of these orders"
     )

@@ -1,4 +1,4 @@
 """What a detector is made of, and its vocabulary: frozen dataclasses and presets.
 
-Imports `shared.errors` alone.
+May import `shared.errors` only.
 """

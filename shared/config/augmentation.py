@@ -1,4 +1,4 @@
-"""How far the augmented variants of a sample differ from it, and what the official configs say."""
+"""How far augmented variants may differ from their sample, and the official settings."""
 
 from dataclasses import dataclass
 
@@ -8,7 +8,7 @@ from shared.errors import ConfigError
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Augmentation:
-    """How far variants differ from the sample; the defaults are those of both fusion configs.
+    """How far variants may differ from their sample; the defaults are those of both fusion configs.
 
     The range of the image's resize factor is `CameraBranch.resize_lim`.
 
@@ -18,18 +18,18 @@ class Augmentation:
         translation_std_m: standard deviation of the shift along x, y and z.
         flip_y_probability: of y to -y ("horizontal" upstream).
         flip_x_probability: of x to -x ("vertical" upstream).
-        image_flip_probability: of mirroring all images left and right.
+        image_flip_probability: of mirroring all images left to right.
         grid_mask_probability: of a grid mask.
-        grid_mask_ratio: share of a mask's period that a stripe takes.
+        grid_mask_ratio: share of a mask's period that a stripe covers.
         shuffle_points: put the points in random order, which decides which ten of an overfull voxel
             are kept.
 
     Raises:
-        ConfigError: if a range is reversed, a scale not positive, or a probability none.
+        ConfigError: if a range is reversed, a scale not positive, or a probability outside 0 to 1.
 
     Source: CMT, cmt_voxel0100_r50_800x320_cbgs.py and cmt_voxel0075_vov_1600x640_cbgs.py
     (GlobalRotScaleTransAll, CustomRandomFlip3D, PointShuffle, ResizeCropFlipImage, GridMask).
-    Pasted objects (UnifiedObjectSample) and absent sensors (ModalMask3D) are no part of a variant.
+    Pasted objects (UnifiedObjectSample) and absent sensors (ModalMask3D) are not in a variant.
     """
 
     rotation_rad: tuple[float, float] = (-0.785, 0.785)
@@ -63,11 +63,11 @@ class Augmentation:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class VariantDraws:
-    """What the augmented variants of a store are drawn from.
+    """How the augmented variants of a store are drawn.
 
     Args:
-        seed: of all of them; a variant depends on it, the token and its number, and nothing else.
-        augmentation: how far they differ from the sample.
+        seed: shared by all; a variant depends only on it, the token and the variant's number.
+        augmentation: how far variants may differ from their sample.
     """
 
     augmentation: Augmentation
@@ -75,12 +75,12 @@ class VariantDraws:
 
 
 def official_augmentation(preset: Preset) -> Augmentation:
-    """Return what the official config of these sensors trains with.
+    """Return what the official config for the preset's sensors trains with.
 
-    Upstream: with `reverse_angle` and mmdet3d 1.0.0rc5 cameras alone turn one way and their boxes
-    the other, up to 45 degrees apart; here they turn together.
+    Upstream: in the camera-only config, `reverse_angle` with mmdet3d 1.0.0rc5 turns the cameras one
+    way and the boxes the other, up to 45 degrees apart; here they turn together.
 
-    Source: CMT; cmt_camera_vov_1600x640_cbgs.py for cameras alone (GlobalRotScaleTransImage, no
+    Source: CMT; cmt_camera_vov_1600x640_cbgs.py for cameras only (GlobalRotScaleTransImage, no
     GridMask). cmt_lidar_voxel0075_cbgs.py has the numbers of the fusion configs.
     """
     if preset.lidar is not None:

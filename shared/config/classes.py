@@ -1,6 +1,6 @@
 """The fixed vocabularies of nuScenes detection: classes and cameras, in CMT's order."""
 
-# Upstream: CMT's order, not mmdet3d's alphabet of labels; a checkpoint's logits are in this order.
+# Upstream: CMT's order, not mmdet3d's alphabetical one; a checkpoint's logits are in this order.
 CLASS_NAMES = (
     "car",
     "truck",
@@ -25,4 +25,4 @@ CAMERAS = (
 )
 
 LIDAR = "LIDAR_TOP"
-OTHER_CLASS = -1  # label of a box whose category is none of the ten
+OTHER_CLASS = -1  # label of a box of any other category

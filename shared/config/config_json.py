@@ -1,4 +1,4 @@
-"""Frozen config dataclasses to JSON and back, strictly: an unknown or missing field is an error."""
+"""Config dataclasses to JSON and back, strictly: an unknown or missing field is an error."""
 
 from dataclasses import asdict
 from typing import Any, TypeVar
@@ -23,7 +23,7 @@ def from_json(kind: type[Config], document: dict[str, Any]) -> Config:
     """Rebuild a config dataclass.
 
     Raises:
-        ConfigError: naming the fields that are unknown, missing or of the wrong type.
+        ConfigError: naming every field that is unknown, missing or of the wrong type.
     """
     try:
         return _converter.structure(document, kind)

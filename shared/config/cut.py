@@ -1,10 +1,10 @@
-"""Where the frozen part ends: what a store holds, and what training can no longer change.
+"""Where the frozen part of the detector ends: what a store holds, and what training cannot change.
 
-    backbone    the backbones' maps, before both necks: necks can train
+    backbone    the backbones' maps, before both necks: the necks can be trained
     neck        after the necks: one camera map (P4) and one BEV map
     memory      also after `shared_conv`: what the decoder looks at; for cameras the same as neck
 
-A deeper cut is smaller on disk and faster to read. The sensors may be cut differently.
+A later cut is smaller on disk and faster to read. Each sensor may have its own cut.
 """
 
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ CameraCut = Literal["backbone", "neck"]
 LidarCut = Literal["backbone", "neck", "memory"]
 
 CAMERA_CUTS: dict[str, CameraCut] = {"backbone": "backbone", "neck": "neck", "memory": "neck"}
-LIDAR_CUTS: dict[str, LidarCut] = {one: one for one in get_args(LidarCut)}
+LIDAR_CUTS: dict[str, LidarCut] = {name: name for name in get_args(LidarCut)}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -34,7 +34,7 @@ class Cut:
 
     @property
     def frozen_parts(self) -> tuple[str, ...]:
-        """Beginnings of the state-dict keys of the detector that lie before the cut."""
+        """Parts of the trainable detector that lie before the cut: prefixes of state-dict keys."""
         return (
             *(("img_neck",) if self.camera != "backbone" else ()),
             *(("pts_neck",) if self.lidar != "backbone" else ()),
@@ -65,7 +65,7 @@ class Cut:
         return (*self.camera_maps(preset), *self.lidar_maps(preset))
 
     def __str__(self) -> str:
-        """Return the shortest text that `parse_cut` reads."""
+        """Return the shortest text that `parse_cut` accepts."""
         if self.camera == CAMERA_CUTS[self.lidar]:
             return self.lidar
         return f"camera={self.camera},lidar={self.lidar}"
@@ -75,18 +75,18 @@ BACKBONE_CUT = Cut()
 
 
 def parse_cut(text: str) -> Cut:
-    """Read "neck" (both sensors) or "camera=neck,lidar=memory" (the other stays "backbone").
+    """Read "neck" (both sensors) or "camera=neck,lidar=memory" (an unnamed sensor is "backbone").
 
     Raises:
         ConfigError: if it is neither.
     """
     if "=" not in text:
         text = f"camera={text},lidar={text}"
-    named = dict(part.partition("=")[::2] for part in text.split(","))
+    named = dict(setting.partition("=")[::2] for setting in text.split(","))
     camera, lidar = (named.pop(sensor, "backbone") for sensor in ("camera", "lidar"))
     if named or camera not in CAMERA_CUTS or lidar not in LIDAR_CUTS:
         raise ConfigError(
-            f"unknown cut {text!r}; expected {', '.join(LIDAR_CUTS)}, or one per sensor as in "
+            f"unknown cut {text!r}; expected {', '.join(LIDAR_CUTS)}, or a cut per sensor as in "
             "camera=neck,lidar=memory"
         )
     return Cut(camera=CAMERA_CUTS[camera], lidar=LIDAR_CUTS[lidar])

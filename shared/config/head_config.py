@@ -1,4 +1,4 @@
-"""The numbers of everything after the backbones: frozen dataclasses, as in `shared.config.preset`."""
+"""The numbers of everything after the backbones, as frozen dataclasses."""
 
 from dataclasses import dataclass
 
@@ -8,10 +8,10 @@ from shared.errors import ConfigError
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Denoising:
-    """CMT's denoising queries: noised ground truth that the decoder must put right.
+    """CMT's denoising queries: noised ground truth that the decoder must restore.
 
     Args:
-        groups: copies of the ground truth at most (`scalar` upstream).
+        groups: largest number of copies of the ground truth (`scalar` upstream).
         noise_scale, noise_offset_m: noise is uniform in +-(size / 2 + offset) * scale.
         split: a copy noised further than this (norm of the unit noise) is labelled background.
         weight: factor on the denoising losses.
@@ -33,9 +33,9 @@ class HeadConfig:
         bev_neck_channels: outputs of SECONDFPN's two branches.
         depths: points along a camera ray in the image position embedding.
         task_width: hidden channels of every task head.
-        task_kernel: queries side by side that a task head sees; 1 is each query for itself.
+        task_kernel: neighbouring queries that a task head sees; 1 is each query by itself.
         denoising: denoising queries.
-        class_weight, box_weight: weights of focal and L1 loss; matching costs are the same numbers.
+        class_weight, box_weight: of the focal and L1 losses, and of the matching costs alike.
         focal_alpha, focal_gamma: the focal loss and the focal matching cost.
         code_weights: weight of each of the ten box codes.
         max_boxes: boxes kept per sample.

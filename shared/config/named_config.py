@@ -1,4 +1,4 @@
-"""Find a config by name: a function of ours, or one in a user's own Python file."""
+"""Find a config by name: a function of ours, or a function in a user's own Python file."""
 
 import importlib.util
 from collections.abc import Callable, Mapping
@@ -21,7 +21,7 @@ def named_config(
         known: our own functions by name.
 
     Raises:
-        ConfigError: if there is none, or the file's function returns something else.
+        ConfigError: if the name is unknown, or the file's function returns something else.
     """
     if name in known:
         return known[name]()
@@ -39,7 +39,7 @@ def named_config(
 
 
 def _function_of_file(path: Path, function: str) -> object:
-    """Run a Python file and return one name it defines, or None."""
+    """Run a Python file and return what it calls `function`, or None."""
     if not path.is_file():
         raise ConfigError(f"{path} does not exist")
     spec = importlib.util.spec_from_file_location(path.stem, path)

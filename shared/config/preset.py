@@ -22,7 +22,7 @@ BACKBONE_GROWTH: dict[Backbone, tuple[int, int]] = {"resnet50": (16, 32), "vovne
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FeatureMap:
-    """One map the frozen part produces for one sample.
+    """A map that the frozen part produces for one sample.
 
     Args:
         name: path of its array in the store, e.g. "camera/stride16".
@@ -46,7 +46,7 @@ class CameraBranch:
         base_channels: width of the stem; 64 in both published networks.
         height_px, width_px: size of the network's input.
         raw_height_px, raw_width_px: size of the JPEG.
-        resize_lim: official training range of the resize factor (variants use it; variant 0 does not).
+        resize_lim: official training range of the resize factor, for the augmented variants.
         mean_bgr, std_bgr: normalisation of 0..255 pixels, BGR order.
     """
 
@@ -65,7 +65,7 @@ class CameraBranch:
         if self.height_px % coarsest or self.width_px % coarsest:
             raise ConfigError(
                 f"image size {self.height_px} x {self.width_px} px is no multiple of {coarsest}, "
-                "the coarsest stride; pick one that is (official CMT pads to it)"
+                "the coarsest stride; pick a size that is (official CMT pads to it)"
             )
 
     @property
@@ -93,15 +93,15 @@ class PointGrid:
 
     Args:
         point_range_m: (x_min, y_min, z_min, x_max, y_max, z_max), LiDAR frame; queries and box
-            centres are fractions of it, also where there is no LiDAR.
+            centres are fractions of it, also without LiDAR.
         voxel_m: (x, y, z) edges of a voxel.
         sparse_shape: (z, y, x) voxels the sparse encoder is told to keep.
         stride: voxels per BEV cell.
 
     Upstream: the r50 config says 1,024 voxels for a range that holds 1,080; what lies beyond (x or
     y >= 48.4 m) is lost. `range_voxels` is what the voxeliser produces, `sparse_shape` what the
-    encoder gets (`stage1_extract.preprocessing.voxels.inside_sparse_shape`), `bev_cells` what the head sees.
-    Pretrained weights have learnt it; docs/fidelity.md has the details.
+    encoder gets (`inside_sparse_shape` of stage 1), `bev_cells` what the head sees. Pretrained
+    weights have learnt it; docs/fidelity.md has the details.
     """
 
     point_range_m: tuple[float, float, float, float, float, float]
@@ -118,25 +118,25 @@ class PointGrid:
             )
         if rows % (2 * self.stride):
             raise ConfigError(
-                f"{rows} voxels a side are {rows / self.stride:g} BEV cells of {self.stride} "
+                f"{rows} voxels per side are {rows / self.stride:g} BEV cells of {self.stride} "
                 "voxels; the coarse BEV map has half as many, so pick an even number of cells"
             )
 
     @property
     def range_voxels(self) -> tuple[int, int, int]:
-        """(z, y, x) voxels that the point range holds."""
+        """(z, y, x) voxels in the point range."""
         low, high = self.point_range_m[:3], self.point_range_m[3:]
         sides = [round((b - a) / v) for a, b, v in zip(low, high, self.voxel_m, strict=True)]
         return sides[2], sides[1], sides[0]
 
     @property
     def bev_cells(self) -> int:
-        """BEV cells along one side."""
+        """BEV cells along a side of the grid."""
         return self.sparse_shape[1] // self.stride
 
     @property
     def bev_cell_m(self) -> float:
-        """Side of a BEV cell."""
+        """Side of a BEV cell in metres."""
         return self.voxel_m[0] * self.stride
 
 
@@ -148,7 +148,7 @@ class LidarBranch:
         sweeps: previous sweeps merged into the keyframe.
         drop_close_points: leave out sweep points within 1 m of the sensor in x and in y (returns
             of the ego vehicle); no official CMT config does.
-        pad_without_sweeps: repeat a keyframe that has no sweep `sweeps` times; no official CMT
+        pad_without_sweeps: repeat a keyframe that has no sweeps `sweeps` times; no official CMT
             config does.
         max_points_per_voxel, max_voxels: limits of the voxeliser (test setting).
         encoder_channels: SparseEncoder's stages; the last number of all but the last stage is the
@@ -170,11 +170,11 @@ class LidarBranch:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Preset:
-    """One detector, whole: what stage 1 runs and what stage 2 trains.
+    """A complete detector: what stage 1 runs and what stage 2 trains.
 
     Args:
         name: for people.
-        grid: the space all its parts agree on.
+        grid: the space that all its parts share.
         camera, lidar: the branches; a detector of one sensor has None for the other.
         head: everything after the backbones.
     """

@@ -1,4 +1,4 @@
-"""SECONDFPN: brings the BEV maps to the finest resolution and stacks their channels.
+"""SECONDFPN: upsamples the BEV maps to the finest resolution and stacks their channels.
 
 B samples, C channels, Y X BEV rows and columns.
 """
@@ -8,7 +8,7 @@ from collections.abc import Sequence
 import torch
 from torch import Tensor, nn
 
-NORM_EPS = 1e-3  # mmdet3d's setting for everything between the voxels and the head
+NORM_EPS = 1e-3  # mmdet3d's setting for everything between voxels and head
 NORM_MOMENTUM = 0.01
 
 
@@ -38,13 +38,13 @@ class BevNeck(nn.Module):
         )
 
     def forward(self, maps: Sequence[Tensor]) -> Tensor:
-        """Return (B, sum of `out_channels`, Y, X) from one (B, C, Y, X) per level."""
-        branches = [block(one) for block, one in zip(self.deblocks, maps, strict=True)]
+        """Return (B, sum of `out_channels`, Y, X) from a (B, C, Y, X) map per level."""
+        branches = [block(level) for block, level in zip(self.deblocks, maps, strict=True)]
         return torch.cat(branches, dim=1)  # (B, C, Y, X)
 
 
 def _resample(source: int, target: int, stride: int) -> nn.Module:
-    """Return the learnt upsampling by `stride`; 1 keeps the resolution."""
+    """Return a learnt upsampling by `stride`; 1 keeps the resolution."""
     if stride == 1:
         return nn.Conv2d(source, target, kernel_size=1, bias=False)
     upsample = nn.ConvTranspose2d(source, target, kernel_size=stride, stride=stride, bias=False)

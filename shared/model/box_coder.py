@@ -23,7 +23,7 @@ CODE_SIZE = 10
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Detections:
-    """The boxes found in one sample, best first.
+    """The boxes detected in a sample, best first.
 
     Args:
         boxes_lidar: (n, 9) float32, see the module; z is the centre of the box.
@@ -57,10 +57,10 @@ def decode_boxes(outputs: HeadOutputs, config: HeadConfig) -> list[Detections]:
     """Turn the last decoder layer's predictions into boxes.
 
     The `max_boxes` best (query, class) pairs are kept, so one query can give several boxes; no
-    suppression of overlaps, no threshold. Boxes with a centre outside `kept_range_m` are dropped
-    after that, so fewer than `max_boxes` may remain.
+    overlap suppression, no threshold. After that, boxes with a centre outside `kept_range_m` are
+    dropped, so fewer than `max_boxes` may remain.
     """
-    scores = outputs.cls_logits[-1].float().sigmoid()  # (B, Q, K)
+    scores = outputs.class_logits[-1].float().sigmoid()  # (B, Q, K)
     classes = scores.shape[-1]
     flat = scores.flatten(1)  # (B, Q * K)
     best, pairs = flat.topk(min(config.max_boxes, flat.shape[1]))  # (B, max_boxes)
@@ -69,13 +69,13 @@ def decode_boxes(outputs: HeadOutputs, config: HeadConfig) -> list[Detections]:
     chosen = codes.gather(1, queries.unsqueeze(-1).expand(-1, -1, CODE_SIZE))  # (B, max_boxes, 10)
     boxes = decode_codes(chosen)  # (B, max_boxes, 9)
     low, high = boxes.new_tensor(config.kept_range_m).view(2, 3)
-    kept = ((boxes[..., :3] >= low) & (boxes[..., :3] <= high)).all(dim=-1)  # (B, max_boxes)
+    inside = ((boxes[..., :3] >= low) & (boxes[..., :3] <= high)).all(dim=-1)  # (B, max_boxes)
     return [
         Detections(
-            boxes_lidar=boxes[sample, kept[sample]],
-            scores=best[sample, kept[sample]],
-            labels=pairs[sample, kept[sample]] % classes,
-            queries=queries[sample, kept[sample]],
+            boxes_lidar=boxes[sample, inside[sample]],
+            scores=best[sample, inside[sample]],
+            labels=pairs[sample, inside[sample]] % classes,
+            queries=queries[sample, inside[sample]],
         )
         for sample in range(len(boxes))
     ]

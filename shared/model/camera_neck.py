@@ -1,4 +1,4 @@
-"""CPFPN: brings the camera maps to one width and hands the coarse map's context to the fine one.
+"""CPFPN: brings the camera maps to one width and adds coarse context to the fine map.
 
 B images (samples times views), C channels, H W feature rows and columns.
 """
@@ -18,7 +18,7 @@ class CameraNeck(nn.Module):
         width: D, channels of every output.
 
     Source:
-        CMT, cp_fpn.py `CPFPN`. Its extra levels and norms are left out; no CMT config uses them.
+        CMT, cp_fpn.py `CPFPN`, without the extra levels and norms that no CMT config uses.
     """
 
     def __init__(self, in_channels: Sequence[int], width: int) -> None:
@@ -30,14 +30,14 @@ class CameraNeck(nn.Module):
         """Merge the maps from coarse to fine.
 
         Args:
-            maps: one (B, C, H, W) per level, finest first.
+            maps: a (B, C, H, W) per level, finest first.
 
         Returns:
-            One (B, D, H, W) per level. The head reads only the finest; the others are the bare
-            laterals, with no convolution after the merge.
+            A (B, D, H, W) per level. The head reads only the finest; the others have no convolution
+            after the merge.
         """
         levels: list[Tensor] = [
-            lateral(one) for lateral, one in zip(self.lateral_convs, maps, strict=True)
+            lateral(level) for lateral, level in zip(self.lateral_convs, maps, strict=True)
         ]
         for fine in range(len(levels) - 2, -1, -1):
             size = levels[fine].shape[-2:]

@@ -27,8 +27,8 @@ class SelfAttention(nn.Module):
         """Return (B, Q, D); `allowed` is (Q, Q) bool, True where row may look at column."""
         placed = content + positions
         dropout = self.dropout if self.training else 0.0
-        seen = self.attn(placed, placed, content, mask=allowed, dropout=dropout)
-        return content + functional.dropout(seen, self.dropout, self.training)
+        gathered = self.attn(placed, placed, content, mask=allowed, dropout=dropout)
+        return content + functional.dropout(gathered, self.dropout, self.training)
 
 
 class CrossAttention(nn.Module):
@@ -48,10 +48,10 @@ class CrossAttention(nn.Module):
         bias: AttentionBias | None = None,
     ) -> Tensor:
         """Return (B, Q, D); `keys` are the `values` (B, N, D) plus their positions."""
-        # Upstream: the dropout meant for the attention weights lands in FlashMHA's `bias` argument,
-        # so the weights are never dropped here, only the residual branch.
-        seen = self.attn(content + positions, keys, values, bias=bias)
-        return content + functional.dropout(seen, self.dropout, self.training)
+        # Upstream: the dropout meant for the attention weights ends up as FlashMHA's `bias`, so
+        # only the residual branch is dropped, never a weight.
+        gathered = self.attn(content + positions, keys, values, bias=bias)
+        return content + functional.dropout(gathered, self.dropout, self.training)
 
 
 class DecoderLayer(nn.Module):
@@ -83,13 +83,13 @@ class DecoderLayer(nn.Module):
 
 
 class Decoder(nn.Module):
-    """The stack of layers, with one norm shared by all their outputs.
+    """The stack of layers; all their outputs go through the same norm.
 
     Args:
         layers: L.
         width: D.
         heads: attention heads.
-        hidden: width inside the feed-forward part.
+        hidden: width inside the feed-forward network.
         dropout: of both attentions.
     """
 
@@ -115,19 +115,19 @@ class Decoder(nn.Module):
             keys: (B, N, D) memory plus its positions.
             values: (B, N, D) memory.
             allowed: (Q, Q) bool, True where row may look at column; None allows everything.
-            bias: on how the queries look at the memory, the same in every layer.
+            bias: on the attention of the queries to the memory, the same in every layer.
 
         Returns:
             (L, B, Q, D), every layer's output after the shared norm. The next layer reads the
             output before that norm.
 
         Upstream: NaN and infinity are replaced here. We let them through, so that a diverged
-        training stops at the matching instead of going on with zeros.
+        training stops at the matching instead of continuing with zeros.
         """
         content = torch.zeros_like(positions)
         outputs = []
         for layer in self.layers:
             content = layer(content, positions, keys, values, allowed, bias)
-            # Upstream: all layers share this norm, and the next one reads what was before it.
+            # Upstream: all layers share this norm, and the next layer reads what precedes it.
             outputs.append(self.post_norm(content))
         return torch.stack(outputs)  # (L, B, Q, D)

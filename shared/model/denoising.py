@@ -1,7 +1,7 @@
-"""Denoising queries: noised copies of the ground truth that the decoder must put right.
+"""Denoising queries: noised copies of the ground truth that the decoder must restore.
 
-They come before the ordinary queries. Every group holds one copy of each box of a sample, in slots
-shared by all samples: sample b's box i, copy g has slot g * (boxes of the fullest sample) + i.
+They precede the ordinary queries. Every group holds a copy of each box of a sample, in slots shared
+by all samples: box i of a sample has its copy g in slot g * (boxes of the fullest sample) + i.
 B samples, Q ordinary queries, P padded slots, n boxes of a sample, N copies in the batch.
 
 Source: CMT, cmt_head.py `prepare_for_dn`.
@@ -19,15 +19,15 @@ from shared.model.geometry.positions import metres_to_fractions
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DenoisingQueries:
-    """What the head needs to decode noised boxes, and the losses to judge them.
+    """What the head needs to decode noised boxes, and the losses to assess them.
 
     Args:
         references: (B, P, 3) float32, fractions of the point range; (0, 0, 0) in empty slots.
         blocked: (P + Q, P + Q) bool, True where the query of the row may not look at the column.
         sample: (N,) int64, the sample of each copy.
-        slot: (N,) int64, its place among the P.
-        labels: (N,) int64, its class; K (background) where the noise was too strong.
-        boxes_lidar: (N, 9) float32, the clean box, z is its centre.
+        slot: (N,) int64, place of each copy among the P.
+        labels: (N,) int64, class of each copy; K (background) where the noise was too strong.
+        boxes_lidar: (N, 9) float32, the box without noise, z is its centre.
     """
 
     references: Tensor
@@ -39,7 +39,7 @@ class DenoisingQueries:
 
 
 def denoising_groups(fullest: int, config: HeadConfig) -> int:
-    """Return how many copies of each box fit; 0 if there is no box, or more boxes than queries.
+    """Return how many copies of each box fit; 0 if there are no boxes, or more than queries.
 
     Args:
         fullest: boxes of the fullest sample.
@@ -67,16 +67,17 @@ def make_denoising_queries(
         point_range_m: minima, then maxima of x, y, z.
         generator: draws the noise; any device.
         noise: (N, 3) in -1..1, group by group, instead of `generator`.
-        fullest: boxes of the fullest sample of the whole batch, where this is a part of one.
+        fullest: boxes of the fullest sample of the whole batch, if this is a share of its samples.
 
     Returns:
-        The queries, or None if nothing can be noised: no sample has a box, or one has more boxes
-        than there are queries. Training then goes on without (upstream divides by zero).
+        The queries, or None if nothing can be noised: no sample has a box, or a sample has more
+        boxes than there are queries. Training then continues without (upstream divides by zero).
 
     Raises:
-        ValueError: if not exactly one of `generator` and `noise` is given, or `noise` is misshapen.
+        ValueError: unless exactly one of `generator` and `noise` is given, or if `noise` has the
+            wrong shape.
     """
-    counts = [len(one) for one in boxes]
+    counts = [len(own) for own in boxes]
     if fullest is None:
         fullest = max(counts)
     groups = denoising_groups(fullest, config)
@@ -87,7 +88,7 @@ def make_denoising_queries(
     references, relabelled = _noised_references(
         clean, strength, config.denoising, clean.new_tensor(point_range_m).view(2, 3)
     )
-    sample, slot = (one.to(clean.device) for one in _places(counts, groups, fullest))
+    sample, slot = (places.to(clean.device) for places in _places(counts, groups, fullest))
     padded = references.new_zeros(len(boxes), groups * fullest, 3)
     padded[sample, slot] = references
     return DenoisingQueries(
@@ -111,9 +112,9 @@ def _places(counts: Sequence[int], groups: int, fullest: int) -> tuple[Tensor, T
 def _noise(
     shape: tuple[int, int], generator: torch.Generator | None, noise: Tensor | None
 ) -> Tensor:
-    """Return the given noise, or draw it uniformly from [-1, 1)."""
+    """Return `noise` if it has this shape, or draw it uniformly from [-1, 1)."""
     if (generator is None) == (noise is None):
-        raise ValueError("denoising needs a torch.Generator or the noise itself, exactly one")
+        raise ValueError("denoising needs exactly one of a torch.Generator and the noise itself")
     if noise is None:
         assert generator is not None
         return torch.rand(shape, generator=generator, device=generator.device) * 2 - 1
@@ -128,29 +129,29 @@ def _noise(
 def _noised_references(
     boxes: Tensor, strength: Tensor, config: Denoising, point_range_m: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Move the centres.
+    """Move the centres by the noise.
 
     Returns:
         references: (N, 3) fractions of the range, clamped to it.
-        relabelled: (N,) bool, True where the copy is so far off that it counts as background.
+        relabelled: (N,) bool, True where a copy is so far off that it counts as background.
     """
     centres_m = boxes[:, :3]
     if config.noise_scale == 0:
-        # Upstream: without noise the centres stay in metres; the head clamps them to 0 and 1, so
-        # the copies say nothing. A noise scale of 1e-9 is what such a user wants.
+        # Upstream: without noise the centres stay in metres; the head clamps them to 0 and 1, which
+        # makes the copies useless. To denoise without noise, set a scale of 1e-9.
         return centres_m, torch.zeros_like(strength[:, 0], dtype=torch.bool)
-    # Upstream: the noise is along the axes of the LiDAR frame, the size along those of the box.
+    # Upstream: the noise is along the axes of the LiDAR frame, the sizes along those of the box.
     moved_m = strength * (boxes[:, 3:6] / 2 + config.noise_offset_m) * config.noise_scale
     references = metres_to_fractions(centres_m + moved_m, point_range_m)
     return references.clamp(min=0.0, max=1.0), strength.norm(dim=1) > config.split
 
 
 def _blocked(groups: int, fullest: int, queries: int, device: torch.device) -> Tensor:
-    """Return the (P + Q, P + Q) mask: a group sees itself and the Q, they only each other.
+    """Return the (P + Q, P + Q) mask: groups see themselves and the Q, the Q only each other.
 
-    Upstream: empty slots are seen by the samples that do not fill them.
+    Upstream: the samples that do not fill a slot see it, empty.
     """
     group = torch.arange(groups, device=device).repeat_interleave(fullest)  # (P,)
     group = torch.cat([group, group.new_full((queries,), groups)])  # (P + Q,)
-    other = group.unsqueeze(1) != group
-    return other & (group < groups)
+    differs = group.unsqueeze(1) != group
+    return differs & (group < groups)

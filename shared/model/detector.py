@@ -1,4 +1,4 @@
-"""The trainable detector, whole: necks and a head on top of the frozen backbones' maps.
+"""The complete trainable detector: necks and a head on top of the frozen backbones' maps.
 
     camera maps -> img_neck -> P4 ---------.
                                            pts_bbox_head -> boxes
@@ -68,29 +68,29 @@ class CmtDetector(nn.Module):
         casts by itself.
 
         Args:
-            batch: maps and cameras; its boxes and labels are not looked at.
+            batch: maps and cameras; its boxes and labels are not used.
             denoising: see `shared.model.denoising`; None when evaluating.
 
         Raises:
-            ConfigError: if a map is missing or has another shape than the preset makes.
+            ConfigError: if a map is missing or does not have the preset's shape.
         """
-        lidar_maps = [self._map(batch, one) for one in self.cut.lidar_maps(self.preset)]
-        camera_maps = [self._map(batch, one) for one in self.cut.camera_maps(self.preset)]
+        lidar_maps = [self._map(batch, wanted) for wanted in self.cut.lidar_maps(self.preset)]
+        camera_maps = [self._map(batch, wanted) for wanted in self.cut.camera_maps(self.preset)]
         bev = self.pts_neck(lidar_maps) if self.pts_neck is not None else _only(lidar_maps)
         camera = _only(camera_maps)  # (B, V, D, H, W)
         if self.img_neck is not None:
-            pyramid = self.img_neck([one.flatten(0, 1) for one in camera_maps])
+            pyramid = self.img_neck([level.flatten(0, 1) for level in camera_maps])
             camera = pyramid[0].unflatten(0, camera_maps[0].shape[:2])  # (B, V, D, H, W)
         outputs: HeadOutputs = self.pts_bbox_head(bev, camera, batch.img_from_lidar, denoising)
         return outputs
 
     @property
     def parts(self) -> tuple[str, ...]:
-        """Names of the parts there are, the beginnings of their state-dict keys."""
+        """Names of the detector's parts, with which their state-dict keys begin."""
         return tuple(name for name, _ in self.named_children())
 
     def _map(self, batch: Batch, wanted: FeatureMap) -> Tensor:
-        """Return one map in the precision to compute in."""
+        """Return a map of the batch in the precision to compute in."""
         if wanted.name not in batch.maps:
             raise ConfigError(
                 f"preset {self.preset.name} reads {wanted.name}, but the batch holds "
@@ -108,7 +108,7 @@ class CmtDetector(nn.Module):
 
 
 def _only(maps: list[Tensor]) -> Tensor | None:
-    """Return the one map a sensor has after its neck, None for a sensor that is not there."""
+    """Return a sensor's first map, its only one after the neck; None without the sensor."""
     return maps[0] if maps else None
 
 
@@ -118,10 +118,10 @@ def build_detector(
     """Assemble what comes after the cut, with fresh weights from torch's global generator.
 
     The weights are initialised as the official code does; `torch.manual_seed` before the call makes
-    them reproducible (torch's own layers take no generator), the same with and without AQR.
+    them reproducible (torch's own layers take no generator), and the same with and without AQR.
 
     Raises:
-        ConfigError: if AQR is asked for where there is only one sensor.
+        ConfigError: if AQR is requested for a detector of one sensor.
     """
     camera, lidar, head = preset.camera, preset.lidar, preset.head
     if aqr is not None and (camera is None or lidar is None):
@@ -150,12 +150,12 @@ def build_detector(
 
 
 def build_camera_neck(camera: CameraBranch, head: HeadConfig) -> CameraNeck:
-    """Build `img_neck` alone."""
+    """Build `img_neck`."""
     return CameraNeck(camera.channels, head.width)
 
 
 def build_bev_neck(lidar: LidarBranch, head: HeadConfig) -> BevNeck:
-    """Build `pts_neck` alone."""
+    """Build `pts_neck`."""
     return BevNeck(
         lidar.second_channels,
         head.bev_neck_channels,
@@ -171,7 +171,7 @@ def build_head(
     grid: PointGrid,
     aqr: AqrConfig | None = None,
 ) -> CmtHead:
-    """Assemble the head alone; see `CmtHead` for the arguments."""
+    """Assemble `pts_bbox_head`; see `CmtHead` for the arguments."""
     return CmtHead(
         bev_channels=bev_channels,
         image_px=image_px,

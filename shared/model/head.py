@@ -1,9 +1,9 @@
-"""CMT's head: tokens of the sensors, queries placed in space, decoder, boxes.
+"""CMT's head: from tokens of the sensors and queries in space, through the decoder, to boxes.
 
 B samples, V views, C channels, H W feature rows and columns, Y X BEV rows and columns, Q queries,
 N memory tokens, D width, L decoder layers.
 
-Source: CMT, cmt_head.py `CmtHead`, and for one sensor alone `CmtLidarHead` and `CmtImageHead`.
+Source: CMT, cmt_head.py `CmtHead`, and `CmtLidarHead` and `CmtImageHead` for a single sensor.
 """
 
 from collections import OrderedDict
@@ -34,15 +34,15 @@ from shared.model.geometry.positions import (
 from shared.model.outputs import HeadOutputs, split_denoising
 from shared.model.task_heads import TaskHeads
 
-RAY_EXPANSION = 4  # hidden width of the ray embedding, in D
+RAY_EXPANSION = 4  # hidden width of the ray embedding, in multiples of D
 
 
 class CmtHead(nn.Module):
     """From the necks' maps to predictions, with the official parameter names.
 
     Args:
-        bev_channels: C of the BEV map; None for a detector without LiDAR, or whose BEV maps come
-            from after it: then there is no `shared_conv` (`bev_embedding` places queries, too).
+        bev_channels: C of the BEV map; None without LiDAR, or if the BEV map comes from after
+            `shared_conv`, which then does not exist (`bev_embedding` does: it places queries).
         image_px: (height, width) of the images that `img_from_lidar` projects into; None for a
             detector without cameras, which then has no `rv_embedding`.
         width: D.
@@ -85,7 +85,7 @@ class CmtHead(nn.Module):
         self.task_heads = nn.ModuleList([task_heads])
         nn.init.uniform_(self.reference_points.weight, 0.0, 1.0)
         self.bev_cell_m, self.aqr = bev_cell_m, aqr
-        # Last, so that the weights of everything else are those of a detector without AQR.
+        # Last, so that all other weights are those of a detector without AQR.
         self.aqr_weight_generator = None if aqr is None else AqrWeightGenerator(width, aqr)
         self.attention_bias_generator = (
             AttentionBiasGenerator(aqr) if aqr is not None and aqr.effect == "bias" else None
@@ -101,22 +101,22 @@ class CmtHead(nn.Module):
         """Predict boxes.
 
         Args:
-            bev: (B, C, Y, X), must be square, C is D without `shared_conv`; None without LiDAR.
+            bev: (B, C, Y, X), square, C is D without `shared_conv`; None without LiDAR.
             camera: (B, V, D, H, W), the finest level of the camera neck; None without cameras.
             img_from_lidar: (B, V, 4, 4) float64; V is 0 without cameras.
-            denoising: extra queries, decoded beside the others and split off again.
+            denoising: extra queries, decoded along with the others and split off again.
         """
         cameras = self.geometry(img_from_lidar)
         keys, values = self.memory(bev, camera, cameras)  # (B, N, D)
         references = self.references(len(values), denoising)  # (B, Q, 3)
         positions = self.query_positions(references, cameras)
         padded = 0 if denoising is None else denoising.references.shape[1]
-        routed = WeightedMemory(keys=keys, values=values)
+        weighted = WeightedMemory(keys=keys, values=values)
         if self.aqr is not None and self.aqr_weight_generator is not None:
             assert bev is not None
             assert camera is not None
             layout = TokenLayout.of(bev, camera)
-            routed = apply_sensor_weights(
+            weighted = apply_sensor_weights(
                 self.aqr,
                 self.aqr_weight_generator,
                 self.attention_bias_generator,
@@ -128,14 +128,14 @@ class CmtHead(nn.Module):
             )
         allowed = None if denoising is None else ~denoising.blocked
         decoded = self.transformer["decoder"](
-            positions, routed.keys, routed.values, allowed, routed.bias
+            positions, weighted.keys, weighted.values, allowed, weighted.bias
         )
-        return split_denoising(self.predict(decoded, references), routed.weights, padded)
+        return split_denoising(self.predict(decoded, references), weighted.weights, padded)
 
     def query_cells(
         self, references: Tensor, cameras: CameraGeometry | None, layout: TokenLayout
     ) -> QueryCells:
-        """Return where (B, Q, 3) references lie on both maps, as the queries' positions have it."""
+        """Return where (B, Q, 3) references are on both maps, clamped as in `query_positions`."""
         assert cameras is not None
         inside = inverse_sigmoid(references).sigmoid()
         return query_cells(
@@ -168,7 +168,7 @@ class CmtHead(nn.Module):
     ) -> tuple[Tensor, Tensor]:
         """Return the keys and values (B, N, D) the queries look at: BEV cells, then pixels.
 
-        Keys are the values plus their positions.
+        The keys are the values plus their positions.
         """
         values, positions = [], []
         if bev is not None:
@@ -179,8 +179,8 @@ class CmtHead(nn.Module):
             assert camera is not None
             values.append(camera.permute(0, 1, 3, 4, 2).flatten(1, 3))  # (B, V * H * W, D)
             positions.append(self.image_positions(cameras, *camera.shape[-2:]).flatten(1, 3))
-        seen = torch.cat(values, dim=1)  # (B, N, D)
-        return seen + torch.cat(positions, dim=1), seen
+        tokens = torch.cat(values, dim=1)  # (B, N, D)
+        return tokens + torch.cat(positions, dim=1), tokens
 
     def bev_positions(self, rows: int, columns: int) -> Tensor:
         """Return (Y * X, D)."""
@@ -193,8 +193,8 @@ class CmtHead(nn.Module):
         return self._embed_rays(pixel_rays_m(cameras, rows, columns, self._depths_m()))
 
     def query_positions(self, references: Tensor, cameras: CameraGeometry | None) -> Tensor:
-        """Return (B, Q, D): where a query is from above plus, with cameras, in the images."""
-        # Upstream: queries stand where their references are after a clamp by 1e-5, while boxes are
+        """Return (B, Q, D): the position seen from above plus, with cameras, that in the images."""
+        # Upstream: queries are placed at their references after a clamp by 1e-5, while boxes are
         # predicted relative to the references themselves (`predict`).
         inside = inverse_sigmoid(references).sigmoid()
         from_above = self.bev_query_positions(inside)
@@ -208,21 +208,21 @@ class CmtHead(nn.Module):
         return embedded
 
     def ray_query_positions(self, fractions: Tensor, cameras: CameraGeometry) -> Tensor:
-        """Return (B, Q, D), summed over the cameras that see a query and 0 where none does."""
-        # Upstream: a sum, so a query in the overlap of two cameras has a longer position.
+        """Return (B, Q, D), summed over the cameras that see a query, 0 where none does."""
+        # Upstream: a sum, so the position of a query that two cameras see is a longer vector.
         points_m = fractions_to_metres(fractions, self.point_range_m)
         rays_m, visible = query_rays_m(points_m, cameras, self._depths_m())
         return (self._embed_rays(rays_m) * visible.unsqueeze(-1)).sum(dim=1)
 
     def predict(self, decoded: Tensor, references: Tensor) -> dict[str, Tensor]:
-        """Turn the decoder's (L, B, Q, D) into branches, centres relative to the references."""
-        branches: dict[str, Tensor] = self.task_heads[0](decoded)
-        # Upstream: `height` means the log of the length, yet it is scaled to the range of z and
+        """Turn the decoder's (L, B, Q, D) into predictions, centres relative to the references."""
+        predictions: dict[str, Tensor] = self.task_heads[0](decoded)
+        # Upstream: the log of the length, called `height` there, is scaled to the range of z and
         # starts from the reference's z. See `shared.model.outputs`.
-        placed = torch.cat([branches["center"], branches["height"]], dim=-1)
+        placed = torch.cat([predictions["center_xy_m"], predictions["log_length"]], dim=-1)
         fractions = (placed + inverse_sigmoid(references)).sigmoid()
         scaled = fractions_to_metres(fractions, self.point_range_m)
-        return branches | {"center": scaled[..., :2], "height": scaled[..., 2:]}
+        return predictions | {"center_xy_m": scaled[..., :2], "log_length": scaled[..., 2:]}
 
     def _depths_m(self) -> Tensor:
         return ray_depths_m(self.depths, self.point_range_m[1, 0])

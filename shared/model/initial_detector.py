@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from shared.checkpoint.checkpoint_table import AQR_PARTS, belongs
-from shared.checkpoint.checkpoints import load_parts, read_checkpoint, read_state
+from shared.checkpoint.strict_loading import load_parts, read_checkpoint, read_state
 from shared.config.aqr_config import AqrConfig, aqr_config_from_json
 from shared.config.cut import BACKBONE_CUT, Cut
 from shared.config.preset import Preset
@@ -31,13 +31,13 @@ def fresh_detector(
         preset: the detector.
         cut: where the frozen part ends.
         seed: of the weights; it sets torch's global generator.
-        checkpoint: CMT checkpoint whose necks and head replace the seeded ones. One without AQR
-            starts a detector with it: what is new is logged and stays seeded.
+        checkpoint: CMT checkpoint whose necks and head replace the seeded ones. If only the
+            detector has AQR, its AQR weights are logged as new and stay seeded.
         aqr: adaptive query routing; None is plain CMT.
 
     Raises:
         CheckpointError: if the checkpoint does not fit the preset.
-        ConfigError: if AQR is asked for where there is only one sensor.
+        ConfigError: if AQR is requested for a detector of one sensor.
     """
     torch.manual_seed(seed)
     detector = build_detector(preset, cut, aqr)
@@ -50,7 +50,7 @@ def aqr_config_of(checkpoint: Path) -> AqrConfig | None:
     """Return the AQR that a checkpoint was trained with, None for plain CMT.
 
     Args:
-        checkpoint: of `train-stage2` or `export-checkpoint`, which say it, or an official one.
+        checkpoint: of `train-stage2` or `export-checkpoint`, which record it, or official.
 
     Raises:
         CheckpointError: if it cannot be read.
@@ -63,7 +63,7 @@ def aqr_config_of(checkpoint: Path) -> AqrConfig | None:
 
 
 def load_checkpoint(detector: CmtDetector, state: Mapping[str, Tensor], path: Path) -> None:
-    """Copy necks and head from a state dict; AQR only if that has it.
+    """Copy necks and head from a state dict, and AQR if the state dict has it.
 
     Raises:
         CheckpointError: if it does not fit.
@@ -79,12 +79,12 @@ def load_checkpoint(detector: CmtDetector, state: Mapping[str, Tensor], path: Pa
         detector, state, detector.parts, path=path, without=detector.cut.frozen_parts, fresh=fresh
     )
     for part in fresh:
-        new = {name: one for name, one in own.items() if belongs(name, [part])}
+        new = {name: tensor for name, tensor in own.items() if belongs(name, [part])}
         log.info(
             "new in this run, not in %s: %s, %d parameters in %d tensors (%s)",
             path,
             part,
-            sum(one.numel() for one in new.values()),
+            sum(tensor.numel() for tensor in new.values()),
             len(new),
             ", ".join(name.removeprefix(f"{part}.") for name in new),
         )

@@ -3,7 +3,7 @@
 L decoder layers, B samples, Q queries, K classes, M matched pairs, N denoising queries.
 
 Source: CMT, cmt_head.py `loss`, `_loss_single_task`, `_dn_loss_single_task`; mmdet, focal_loss.py
-and losses/utils.py. Its `nan_to_num` on every loss is left out: a NaN must stop the training.
+and losses/utils.py. Upstream's `nan_to_num` on every loss is left out: NaN must stop the training.
 """
 
 from collections.abc import Sequence
@@ -19,8 +19,8 @@ from shared.model.denoising import DenoisingQueries, denoising_groups
 from shared.model.matcher import Matches, match
 from shared.model.outputs import HeadOutputs
 
-UNMATCHED_SHARE = 0.1  # a query without a box counts this much in the mean of the focal loss
-MEAN_EPS = torch.finfo(torch.float32).eps  # mmdet adds it to what it divides by
+UNMATCHED_SHARE = 0.1  # weight of a query without a box in the mean of the focal loss
+MEAN_EPS = torch.finfo(torch.float32).eps  # mmdet adds it to every divisor
 SPHERE_SHARE = 3.14159 / 6  # Upstream: pi in six digits; a ball's share of the cube around it
 
 
@@ -40,7 +40,7 @@ class BatchCounts:
 
     @classmethod
     def of(cls, box_counts: Sequence[int], config: HeadConfig) -> "BatchCounts":
-        """Count a batch from the number of boxes of each of its samples alone."""
+        """Count a batch by the number of boxes in each of its samples."""
         return cls(
             samples=len(box_counts),
             matched=sum(min(config.queries, count) for count in box_counts),
@@ -63,13 +63,13 @@ def detection_losses(
     Args:
         outputs: of the head.
         boxes: B tensors (n, 9) float32, LiDAR frame, z is the centre. A box with a NaN velocity
-            counts in the mean but its box is not regressed.
+            counts in the mean but is not regressed.
         labels: B tensors (n,) int64, 0 to K - 1.
         config: weights.
         denoising: the queries that `outputs.denoising` answers.
         matches: an assignment to use; by default it is computed from `outputs`.
-        counts: of the whole batch, where this is a part of one: the losses of the parts then add up
-            to those of the whole. By default, of this batch.
+        counts: of the whole batch, if these are a share of its samples: the losses of all shares
+            then add up to those of the whole. By default, of these samples.
 
     Returns:
         Scalars under the official names: `loss_cls` and `loss_bbox` of the last decoder layer,
@@ -77,12 +77,12 @@ def detection_losses(
         there were denoising queries.
 
     Raises:
-        ValueError: if only one of `outputs.denoising` and `denoising` is there.
-        FloatingPointError: if the predictions are so bad that they cannot be matched.
+        ValueError: if only one of `outputs.denoising` and `denoising` is None.
+        FloatingPointError: if a matching cost is not finite.
     """
     if (outputs.denoising is None) != (denoising is None):
         raise ValueError("detection_losses: pass the denoising queries the head was run with")
-    with torch.autocast(outputs.cls_logits.device.type, enabled=False):
+    with torch.autocast(outputs.class_logits.device.type, enabled=False):
         if matches is None:
             matches = match(outputs, boxes, labels, config)
         if counts is None:
@@ -102,7 +102,7 @@ def detection_losses(
 
 
 def total_loss(losses: dict[str, Tensor]) -> Tensor:
-    """Return the plain sum: the weights are already in the terms."""
+    """Return the plain sum: the terms are already weighted."""
     return torch.stack(list(losses.values())).sum()
 
 
@@ -130,13 +130,13 @@ def _matched_losses(
     counts: BatchCounts,
 ) -> tuple[Tensor, Tensor]:
     """Return (L,) class and box losses of the ordinary queries."""
-    logits, codes = outputs.cls_logits.float(), outputs.codes.float()
+    logits, codes = outputs.class_logits.float(), outputs.codes.float()
     layers, _, queries, _ = logits.shape
     layer = torch.arange(layers, device=logits.device).unsqueeze(1)  # (L, 1)
     targets = torch.zeros_like(logits)
     targets[layer, matches.sample, matches.query, labels[matches.box]] = 1.0
     focal = focal_loss(logits, targets, alpha=config.focal_alpha, gamma=config.focal_gamma)
-    # Upstream: counted on each device alone; `counts` may be those of all devices.
+    # Upstream: counted on each device by itself; `counts` may be those of all devices.
     unmatched = counts.samples * queries - counts.matched
     counted = max(counts.matched + UNMATCHED_SHARE * unmatched, 1.0)
     gap = _code_gap(codes[layer, matches.sample, matches.query], boxes[matches.box], config)
@@ -149,23 +149,23 @@ def _matched_losses(
 def _denoising_losses(
     outputs: HeadOutputs, queries: DenoisingQueries, config: HeadConfig, copies: int
 ) -> tuple[Tensor, Tensor]:
-    """Return (L,) class and box losses of the denoising queries; empty slots are not judged.
+    """Return (L,) class and box losses of the denoising queries; empty slots do not count.
 
-    Upstream: the number of copies is averaged over devices for the box loss alone; here every term
+    Upstream: the number of copies is averaged over devices for the box loss only; here every term
     counts the same samples.
     """
-    logits = outputs.cls_logits.float()[:, queries.sample, queries.slot]  # (L, N, K)
+    logits = outputs.class_logits.float()[:, queries.sample, queries.slot]  # (L, N, K)
     codes = outputs.codes.float()[:, queries.sample, queries.slot]  # (L, N, 10)
     targets = functional.one_hot(queries.labels, config.classes + 1)[:, :-1].to(logits)  # (N, K)
     focal = focal_loss(
         logits, targets.expand_as(logits), alpha=config.focal_alpha, gamma=config.focal_gamma
     )
-    kept = max(copies * SPHERE_SHARE * config.denoising.split**3, 1.0)
-    # Upstream: a copy that counts as background is still drawn to its box.
+    near = max(copies * SPHERE_SHARE * config.denoising.split**3, 1.0)
+    # Upstream: a copy that counts as background is still regressed to its box.
     gap = _code_gap(codes, queries.boxes_lidar.expand(len(codes), -1, -1), config)
     weight = config.denoising.weight
     return (
-        weight * config.class_weight * focal.sum(dim=(1, 2)) / (kept + MEAN_EPS),
+        weight * config.class_weight * focal.sum(dim=(1, 2)) / (near + MEAN_EPS),
         weight * config.box_weight * gap / (max(copies, 1) + MEAN_EPS),
     )
 
@@ -173,17 +173,17 @@ def _denoising_losses(
 def _code_gap(codes: Tensor, boxes: Tensor, config: HeadConfig) -> Tensor:
     """Return the (L,) weighted L1 distance of (L, M, 10) codes from (L, M, 9) boxes.
 
-    A box whose code is not finite (velocity unknown) is left out whole, all ten codes of it.
+    A box whose code is not finite (velocity unknown) is left out, with all ten of its codes.
     """
     targets = encode_boxes(boxes.float())
     known = targets.isfinite().all(dim=-1, keepdim=True)  # (L, M, 1)
-    # A masked product would not do: 0 times NaN is NaN, also in the gradient.
+    # Multiplying by a mask would not do: 0 times NaN is NaN, also in the gradient.
     targets = torch.where(known, targets, codes.detach())
     weights = codes.new_tensor(config.code_weights)
     return ((codes - targets).abs() * weights).sum(dim=(1, 2))
 
 
 def _named(per_layer: Tensor, name: str) -> dict[str, Tensor]:
-    """Name an (L,) loss as upstream does: the last layer bare, the others with their number."""
+    """Name an (L,) loss as upstream does: no prefix for the last layer, a number for the others."""
     *earlier, last = per_layer.unbind()
     return {name: last} | {f"d{layer}.{name}": value for layer, value in enumerate(earlier)}

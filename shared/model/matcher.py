@@ -1,4 +1,4 @@
-"""Which query answers for which box: the cheapest one-to-one assignment in every decoder layer.
+"""Which query stands for which box: the cheapest one-to-one assignment in every decoder layer.
 
 L decoder layers, B samples, Q queries, K classes, n boxes of a sample, M pairs in the batch.
 
@@ -18,13 +18,13 @@ from shared.config.head_config import HeadConfig
 from shared.model.box_coder import encode_boxes
 from shared.model.outputs import HeadOutputs
 
-COST_CODES = 8  # Upstream: the velocity, last two of the ten codes, does not enter the cost
+COST_CODES = 8  # Upstream: the velocity, the last two of the ten codes, does not enter the cost
 LOG_EPS = 1e-12
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Matches:
-    """Pairs of a query and a box; their number is the same in every layer.
+    """Pairs of a query and a box; every layer has equally many.
 
     Args:
         sample: (M,) int64.
@@ -52,13 +52,13 @@ def match(
     Raises:
         FloatingPointError: if a cost is not finite.
     """
-    device = outputs.cls_logits.device
+    device = outputs.class_logits.device
     # Upstream: boxes are ordered by class before matching, which decides between equal costs.
-    orders = [one.argsort(stable=True) for one in labels]
+    orders = [own.argsort(stable=True) for own in labels]
     costs = [
         matching_cost(
             outputs.codes[:, sample],
-            outputs.cls_logits[:, sample],
+            outputs.class_logits[:, sample],
             boxes[sample][order],
             labels[sample][order],
             config,
@@ -66,7 +66,7 @@ def match(
         for sample, order in enumerate(orders)
     ]  # B of (L, Q, n)
     pairs = _cheapest_pairs(costs)  # B of (L, 2, min(Q, n))
-    starts = np.cumsum([0, *(len(one) for one in boxes[:-1])])
+    starts = np.cumsum([0, *(len(own) for own in boxes[:-1])])
     rows = torch.cat([order + int(start) for order, start in zip(orders, starts, strict=True)])
     columns = [pair[:, 1] + start for pair, start in zip(pairs, starts, strict=True)]
     sample = np.repeat(np.arange(len(pairs)), [pair.shape[-1] for pair in pairs])
@@ -80,7 +80,7 @@ def match(
 def matching_cost(
     codes: Tensor, logits: Tensor, boxes: Tensor, labels: Tensor, config: HeadConfig
 ) -> Tensor:
-    """Return the (L, Q, n) float32 cost of every pair in one sample.
+    """Return the (L, Q, n) float32 cost of every pair in a sample.
 
     Args:
         codes: (L, Q, 10) predicted box codes.
@@ -97,29 +97,29 @@ def matching_cost(
     hit, miss = logits.float().sigmoid(), (-logits.float()).sigmoid()
     taken = -(hit + LOG_EPS).log() * config.focal_alpha * miss**config.focal_gamma
     left = -(miss + LOG_EPS).log() * (1 - config.focal_alpha) * hit**config.focal_gamma
-    # index_select, because it refuses a negative label where indexing would take it from the end.
+    # index_select refuses a negative label, where indexing would count from the end.
     classification = (taken - left).index_select(-1, labels)  # (L, Q, n)
     return config.class_weight * classification + config.box_weight * distance
 
 
 def _cheapest_pairs(costs: Sequence[Tensor]) -> list[NDArray[np.int64]]:
     """Return queries and columns of the best assignments, (L, 2, pairs) for each (L, Q, n)."""
-    # One transfer for the whole batch: each would make the host wait for the GPU.
+    # One transfer for the whole batch: each transfer makes the host wait for the GPU.
     on_host = torch.cat([cost.flatten() for cost in costs]).cpu().numpy()
-    parts = np.split(on_host, np.cumsum([cost.numel() for cost in costs])[:-1])
+    flat = np.split(on_host, np.cumsum([cost.numel() for cost in costs])[:-1])
     return [
         np.stack(
             [
-                _assign(one, f"decoder layer {layer}, sample {sample} of the batch")
-                for layer, one in enumerate(part.reshape(cost.shape))
+                _assign(layer_cost, f"decoder layer {layer}, sample {sample} of the batch")
+                for layer, layer_cost in enumerate(values.reshape(cost.shape))
             ]
         )
-        for sample, (part, cost) in enumerate(zip(parts, costs, strict=True))
+        for sample, (values, cost) in enumerate(zip(flat, costs, strict=True))
     ]
 
 
 def _assign(cost: NDArray[np.float32], where: str) -> NDArray[np.int64]:
-    """Return (2, pairs) rows and columns of the cheapest assignment; `where` is for the message."""
+    """Return (2, pairs) rows and columns of the cheapest assignment; `where` is for messages."""
     finite = np.isfinite(cost)
     if not finite.all():
         raise FloatingPointError(

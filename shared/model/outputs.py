@@ -1,4 +1,4 @@
-"""What the head predicts, under the official names of its branches.
+"""What the head predicts, by what it means rather than by the official names of the branches.
 
 L decoder layers, B samples, Q queries, K classes.
 """
@@ -8,10 +8,18 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-# Upstream: the names lie about the content. The box code is the concatenation of the branches, and
-# targets put log(length), log(width), centre z and log(height) into columns 2 to 5, so `height` is
-# the log of the length, and `dim` is (log of the width, centre z, log of the height).
-BOX_BRANCHES = {"center": 2, "height": 1, "dim": 3, "rot": 2, "vel": 2}
+# From the official name of a branch, which its state-dict keys carry, to ours. Upstream: three of
+# the names are misleading. The box code is the concatenation of the first five branches, and
+# targets put log(length), log(width), centre z and log(height) into columns 2 to 5, so that
+# `height` predicts a length, and `dim` two logarithms with a coordinate between them.
+OUTPUT_OF_BRANCH = {
+    "center": "center_xy_m",
+    "height": "log_length",
+    "dim": "log_width_z_log_height",
+    "rot": "yaw_sin_cos",
+    "vel": "velocity_mps",
+    "cls_logits": "class_logits",
+}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -19,65 +27,75 @@ class HeadOutputs:
     """Predictions of every decoder layer.
 
     Args:
-        center: (L, B, Q, 2) x and y of the centre, metres, LiDAR frame.
-        height: (L, B, Q, 1) log of the length in metres.
-        dim: (L, B, Q, 3) log of the width, z of the centre in metres, log of the height.
-        rot: (L, B, Q, 2) sine and cosine of the yaw, not normalised.
-        vel: (L, B, Q, 2) metres per second along x and y.
-        cls_logits: (L, B, Q, K).
-        denoising: the same for the denoising queries, or None where there were none.
+        center_xy_m: (L, B, Q, 2) centre of the box, LiDAR frame.
+        log_length: (L, B, Q, 1) log of the length in metres.
+        log_width_z_log_height: (L, B, Q, 3) log of the width, z of the centre in metres, log of the
+            height.
+        yaw_sin_cos: (L, B, Q, 2) sine and cosine of the yaw, not normalised.
+        velocity_mps: (L, B, Q, 2) along x and y.
+        class_logits: (L, B, Q, K).
+        denoising: the same for the denoising queries, or None if there were none.
         sensor_weights: (B, Q, 2) AQR's weights of LiDAR and cameras, -1 to 1; None without AQR.
     """
 
-    center: Tensor
-    height: Tensor
-    dim: Tensor
-    rot: Tensor
-    vel: Tensor
-    cls_logits: Tensor
+    center_xy_m: Tensor
+    log_length: Tensor
+    log_width_z_log_height: Tensor
+    yaw_sin_cos: Tensor
+    velocity_mps: Tensor
+    class_logits: Tensor
     denoising: "HeadOutputs | None" = None
     sensor_weights: Tensor | None = None
 
     @property
     def codes(self) -> Tensor:
         """(L, B, Q, 10) box codes in the order of `shared.model.box_coder`."""
-        return torch.cat([self.center, self.height, self.dim, self.rot, self.vel], dim=-1)
+        return torch.cat(
+            [
+                self.center_xy_m,
+                self.log_length,
+                self.log_width_z_log_height,
+                self.yaw_sin_cos,
+                self.velocity_mps,
+            ],
+            dim=-1,
+        )
 
 
 def split_denoising(
     predictions: dict[str, Tensor], sensor_weights: Tensor | None, padded: int
 ) -> HeadOutputs:
-    """WorkerSlice the denoising queries, which come first, from the others.
+    """Separate the denoising queries, which come first, from the ordinary ones.
 
     Args:
-        predictions: (L, B, padded + Q, k) by branch.
+        predictions: (L, B, padded + Q, k) by our name of the branch.
         sensor_weights: (B, padded + Q, 2), or None without AQR.
         padded: number of denoising queries, 0 if there are none.
     """
     denoising = None
     if padded:
-        first = None if sensor_weights is None else sensor_weights[:, :padded]
+        noised_weights = None if sensor_weights is None else sensor_weights[:, :padded]
         denoising = _as_outputs(
-            {name: one[:, :, :padded] for name, one in predictions.items()}, first
+            {name: values[:, :, :padded] for name, values in predictions.items()}, noised_weights
         )
-    others = None if sensor_weights is None else sensor_weights[:, padded:]
+    weights = None if sensor_weights is None else sensor_weights[:, padded:]
     return _as_outputs(
-        {name: one[:, :, padded:] for name, one in predictions.items()}, others, denoising
+        {name: values[:, :, padded:] for name, values in predictions.items()}, weights, denoising
     )
 
 
 def _as_outputs(
-    branches: dict[str, Tensor],
+    predictions: dict[str, Tensor],
     sensor_weights: Tensor | None,
     denoising: HeadOutputs | None = None,
 ) -> HeadOutputs:
     return HeadOutputs(
-        center=branches["center"],
-        height=branches["height"],
-        dim=branches["dim"],
-        rot=branches["rot"],
-        vel=branches["vel"],
-        cls_logits=branches["cls_logits"],
+        center_xy_m=predictions["center_xy_m"],
+        log_length=predictions["log_length"],
+        log_width_z_log_height=predictions["log_width_z_log_height"],
+        yaw_sin_cos=predictions["yaw_sin_cos"],
+        velocity_mps=predictions["velocity_mps"],
+        class_logits=predictions["class_logits"],
         denoising=denoising,
         sensor_weights=sensor_weights,
     )

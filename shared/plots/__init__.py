@@ -1,1 +1,4 @@
-"""How AQR's sensor weights look in every picture."""
+"""How AQR's sensor weights look in every plot.
+
+May import nothing of this project, and matplotlib only through the axes it is handed.
+"""

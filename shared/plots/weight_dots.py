@@ -1,6 +1,6 @@
-"""How AQR's weights look in pictures, from stage 1 over photos as from stage 2 without them.
+"""How AQR's sensor weights look in plots: stage 1's over photos and stage 2's without them.
 
-Source: ours. Draws on axes that it is given, so nothing here needs matplotlib to be installed.
+It plots on axes passed in, so that importing it does not need matplotlib.
 """
 
 from typing import Any
@@ -14,13 +14,13 @@ COLOUR_MAP = "RdBu"  # red distrusts, blue trusts, white is neutral
 def weight_dots(
     axes: Any, places: NDArray[np.floating[Any]], weights: NDArray[np.float32], size: float
 ) -> Any:
-    """Draw a dot for each query, coloured by its weight; return it, for a colour bar.
+    """Plot a dot for each query, coloured by its weight; return the dots, for a colour bar.
 
     Args:
-        axes: of matplotlib.
+        axes: matplotlib axes.
         places: (Q, 2) in the units of the axes.
         weights: (Q,) -1 to 1.
-        size: of a dot, square points.
+        size: area of a dot in square points.
     """
     return axes.scatter(
         places[:, 0],

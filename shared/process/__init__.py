@@ -1,4 +1,4 @@
-"""How a command behaves as a process: exit status, signals, files that are written whole.
+"""How a command behaves as a process: exit status, signals, files that are never half written.
 
-Imports `shared.errors` alone.
+May import `shared.errors` only.
 """

@@ -1,4 +1,4 @@
-"""How every command ends: 0, or one message and an exit status that is not 0."""
+"""How every command ends: with status 0, or with one message and another status."""
 
 import logging
 import signal
@@ -21,8 +21,8 @@ def run_command(work: Callable[[], int | None]) -> int:
     except InterruptedWorkError as stopped:
         print(f"stopped: {stopped}", file=sys.stderr)
         return 128 + stopped.signum
-    except KeyboardInterrupt:  # before there was work to finish, or the second one
-        print("stopped: the same command again goes on or starts anew", file=sys.stderr)
+    except KeyboardInterrupt:  # before there was work to finish, or at the second Ctrl-C
+        print("stopped: run the same command again to resume or start over", file=sys.stderr)
         return 128 + signal.SIGINT
     except FrozenCmtError as error:
         print(f"error: {error}", file=sys.stderr)

@@ -1,13 +1,13 @@
-"""Ctrl-C and SIGTERM as a flag: long work stops between two pieces and says how to go on."""
+"""Ctrl-C and SIGTERM as a flag: long work stops between two pieces and says how to resume."""
 
 import signal
 from types import FrameType
 
 
 class Interrupts:
-    """While entered, the first signal is only noted; a second one stops at once.
+    """While entered, the first signal is only noted; the second raises KeyboardInterrupt.
 
-    `signum` is the signal that came, or None.
+    `signum` is the signal received, or None.
     """
 
     SIGNALS = (signal.SIGINT, signal.SIGTERM)

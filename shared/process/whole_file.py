@@ -1,4 +1,4 @@
-"""Files that are there whole or not at all, whatever kills the writer or fills the disk."""
+"""Files that are either complete or absent, whatever kills the writer or fills the disk."""
 
 import contextlib
 import os
@@ -12,13 +12,13 @@ PARTIAL_SUFFIX = ".partial"  # a file still being written, or left by a killed w
 
 @contextlib.contextmanager
 def whole_file(path: Path, mode: str = "wb", *, has_rivals: bool = False) -> Iterator[IO[Any]]:
-    """Open a file to write that takes its place, on disk, when the block ends without an error.
+    """Open a file for writing that appears at `path`, on disk, if the block ends without an error.
 
     Args:
         path: file to create or replace.
-        mode: "w" (no translation of line ends) or "wb".
-        has_rivals: other processes may write it at the same time, each a file of its own; without,
-            what a killed writer left is overwritten by the next.
+        mode: "w" (line ends are not translated) or "wb".
+        has_rivals: other processes may write it at the same time, each to a temporary file of its
+            own; otherwise the next writer overwrites what a killed writer left.
     """
     own = f".{uuid.uuid4().hex}" if has_rivals else ""
     partial = path.with_name(f".{path.name}{own}{PARTIAL_SUFFIX}")
@@ -28,7 +28,7 @@ def whole_file(path: Path, mode: str = "wb", *, has_rivals: bool = False) -> Ite
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)
-    except BaseException:  # also Ctrl-C: leave no half file behind
+    except BaseException:  # also Ctrl-C: leave no partial file behind
         partial.unlink(missing_ok=True)
         raise
     sync_directory(path.parent)

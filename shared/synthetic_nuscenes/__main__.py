@@ -3,8 +3,8 @@
     python -m shared.synthetic_nuscenes /data/synthetic
     python -m shared.synthetic_nuscenes /data/synthetic --seed 1 --scenes-train 4 --scenes-val 2
 
-The same options give the same bytes. A complete OUT is left as it is; an unfinished one is written
-again; anything else in OUT is refused.
+The same options give the same bytes. A complete OUT is left as it is, an unfinished OUT is written
+again, and anything else in OUT is refused.
 """
 
 import argparse
@@ -27,10 +27,10 @@ OPTIONS = {
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Parse the command line and hand over.
+    """Parse the command line and write the data set.
 
     Returns:
-        Exit code: 0, or 1 for a refused number or folder.
+        Exit status: 0, or 1 for a refused number or folder.
     """
     parser = argparse.ArgumentParser(
         prog="python -m shared.synthetic_nuscenes",
@@ -38,7 +38,7 @@ def main(argv: list[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("out", type=Path, metavar="OUT", help="data root to write")
-    parser.add_argument("--workers", type=int, help="processes; one per core unless given")
+    parser.add_argument("--workers", type=int, help="processes (one per core)")
     defaults = SyntheticConfig()
     for name, meaning in OPTIONS.items():
         parser.add_argument(

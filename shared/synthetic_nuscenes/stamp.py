@@ -1,4 +1,4 @@
-"""Is this folder ours, complete, and what was asked for? Nothing is ever deleted to make it so."""
+"""Whether a folder is ours, complete, and as requested. Nothing in it is ever deleted."""
 
 import json
 from dataclasses import asdict
@@ -15,54 +15,57 @@ GENERATOR = 1  # raise when the same config gives other bytes than before
 DATA_FOLDERS = (VERSION, "samples", "sweeps", "maps")
 
 
-class Found(Enum):
+class FolderState(Enum):
     """What a folder holds before anything is written."""
 
-    NOTHING = "nothing"
+    EMPTY = "empty"
     UNFINISHED = "unfinished"
     COMPLETE = "complete"
 
 
-def inspect(out: Path, config: SyntheticConfig) -> Found:
+def folder_state(out: Path, config: SyntheticConfig) -> FolderState:
     """Look at the target folder.
 
     Args:
         out: folder, which may not exist.
-        config: what is to be there in the end.
+        config: what it is to hold in the end.
 
     Raises:
-        DatasetError: if the folder holds anything else than (a part of) just that.
+        DatasetError: if the folder holds anything but that data set, complete or not.
     """
     if not out.exists():
-        return Found.NOTHING
+        return FolderState.EMPTY
     if not out.is_dir():
         raise DatasetError(f"{out} is a file; choose a folder that is new or empty")
     if not any(out.iterdir()):
-        return Found.NOTHING
-    for name, found in ((STAMP_FILE, Found.COMPLETE), (UNFINISHED_FILE, Found.UNFINISHED)):
+        return FolderState.EMPTY
+    for name, state in (
+        (STAMP_FILE, FolderState.COMPLETE),
+        (UNFINISHED_FILE, FolderState.UNFINISHED),
+    ):
         if (out / name).exists():
             stamp = _read(out / name)
             _check_same(out, stamp, config)
-            if found is Found.COMPLETE:
-                _check_whole(out, stamp)
-            return found
+            if state is FolderState.COMPLETE:
+                _check_complete(out, stamp)
+            return state
     raise DatasetError(
         f"{out} is not empty and holds no {STAMP_FILE}, so it is not a synthetic nuScenes of this "
-        "program; nothing was written. Choose a folder that is new or empty."
+        "project; nothing was written. Choose a folder that is new or empty."
     )
 
 
 def mark_unfinished(out: Path, config: SyntheticConfig) -> None:
-    """Say, before anything else is written, what the folder is going to hold."""
+    """Record, before anything else is written, what the folder is going to hold."""
     out.mkdir(parents=True, exist_ok=True)
     _write(out / UNFINISHED_FILE, _identity(config))
 
 
 def mark_complete(out: Path, config: SyntheticConfig) -> tuple[int, int]:
-    """Replace the mark by the stamp, in one step and last of all.
+    """Replace the mark with the stamp, atomically and as the last step.
 
     Returns:
-        Files and bytes of the data set, the stamp not counted.
+        Number of files and bytes of the data set, without the stamp.
     """
     files, size = _measure(out)
     _write(out / UNFINISHED_FILE, {**_identity(config), "files": files, "bytes": size})
@@ -83,7 +86,7 @@ def _read(path: Path) -> dict[str, Any]:
         stamp = json.loads(path.read_text(encoding="ascii"))
     except ValueError as error:
         raise DatasetError(
-            f"{path} is torn ({error}); remove the folder and run again, or choose another"
+            f"{path} is damaged ({error}); remove the folder and run again, or choose another"
         ) from error
     if not isinstance(stamp, dict):
         raise DatasetError(f"{path} is not a stamp; choose a folder that is new or empty")
@@ -92,26 +95,26 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _check_same(out: Path, stamp: dict[str, Any], config: SyntheticConfig) -> None:
     wanted = {"generator": GENERATOR, **asdict(config)}
-    there = {"generator": stamp.get("generator"), **stamp.get("config", {})}
+    stored = {"generator": stamp.get("generator"), **stamp.get("config", {})}
     differences = [
-        f"{name} {there.get(name)} there, {wanted.get(name)} asked for"
-        for name in sorted(wanted.keys() | there.keys())
-        if there.get(name) != wanted.get(name)
+        f"{name} {stored.get(name)} there, {wanted.get(name)} requested"
+        for name in sorted(wanted.keys() | stored.keys())
+        if stored.get(name) != wanted.get(name)
     ]
     if differences:
         raise DatasetError(
-            f"{out} holds another synthetic nuScenes ({'; '.join(differences)}); nothing was "
+            f"{out} holds a different synthetic nuScenes ({'; '.join(differences)}); nothing was "
             "written. Choose another folder, or remove this one and run again."
         )
 
 
-def _check_whole(out: Path, stamp: dict[str, Any]) -> None:
-    found = _measure(out)
+def _check_complete(out: Path, stamp: dict[str, Any]) -> None:
+    files, size = _measure(out)
     expected = (stamp.get("files"), stamp.get("bytes"))
-    if found != expected:
+    if (files, size) != expected:
         raise DatasetError(
             f"{out} was complete with {expected[0]} files of {expected[1]} bytes; now there are "
-            f"{found[0]} files of {found[1]} bytes. Remove the folder and run again."
+            f"{files} files of {size} bytes. Remove the folder and run again."
         )
 
 

@@ -1,4 +1,4 @@
-"""Writing the whole data set: folders, files by a pool of processes, tables, and the stamp last."""
+"""Writing the data set: folders, files by a pool of processes, tables, and last the stamp."""
 
 import logging
 import multiprocessing
@@ -14,10 +14,15 @@ from tqdm import tqdm
 
 from shared.config.classes import LIDAR
 from shared.synthetic_nuscenes.sensors.record_sample import Sightings, record_sample
-from shared.synthetic_nuscenes.sensors.rig import CAMERAS
-from shared.synthetic_nuscenes.stamp import Found, inspect, mark_complete, mark_unfinished
-from shared.synthetic_nuscenes.tables.scene_tables import recording_tables
-from shared.synthetic_nuscenes.tables.sensor_tables import MAP_FILE, fixed_tables, write_tables
+from shared.synthetic_nuscenes.sensors.rig import RIG_CAMERAS
+from shared.synthetic_nuscenes.stamp import (
+    FolderState,
+    folder_state,
+    mark_complete,
+    mark_unfinished,
+)
+from shared.synthetic_nuscenes.tables.fixed_tables import MAP_FILE, fixed_tables, write_tables
+from shared.synthetic_nuscenes.tables.recording_tables import recording_tables
 from shared.synthetic_nuscenes.world.synthetic_config import VERSION, SyntheticConfig
 
 MAP_SIZE_PX = 256
@@ -28,25 +33,25 @@ logger = logging.getLogger(__name__)
 def write_synthetic_nuscenes(
     out: Path, config: SyntheticConfig, *, workers: int | None = None
 ) -> None:
-    """Write a synthetic nuScenes v1.0-mini; nothing is done if it is already there.
+    """Write a synthetic nuScenes v1.0-mini, unless it is already there.
 
-    An unfinished one of the same config is written again from the start: the bytes are the same.
+    An unfinished data set of the same config is written again from the start, to the same bytes.
     The processes are spawned, so a script that calls this needs the usual `__main__` guard.
 
     Args:
         out: data root; new, empty, or an earlier output of the same config.
-        config: how much, and the seed.
-        workers: processes; None for one per available core. Does not change any byte.
+        config: size and seed.
+        workers: processes; None for one per available core. No byte depends on it.
 
     Raises:
         DatasetError: if `out` holds anything else.
     """
     started = time.monotonic()
-    found = inspect(out, config)
-    if found is Found.COMPLETE:
+    state = folder_state(out, config)
+    if state is FolderState.COMPLETE:
         logger.info("%s already holds this synthetic nuScenes; nothing to do", out)
         return
-    if found is Found.UNFINISHED:
+    if state is FolderState.UNFINISHED:
         logger.warning("%s holds an unfinished synthetic nuScenes; writing it again", out)
     mark_unfinished(out, config)
     _make_folders(out)
@@ -66,7 +71,7 @@ def write_synthetic_nuscenes(
 
 
 def _make_folders(out: Path) -> None:
-    cameras = [f"samples/{camera.channel}" for camera in CAMERAS]
+    cameras = [f"samples/{camera.channel}" for camera in RIG_CAMERAS]
     lidar = [f"samples/{LIDAR}", f"sweeps/{LIDAR}"]
     for folder in (VERSION, "maps", *cameras, *lidar):
         (out / folder).mkdir(parents=True, exist_ok=True)
@@ -75,21 +80,21 @@ def _make_folders(out: Path) -> None:
 def _record_scenes(
     out: Path, config: SyntheticConfig, workers: int | None
 ) -> dict[str, list[Sightings]]:
-    """Record everything, with a bar where a terminal watches; scene name to its keyframes."""
+    """Record all keyframes, with a progress bar on a terminal; return them by scene name."""
     per_scene = config.samples_per_scene
     jobs = [(scene, sample) for scene in config.scene_names for sample in range(per_scene)]
     sightings: dict[str, list[Sightings]] = {scene: [] for scene in config.scene_names}
     recorded = _record_all(out, config, jobs, workers)
     progress = tqdm(recorded, total=len(jobs), desc="synthetic data", unit="sample", disable=None)
-    for (scene, _), seen in zip(jobs, progress, strict=True):
-        sightings[scene].append(seen)
+    for (scene, _), keyframe in zip(jobs, progress, strict=True):
+        sightings[scene].append(keyframe)
     return sightings
 
 
 def _record_all(
     out: Path, config: SyntheticConfig, jobs: list[tuple[str, int]], workers: int | None
 ) -> Iterator[Sightings]:
-    """Record every sample, in the order of the jobs whatever process does them."""
+    """Record every sample; results come in the order of the jobs, whichever process does them."""
     count = min(len(os.sched_getaffinity(0)) if workers is None else workers, len(jobs))
     record = partial(record_sample, out, config)
     scenes, samples = zip(*jobs, strict=True)

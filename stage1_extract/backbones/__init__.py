@@ -1,6 +1,7 @@
-"""The frozen backbones, built from mmdet's and mmdet3d's modules, and the live source of features.
+"""The frozen backbones, built from modules of mmdet and mmdet3d, and the live source of features.
 
-May import nuscenes/ and preprocessing/.
+In eval mode, without gradients, and with the same digests after a run as before. The only folder
+that imports mmdet and mmdet3d. May import nuscenes/ and preprocessing/.
 """
 
 from stage1_extract.backbones.mmcv_ops import allow_missing_ops

@@ -1,4 +1,4 @@
-"""The frozen image backbone of a preset: mmdet's ResNet-50, or VoVNet-99, which mmdet has not."""
+"""The frozen image backbone of a preset: mmdet's ResNet-50, or VoVNet-99, which mmdet lacks."""
 
 from mmdet.registry import MODELS
 from mmdet.utils import register_all_modules
@@ -9,7 +9,7 @@ from stage1_extract.backbones.vovnet import VoVNet99
 
 
 def build_camera_backbone(camera: CameraBranch) -> nn.Module:
-    """Build the image backbone of a preset, weights not loaded.
+    """Build the image backbone of a preset, without loading weights.
 
     Returns:
         A module that maps (N, 3, height, width) normalised BGR images to a tuple of two maps, at

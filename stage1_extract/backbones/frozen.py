@@ -1,4 +1,4 @@
-"""The frozen part of CMT: from images and voxels to the maps a store holds, and the proof it stays.
+"""The frozen part of CMT: from images and voxels to the maps a store holds.
 
 B samples, V views.
 """
@@ -27,12 +27,12 @@ from stage1_extract.preprocessing.voxels import Voxels, inside_sparse_shape
 
 
 class FrozenBackbones(nn.Module):
-    """Image and point backbones, and what else lies before the cut, in eval mode for good.
+    """The image and point backbones and whatever else precedes the cut, always in eval mode.
 
     Args:
-        preset: the detector; its camera and LiDAR branches are built here. A module of a branch it
-            does not have is None.
-        cut: where the frozen part ends. Beyond the backbones, the names are the official ones, too.
+        preset: the detector; its camera and LiDAR branches are built here. The modules of a branch
+            that it lacks are None.
+        cut: where the frozen part ends. Modules beyond the backbones have their official names too.
     """
 
     def __init__(self, preset: Preset, cut: Cut = BACKBONE_CUT) -> None:
@@ -59,7 +59,7 @@ class FrozenBackbones(nn.Module):
 
     @property
     def parts(self) -> tuple[str, ...]:
-        """Names of the modules there are that have weights; the voxel encoder has none."""
+        """Names of the existing modules that have weights; the voxel encoder has none."""
         names = tuple(dict(self.named_modules()))
         return tuple(name for name in (*FROZEN_PARTS, *self.cut.frozen_parts) if name in names)
 
@@ -89,18 +89,18 @@ class FrozenBackbones(nn.Module):
 
     @property
     def precision(self) -> str:
-        """The precision policy of the device the weights are on, as the identity states it."""
+        """The precision policy of the weights' device, in the words of the store's identity."""
         if self.device.type == "cpu":
             return "float32"
         return "float16 autocast, voxels and sparse encoder float32"
 
     def digests(self) -> dict[str, str]:
-        """Digest every parameter and buffer, per frozen module."""
+        """Digest all parameters and buffers, per frozen module: the proof that nothing changed."""
         return {name: state_digest(self.get_submodule(name).state_dict()) for name in self.parts}
 
     @torch.inference_mode()
     def forward(self, images: Tensor | None, voxels: Voxels | None) -> dict[str, Tensor]:
-        """Run the branches there are.
+        """Turn images and voxels into maps, by the branches that exist.
 
         Args:
             images: (B, V, 3, height, width) float32, normalised, BGR; None without cameras.
@@ -108,16 +108,21 @@ class FrozenBackbones(nn.Module):
 
         Returns:
             Maps by `FeatureMap.name`: camera (B, V, C, H, W), LiDAR (B, C, Y, X); float32, or what
-            autocast made of them on a GPU.
+            autocast makes of them on a GPU.
 
         Source:
             CMT's custom_fp16: image branch and SECOND in float16, voxel and sparse encoder float32.
         """
+        return self.maps(images, voxels)
+
+    def maps(self, images: Tensor | None, voxels: Voxels | None) -> dict[str, Tensor]:
+        """Do what `forward` does, outside of inference mode: gradients may flow."""
         maps: list[Tensor] = []
         if images is not None:
             samples_and_views = images.shape[:2]
             maps += [
-                one.view(*samples_and_views, *one.shape[1:]) for one in self.camera_maps(images)
+                values.view(*samples_and_views, *values.shape[1:])  # (B, V, C, H, W)
+                for values in self.camera_maps(images)
             ]
         if voxels is not None:
             maps += self.lidar_maps(voxels)
@@ -148,17 +153,17 @@ class FrozenBackbones(nn.Module):
         assert self.pts_voxel_encoder is not None
         assert self.pts_middle_encoder is not None
         assert self.preset.lidar is not None
-        seen = inside_sparse_shape(voxels, self.preset.grid)
-        if not len(seen.counts):  # spconv wants at least one voxel in a batch
+        inside = inside_sparse_shape(voxels, self.preset.grid)
+        if not len(inside.counts):  # spconv needs at least one voxel in a batch
             cells, height_slices = self.preset.grid.bev_cells, 2
             channels = height_slices * self.preset.lidar.encoder_out_channels
-            return seen.points.new_zeros(seen.samples, channels, cells, cells)
-        means = self.pts_voxel_encoder(seen.points, seen.counts, seen.coordinates)
+            return inside.points.new_zeros(inside.samples, channels, cells, cells)
+        means = self.pts_voxel_encoder(inside.points, inside.counts, inside.coordinates)
         with warnings.catch_warnings():
-            # spconv 2.3.8 indexes with a list; test_sparse_encoder_dense.py compares the map it
-            # makes that way with dense convolution.
+            # spconv 2.3.8 indexes with a list; test_sparse_encoder_dense.py compares the resulting
+            # map with dense convolution.
             warnings.filterwarnings("ignore", message="Using a non-tuple sequence")
-            bev: Tensor = self.pts_middle_encoder(means, seen.coordinates, seen.samples)
+            bev: Tensor = self.pts_middle_encoder(means, inside.coordinates, inside.samples)
         return bev
 
     def _half(self) -> torch.autocast:

@@ -30,7 +30,7 @@ def build_sparse_encoder(grid: PointGrid, lidar: LidarBranch) -> nn.Module:
     Source: CMT, cmt_voxel0100_r50_800x320_cbgs.py `pts_middle_encoder`.
     """
     register_all_modules(init_default_scope=False)
-    # spconv's tensors are made through a class of torch.fx, which warns of its own use of itself.
+    # spconv creates its tensors through a class of torch.fx, which warns about its own internals.
     logging.getLogger("torch.fx._symbolic_trace").setLevel(logging.ERROR)
     encoder: nn.Module = MODELS.build(
         {
@@ -51,13 +51,13 @@ def build_sparse_encoder(grid: PointGrid, lidar: LidarBranch) -> nn.Module:
 
 
 def _share_index_pairs(encoder: nn.Module) -> None:
-    """Let the submanifold convolutions of one stage find their neighbours once.
+    """Let the submanifold convolutions of a stage look up their neighbours only once.
 
-    None of them moves a voxel, so they all have the same neighbours, and each multiplies the same
-    numbers in the same order as when it looks for itself.
+    None of them moves a voxel, so all have the same neighbours, and each multiplies the same
+    numbers in the same order as after a lookup of its own.
 
-    Upstream: mmdet3d's SparseBasicBlock names no `indice_key`, so every layer looks anew; on a CPU
-    that is half of the encoder's time.
+    Upstream: mmdet3d's SparseBasicBlock names no `indice_key`, so every layer repeats the lookup;
+    on a CPU that is half of the encoder's time.
     """
     stages = encoder.get_submodule("encoder_layers").children()
     for number, layers in enumerate(stages, start=1):

@@ -1,4 +1,4 @@
-"""The live source of features: raw nuScenes files through the frozen backbones, now.
+"""The live source of features: runs raw nuScenes files through the frozen backbones on request.
 
 B samples, V cameras.
 """
@@ -51,7 +51,7 @@ class RawFrames(Dataset[RawFrame]):
     Args:
         records: what to load.
         preset: how to load it.
-        variants: how augmented variants are drawn; None where there is only variant 0.
+        variants: how augmented variants are drawn; None if there is only variant 0.
     """
 
     def __init__(
@@ -60,7 +60,7 @@ class RawFrames(Dataset[RawFrame]):
         self.records = tuple(records)
         self.preset = preset
         self.variants = variants
-        self._voxelizer: Voxelizer | None = None  # holds native memory: made where it is used
+        self._voxelizer: Voxelizer | None = None  # native memory: created where it is used
 
     def __getstate__(self) -> dict[str, object]:
         return {**self.__dict__, "_voxelizer": None}
@@ -94,7 +94,7 @@ class RawFrames(Dataset[RawFrame]):
     def _variant(self, token: str, number: int) -> Variant:
         if number == 0:
             return Variant()
-        assert self.variants is not None, "this source was made for variant 0 alone"
+        assert self.variants is not None, "this source has only variant 0"
         return draw_variant(
             token,
             number,
@@ -118,12 +118,12 @@ class RawFrames(Dataset[RawFrame]):
 
 
 class LiveFeatures:
-    """A `FeatureSource` that computes what it is asked for, any variant of it.
+    """A `FeatureSource` that computes the requested samples, in any variant.
 
     Args:
         records: the samples.
-        frozen: the backbones, on the device they shall run on.
-        variants: how augmented variants are drawn; None where there is only variant 0.
+        frozen: the backbones, on the device on which they are to run.
+        variants: how augmented variants are drawn; None if there is only variant 0.
     """
 
     def __init__(
@@ -152,7 +152,7 @@ class LiveFeatures:
         return tuple(self._position)
 
     def read(self, tokens: Sequence[str], variant: int = 0) -> list[FrameFeatures]:
-        """Load these samples and run them as one batch.
+        """Load samples and run them as one batch.
 
         Raises:
             MissingRowError: if there is no such record.
@@ -164,17 +164,17 @@ class LiveFeatures:
         return self.run([self.raw[variant, self._position[token]] for token in tokens])
 
     def run(self, raw: Sequence[RawFrame]) -> list[FrameFeatures]:
-        """Run raw samples as one batch; the maps come back as float32 on the CPU."""
+        """Run raw samples as one batch; the returned maps are float32 on the CPU."""
         device = self.frozen.device
-        seen = [one.images for one in raw if one.images is not None]
-        images = torch.stack(seen).to(device, non_blocking=True) if seen else None
-        clouds = [one.voxels for one in raw if one.voxels is not None]
+        pictures = [sample.images for sample in raw if sample.images is not None]
+        images = torch.stack(pictures).to(device, non_blocking=True) if pictures else None
+        clouds = [sample.voxels for sample in raw if sample.voxels is not None]
         voxels = batch_voxels(clouds).to(device) if clouds else None
         maps = {
             name: np.asarray(values.float().cpu().numpy())
             for name, values in self.frozen(images, voxels).items()
         }
         return [
-            FrameFeatures(frame=one.frame, maps={name: maps[name][i] for name in maps})
-            for i, one in enumerate(raw)
+            FrameFeatures(frame=sample.frame, maps={name: maps[name][i] for name in maps})
+            for i, sample in enumerate(raw)
         ]

@@ -1,8 +1,8 @@
 """Lets mmdet and mmdet3d import where mmcv has no compiled ops (`mmcv-lite`).
 
-Both import `mmcv.ops` wherever they are used, and mmcv's compiled extension has no wheel for current
-torch. The frozen backbones call none of its ops, so where the extension is missing a module stands in
-for it whose functions say which op was called and what to install. A compiled mmcv is left alone.
+Both packages import `mmcv.ops`, and mmcv's compiled extension has no wheel for current torch. The
+frozen backbones call none of its ops. Where the extension is missing, a stand-in takes its place
+whose functions name the op that was called and say what to install. A compiled mmcv is left alone.
 """
 
 import importlib.util
@@ -16,21 +16,23 @@ EXTENSION = "mmcv._ext"
 
 
 class MissingOpError(RuntimeError):
-    """A compiled mmcv op was called, and this installation has none."""
+    """A compiled mmcv op was called, and this installation has none: a bug of the calling code."""
 
 
 class MissingOps(ModuleType):
-    """Answers for every op of mmcv's extension with a function that refuses to run."""
+    """Has a function for every op of mmcv's extension; each of them raises `MissingOpError`."""
 
     def __getattr__(self, name: str) -> Callable[..., NoReturn]:
-        """Return a function that raises, under the name of any op."""
+        """Return the function for the op called `name`."""
         if name.startswith("__"):  # Python's own questions about the module
             raise AttributeError(name)
 
         def refuse(*_: object, **__: object) -> NoReturn:
             raise MissingOpError(
-                f"mmcv's compiled op {name} was called, but mmcv-lite has no compiled ops. frozen-cmt "
-                "itself calls none; code that does needs a full mmcv 2.1 built for this torch: "
+                f"mmcv's compiled op {name} was called, but mmcv-lite has no compiled ops. "
+                "frozen-cmt itself calls none. Code that does needs mmcv 2.1.0 built against this "
+                "torch (a C++ compiler, 10 to 20 minutes): pip uninstall mmcv-lite; "
+                "pip install 'setuptools<81' wheel ninja psutil; "
                 "MMCV_WITH_OPS=1 pip install --no-build-isolation mmcv==2.1.0"
             )
 
@@ -38,19 +40,17 @@ class MissingOps(ModuleType):
 
 
 def allow_missing_ops() -> None:
-    """Register the stand-in unless mmcv's extension is there; call it before importing mmdet."""
+    """Register the stand-in if mmcv's extension is missing; call this before importing mmdet."""
     if EXTENSION in sys.modules or importlib.util.find_spec("mmcv") is None:
         return
     if importlib.util.find_spec(EXTENSION) is None:
         stand_in = MissingOps(EXTENSION)
-        stand_in.__spec__ = ModuleSpec(
-            EXTENSION, loader=None
-        )  # mmengine asks whether it is installed
+        stand_in.__spec__ = ModuleSpec(EXTENSION, loader=None)  # mmengine looks for it
         sys.modules[EXTENSION] = stand_in
 
 
 def has_compiled_ops() -> bool:
-    """Return whether this installation's mmcv can run its ops."""
+    """Return whether the installed mmcv has its compiled extension."""
     allow_missing_ops()
     if EXTENSION in sys.modules:
         return not isinstance(sys.modules[EXTENSION], MissingOps)

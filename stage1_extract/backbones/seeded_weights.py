@@ -1,9 +1,9 @@
 """Seeded weights for a run without a checkpoint: the same bytes on every machine, nothing learnt.
 
 Every tensor is drawn by NumPy from its own name, so neither torch's generator nor the order of
-modules matters. Plain random weights would do for the camera branch; in the LiDAR branch they bury
-what a voxel saw under the density of its neighbourhood, so there the first layer asks random
-questions about height and intensity and every later one pools the answers (measured in LOG.md).
+modules matters. Plain random weights would do for the camera branch. In the LiDAR branch they bury
+the content of a voxel under the density of its neighbourhood, so there the first layer splits the
+points at random heights and intensities and every later layer pools (measured in LOG.md).
 """
 
 import zlib
@@ -25,11 +25,11 @@ CHAIN_GAIN = 1 / (0.5 - 0.5 / np.pi)
 GATE_GAIN = 0.5  # with 2.0, white noise shuts or opens most gates where stages 4 and 5 begin
 GATE_MEAN = 0.5  # mean factor of those gates; a block that adds no input makes up for it
 LIDAR_RESIDUAL_GAIN = 0.05  # of a sparse block: more would favour dense places at every block
-ASKED_HEIGHTS_M = (-2.0, 0.5)  # of the LiDAR frame: ground to the top of a car
-ASKED_INTENSITIES = (0.0, 150.0)
-INTENSITY_SCALE = 60.0  # intensity that weighs as much as a metre of height
+SPLIT_HEIGHTS_M = (-2.0, 0.5)  # of the LiDAR frame: ground to the top of a car
+SPLIT_INTENSITIES = (0.0, 150.0)
+INTENSITY_SCALE = 60.0  # the intensity that counts as much as a metre of height
 OCCUPANCY = 0.6  # share of a sparse kernel that meets voxels
-NEIGHBOUR_SHARE = 0.03  # of a dense LiDAR kernel's centre; SECOND must not blur small objects away
+NEIGHBOUR_SHARE = 0.03  # of a dense LiDAR kernel's centre: SECOND must keep small objects
 
 
 def seed_weights(frozen: FrozenBackbones, seed: int) -> None:
@@ -42,7 +42,7 @@ def seed_weights(frozen: FrozenBackbones, seed: int) -> None:
         if frozen.preset.lidar is not None:
             state = frozen.state_dict()
             first, border = state[f"{FIRST_LAYER}.0.weight"], state[f"{FIRST_LAYER}.1.bias"]
-            weight, bias = _questions(len(border), seed)
+            weight, bias = _half_spaces(len(border), seed)
             first.zero_()[:, 1, 1, 1] = torch.from_numpy(weight).to(first)
             border.copy_(torch.from_numpy(bias))
 
@@ -55,7 +55,7 @@ def _camera_weights(name: str, shape: tuple[int, ...], random: np.random.RandomS
     """Return random values whose activations stay of order one through ResNet and VoVNet."""
     normal = random.standard_normal(shape)
     if len(shape) == 4:  # (out, in, y, x)
-        # Filters that sum to zero do not answer to what all channels share, the mean after ReLU.
+        # Filters that sum to zero ignore what all channels share, the mean after ReLU.
         centred: Weights = normal - normal.mean(axis=(1, 2, 3), keepdims=True)
         return centred * float(np.sqrt(_filter_gain(name) / prod(shape[1:])))
     return _batch_norm(name, normal, _norm_gain(name))
@@ -68,7 +68,7 @@ def _filter_gain(name: str) -> float:
 
 
 def _norm_gain(name: str) -> float:
-    """Return the gain of a camera BatchNorm: less than one where the block adds its input."""
+    """Return the gain of a camera BatchNorm: below 1 where the block adds its input."""
     if "_1_concat/" in name:  # the first block of a VoVNet stage adds nothing
         return 1.0 / GATE_MEAN
     return CAMERA_RESIDUAL_GAIN if ".bn3." in name or "_concat/" in name else 1.0
@@ -89,7 +89,7 @@ def _lidar_weights(name: str, shape: tuple[int, ...], random: np.random.RandomSt
         taps *= NEIGHBOUR_SHARE
         taps[:, taps_shape[0] // 2, taps_shape[1] // 2] = 1.0
         taps /= taps.sum(axis=(1, 2), keepdims=True)
-    # Every input channel is used as often as any other.
+    # All input channels are used equally often.
     rounds = -(-shape[0] // sources)
     source = np.concatenate([random.permutation(sources) for _ in range(rounds)])[: shape[0]]
     weight = np.zeros((shape[0], sources, *taps_shape))
@@ -108,7 +108,7 @@ def _batch_norm(name: str, normal: Weights, gain: float) -> Weights:
     return 0.02 * normal  # bias, running mean
 
 
-def _questions(channels: int, seed: int) -> tuple[Weights, Weights]:
+def _half_spaces(channels: int, seed: int) -> tuple[Weights, Weights]:
     """Return weights (channels, 5) over the point's numbers, and biases, of the first layer.
 
     Each channel is a half-space of height and intensity whose border runs through a likely point;
@@ -117,7 +117,7 @@ def _questions(channels: int, seed: int) -> tuple[Weights, Weights]:
     random = _random(seed, FIRST_LAYER)
     scales = np.array([0.0, 0.0, 1.0, 1.0 / INTENSITY_SCALE, 0.0])  # x, y, z, intensity, lag
     weight: Weights = random.standard_normal((channels, 5)) * scales
-    heights_m = random.uniform(*ASKED_HEIGHTS_M, channels)
-    intensities = random.uniform(*ASKED_INTENSITIES, channels)
+    heights_m = random.uniform(*SPLIT_HEIGHTS_M, channels)
+    intensities = random.uniform(*SPLIT_INTENSITIES, channels)
     bias: Weights = -weight[:, 2] * heights_m - weight[:, 3] * intensities
     return weight, bias

@@ -1,13 +1,13 @@
 """VoVNet V-99-eSE, the image backbone of CMT's large presets; mmdet has none.
 
-A one-shot aggregation (OSA) block runs its convolutions in a chain, joins its input and what each
-of them made, and reduces the lot once. The names of the weights, slashes included, are those of
+A one-shot aggregation (OSA) block runs its convolutions in a chain, joins its input and all of
+their outputs, and reduces the whole once. The names of the weights, slashes included, are those of
 the official checkpoints.
 
 B images, C channels, H W rows and columns.
 
 Source: CMT, projects/mmdet3d_plugin/models/backbones/vovnet.py, spec "V-99-eSE" with
-`out_features` stage4 and stage5. The depthwise and the shallower specs are left out; CMT uses none.
+`out_features` stage4 and stage5. CMT does not use the depthwise and shallower specs.
 """
 
 from collections import OrderedDict
@@ -25,7 +25,7 @@ class VoVNet99(nn.Module):
     """A stem at stride 4 and four stages at strides 4, 8, 16 and 32; the last two are returned.
 
     Args:
-        base_channels: width of the stem; 64 is the published network. Must be even: the
+        base_channels: width of the stem; 64 in the published network. Must be even, since the
             convolutions of stage 3 are 2.5 times as wide.
 
     Raises:
@@ -37,7 +37,7 @@ class VoVNet99(nn.Module):
         if base_channels < 2 or base_channels % 2:
             raise ConfigError(
                 f"base_channels {base_channels} of vovnet99 is not a positive even number; its "
-                "stages are 2, 2.5, 3 and 3.5 times as wide; pick one that is, e.g. 8 or 64"
+                "stages are 2, 2.5, 3 and 3.5 times as wide; use an even number, e.g. 8 or 64"
             )
         base = base_channels
         self.stem = nn.Sequential(
@@ -65,11 +65,11 @@ class VoVNet99(nn.Module):
 
 
 class OsaBlock(nn.Module):
-    """One-shot aggregation with a gate per channel, and its input added back if asked.
+    """One-shot aggregation with a gate per channel, and optionally its input added back.
 
     Args:
-        name: e.g. "OSA3_2"; official weights carry it inside the block once more.
-        inputs, width, outputs: channels that come in, of each convolution, that go out.
+        name: e.g. "OSA3_2"; official weights repeat it inside the block.
+        inputs, width, outputs: channels of the input, of each convolution, of the output.
         adds_input: whether the block's input is added to its output.
     """
 
@@ -85,7 +85,7 @@ class OsaBlock(nn.Module):
         )
         joined = inputs + LAYERS_PER_BLOCK * width
         self.concat = nn.Sequential(_convolution(f"{name}_concat", joined, outputs, kernel=1))
-        # Upstream: a flag for the gate is handed around and never read; every block has one.
+        # Upstream: a flag for the gate is passed around and never read; every block has a gate.
         self.ese = ChannelGate(outputs)
 
     def forward(self, features: Tensor) -> Tensor:
@@ -94,15 +94,15 @@ class OsaBlock(nn.Module):
         return reduced + features if self.adds_input else reduced
 
     def _join(self, features: Tensor) -> Tensor:
-        # A method of its own, so that the parts are gone before the joined map is reduced.
-        parts = [features]
+        # A method of its own, so that the outputs are freed before the joined map is reduced.
+        outputs = [features]
         for layer in self.layers:
-            parts.append(layer(parts[-1]))
-        return torch.cat(parts, dim=1)  # (B, inputs + 5 * width, H, W)
+            outputs.append(layer(outputs[-1]))
+        return torch.cat(outputs, dim=1)  # (B, inputs + 5 * width, H, W)
 
 
 class ChannelGate(nn.Module):
-    """Effective squeeze-and-excitation (eSE): a factor per image and channel, from the means."""
+    """Effective squeeze-and-excitation (eSE): a factor per image and channel, from means."""
 
     def __init__(self, channels: int) -> None:
         super().__init__()

@@ -1,10 +1,10 @@
-"""Frozen backbones with their weights: from a CMT checkpoint, or seeded random ones."""
+"""Frozen backbones with weights from a CMT checkpoint, or with seeded random weights."""
 
 from pathlib import Path
 
 import torch
 
-from shared.checkpoint.checkpoints import load_parts, read_state
+from shared.checkpoint.strict_loading import load_parts, read_state
 from shared.config.cut import BACKBONE_CUT, Cut
 from shared.config.preset import Preset
 from stage1_extract.backbones.frozen import FrozenBackbones
@@ -16,7 +16,7 @@ SEED = 0
 def frozen_backbones(
     preset: Preset, checkpoint: Path | None, cut: Cut = BACKBONE_CUT
 ) -> tuple[FrozenBackbones, str]:
-    """Build the frozen part on the best device there is.
+    """Build the frozen part on a CUDA device if there is one, else on the CPU.
 
     Args:
         preset: the detector.
@@ -24,10 +24,10 @@ def frozen_backbones(
         cut: where the frozen part ends.
 
     Returns:
-        The backbones, and where their weights come from, for people to read.
+        The backbones, and a description of where their weights come from.
 
     Raises:
-        CheckpointError: if the file is no checkpoint of this preset.
+        CheckpointError: if the file is not a checkpoint of this preset.
     """
     frozen = FrozenBackbones(preset, cut)
     if checkpoint is None:

@@ -1,4 +1,5 @@
-"""Filling a store: shards, workers, forecasts, identity and null features.
+"""Fills a store: shards, workers, forecast, identity and null features.
 
-May import nuscenes/, preprocessing/ and backbones/.
+Finished shards are kept whatever happens; a resumed run computes the same batches as an undisturbed
+one. May import nuscenes/, preprocessing/ and backbones/.
 """

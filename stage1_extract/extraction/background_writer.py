@@ -1,4 +1,4 @@
-"""Encoding and writing one shard in a thread, while the next one is computed."""
+"""Encodes and writes one shard in a thread while the next is computed."""
 
 import logging
 from collections.abc import Sequence
@@ -14,14 +14,14 @@ log = logging.getLogger(__name__)
 
 
 class BackgroundWriter:
-    """Writes shards one after the other, at most one at a time; leaving it finishes that one.
+    """Writes shards one at a time; leaving the context finishes the shard being written.
 
-    NumPy, the compressors, SHA-256 and the disk run without Python's global lock, so the thread
-    takes little from the one that computes.
+    NumPy, the compressors, SHA-256 and the disk run without Python's global lock, so this thread
+    hardly slows down the computing thread.
 
     Args:
         writer: of the store.
-        claims: a shard is released when it is written.
+        claims: a shard is released once it is written.
     """
 
     def __init__(self, writer: StoreWriter, claims: Claims) -> None:
@@ -37,18 +37,18 @@ class BackgroundWriter:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
     ) -> None:
-        self._pool.shutdown()  # waits for the shard at work
+        self._pool.shutdown()  # waits for the shard being written
         try:
             self.check()
         except Exception as late:
             if error is None:
                 raise
-            log.error("the shard that was being written is lost, too: %s", late)
+            log.error("the shard that was being written is lost as well: %s", late)
         finally:
             self._claims.release_all()
 
     def write(self, shard: Shard, rows: Sequence[FrameFeatures]) -> None:
-        """Wait until the shard before is written, then begin with this one.
+        """Wait until the previous shard is written, then start on this shard.
 
         Raises: as `check`.
         """
@@ -65,7 +65,7 @@ class BackgroundWriter:
         self.check()
 
     def check(self) -> None:
-        """Raise what went wrong with the shard that was being written, once it is known.
+        """Raise the error of the last shard, if writing it has failed by now.
 
         Raises:
             CacheError: see `StoreWriter.write_shard`.

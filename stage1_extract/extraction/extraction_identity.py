@@ -1,4 +1,4 @@
-"""What the features of a store were made from, as stage 1 knows it."""
+"""The identity of a store: what its features are made from."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -18,15 +18,15 @@ def store_identity(
     records: Sequence[SampleRecord],
     dataset_version: str,
     *,
-    storage: str,
+    value_format: str,
     variants: int = 1,
 ) -> Identity:
-    """Return the identity of the features that these backbones make of these records."""
+    """Return the identity of the features that the backbones compute from the records."""
     return identity_document(
         preset=frozen.preset,
         cut=frozen.cut,
         precision=frozen.precision,
-        storage=storage,
+        value_format=value_format,
         weights=frozen.digests(),
         dataset_version=dataset_version,
         tokens=[record.token for record in records],
@@ -37,14 +37,14 @@ def store_identity(
 
 
 def draws_of(preset: Preset, variants: int) -> VariantDraws | None:
-    """Return what the variants of a store are drawn from: what the official config trains with."""
+    """Return how a store's variants are drawn: as the official config augments its training."""
     return None if variants == 1 else VariantDraws(augmentation=official_augmentation(preset))
 
 
 def _inputs(record: SampleRecord, preset: Preset) -> list[object]:
-    """List what a row is made from beside the weights: file names below the root, never paths.
+    """List what a row is made from besides weights; files by their path below the dataset root.
 
-    A sensor that the preset does not have does not count.
+    Sensors that the preset does not use do not count.
     """
     annotations = record.annotations
     cameras = () if preset.camera is None else record.cameras
@@ -53,8 +53,12 @@ def _inputs(record: SampleRecord, preset: Preset) -> list[object]:
     arrays: list[NDArray[Any]] = [
         record.ego_from_lidar,
         record.global_from_ego,
-        *(array for one in sweeps for array in (one.rotation, one.translation_m)),
-        *(array for one in cameras for array in (one.intrinsics, one.rotation, one.translation_m)),
+        *(array for sweep in sweeps for array in (sweep.rotation, sweep.translation_m)),
+        *(
+            array
+            for camera in cameras
+            for array in (camera.intrinsics, camera.rotation, camera.translation_m)
+        ),
         annotations.boxes_lidar,
         annotations.labels,
         annotations.lidar_points,
@@ -63,7 +67,7 @@ def _inputs(record: SampleRecord, preset: Preset) -> list[object]:
     return [
         record.token,
         record.timestamp_us,
-        [record.relative(file) for file in (*keyframe, *(one.file for one in cameras))],
-        [(record.relative(one.file), one.timestamp_us) for one in sweeps],
+        [record.relative(file) for file in (*keyframe, *(camera.file for camera in cameras))],
+        [(record.relative(sweep.file), sweep.timestamp_us) for sweep in sweeps],
         [array_digest(array) for array in arrays],
     ]

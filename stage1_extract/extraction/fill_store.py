@@ -1,4 +1,4 @@
-"""Fill a feature store: shard after shard through the frozen backbones, beside other workers."""
+"""Fills a feature store shard by shard with the frozen backbones, alongside other workers."""
 
 import contextlib
 import logging
@@ -34,35 +34,35 @@ def fill_store(
     *,
     batch_size: int = 1,
     workers: int = 0,
-    part: WorkerSlice = ONE_WORKER,
+    worker_slice: WorkerSlice = ONE_WORKER,
     draws: VariantDraws | None = None,
 ) -> None:
-    """Extract the shards that have no ledger entry and no worker.
+    """Extract the shards that have no ledger entry and that no other worker has claimed.
 
-    Batches start anew in every shard, so a resumed run computes the very batches that an
-    undisturbed one does. One shard is written while the next is computed, and no third one is
-    begun: the rows of two shards are in memory in float32 and those of one as stored. With F bytes
-    of float32 maps and S stored bytes per shard that is 2 F + S: 1.25 GiB for shards of 256 MiB
-    in float16 (F = 2 S), 2.25 GiB in 8 bit (F = 4 S).
+    Every shard starts a new batch, so a resumed run computes the same batches as an undisturbed
+    one. One shard is written while the next is computed, and a third is not begun: memory holds
+    the rows of two shards in float32 and of one as stored. With F bytes of float32 maps and S
+    stored bytes per shard that is 2 F + S: 1.25 GiB for shards of 256 MiB in float16 (F = 2 S),
+    2.25 GiB in 8 bit (F = 4 S).
 
     Args:
         writer: the store.
-        records: every sample of the store, in its order.
+        records: all samples of the store, in its order.
         frozen: backbones with their weights.
         batch_size: samples per forward.
         workers: processes that load raw files.
-        part: the shards to begin with.
-        draws: how variants are drawn; None for a store of variant 0 alone.
+        worker_slice: the shards to begin with.
+        draws: how variants are drawn; None for a store of variant 0 only.
 
     Raises:
-        DatasetError: if a raw file is missing or broken; finished shards are kept.
+        DatasetError: if a raw file is missing or damaged; finished shards are kept.
         CacheError: if a value cannot be stored or the disk is full; finished shards are kept.
-        FrozenError: if the backbones are not what they were at the start.
+        FrozenError: if the backbones changed during the run.
         InterruptedWorkError: on Ctrl-C or SIGTERM.
     """
     before = frozen.digests()
-    claims, forecast = Claims(writer.store), Forecast(writer.store, part)
-    batches = ShardBatches(shards_to_do(writer.store, part, claims), batch_size)
+    claims, forecast = Claims(writer.store), Forecast(writer.store, worker_slice)
+    batches = ShardBatches(shards_to_do(writer.store, worker_slice, claims), batch_size)
     live = LiveFeatures(records, frozen, draws)
     rows: list[FrameFeatures] = []
     with forecast.bar, Interrupts() as interrupts, BackgroundWriter(writer, claims) as background:
@@ -87,11 +87,11 @@ def fill_store(
 
 
 class ShardBatches:
-    """Batches of (variant, sample), none of which straddles two shards.
+    """Batches of (variant, sample), none of which spans two shards.
 
     Args:
-        shards: asked for one by one, only when the loader wants the next batch.
-        batch_size: samples of a batch; the last of a shard may have fewer.
+        shards: taken one by one, only when the loader needs the next batch.
+        batch_size: samples per batch; the last batch of a shard may have fewer.
     """
 
     def __init__(self, shards: Iterable[Shard], batch_size: int) -> None:
@@ -111,7 +111,7 @@ class ShardBatches:
 def _stop_if_asked(
     interrupts: Interrupts, background: BackgroundWriter, writer: StoreWriter
 ) -> None:
-    """After a signal, finish the shard being written; the one being computed is dropped."""
+    """After a signal, finish the shard being written; the shard being computed is dropped."""
     if interrupts.signum is None:
         return
     background.wait()
@@ -119,7 +119,7 @@ def _stop_if_asked(
     if left:
         raise InterruptedWorkError(
             f"{background.finished} shards were finished and are kept, {left} of "
-            f"{len(writer.shards)} are left; run the same command again to go on",
+            f"{len(writer.shards)} are left; run the same command again to continue",
             interrupts.signum,
         )
 
@@ -127,7 +127,7 @@ def _stop_if_asked(
 def _raw_batches(
     live: LiveFeatures, batches: ShardBatches, workers: int
 ) -> Iterator[list[RawFrame]]:
-    """Load raw samples in batches, ahead of their use if there are workers."""
+    """Load raw samples in batches, in advance if there are loader processes."""
     loader = DataLoader(
         live.raw,
         batch_sampler=batches,
@@ -142,8 +142,8 @@ def _raw_batches(
 
 @contextlib.contextmanager
 def _children_without_signals() -> Iterator[None]:
-    """Let processes started here leave Ctrl-C and SIGTERM to us, which go to a whole group."""
-    resource_tracker.ensure_running()  # else it starts with the first child, and lifts the mask
+    """Leave Ctrl-C and SIGTERM, which reach the whole process group, to the parent process."""
+    resource_tracker.ensure_running()  # else the first child starts it, which lifts the mask
     before = signal.pthread_sigmask(signal.SIG_BLOCK, Interrupts.SIGNALS)
     try:
         yield

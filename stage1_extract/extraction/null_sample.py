@@ -1,8 +1,8 @@
-"""The sample of no sensor: what the frozen part answers where LiDAR or cameras are absent.
+"""The sample without sensors: what the frozen part computes where LiDAR or cameras are absent.
 
 Upstream: ModalMask3D drops a sensor by multiplying its raw values by 0, before normalisation and
-voxels. So absent images are black, and an absent cloud is points in the origin, one voxel of zeros,
-which is what a pretrained detector has learnt to take for an absent LiDAR; an empty cloud is not.
+voxels. So absent images are black, and an absent cloud is points at the origin, one voxel of zeros:
+that, not an empty cloud, is what a pretrained detector has learnt to take for an absent LiDAR.
 """
 
 import numpy as np
@@ -10,7 +10,7 @@ import torch
 
 from cache.coordination.null_store import NULL_SAMPLES, null_identity, null_path, open_null
 from cache.coordination.store import Store
-from cache.create import open_or_create
+from cache.create import StoreSpec, open_or_create
 from shared.config.classes import CAMERAS
 from shared.config.preset import CameraBranch, Preset
 from shared.data.features import NO_CAMERAS, Annotations, Frame
@@ -22,15 +22,14 @@ from stage1_extract.preprocessing.voxels import Voxelizer, Voxels
 
 
 def write_null_features(store: Store, frozen: FrozenBackbones, *, shard_bytes: int) -> None:
-    """Write the null features of a store beside its rows, unless they are there.
+    """Write the null features of a store beside its rows, unless they exist already.
 
     Raises:
-        IdentityError: if those that are there were made from something else.
+        IdentityError: if the existing null features were made from something else.
     """
-    open_null(store)  # says what to do if it is damaged
+    open_null(store)  # if damaged, its error says what to do
     metadata = store.metadata
-    writer = open_or_create(
-        null_path(store.path),
+    spec = StoreSpec(
         preset=frozen.preset,
         identity=null_identity(metadata.identity),
         samples=NULL_SAMPLES,
@@ -39,12 +38,13 @@ def write_null_features(store: Store, frozen: FrozenBackbones, *, shard_bytes: i
         codec=metadata.codec,
         shard_bytes=shard_bytes,
     )
+    writer = open_or_create(null_path(store.path), spec)
     for shard in writer.pending():
         writer.write_shard(shard, LiveFeatures([], frozen).run([null_raw_frame(frozen.preset)]))
 
 
 def null_raw_frame(preset: Preset) -> RawFrame:
-    """Return the raw sample whose sensors are all absent."""
+    """Return the raw sample in which all sensors are absent."""
     has_camera = preset.camera is not None
     nothing = np.zeros(0, np.int64)
     return RawFrame(
@@ -77,7 +77,7 @@ def black_images(camera: CameraBranch) -> torch.Tensor:
 
 
 def zero_voxels(preset: Preset) -> Voxels:
-    """Return the voxels of a cloud whose every number is 0."""
+    """Return the voxels of a cloud in which every number is 0."""
     assert preset.lidar is not None
     points = torch.zeros(preset.lidar.max_points_per_voxel, COLUMNS)
     return Voxelizer(preset.grid, preset.lidar, torch.device("cpu"))(points)

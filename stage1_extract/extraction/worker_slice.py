@@ -1,7 +1,7 @@
-"""Which of several workers this one is: from `--part`, torchrun or Slurm.
+"""The slice of a store that this worker begins with: from `--slice`, torchrun or Slurm.
 
-A part only says with which shards a worker begins. When they are done it helps with the rest, so a
-part that is wrong, repeated or has no worker costs time and nothing else.
+A slice only says with which shards a worker begins. Once they are done it helps with the rest, so a
+slice that is wrong, repeated or without a worker costs time and nothing else.
 """
 
 import argparse
@@ -16,63 +16,67 @@ from shared.errors import ConfigError
 
 log = logging.getLogger(__name__)
 
+OPTIONS = ("--slice", "--part")  # the second is the earlier name, for existing scripts
+
 
 def parse_slice(text: str) -> WorkerSlice:
-    """Read "2/8": the second of eight."""
+    """Read "2/8", the second of eight slices."""
     try:
-        number, of = (int(one) for one in text.split("/"))
+        number, of = (int(digits) for digits in text.split("/"))
     except ValueError:
         raise argparse.ArgumentTypeError(f"{text!r} is not of the form 2/8") from None
     if not 1 <= number <= of:
-        raise argparse.ArgumentTypeError(f"part {number} of {of} does not exist")
+        raise argparse.ArgumentTypeError(f"slice {number} of {of} does not exist")
     return WorkerSlice(number=number, of=of)
 
 
 def without_slice(command: Sequence[str]) -> list[str]:
-    """Return a command line for the worker that finishes a store, whichever worker began it."""
-    words, kept = iter(command), []
+    """Return a command line without its slice: the same for all workers of a store."""
+    words, remaining = iter(command), []
     for word in words:
-        if word == "--part":
+        if word in OPTIONS:
             next(words, None)
-        elif not word.startswith("--part="):
-            kept.append(word)
-    return kept
+        elif word.partition("=")[0] not in OPTIONS:
+            remaining.append(word)
+    return remaining
 
 
 def choose_slice(
-    given: WorkerSlice | None, environment: Mapping[str, str] = os.environ
+    named: WorkerSlice | None, environment: Mapping[str, str] = os.environ
 ) -> WorkerSlice:
-    """Return the part of this worker, and say in the log where it came from.
+    """Return the slice of this worker, and log where it came from.
 
     Args:
-        given: `--part`, which wins.
-        environment: else, of a process that torchrun or Slurm started: an array task is one worker,
-            or as many as it has processes.
+        named: by `--slice`, which takes precedence.
+        environment: of a process started by torchrun or Slurm: an array task is one worker, or as
+            many workers as it has processes.
 
     Raises:
-        ConfigError: if a variable is no number.
+        ConfigError: if a variable is not a number.
     """
-    if given is not None:
-        log.info("part %d/%d, from --part", given.number, given.of)
-        return given
+    if named is not None:
+        log.info("slice %d/%d, from --slice", named.number, named.of)
+        return named
     task, tasks, array = _array_task(environment)
     rank, ranks, launcher = _rank(environment)
     sources = [name for name in (array, launcher) if name]
-    part = WorkerSlice(number=task * ranks + rank + 1, of=tasks * ranks)
+    worker_slice = WorkerSlice(number=task * ranks + rank + 1, of=tasks * ranks)
     if sources:
-        log.info("part %d/%d, from %s", part.number, part.of, " and ".join(sources))
-    return part
+        log.info(
+            "slice %d/%d, from %s", worker_slice.number, worker_slice.of, " and ".join(sources)
+        )
+    return worker_slice
 
 
 def choose_cuda_device(environment: Mapping[str, str] = os.environ) -> None:
-    """Take the CUDA device that the launcher meant for this process.
+    """Select the CUDA device that the launcher assigned to this process.
 
     Raises:
         ConfigError: if the machine has fewer devices.
     """
     name = "LOCAL_RANK" if "LOCAL_RANK" in environment else "SLURM_LOCALID"
     devices = torch.cuda.device_count()
-    if name not in environment or devices <= 1:  # a launcher may show each process its own alone
+    if name not in environment or devices <= 1:  # a launcher may show each process only its own
         return
     local = _number(environment, name)
     if local >= devices:
@@ -84,7 +88,7 @@ def choose_cuda_device(environment: Mapping[str, str] = os.environ) -> None:
 
 
 def _array_task(environment: Mapping[str, str]) -> tuple[int, int, str]:
-    """Return index and number of the tasks of a Slurm array, and the variables that say so."""
+    """Return index and count of the tasks of a Slurm array, and the variables that say so."""
     if not {"SLURM_ARRAY_TASK_ID", "SLURM_ARRAY_TASK_COUNT"} <= environment.keys():
         return 0, 1, ""
     task = _number(environment, "SLURM_ARRAY_TASK_ID")
@@ -96,7 +100,7 @@ def _array_task(environment: Mapping[str, str]) -> tuple[int, int, str]:
 
 
 def _rank(environment: Mapping[str, str]) -> tuple[int, int, str]:
-    """Return rank and number of the processes started together, and the variables that say so."""
+    """Return rank and count of the processes started together, and the variables that say so."""
     for rank, ranks, launcher in (
         ("RANK", "WORLD_SIZE", "torchrun"),
         ("SLURM_PROCID", "SLURM_NTASKS", "srun"),
@@ -110,5 +114,7 @@ def _rank(environment: Mapping[str, str]) -> tuple[int, int, str]:
 def _number(environment: Mapping[str, str], name: str, otherwise: int | None = None) -> int:
     text = environment.get(name, "" if otherwise is None else str(otherwise))
     if not text.isdigit():
-        raise ConfigError(f"{name} is {text!r}, which is no number; name the part with --part 2/8")
+        raise ConfigError(
+            f"{name} is {text!r}, which is not a number; give the slice with --slice 2/8"
+        )
     return int(text)

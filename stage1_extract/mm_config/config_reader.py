@@ -1,6 +1,6 @@
-"""Read a config field by field, so that none goes unnoticed.
+"""Reads a config field by field, so that no field goes unnoticed.
 
-A `Section` hands out each field once and checks it; what nobody asked for in the end is a fault.
+A `Section` hands out each field once and checks it; a field that nobody read is a fault.
 """
 
 from collections.abc import Mapping, Sequence
@@ -8,19 +8,19 @@ from typing import TypeGuard
 
 from stage1_extract.mm_config.config_faults import Report, leaves, shown
 
-MERGE_KEYS = ("_delete_", "_scope_")  # mmengine's own: they steer merging and registries
+MERGE_KEYS = ("_delete_", "_scope_")  # mmengine's own: they control merging and registries
 
 
 class Section:
     """One dict of a config, consumed field by field.
 
-    A field that is missing or of the wrong type is noted in the report, and a stand-in returned: no
-    value read here may be relied on before `Report.raise_faults`. None counts as missing.
+    A field that is missing or of the wrong type is noted in the report, and a stand-in is returned:
+    do not rely on any value before `Report.raise_faults`. None counts as missing.
 
     Args:
         fields: the dict.
-        path: its place in the config, "" for the whole.
-        report: takes the faults.
+        path: its place in the config, "" for the whole config.
+        report: collects the faults.
     """
 
     def __init__(self, fields: Mapping[str, object], path: str, report: Report) -> None:
@@ -34,11 +34,11 @@ class Section:
         return f"{self.path}.{name}" if self.path else name
 
     def has(self, name: str) -> bool:
-        """Say whether a field is there, is not None, and was not read yet."""
+        """Return whether a field is present, not None, and not read yet."""
         return self._left.get(name) is not None
 
     def has_list(self, name: str) -> bool:
-        """Say whether a field is there as a list or tuple."""
+        """Return whether a field is present as a list or tuple."""
         return isinstance(self._left.get(name), list | tuple)
 
     def section(self, name: str, default: Mapping[str, object] | None = None) -> "Section":
@@ -56,23 +56,23 @@ class Section:
         return None
 
     def sections(self, name: str, count: int) -> list["Section"]:
-        """Read a list of so many dicts."""
+        """Read a list of `count` dicts."""
         wanted = f"a list of {count} dict{'s' if count > 1 else ''}"
         value = self._take(name, wanted)
-        found = list(value) if isinstance(value, list | tuple) else []
-        if value is not None and [isinstance(one, Mapping) for one in found] != [True] * count:
+        items = list(value) if isinstance(value, list | tuple) else []
+        if value is not None and [isinstance(item, Mapping) for item in items] != [True] * count:
             self.fault(name, value, f"{wanted} is expected")
-            found = []
-        found += [None] * (count - len(found))
-        return [self._child(one, f"{self.at(name)}[{index}]") for index, one in enumerate(found)]
+            items = []
+        items += [None] * (count - len(items))
+        return [self._child(item, f"{self.at(name)}[{index}]") for index, item in enumerate(items)]
 
     def kind(self, *kinds: str, covers: bool = True) -> str:
-        """Read `type`, without its registry scope ("mmdet.ResNet"); it must be one of these.
+        """Read `type`, without its registry scope ("mmdet.ResNet"); it must be one of `kinds`.
 
         Args:
             kinds: the types that are supported.
-            covers: another type is a fault of the whole section, whose fields are not worth a line
-                each.
+            covers: any other type is a fault of the whole section, so that its fields are not
+                reported as well.
         """
         value = self._left.pop("type", None)
         name = value.rpartition(".")[2] if isinstance(value, str) else value
@@ -114,59 +114,61 @@ class Section:
         return value
 
     def numbers(self, name: str, count: int) -> tuple[float, ...]:
-        """Read a list of so many numbers."""
+        """Read a list of `count` numbers."""
         value = self._take(name, f"{count} numbers")
-        found = list(value) if isinstance(value, list | tuple) else []
-        if value is not None and [_is_number(one) for one in found] != [True] * count:
+        items = list(value) if isinstance(value, list | tuple) else []
+        if value is not None and [_is_number(item) for item in items] != [True] * count:
             self.fault(name, value, f"{count} numbers are expected")
-            found = []
-        return tuple(float(one) for one in found) if found else (1.0,) * count
+            items = []
+        return tuple(float(item) for item in items) if items else (1.0,) * count
 
     def integers(self, name: str, count: int) -> tuple[int, ...]:
-        """Read a list of so many whole numbers, at least 1."""
+        """Read a list of `count` whole numbers, at least 1."""
         value = self._left.get(name)
-        found = self.numbers(name, count)
-        if not all(one >= 1 and one.is_integer() for one in found):
+        numbers = self.numbers(name, count)
+        if not all(number >= 1 and number.is_integer() for number in numbers):
             self.fault(name, value, f"{count} whole numbers, at least 1, are expected")
             return (1,) * count
-        return tuple(int(one) for one in found)
+        return tuple(int(number) for number in numbers)
 
     def value(self, name: str) -> object:
-        """Read a field as it is; None if it is missing, which is no fault."""
+        """Read a field as it is; None if it is missing, which is not a fault."""
         return self._left.pop(name, None)
 
     def expect(self, name: str, *legal: object, of: str = "", required: bool = False) -> None:
-        """Read a field that has only these legal values.
+        """Read a field that may only have the values `legal`.
 
         Args:
             name: the field.
-            legal: one or more values; lists and tuples are alike.
-            of: path of the field that makes them the legal ones.
-            required: it may not be left out, because upstream's default is another value.
+            legal: one or more values; lists and tuples compare equal.
+            of: path of the field from which the legal values follow.
+            required: whether it must be present, because upstream's default is different.
         """
-        wanted = _listed([shown(one) for one in legal])
+        wanted = _listed([shown(item) for item in legal])
         if name not in self._left:
             if required:
                 self.report.add(self.at(name), f": missing, and upstream's default is not {wanted}")
             return
         value = self._left.pop(name)
-        if (of and self.report.covers(of)) or _plain(value) in [_plain(one) for one in legal]:
+        if (of and self.report.covers(of)) or _plain(value) in [_plain(item) for item in legal]:
             return
-        told = f"disagrees with {of}, which asks for" if of else "supported is only"
-        self.fault(name, value, f"{told} {wanted}")
+        if of:
+            self.fault(name, value, f"disagrees with {of}, which asks for {wanted}")
+        else:
+            self.fault(name, value, f"only {wanted} is supported")
 
     def must_be(self, legal: Mapping[str, object]) -> None:
-        """Read fields that have one legal value, which is not upstream's default."""
+        """Read fields that have a single legal value, which is not upstream's default."""
         for name, value in legal.items():
             self.expect(name, value, required=True)
 
     def fixed(self, legal: Mapping[str, object]) -> None:
-        """Read fields that have one legal value, which is upstream's default too."""
+        """Read fields that have a single legal value, which is also upstream's default."""
         for name, value in legal.items():
             self.expect(name, value)
 
     def skip(self, reasons: Mapping[str, str]) -> None:
-        """Pass over fields that change nothing here; each has its reason."""
+        """Ignore fields that change nothing here; each has its reason."""
         for name in reasons:
             self._left.pop(name, None)
 
@@ -175,7 +177,7 @@ class Section:
         self.report.add(self.at(name), f" = {shown(value)}: {expected}")
 
     def finish(self) -> None:
-        """Note every field, here and below, that was not read."""
+        """Report every field, here and below, that was not read."""
         for name, value in self._left.items():
             for path, leaf in leaves(self.at(name), value):
                 self.report.add(path, f" = {shown(leaf)}: unknown field")
@@ -205,7 +207,7 @@ def _is_number(value: object) -> TypeGuard[int | float]:
 def _plain(value: object) -> object:
     """Return a value with lists for tuples, so that both compare equal."""
     if isinstance(value, list | tuple):
-        return [_plain(one) for one in value]
+        return [_plain(item) for item in value]
     if isinstance(value, Mapping):
-        return {name: _plain(one) for name, one in value.items()}
+        return {name: _plain(item) for name, item in value.items()}
     return value

@@ -3,7 +3,7 @@
 from typing import NamedTuple
 
 from stage1_extract.mm_config.config_reader import Section
-from stage1_extract.mm_config.sections import ConfigSections
+from stage1_extract.mm_config.config_sections import ConfigSections
 
 RELU = {"type": "ReLU", "inplace": True}
 ORDER = ("self_attn", "norm", "cross_attn", "norm", "ffn", "norm")
@@ -19,7 +19,7 @@ LAYER_FIXED = {
     "batch_first": False,
     "init_cfg": None,
 }
-LAYER_SKIPPED = {"with_cp": "saves memory at the price of time, changes no number"}
+LAYER_SKIPPED = {"with_cp": "saves memory at the price of time"}
 FFN_FIXED = {
     "num_fcs": 2,
     "ffn_drop": 0,
@@ -40,16 +40,16 @@ class DecoderSize(NamedTuple):
     dropout: float
 
 
-def read_decoder(parts: ConfigSections, *, width: int, width_path: str) -> DecoderSize:
+def read_decoder(sections: ConfigSections, *, width: int, width_path: str) -> DecoderSize:
     """Read `transformer` of the head.
 
     Args:
-        parts: of the config.
+        sections: of the config.
         width: D.
-        width_path: field that says so.
+        width_path: the field that sets it.
     """
-    transformer = parts.head.section("transformer")
-    transformer.kind(parts.transformer)
+    transformer = sections.head.section("transformer")
+    transformer.kind(sections.transformer)
     transformer.fixed(TRANSFORMER_FIXED)
     decoder = transformer.section("decoder")
     decoder.kind("PETRTransformerDecoder")
@@ -67,28 +67,30 @@ def read_decoder(parts: ConfigSections, *, width: int, width_path: str) -> Decod
 
 
 def _read_attention(layer: Section, width: int, width_path: str) -> tuple[int, float]:
-    """Return heads and dropout, which self and cross attention share.
+    """Return heads and dropout, which self- and cross-attention share.
 
-    Upstream's cross attention never drops attention weights, whatever `dropout` says, because of
-    how it calls flash attention; ours neither. Another type of attention would.
+    Upstream's cross-attention never drops attention weights, whatever `dropout` says, because of
+    how it calls flash attention, and neither does ours. Other types of attention would.
     """
-    alone, across = layer.sections("attn_cfgs", 2)
-    alone.kind("MultiheadAttention")
-    across.kind("PETRMultiheadFlashAttention")
-    for attention in (alone, across):
+    self_attention, cross_attention = layer.sections("attn_cfgs", 2)
+    self_attention.kind("MultiheadAttention")
+    cross_attention.kind("PETRMultiheadFlashAttention")
+    for attention in (self_attention, cross_attention):
         attention.expect("embed_dims", width, of=width_path, required=True)
         attention.fixed(ATTENTION_FIXED)
-    heads, dropout = alone.integer("num_heads"), alone.number("dropout", 0.0)
-    across.expect("num_heads", heads, of=alone.at("num_heads"), required=True)
-    across.expect("dropout", dropout, of=alone.at("dropout"), required=dropout != 0)
+    heads, dropout = self_attention.integer("num_heads"), self_attention.number("dropout", 0.0)
+    cross_attention.expect("num_heads", heads, of=self_attention.at("num_heads"), required=True)
+    cross_attention.expect(
+        "dropout", dropout, of=self_attention.at("dropout"), required=dropout != 0
+    )
     return heads, dropout
 
 
 def _read_ffn(layer: Section, width: int, width_path: str) -> int:
-    """Return the width inside the feed-forward part.
+    """Return the inner width of the feed-forward network.
 
-    Upstream: the layer's own `feedforward_channels`, called unused in the official configs, wins
-    over the one in `ffn_cfgs` (mmcv, `BaseTransformerLayer`), so the two must agree.
+    Upstream: the layer's own `feedforward_channels`, called unused in the official configs, takes
+    precedence over that of `ffn_cfgs` (mmcv, `BaseTransformerLayer`), so the two must agree.
     """
     ffn_width = layer.integer("feedforward_channels")
     ffn = layer.optional_section("ffn_cfgs")

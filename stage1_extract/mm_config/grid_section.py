@@ -1,40 +1,40 @@
-"""The grid of a config: range, voxels and cells, which it states in several places."""
+"""The grid of a config: range, voxels and cells, which a config states in several places."""
 
 from collections.abc import Callable
 from functools import partial
 
 from shared.config.preset import LIDAR_STRIDES, PointGrid
 from stage1_extract.mm_config.config_reader import Section
-from stage1_extract.mm_config.sections import ConfigSections
+from stage1_extract.mm_config.config_sections import ConfigSections
 
 STRIDE = LIDAR_STRIDES[0]
 
 
 def read_grid(
-    parts: ConfigSections, voxels: Section | None, encoder: Section | None
+    sections: ConfigSections, voxels: Section | None, encoder: Section | None
 ) -> Callable[[], PointGrid]:
-    """Read range, voxel size and sparse shape, and check that all places agree.
+    """Read range, voxel size and sparse shape, and check that all their places agree.
 
     Args:
-        parts: of the config.
+        sections: of the config.
         voxels: the voxel layer, or None without LiDAR.
         encoder: `pts_middle_encoder`, or None without LiDAR.
 
     Returns:
-        What makes the grid; to be called only when there is no fault.
+        A function that makes the grid; to be called only if there is no fault.
     """
-    range_m = _read_range(parts, voxels)
-    voxel_m, voxel_path = _read_voxel(parts.train if voxels is None else voxels)
+    range_m = _read_range(sections, voxels)
+    voxel_m, voxel_path = _read_voxel(sections.train if voxels is None else voxels)
     if voxels is not None:
-        parts.train.expect("voxel_size", voxel_m, of=voxel_path)
-    sparse_shape, cells_path = _read_shape(parts, encoder)
-    parts.head.fixed({"downsample_scale": STRIDE})
-    parts.train.expect("out_size_factor", STRIDE, of=parts.head.at("downsample_scale"))
-    if parts.test is not None:
-        # The official LiDAR config gives x and y alone; nothing reads them.
-        parts.test.expect("voxel_size", voxel_m, voxel_m[:2], of=voxel_path)
-        parts.test.expect("out_size_factor", STRIDE, of=parts.head.at("downsample_scale"))
-        _expect_cells(parts.test, sparse_shape, cells_path)
+        sections.train.expect("voxel_size", voxel_m, of=voxel_path)
+    sparse_shape, cells_path = _read_shape(sections, encoder)
+    sections.head.fixed({"downsample_scale": STRIDE})
+    sections.train.expect("out_size_factor", STRIDE, of=sections.head.at("downsample_scale"))
+    if sections.test is not None:
+        # The official LiDAR config gives only x and y; nothing reads them.
+        sections.test.expect("voxel_size", voxel_m, voxel_m[:2], of=voxel_path)
+        sections.test.expect("out_size_factor", STRIDE, of=sections.head.at("downsample_scale"))
+        _expect_cells(sections.test, sparse_shape, cells_path)
     x_min, y_min, z_min, x_max, y_max, z_max = range_m
     return partial(
         PointGrid,
@@ -45,16 +45,16 @@ def read_grid(
     )
 
 
-def _read_range(parts: ConfigSections, voxels: Section | None) -> tuple[float, ...]:
-    """Return the range that the head computes with; the other places must agree with it."""
-    range_m, path = parts.coder.numbers("pc_range", 6), parts.coder.at("pc_range")
-    parts.assigner.expect("pc_range", range_m, of=path)
-    parts.train.expect("point_cloud_range", range_m, of=path)
-    if parts.test is not None:
-        # The official LiDAR config gives the first two alone; nothing reads them.
-        parts.test.expect("pc_range", range_m, range_m[:2], of=path)
-    if "PointsRangeFilter" in parts.steps:
-        step = parts.steps["PointsRangeFilter"]
+def _read_range(sections: ConfigSections, voxels: Section | None) -> tuple[float, ...]:
+    """Return the range that the head computes with; all other places must agree with it."""
+    range_m, path = sections.coder.numbers("pc_range", 6), sections.coder.at("pc_range")
+    sections.assigner.expect("pc_range", range_m, of=path)
+    sections.train.expect("point_cloud_range", range_m, of=path)
+    if sections.test is not None:
+        # The official LiDAR config gives only the first two; nothing reads them.
+        sections.test.expect("pc_range", range_m, range_m[:2], of=path)
+    if "PointsRangeFilter" in sections.steps:
+        step = sections.steps["PointsRangeFilter"]
         step.expect("point_cloud_range", range_m, of=path, required=True)
     if voxels is not None:
         voxels.expect("point_cloud_range", range_m, of=path, required=True)
@@ -66,24 +66,26 @@ def _read_voxel(section: Section) -> tuple[tuple[float, float, float], str]:
     return (x, y, z), section.at("voxel_size")
 
 
-def _read_shape(parts: ConfigSections, encoder: Section | None) -> tuple[tuple[int, int, int], str]:
-    """Return (z, y, x) voxels and the field that says so.
+def _read_shape(
+    sections: ConfigSections, encoder: Section | None
+) -> tuple[tuple[int, int, int], str]:
+    """Return (z, y, x) voxels and the field that sets them.
 
-    Without LiDAR there is only `grid_size`, (x, y, z) with one voxel less in z than `sparse_shape`;
-    the head of a camera detector uses none of the three.
+    Without LiDAR there is only `grid_size`, (x, y, z) with one voxel fewer in z than
+    `sparse_shape`; the head of a camera detector uses none of the three.
     """
     if encoder is None:
-        x, y, z = parts.train.integers("grid_size", 3)
-        return (z + 1, y, x), parts.train.at("grid_size")
+        x, y, z = sections.train.integers("grid_size", 3)
+        return (z + 1, y, x), sections.train.at("grid_size")
     z, y, x = encoder.integers("sparse_shape", 3)
     path = encoder.at("sparse_shape")
-    _expect_cells(parts.train, (z, y, x), path)
+    _expect_cells(sections.train, (z, y, x), path)
     return (z, y, x), path
 
 
 def _expect_cells(section: Section, sparse_shape: tuple[int, int, int], of: str) -> None:
-    """Check x and y of `grid_size`, from which the head spreads its BEV positions."""
-    found = section.integers("grid_size", 3)
+    """Check x and y of `grid_size`, from which the head computes its BEV positions."""
+    cells = section.integers("grid_size", 3)
     wanted = sparse_shape[:0:-1]
-    if found[:2] != wanted and not section.report.covers(of):
-        section.fault("grid_size", list(found), f"disagrees with {of}, which asks for {wanted}")
+    if cells[:2] != wanted and not section.report.covers(of):
+        section.fault("grid_size", list(cells), f"disagrees with {of}, which asks for {wanted}")

@@ -10,8 +10,8 @@ from shared.model.box_coder import CODE_SIZE
 from shared.model.matcher import LOG_EPS
 from shared.model.task_heads import RARE_CLASS_BIAS
 from stage1_extract.mm_config.config_reader import Section
+from stage1_extract.mm_config.config_sections import ConfigSections
 from stage1_extract.mm_config.decoder_section import read_decoder
-from stage1_extract.mm_config.sections import ConfigSections
 
 # Branches of the task heads: outputs and layers.
 COMMON_HEADS = {"center": (2, 2), "height": (1, 2), "dim": (3, 2), "rot": (2, 2), "vel": (2, 2)}
@@ -25,7 +25,7 @@ CODER_FIXED = {"score_threshold": None, "num_classes": len(CLASS_NAMES)}
 CODER_SKIPPED = {"voxel_size": "the coder stores it and never reads it"}
 FOCAL_FIXED = {"use_sigmoid": True, "reduction": "mean", "activated": False}
 FOCAL_COST_FIXED = {"eps": LOG_EPS, "binary_input": False}
-# What CMT's head takes where a config names no loss.
+# What CMT's head uses if a config names no loss.
 CLASS_LOSS = {"type": "FocalLoss", "loss_weight": 1.0}
 BOX_LOSS = {"type": "L1Loss", "loss_weight": 0.25}
 BOX_LOSS_FIXED = {"reduction": "mean"}
@@ -63,31 +63,31 @@ class LossWeights(NamedTuple):
     code_weights: tuple[float, ...]
 
 
-def read_width(parts: ConfigSections) -> tuple[int, str]:
-    """Return D and the field that says so."""
-    return parts.head.integer("hidden_dim", 128), parts.head.at("hidden_dim")
+def read_width(sections: ConfigSections) -> tuple[int, str]:
+    """Return D and the field that sets it."""
+    return sections.head.integer("hidden_dim", 128), sections.head.at("hidden_dim")
 
 
 def read_head(
-    parts: ConfigSections, *, width: int, width_path: str, neck_channels: tuple[int, int] | None
+    sections: ConfigSections, *, width: int, width_path: str, neck_channels: tuple[int, int] | None
 ) -> Callable[[], HeadConfig]:
     """Read `pts_bbox_head`, `train_cfg.pts` and `test_cfg.pts`.
 
     Args:
-        parts: of the config.
+        sections: of the config.
         width: D.
-        width_path: field that says so.
+        width_path: the field that sets it.
         neck_channels: outputs of the BEV neck's two branches, None without LiDAR.
 
     Returns:
-        What makes the config; to be called only when there is no fault.
+        A function that makes the config; to be called only if there is no fault.
     """
-    head = parts.head
-    _check_head(parts, neck_channels)
-    decoder = read_decoder(parts, width=width, width_path=width_path)
-    losses = _read_losses(parts)
+    head = sections.head
+    _check_head(sections, neck_channels)
+    decoder = read_decoder(sections, width=width, width_path=width_path)
+    losses = _read_losses(sections)
     task_width, task_kernel = _read_task_heads(head)
-    max_boxes, kept_range_m = _read_coder(parts.coder)
+    max_boxes, kept_range_m = _read_coder(sections.coder)
     make = partial(
         HeadConfig,
         queries=head.integer("num_query", 900),
@@ -111,36 +111,36 @@ def read_head(
     return make if neck_channels is None else partial(make, bev_neck_channels=neck_channels)
 
 
-def _check_head(parts: ConfigSections, neck_channels: tuple[int, int] | None) -> None:
-    """Check the fields of the head that have one legal value, or none that matters."""
-    head = parts.head
+def _check_head(sections: ConfigSections, neck_channels: tuple[int, int] | None) -> None:
+    """Check the fields of the head that have a single legal value, or no effect."""
+    head = sections.head
     head.fixed(HEAD_FIXED)
     head.skip(HEAD_SKIPPED)
     (task,) = head.sections("tasks", 1)
     task.fixed({"num_class": len(CLASS_NAMES)})
     task.must_be({"class_names": CLASS_NAMES})
     if neck_channels is None:
-        head.skip({"in_channels": "the BEV convolution that has them is not there"})
+        head.skip({"in_channels": "there is no BEV convolution to have them"})
     else:
-        neck = parts.model.at("pts_neck.out_channels")
+        neck = sections.model.at("pts_neck.out_channels")
         head.expect("in_channels", sum(neck_channels), of=neck, required=True)
-    if parts.test is not None:
-        parts.test.skip(TEST_SKIPPED)
+    if sections.test is not None:
+        sections.test.skip(TEST_SKIPPED)
 
 
 def _read_task_heads(head: Section) -> tuple[int, int]:
-    """Return hidden channels and kernel of the task heads."""
+    """Return hidden channels and kernel size of the task heads."""
     section = head.section("separate_head")
     section.kind("SeparateTaskHead")
     section.fixed(TASK_HEAD_FIXED)
     kernel = section.integer("final_kernel", 1)
     if kernel % 2 == 0:
-        section.fault("final_kernel", kernel, "an odd number is expected: one in, one out")
+        section.fault("final_kernel", kernel, "an odd number is expected, so that sizes are kept")
     return section.integer("head_conv", 64), kernel
 
 
 def _read_coder(coder: Section) -> tuple[int, tuple[float, float, float, float, float, float]]:
-    """Return how many boxes are kept, and in which range."""
+    """Return how many boxes are kept, and within which range."""
     coder.kind("MultiTaskBBoxCoder")
     coder.fixed(CODER_FIXED)
     coder.skip(CODER_SKIPPED)
@@ -149,7 +149,7 @@ def _read_coder(coder: Section) -> tuple[int, tuple[float, float, float, float, 
 
 
 def _read_denoising(head: Section) -> Denoising:
-    """Read what upstream keeps among the head's own fields; the defaults are upstream's."""
+    """Read the head's fields about denoising; the defaults are upstream's."""
     return Denoising(
         groups=head.integer("scalar", 10),
         noise_scale=head.number("noise_scale", 1.0),
@@ -159,15 +159,15 @@ def _read_denoising(head: Section) -> Denoising:
     )
 
 
-def _read_losses(parts: ConfigSections) -> LossWeights:
-    """Read the weights of the losses, and check that matching costs are the same numbers."""
-    train, assigner = parts.train, parts.assigner
+def _read_losses(sections: ConfigSections) -> LossWeights:
+    """Read the weights of the losses, and check that the matching costs use the same numbers."""
+    train, assigner = sections.train, sections.assigner
     train.skip(TRAIN_SKIPPED)
     codes = train.numbers("code_weights", CODE_SIZE)
     assigner.kind("HungarianAssigner3D", "HungarianAssigner3D_CMT")
     assigner.expect("code_weights", codes, of=train.at("code_weights"), required=True)
     assigner.skip(ASSIGNER_SKIPPED)
-    loss, cost = parts.head.section("loss_cls", CLASS_LOSS), assigner.section("cls_cost")
+    loss, cost = sections.head.section("loss_cls", CLASS_LOSS), assigner.section("cls_cost")
     loss.kind("FocalLoss")
     loss.fixed(FOCAL_FIXED)
     alpha, gamma = loss.number("alpha", 0.25), loss.number("gamma", 2.0)
@@ -175,7 +175,7 @@ def _read_losses(parts: ConfigSections) -> LossWeights:
     cost.fixed(FOCAL_COST_FIXED)
     cost.expect("alpha", alpha, of=loss.at("alpha"), required=alpha != 0.25)
     cost.expect("gamma", gamma, of=loss.at("gamma"), required=gamma != 2)
-    box_loss, box_cost = parts.head.section("loss_bbox", BOX_LOSS), assigner.section("reg_cost")
+    box_loss, box_cost = sections.head.section("loss_bbox", BOX_LOSS), assigner.section("reg_cost")
     box_loss.kind("L1Loss")
     box_loss.fixed(BOX_LOSS_FIXED)
     box_cost.kind("BBox3DL1Cost")
@@ -185,7 +185,7 @@ def _read_losses(parts: ConfigSections) -> LossWeights:
 
 
 def _shared_weight(loss: Section, cost: Section) -> float:
-    """Return the weight of a loss, which must be that of the matching cost beside it."""
+    """Return the weight of a loss, which must equal that of the corresponding matching cost."""
     weight = loss.number("loss_weight", 1.0)
     cost.expect("weight", weight, of=loss.at("loss_weight"), required=weight != 1)
     return weight

@@ -6,8 +6,8 @@ from functools import partial
 from shared.config.preset import LidarBranch
 from shared.model.bev_neck import NORM_EPS, NORM_MOMENTUM
 from stage1_extract.mm_config.config_reader import Section
+from stage1_extract.mm_config.config_sections import ConfigSections
 from stage1_extract.mm_config.norm_section import expect_frozen_norm, expect_trained_norm
-from stage1_extract.mm_config.sections import ConfigSections
 from stage1_extract.preprocessing.sweeps import COLUMNS
 
 ALL_COLUMNS = list(range(COLUMNS))
@@ -23,14 +23,14 @@ KEYFRAME_FIXED = {
     "norm_elongation": False,
 }
 FILES_SKIPPED = {
-    "backend_args": "says where files lie",
-    "file_client_args": "says where files lie",
+    "backend_args": "says where files are stored",
+    "file_client_args": "says where files are stored",
 }
 SWEEPS_SKIPPED = FILES_SKIPPED | {
-    "test_mode": "where there are more sweeps than asked for, the newest are taken, not random ones"
+    "test_mode": "if there are more sweeps than asked for, the newest are used, not random ones"
 }
 VOXEL_SKIPPED = {
-    "deterministic": "voxels are made in the order of the points wherever that can be had"
+    "deterministic": "voxels are made in the order of the points wherever that is possible"
 }
 ENCODER_REQUIRED = {
     "in_channels": COLUMNS,
@@ -46,19 +46,20 @@ SECOND_SKIPPED = {
 }
 NECK_REQUIRED = {"upsample_strides": [1, 2], "use_conv_for_no_stride": True}
 NECK_FIXED = {"upsample_cfg": {"type": "deconv", "bias": False}, "conv_cfg": CONV_CFG}
-NECK_SKIPPED = {"init_cfg": "the weights come from the checkpoint, or are drawn as there"}
+NECK_SKIPPED = {"init_cfg": "the weights come from the checkpoint, or are drawn as in CMT"}
 
 
-def open_voxel_layer(parts: ConfigSections) -> Section:
-    """Return the section with range and voxel size: CMT's own or mmdet3d 1.x's."""
-    preprocessor = parts.preprocessor
+def open_voxel_layer(sections: ConfigSections) -> Section:
+    """Return the section with range and voxel size, in CMT's own or in mmdet3d 1.x's place."""
+    preprocessor = sections.preprocessor
     if preprocessor is None or not preprocessor.has("voxel_layer"):
         if preprocessor is not None:
             preprocessor.fixed({"voxel": False, "voxel_type": "hard"})
-        return parts.model.section("pts_voxel_layer")
-    if parts.model.has("pts_voxel_layer"):
-        parts.report.add(
-            preprocessor.at("voxel_layer"), f": given besides {parts.model.at('pts_voxel_layer')}"
+        return sections.model.section("pts_voxel_layer")
+    if sections.model.has("pts_voxel_layer"):
+        sections.report.add(
+            preprocessor.at("voxel_layer"),
+            f": given in addition to {sections.model.at('pts_voxel_layer')}",
         )
     preprocessor.expect("voxel", True, required=True)
     preprocessor.fixed({"voxel_type": "hard"})
@@ -66,27 +67,27 @@ def open_voxel_layer(parts: ConfigSections) -> Section:
 
 
 def read_lidar(
-    parts: ConfigSections, voxels: Section, encoder: Section
+    sections: ConfigSections, voxels: Section, encoder: Section
 ) -> tuple[Callable[[], LidarBranch], tuple[int, int]]:
     """Read everything from the sweeps to the BEV neck; range and grid are read elsewhere.
 
     Args:
-        parts: of the config.
+        sections: of the config.
         voxels: what `open_voxel_layer` returned.
         encoder: `pts_middle_encoder`.
 
     Returns:
-        make: makes the branch; to be called only when there is no fault.
+        make: makes the branch; to be called only if there is no fault.
         neck_channels: outputs of the neck's two branches.
     """
     voxels.fixed({"num_point_features": COLUMNS})
     voxels.skip(VOXEL_SKIPPED)
-    mean = parts.model.section("pts_voxel_encoder")
+    mean = sections.model.section("pts_voxel_encoder")
     mean.kind("HardSimpleVFE")
     mean.must_be({"num_features": COLUMNS})
-    sweeps, drop_close_points, pad_without_sweeps = _read_sweeps(parts)
+    sweeps, drop_close_points, pad_without_sweeps = _read_sweeps(sections)
     encoder_channels, encoder_out_channels = _read_encoder(encoder)
-    second = parts.model.section("pts_backbone")
+    second = sections.model.section("pts_backbone")
     second.expect(
         "in_channels", HEIGHT_SLICES * encoder_out_channels, of=encoder.path, required=True
     )
@@ -103,20 +104,20 @@ def read_lidar(
         second_channels=second_channels,
         second_layers=second_layers,
     )
-    return make, _read_neck(parts, second_channels, second.at("out_channels"))
+    return make, _read_neck(sections, second_channels, second.at("out_channels"))
 
 
-def _read_sweeps(parts: ConfigSections) -> tuple[int, bool, bool]:
-    """Return how many sweeps, whether close points go, and whether a lone keyframe is repeated."""
-    # Without the second, the fifth column would be the ring index; ours is the time lag.
+def _read_sweeps(sections: ConfigSections) -> tuple[int, bool, bool]:
+    """Return sweeps, whether to drop close points, and whether to repeat a lone keyframe."""
+    # Without the second step, the fifth column would be the ring index; ours is the time lag.
     kinds = ("LoadPointsFromFile", "LoadPointsFromMultiSweeps")
     for kind in kinds:
-        if kind not in parts.steps:
-            parts.report.add(
+        if kind not in sections.steps:
+            sections.report.add(
                 f"test_pipeline.{kind}", ": missing; there must be a step of this type"
             )
             return 1, False, False
-    keyframe, step = (parts.steps[kind] for kind in kinds)
+    keyframe, step = (sections.steps[kind] for kind in kinds)
     keyframe.expect("load_dim", COLUMNS, required=True)
     keyframe.expect("use_dim", ALL_COLUMNS, COLUMNS, required=True)
     keyframe.fixed(KEYFRAME_FIXED)
@@ -156,7 +157,7 @@ def _read_encoder(encoder: Section) -> tuple[tuple[tuple[int, ...], ...], int]:
 
 
 def _read_stages(encoder: Section) -> tuple[tuple[int, ...], ...]:
-    """Return the channels of each stage, or nothing if they have not the form of CMT's."""
+    """Return the channels of each stage, or nothing if they do not have CMT's form."""
     match encoder.value("encoder_channels"):
         case [
             [int(), int(), int()] as first,
@@ -165,9 +166,9 @@ def _read_stages(encoder: Section) -> tuple[tuple[int, ...], ...]:
             [int(), int()] as fourth,
         ]:
             return tuple(first), tuple(second), tuple(third), tuple(fourth)
-        case other:
+        case unexpected:
             encoder.fault(
-                "encoder_channels", other, "four stages of 3, 3, 3 and 2 channels are expected"
+                "encoder_channels", unexpected, "four stages of 3, 3, 3 and 2 channels are expected"
             )
             return ()
 
@@ -185,10 +186,10 @@ def _read_second(second: Section) -> tuple[tuple[int, int], tuple[int, int]]:
 
 
 def _read_neck(
-    parts: ConfigSections, channels: tuple[int, int], channels_path: str
+    sections: ConfigSections, channels: tuple[int, int], channels_path: str
 ) -> tuple[int, int]:
     """Return the channels of the two branches of `pts_neck`, which must fit SECOND's maps."""
-    neck = parts.model.section("pts_neck")
+    neck = sections.model.section("pts_neck")
     neck.kind("SECONDFPN")
     neck.expect("in_channels", channels, of=channels_path, required=True)
     neck.must_be(NECK_REQUIRED)

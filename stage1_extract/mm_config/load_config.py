@@ -1,7 +1,7 @@
-"""Load a config file of mmcv 1.x or mmengine, and refuse one that silently loses its model.
+"""Loads a config file of mmcv 1.x or mmengine, and refuses one that silently loses its model.
 
-Such a config is a Python program: loading it runs it, so load only files you trust. What it names
-in `custom_imports` or `plugin_dir` is not imported and need not be installed.
+Such a config is a Python program: loading runs it, so load only files you trust. Modules that it
+names in `custom_imports` or `plugin_dir` are not imported and need not be installed.
 """
 
 import ast
@@ -28,11 +28,11 @@ def load_mm_config(path: Path) -> dict[str, object]:
 
     Raises:
         ConfigError: if a file is missing, has a syntax error or raises when run, if one file
-            assigns `model` twice, or if there is no `model` in the end.
+            assigns `model` twice, or if the result has no `model`.
     """
     files = _checked_files(path)
     try:
-        # lazy_import=False: a plain import in a config must not switch mmengine to another dialect.
+        # lazy_import=False: a plain import in a config must not switch mmengine to its new dialect.
         loaded = Config.fromfile(path, import_custom_modules=False, lazy_import=False)
     except Exception as fault:  # the file is the user's program and may raise anything
         where = _innermost_line(fault, files) or path
@@ -43,15 +43,15 @@ def load_mm_config(path: Path) -> dict[str, object]:
     if not isinstance(config.get(MODEL), dict):
         raise ConfigError(
             f"{path} defines no dict called `{MODEL}`, neither itself nor through `{BASE}`; name "
-            "the config that training was started with"
+            "the config with which training was started"
         )
     return config
 
 
 def _checked_files(path: Path) -> list[Path]:
-    """Refuse what running would not tell clearly, and return the file and its bases.
+    """Refuse what running would not report clearly, and return the file and its bases.
 
-    Each file is looked at alone: a model that a base defines and a child overrides is inheritance.
+    Each file is checked on its own: a base's model that a child overrides is inheritance.
     """
     files: list[Path] = []
     waiting = [(path, "")]
@@ -83,7 +83,7 @@ def _parsed(file: Path) -> list[ast.stmt]:
             f"{file}, line {fault.lineno}: this is not valid Python: {fault.msg}"
         ) from fault
     except ValueError as fault:  # a null byte, or not UTF-8
-        raise ConfigError(f"{file}: this is not a text file of Python: {fault}") from fault
+        raise ConfigError(f"{file}: this is not a Python text file: {fault}") from fault
 
 
 def _refuse_two_models(file: Path, body: list[ast.stmt]) -> None:
@@ -96,8 +96,8 @@ def _refuse_two_models(file: Path, body: list[ast.stmt]) -> None:
     if len(lines) > 1:
         raise ConfigError(
             f"{file} assigns `{MODEL}` at {' and again at '.join(lines)}; Python keeps only the "
-            f"{'second' if len(lines) == 2 else 'last'}, and all that is said before is lost "
-            "without a word: merge them into one"
+            f"{'second' if len(lines) == 2 else 'last'}, and what precedes it is silently lost: "
+            "merge them into one"
         )
 
 
@@ -114,18 +114,18 @@ def _refuse_new_style(file: Path, body: list[ast.stmt]) -> None:
 def _assigned(statement: ast.stmt) -> set[str]:
     """Return the names that a statement binds as a whole."""
     match statement:
-        case ast.Assign(targets=found):
-            targets = found
+        case ast.Assign(targets=targets):
+            pass
         case ast.AnnAssign(target=target, value=ast.expr()):
             targets = [target]
         case _:
             return set()
-    flat = [one for target in targets for one in getattr(target, "elts", [target])]
-    return {target.id for target in flat if isinstance(target, ast.Name)}
+    flat = [name for target in targets for name in getattr(target, "elts", [target])]
+    return {name.id for name in flat if isinstance(name, ast.Name)}
 
 
 def _reads(statement: ast.stmt, name: str) -> bool:
-    """Say whether a statement uses the variable `name`."""
+    """Return whether a statement uses the variable `name`."""
     return any(
         isinstance(node, ast.Name) and node.id == name and isinstance(node.ctx, ast.Load)
         for node in ast.walk(statement)
@@ -133,7 +133,7 @@ def _reads(statement: ast.stmt, name: str) -> bool:
 
 
 def _bases(body: list[ast.stmt]) -> Iterator[tuple[str, int]]:
-    """Yield the base files that are written out, with their lines.
+    """Yield the base files that are named literally, with their lines.
 
     Computed names and those of an installed package ("mmdet3d::...") are left to mmengine.
     """
@@ -147,7 +147,7 @@ def _bases(body: list[ast.stmt]) -> Iterator[tuple[str, int]]:
 
 
 def _innermost_line(fault: Exception, files: Collection[Path]) -> str | None:
-    """Return the innermost of these files that a traceback passed through, and the line."""
+    """Return the innermost of `files` that a traceback passed through, and the line."""
     known = {file.resolve(): file for file in files}
     for frame in reversed(traceback.extract_tb(fault.__traceback__)):
         file = known.get(Path(frame.filename).resolve())

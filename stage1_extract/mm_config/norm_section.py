@@ -1,11 +1,11 @@
-"""Normalisation layers of a config: the backbones have one epsilon each, and we build no other."""
+"""Normalisation layers of a config: each module has a fixed epsilon, and we build no other."""
 
 from stage1_extract.mm_config.config_reader import Section
 
-TORCH_EPS = 1e-5  # what a norm_cfg without eps asks for
+TORCH_EPS = 1e-5  # what a norm_cfg without eps means
 TORCH_MOMENTUM = 0.1
 
-# In eval mode all of them divide by the same running statistics.
+# In eval mode all of them normalise with the same running statistics.
 FROZEN_KINDS = {
     1: ("BN1d", "BN", "SyncBN", "naiveSyncBN1d"),
     2: ("BN", "BN2d", "SyncBN", "naiveSyncBN2d"),
@@ -13,12 +13,12 @@ FROZEN_KINDS = {
 
 
 def expect_frozen_norm(section: Section, *, dims: int, eps: float) -> None:
-    """Read `norm_cfg` of a frozen module, whose default upstream has this epsilon too.
+    """Read `norm_cfg` of a frozen module, whose upstream default has the same epsilon.
 
     Args:
         section: the module.
         dims: 1 for rows of channels, 2 for maps.
-        eps: what our module has.
+        eps: of our module.
     """
     norm = section.optional_section("norm_cfg")
     if norm is None:
@@ -27,14 +27,14 @@ def expect_frozen_norm(section: Section, *, dims: int, eps: float) -> None:
     norm.expect("eps", eps, required=eps != TORCH_EPS)
     norm.skip(
         {
-            "momentum": "running statistics do not move in a frozen module",
+            "momentum": "running statistics do not change in a frozen module",
             "requires_grad": "a frozen module has no gradients",
         }
     )
 
 
 def expect_trained_norm(section: Section, *, eps: float, momentum: float) -> None:
-    """Read `norm_cfg` of a module that stage 2 trains, whose default upstream is the same."""
+    """Read `norm_cfg` of a module that stage 2 trains, whose upstream default is the same."""
     norm = section.optional_section("norm_cfg")
     if norm is None:
         return

@@ -1,4 +1,4 @@
-"""The test pipeline of a config: which steps turn raw files into the network's input."""
+"""The test pipeline of a config: the steps from raw files to the network's input."""
 
 from collections.abc import Mapping
 
@@ -32,8 +32,8 @@ WRAPPER_SKIPPED = {
     "img_scale": "the resize step decides the size",
     "flip_direction": "nothing is flipped",
 }
-# Steps that move points and boxes may stand in a test pipeline only where they move nothing. For
-# each, the fields that by default would move them, and those that would not.
+# Steps that move points and boxes may be in a test pipeline only if they move nothing. For each,
+# the fields whose defaults would move them, and the fields whose defaults would not.
 MOVING: dict[str, tuple[dict[str, object], dict[str, object]]] = {
     "GlobalRotScaleTrans": (
         {"rot_range": [0, 0], "scale_ratio_range": [1, 1]},
@@ -47,33 +47,33 @@ Steps = dict[str, Section]
 
 
 def read_test_pipeline(config: Mapping[str, object], report: Report) -> Steps:
-    """Return the steps of the test pipeline that matter, by type, in their order.
+    """Return the relevant steps of the test pipeline by type, in their order.
 
     mm runs the pipeline inside `data.test` or `test_dataloader`; a `test_pipeline` beside it is
-    only the variable it was made from, and must agree.
+    only the variable from which it was made, and must agree.
     """
-    found = _pipelines(config, "test")
-    if not found:
+    pipelines = _pipelines(config, "test")
+    if not pipelines:
         report.add("test_pipeline", ": missing, and neither data.test nor test_dataloader has one")
         return {}
-    (place, steps), *others = found
-    for other, same in others:
-        if same != steps:
+    (place, steps), *copies = pipelines
+    for copy_place, copied_steps in copies:
+        if copied_steps != steps:
             report.add(
-                other,
-                f": differs from {place}, which is the one that mm runs: a config that overrides "
-                f"only {other} changes nothing",
+                copy_place,
+                f": differs from {place}, which mm runs: a config that overrides only {copy_place} "
+                "changes nothing",
             )
-    kept: Steps = {}
-    _collect(steps, place, report, kept)
-    order = [IMAGE_STEPS.index(kind) for kind in kept if kind in IMAGE_STEPS]
+    relevant: Steps = {}
+    _collect(steps, place, report, relevant)
+    order = [IMAGE_STEPS.index(kind) for kind in relevant if kind in IMAGE_STEPS]
     if order != sorted(order):
         report.add(place, f": images must be processed in the order {', '.join(IMAGE_STEPS)}")
-    return kept
+    return relevant
 
 
 def training_resize_lim(config: Mapping[str, object], kind: str) -> tuple[float, float] | None:
-    """Return `resize_lim` of the training pipeline's step of this type, if there is one."""
+    """Return `resize_lim` of the training pipeline's step of this type, or None."""
     for _, steps in _pipelines(config, "train"):
         for step in steps if isinstance(steps, list | tuple) else []:
             if not isinstance(step, Mapping) or not str(step.get("type")).endswith(kind):
@@ -85,16 +85,16 @@ def training_resize_lim(config: Mapping[str, object], kind: str) -> tuple[float,
 
 
 def _pipelines(config: Mapping[str, object], split: str) -> list[tuple[str, object]]:
-    """Return every pipeline of a split with its path, the one that mm runs first."""
-    found = []
+    """Return every pipeline of a split with its path, first the pipeline that mm runs."""
+    pipelines = []
     for place in (("data", split), (f"{split}_dataloader", "dataset")):
         path, inside = list(place), _descend(config, place)
         while isinstance(inside, Mapping) and "pipeline" not in inside and "dataset" in inside:
             path, inside = [*path, "dataset"], inside["dataset"]
         if isinstance(inside, Mapping) and "pipeline" in inside:
-            found.append((".".join([*path, "pipeline"]), inside["pipeline"]))
+            pipelines.append((".".join([*path, "pipeline"]), inside["pipeline"]))
     name = f"{split}_pipeline"
-    return [*found, (name, config[name])] if name in config else found
+    return [*pipelines, (name, config[name])] if name in config else pipelines
 
 
 def _descend(config: Mapping[str, object], names: tuple[str, ...]) -> object:
@@ -104,8 +104,8 @@ def _descend(config: Mapping[str, object], names: tuple[str, ...]) -> object:
     return value
 
 
-def _collect(steps: object, place: str, report: Report, kept: Steps) -> None:
-    """Add the steps that matter to `kept`; check that the others change nothing."""
+def _collect(steps: object, place: str, report: Report, relevant: Steps) -> None:
+    """Add the relevant steps to `relevant`; check that the others change nothing."""
     if not isinstance(steps, list | tuple):
         report.add(place, f" = {shown(steps)}: a list of steps is expected")
         return
@@ -115,14 +115,14 @@ def _collect(steps: object, place: str, report: Report, kept: Steps) -> None:
         kind = section.kind(*IMAGE_STEPS, *POINT_STEPS, WRAPPER, *MOVING, *WITHOUT_EFFECT)
         if report.covers(where) or kind in WITHOUT_EFFECT:
             continue
-        if kind in kept:
+        if kind in relevant:
             report.add(where, f": there is a second {kind}")
         elif kind in (*IMAGE_STEPS, *POINT_STEPS):
-            kept[kind] = section
+            relevant[kind] = section
         elif kind == WRAPPER:
             section.fixed(WRAPPER_FIXED)
             section.skip(WRAPPER_SKIPPED)
-            _collect(section.value("transforms"), f"{where}.transforms", report, kept)
+            _collect(section.value("transforms"), f"{where}.transforms", report, relevant)
             section.finish()
         else:
             required, fixed = MOVING[kind]

@@ -1,8 +1,8 @@
-"""An official config file becomes a preset, or every field that stands in the way is named.
+"""Turns an official config file into a preset, or names every field that stands in the way.
 
-Read are `model`, the test pipeline and the training range of the resize factor. The other
+It reads `model`, the test pipeline and the training range of the resize factor. The other
 top-level fields (optimizer, schedule, data paths, hooks, logging, the rest of the training
-pipeline) are settings of a training run and not of a detector, so they are passed over.
+pipeline) are settings of a training run, not of a detector, so they are ignored.
 """
 
 from pathlib import Path
@@ -11,43 +11,43 @@ from shared.config.preset import Preset
 from shared.errors import ConfigError
 from stage1_extract.mm_config.camera_section import read_camera
 from stage1_extract.mm_config.config_faults import Report
+from stage1_extract.mm_config.config_sections import ConfigSections, open_sections
 from stage1_extract.mm_config.grid_section import read_grid
 from stage1_extract.mm_config.head_section import read_head, read_width
 from stage1_extract.mm_config.lidar_section import open_voxel_layer, read_lidar
 from stage1_extract.mm_config.load_config import load_mm_config
 from stage1_extract.mm_config.pipeline import IMAGE_STEPS, POINT_STEPS
-from stage1_extract.mm_config.sections import ConfigSections, open_parts
 
 
-def preset_of_config(path: Path) -> Preset:
+def preset_from_config(path: Path) -> Preset:
     """Return the detector that a CMT config of mmcv 1.x or mmdet3d 1.x describes.
 
     Runs the file, as mm does: it is a Python program.
 
     Args:
-        path: the config that training was started with.
+        path: the config with which training was started.
 
     Returns:
-        The preset; its name is the file's, without ".py".
+        The preset, named like the file without ".py".
 
     Raises:
         ConfigError: if the file cannot be loaded, if a field of the model is unknown or has a value
-            that this project cannot build (all of them are listed), or if two fields disagree.
+            that this project cannot build (all such fields are listed), or if fields disagree.
     """
     config = load_mm_config(path)
     report = Report()
-    parts = open_parts(config, report)
-    width, width_path = read_width(parts)
+    sections = open_sections(config, report)
+    width, width_path = read_width(sections)
     make_camera = None
-    if parts.has_camera:
-        make_camera = read_camera(parts, width=width, width_path=width_path)
+    if sections.has_camera:
+        make_camera = read_camera(sections, width=width, width_path=width_path)
     make_lidar = neck_channels = voxels = encoder = None
-    if parts.has_lidar:
-        voxels, encoder = open_voxel_layer(parts), parts.model.section("pts_middle_encoder")
-        make_lidar, neck_channels = read_lidar(parts, voxels, encoder)
-    make_grid = read_grid(parts, voxels, encoder)
-    make_head = read_head(parts, width=width, width_path=width_path, neck_channels=neck_channels)
-    _finish(parts)
+    if sections.has_lidar:
+        voxels, encoder = open_voxel_layer(sections), sections.model.section("pts_middle_encoder")
+        make_lidar, neck_channels = read_lidar(sections, voxels, encoder)
+    make_grid = read_grid(sections, voxels, encoder)
+    make_head = read_head(sections, width=width, width_path=width_path, neck_channels=neck_channels)
+    _finish(sections)
     report.raise_faults(str(path))
     try:
         return Preset(
@@ -61,21 +61,21 @@ def preset_of_config(path: Path) -> Preset:
         raise ConfigError(f"{path}: {fault}") from fault
 
 
-def _finish(parts: ConfigSections) -> None:
-    """Note what nobody read; what belongs to a sensor that is not there has no effect."""
+def _finish(sections: ConfigSections) -> None:
+    """Report unread fields, except those of an absent sensor, which have no effect."""
     absent = [
-        *([] if parts.has_camera else IMAGE_STEPS),
-        *([] if parts.has_lidar else POINT_STEPS),
+        *([] if sections.has_camera else IMAGE_STEPS),
+        *([] if sections.has_lidar else POINT_STEPS),
     ]
-    for kind, step in parts.steps.items():
+    for kind, step in sections.steps.items():
         if kind not in absent:
             step.finish()
-    if not parts.has_camera and parts.preprocessor is not None:
-        parts.preprocessor.skip(
+    if not sections.has_camera and sections.preprocessor is not None:
+        sections.preprocessor.skip(
             {
                 "mean": "there are no images",
                 "std": "there are no images",
                 "pad_size_divisor": "there are no images",
             }
         )
-    parts.model.finish()
+    sections.model.finish()

@@ -1,4 +1,5 @@
-"""Reading nuScenes: tables or mmdet3d info files become the same sample records.
+"""Reads nuScenes tables or mmdet3d info files, both into the same sample records.
 
-Imports no other folder of stage 1.
+A file that is missing, damaged or ambiguous is an error that names it. Imports no other folder of
+`stage1_extract`.
 """

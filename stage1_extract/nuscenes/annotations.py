@@ -1,4 +1,4 @@
-"""Ground truth boxes, from either reader's numbers to `shared.data.features.Annotations`."""
+"""Ground truth boxes: from either reader's numbers to `shared.data.features.Annotations`."""
 
 from dataclasses import dataclass
 
@@ -29,12 +29,12 @@ CLASS_OF_CATEGORY = {
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class BoxTable:
-    """The boxes of a frame as a reader found them.
+    """The boxes of a frame as a reader delivers them.
 
     Args:
-        boxes_lidar: (n, 9) float64, columns of `Annotations.boxes_lidar` (`info_files` holds other
-            conventions for a moment).
-        names: n class names; a name that is none of `CLASS_NAMES` becomes `OTHER_CLASS`.
+        boxes_lidar: (n, 9) float64, columns of `Annotations.boxes_lidar` (other conventions only
+            briefly, inside `info_files`).
+        names: n class names; a name that is not in `CLASS_NAMES` becomes `OTHER_CLASS`.
         lidar_points, radar_points: (n,) int64.
     """
 
@@ -56,7 +56,7 @@ def annotations_of(table: BoxTable) -> Annotations:
     """Round boxes to float32 as official CMT does; keep all of them, and NaN velocities.
 
     Upstream: LiDARInstance3DBoxes goes from the centre to the bottom and back in float32, which
-    moves some z by one float32 step. Filters (points, classes, range) belong to training.
+    changes some z by one float32 step. Filters (points, classes, range) belong to training.
     """
     boxes = table.boxes_lidar.astype(np.float32)
     half_height = boxes[:, 5] * np.float32(0.5)

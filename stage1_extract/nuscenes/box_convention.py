@@ -1,9 +1,9 @@
-"""Which way round an info file's boxes are: recognised from the boxes themselves, or asked for.
+"""The convention of an info file's boxes: recognised from the boxes themselves, or asked for.
 
 mmdet3d < 1.0 wrote (x, y, z, width, length, height, -yaw - pi / 2), mmdet3d >= 1.0 writes
 (x, y, z, length, width, height, yaw); both with the centre's z, both in the LiDAR frame, and
-neither says which. Two facts tell them apart: vehicles are longer than wide, and moving ones head
-where they go. The first decides, the second must not contradict it.
+neither says which it is. Two facts tell them apart: vehicles are longer than wide, and moving
+vehicles head where they go. The first decides, the second must not contradict it.
 """
 
 from collections.abc import Iterable
@@ -22,12 +22,11 @@ OLD, NEW = CONVENTIONS
 
 # Always longer than wide; not the barrier (wider than long), the cone or the pedestrian (either).
 ELONGATED = ("car", "truck", "bus", "trailer", "motorcycle", "bicycle")
-FEWEST_BOXES = 3  # one mislabelled box must not decide
-AGREEING = 0.9  # share of boxes that must be the same way round; real files: 1.0
+FEWEST_BOXES = 3  # a single mislabelled box must not decide
+AGREEING = 0.9  # share of boxes that must agree; real files: 1.0
 MOVING_M_S = 2.0  # below, the velocity of a parked vehicle is annotation noise
-CONTRADICTION = (
-    0.2  # by how much the other reading may fit velocities better; real files: -0.4 to -1.0
-)
+# By how much the other convention may fit the velocities better; real files: -0.4 to -1.0.
+CONTRADICTION = 0.2
 
 
 def recognise(tables: Iterable[BoxTable], source: str) -> BoxConvention:
@@ -35,7 +34,7 @@ def recognise(tables: Iterable[BoxTable], source: str) -> BoxConvention:
 
     Args:
         tables: the boxes of all frames, columns as stored.
-        source: the file, for messages.
+        source: the file the boxes come from, for messages.
 
     Raises:
         DatasetError: if there are too few vehicles to tell, or sizes and headings disagree.
@@ -58,19 +57,19 @@ def recognise(tables: Iterable[BoxTable], source: str) -> BoxConvention:
             f"{source}: the box convention cannot be recognised: of {len(boxes)} vehicles "
             f"{longer_first:.0%} have the larger size first; {ask}"
         )
-    recognised, other = (NEW, OLD) if longer_first >= AGREEING else (OLD, NEW)
-    fits, fits_other = _heading_fit(boxes, recognised), _heading_fit(boxes, other)
-    if fits_other - fits > CONTRADICTION:
+    recognised, rejected = (NEW, OLD) if longer_first >= AGREEING else (OLD, NEW)
+    fit, rejected_fit = _heading_fit(boxes, recognised), _heading_fit(boxes, rejected)
+    if rejected_fit - fit > CONTRADICTION:
         raise DatasetError(
             f"{source}: box sizes are those of {recognised}, but the headings of moving vehicles "
-            f"fit {other} (mean |cos| to the velocity {fits_other:.2f} against {fits:.2f}); such a "
-            "file was converted by half, so create it again with one version of mmdet3d"
+            f"fit {rejected} (mean |cos| to the velocity {rejected_fit:.2f} against {fit:.2f}); "
+            "the file is only half converted, so create it again with a single version of mmdet3d"
         )
     return recognised
 
 
 def to_new(table: BoxTable, convention: BoxConvention) -> BoxTable:
-    """Return boxes in the columns of `Annotations`: length, width, height, yaw."""
+    """Return boxes with the columns of `Annotations`: length, width, height, yaw."""
     if convention == NEW:
         return table
     boxes = table.boxes_lidar.copy()

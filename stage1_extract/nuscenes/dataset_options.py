@@ -1,4 +1,4 @@
-"""The command-line options that say which nuScenes samples are meant, for every stage 1 command."""
+"""The command-line options that select nuScenes samples, shared by every stage 1 command."""
 
 import argparse
 from dataclasses import dataclass
@@ -16,13 +16,13 @@ DEFAULT_VERSION, DEFAULT_SPLIT = "v1.0-trainval", "train"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class DatasetChoice:
-    """Which samples, and from which description of them.
+    """Which samples, and where their description comes from.
 
     Args:
         nuscenes: dataset root.
         version: of nuScenes, e.g. "v1.0-mini".
         split: of the tables, see `read_tables`; not used with `infos`.
-        infos: info pickle, read instead of the tables.
+        infos: info pickle to read instead of the tables.
         box_convention: of an old info pickle's boxes.
         existing_only: leave out samples and sweeps whose files are missing.
     """
@@ -38,7 +38,7 @@ class DatasetChoice:
         """Read the records.
 
         Raises:
-            DatasetError: if the tables or the info file cannot be read, or hold no sample.
+            DatasetError: if the tables or the info file cannot be read, or hold no samples.
         """
         if self.infos is None:
             return read_tables(
@@ -84,25 +84,25 @@ def add_dataset_options(parser: argparse.ArgumentParser) -> None:
 def chosen_dataset(
     args: argparse.Namespace, recorded: dict[str, Any] | None = None
 ) -> DatasetChoice:
-    """Return the choice made on the command line, or else what a store recorded.
+    """Return the choice made on the command line, with a store's record as the default.
 
     Raises:
         ConfigError: if the store was made from an info file and none is named.
     """
-    before = recorded or {}
-    if before.get("infos") and args.infos is None and args.split is None:
+    recorded = recorded or {}
+    if recorded.get("infos") and args.infos is None and args.split is None:
         raise ConfigError(
-            f"the store was made from the info file {before['infos']}; name it with --infos, or "
-            "name --version and --split to read the tables"
+            f"the store was made from the info file {recorded['infos']}; name it with --infos, or "
+            "give --version and --split to read the tables"
         )
 
     def pick(option: str, otherwise: Any) -> Any:
-        given = getattr(args, option)
-        return before.get(option, otherwise) if given is None else given
+        value = getattr(args, option)
+        return recorded.get(option, otherwise) if value is None else value
 
     version = pick("version", infos_version(args.infos) if args.infos else DEFAULT_VERSION)
     if version is None:
-        raise ConfigError(f"{args.infos} does not say its nuScenes version; name it with --version")
+        raise ConfigError(f"{args.infos} does not say its nuScenes version; give it with --version")
     return DatasetChoice(
         nuscenes=args.nuscenes,
         version=version,

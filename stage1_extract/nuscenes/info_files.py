@@ -1,4 +1,4 @@
-"""Samples from mmdet3d's info files: v1 (`infos`, as CMT's own pickles) and v2 (`data_list`).
+"""Samples from mmdet3d's info files: v1 (`infos`, like CMT's own pickles) and v2 (`data_list`).
 
 v1 files hold quaternions, and their records equal those of the nuScenes tables bit for bit. v2
 files hold float32 matrices, see `info_v2`.
@@ -51,11 +51,11 @@ def read_infos(
     Args:
         path: the pickle; only NumPy arrays and built-in containers are loaded from it.
         root: folder that holds samples/ and sweeps/.
-        box_convention: of the file's boxes; "auto" recognises it, or fails and asks.
-        existing_only: leave out samples and sweeps whose files are not there, and log how many.
+        box_convention: of the file's boxes; "auto" recognises it, or fails with a request to say.
+        existing_only: leave out samples and sweeps whose files are missing, and log how many.
 
     Raises:
-        DatasetError: if the file is no info file, is damaged or contradicts itself, or its box
+        DatasetError: if the file is not an info file, is damaged or contradicts itself, or its box
             convention cannot be recognised.
     """
     path, root = Path(path), Path(root).absolute()
@@ -76,12 +76,12 @@ def read_infos(
 
 
 def infos_version(path: Path) -> str | None:
-    """Return the nuScenes version an info file says it was made from, or None if it does not."""
+    """Return the nuScenes version an info file says it was made from, None if it does not say."""
     document = load_pickle(path)
-    about = (
+    metadata = (
         document.get("metadata") or document.get("metainfo") if isinstance(document, dict) else {}
     )
-    version = about.get("version") if isinstance(about, dict) else None
+    version = metadata.get("version") if isinstance(metadata, dict) else None
     return version if isinstance(version, str) else None
 
 
@@ -97,7 +97,7 @@ def _dialect(document: object, path: Path) -> _Dialect:
     keys = f" with the keys {', '.join(map(str, document))}" if isinstance(document, dict) else ""
     raise DatasetError(
         f"{path} holds a {kind}{keys}; an mmdet3d info file is a dict with the list 'infos' (v1) "
-        "or 'data_list' (v2). Other projects' pickles are not read: use the nuScenes tables instead"
+        "or 'data_list' (v2). Pickles of other projects are not supported: use the nuScenes tables"
     )
 
 
@@ -113,13 +113,13 @@ def _convention(
     if not any(table.names for table in tables):
         return NEW  # a test file: nothing to convert
     recognised = recognise(tables, str(path))
-    logger.info("%s: boxes recognised as those of %s", path, recognised)
+    logger.info("%s: boxes recognised as written by %s", path, recognised)
     return recognised
 
 
 @contextmanager
 def _named(path: Path, index: int | None) -> Iterator[None]:
-    """Say which file and frame a fault is in."""
+    """Name the file and frame in which a fault occurs."""
     where = f"{path}, metainfo" if index is None else f"{path}, frame {index}"
     try:
         yield

@@ -1,4 +1,4 @@
-"""Where the sensor files named in an info file lie below the dataset root."""
+"""Where the sensor files that an info file names are below the dataset root."""
 
 from pathlib import Path, PurePosixPath
 
@@ -9,7 +9,7 @@ def file_below(root: Path, text: str, folder: str) -> Path:
     """Return the absolute path of a file that an info file names.
 
     Info files carry the prefix of the machine that made them ("./data/nuscenes/samples/..."), or no
-    folder at all (v2 keyframes). What counts is the part from samples/ or sweeps/ on.
+    folder at all (v2 keyframes). Only what follows from samples/ or sweeps/ on counts.
 
     Args:
         root: absolute path of the dataset.
@@ -19,13 +19,13 @@ def file_below(root: Path, text: str, folder: str) -> Path:
     Raises:
         DatasetError: if the path has folders, but neither samples/ nor sweeps/ among them.
     """
-    parts = PurePosixPath(text.replace("\\", "/")).parts
-    starts = [index for index, part in enumerate(parts) if part in ("samples", "sweeps")]
-    if len(parts) == 1 and not starts:
-        return root / folder / parts[0]
-    if not starts or ".." in parts[starts[-1] :]:
+    names = PurePosixPath(text.replace("\\", "/")).parts
+    starts = [index for index, name in enumerate(names) if name in ("samples", "sweeps")]
+    if len(names) == 1 and not starts:
+        return root / folder / names[0]
+    if not starts or ".." in names[starts[-1] :]:
         raise DatasetError(
-            f"the path {text!r} has no part samples/... or sweeps/..., by which files are found "
+            f"the path {text!r} contains no samples/... or sweeps/..., by which files are located "
             f"below the dataset root {root}; is this an info file of nuScenes?"
         )
-    return root.joinpath(*parts[starts[-1] :])
+    return root.joinpath(*names[starts[-1] :])

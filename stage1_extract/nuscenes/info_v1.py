@@ -15,9 +15,9 @@ from stage1_extract.nuscenes.info_paths import file_below
 from stage1_extract.nuscenes.records import Camera, SampleRecord, Sweep, recording_of
 from stage1_extract.nuscenes.transforms import SensorPose, lidar_from_sensor
 
-# Stored matrices against those from the stored quaternions, in metres and in matrix entries.
-# Another BLAS moves them by up to 5e-13. Files that went through float32 are up to 6e-5 off (global
-# coordinates of a kilometre); another sensor or another convention is centimetres off.
+# Stored matrices against those from the stored quaternions, in metres and in matrix entries. A
+# different BLAS changes them by up to 5e-13. Files that went through float32 are off by up to 6e-5
+# (global coordinates of a kilometre); a wrong sensor or convention is off by centimetres.
 SAME_NUMBERS = 1e-9
 SAME_POSE = 1e-4
 
@@ -41,7 +41,7 @@ def record_v1(info: Mapping[str, Any], root: Path, annotations: Annotations) -> 
     """Return the record of one v1 info.
 
     Raises:
-        DatasetError: if stored matrices and stored quaternions disagree, or a path is strange.
+        DatasetError: if stored matrices and quaternions disagree, or a path is not a nuScenes path.
         KeyError: if the info lacks a key (`info_files` says which file and frame).
     """
     keyframe = SensorPose(
@@ -91,7 +91,7 @@ def _camera(camera: Mapping[str, Any], name: str, root: Path, keyframe: SensorPo
 def _lidar_from_sensor(
     sensor: Mapping[str, Any], keyframe: SensorPose
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
-    """Compute from the quaternions, the tables' own numbers, if the stored matrices are the same.
+    """Compute from the quaternions, the tables' own numbers, if the stored matrices agree.
 
     Official CMT uses the stored matrices. Where they differ by more than rounding, so do we.
     """

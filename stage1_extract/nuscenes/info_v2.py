@@ -21,7 +21,7 @@ from stage1_extract.nuscenes.info_paths import file_below
 from stage1_extract.nuscenes.records import Camera, SampleRecord, Sweep, recording_of
 
 OTHER_NAME = "other"  # v2 writes label -1 and keeps no name
-LATEST_S = 1e11  # the year 5138; a larger time is not in seconds
+LATEST_S = 1e11  # the year 5138; any larger time is not in seconds
 
 
 def class_names_v2(metainfo: Mapping[str, Any]) -> dict[int, str]:
@@ -36,15 +36,15 @@ def boxes_v2(info: Mapping[str, Any], class_names: Mapping[int, str]) -> BoxTabl
     if not instances:
         return NO_BOXES
     names = [
-        OTHER_NAME if one["bbox_label_3d"] < 0 else class_names[one["bbox_label_3d"]]
-        for one in instances
+        OTHER_NAME if instance["bbox_label_3d"] < 0 else class_names[instance["bbox_label_3d"]]
+        for instance in instances
     ]
-    rows = [[*one["bbox_3d"], *one["velocity"]] for one in instances]
+    rows = [[*instance["bbox_3d"], *instance["velocity"]] for instance in instances]
     return BoxTable(
         boxes_lidar=np.array(rows, np.float64).reshape(len(instances), 9),
         names=tuple(names),
-        lidar_points=np.array([one["num_lidar_pts"] for one in instances], np.int64),
-        radar_points=np.array([one["num_radar_pts"] for one in instances], np.int64),
+        lidar_points=np.array([row["num_lidar_pts"] for row in instances], np.int64),
+        radar_points=np.array([row["num_radar_pts"] for row in instances], np.int64),
     )
 
 
@@ -52,7 +52,7 @@ def record_v2(info: Mapping[str, Any], root: Path, annotations: Annotations) -> 
     """Return the record of one v2 info.
 
     Raises:
-        DatasetError: if a time is not in seconds, or a path is strange.
+        DatasetError: if a time is not in seconds, or a path is not a nuScenes path.
         KeyError: if the info lacks a key (`info_files` says which file and frame).
     """
     lidar = info["lidar_points"]
@@ -75,8 +75,8 @@ def record_v2(info: Mapping[str, Any], root: Path, annotations: Annotations) -> 
 
 def _sweep(sweep: Mapping[str, Any], root: Path) -> Sweep:
     points = sweep["lidar_points"]
-    # `lidar2sensor` is sweep from keyframe. Composing lidar2ego and ego2global instead would carry
-    # the float32 rounding of global coordinates, 0.06 mm.
+    # `lidar2sensor` is sweep from keyframe. Composing lidar2ego and ego2global instead would
+    # inherit the float32 rounding of global coordinates, 0.06 mm.
     rotation, translation_m = _inverse(_matrix(points["lidar2sensor"]))
     return Sweep(
         file=file_below(root, points["lidar_path"], f"sweeps/{LIDAR}"),
@@ -110,7 +110,7 @@ def _inverse(matrix: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[
 def _microseconds(time_s: float) -> int:
     if not 0 < time_s < LATEST_S:
         raise DatasetError(
-            f"timestamp {time_s!r} is not in seconds since 1970, as v2 info files have it; create "
+            f"timestamp {time_s!r} is not in seconds since 1970, as in v2 info files; create "
             "the file with mmdet3d >= 1.1, or read the nuScenes tables"
         )
     return round(time_s * 1e6)  # exact: float64 seconds of this century resolve 0.24 us

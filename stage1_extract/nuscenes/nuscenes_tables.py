@@ -1,4 +1,4 @@
-"""Samples straight from the nuScenes tables, through nuscenes-devkit; no preparatory pickle.
+"""Samples directly from the nuScenes tables, through nuscenes-devkit; no prepared pickle is needed.
 
 The records equal those of mmdet3d's v1 info files bit for bit: same formulas, same order.
 """
@@ -46,11 +46,11 @@ def read_tables(
         root: folder that holds `version`, samples/ and sweeps/.
         version: v1.0-mini, v1.0-trainval or v1.0-test.
         split: one of `SPLITS_OF_VERSION`, or several joined by "+" ("mini_train+mini_val").
-        existing_only: leave out samples and sweeps whose files are not there, and log how many.
+        existing_only: leave out samples and sweeps whose files are missing, and log how many.
 
     Raises:
-        DatasetError: if the version is not there, the split does not belong to it or is empty, or
-            the tables contradict each other.
+        DatasetError: if the version is missing, the split does not belong to it or is empty, or the
+            tables contradict each other.
     """
     root = Path(root).absolute()
     scenes = _scenes_of(root, version, split)
@@ -76,10 +76,10 @@ def _scenes_of(root: Path, version: str, split: str) -> set[str]:
             f"unknown nuScenes version {version!r}; known are {', '.join(SPLITS_OF_VERSION)}"
         )
     if not (root / version).is_dir():
-        there = sorted(folder.name for folder in root.glob("v1.0-*") if folder.is_dir())
+        versions = sorted(folder.name for folder in root.glob("v1.0-*") if folder.is_dir())
         raise DatasetError(
-            f"{root} holds no folder {version} with the nuScenes tables (found: "
-            f"{', '.join(there) or 'none'}); unpack the metadata there or name another root"
+            f"{root} has no folder {version} with the nuScenes tables (found: "
+            f"{', '.join(versions) or 'none'}); unpack the metadata there or give a different root"
         )
     known = SPLITS_OF_VERSION[version]
     unknown = [name for name in split.split("+") if name not in known]
@@ -103,7 +103,7 @@ def _open(root: Path, version: str) -> NuScenes:
     except (json.JSONDecodeError, UnicodeDecodeError, KeyError, TypeError) as fault:
         raise DatasetError(
             f"nuscenes-devkit cannot read the tables in {root / version} "
-            f"({type(fault).__name__}: {fault}); a table is damaged or from another version, "
+            f"({type(fault).__name__}: {fault}); a table is damaged or from a different version, "
             "so unpack the metadata again"
         ) from fault
 
@@ -174,7 +174,7 @@ def _boxes(tables: NuScenes, tokens: list[str], pose: SensorPose) -> BoxTable:
     """Return a keyframe's boxes in its LiDAR frame, mmdet3d >= 1.0 convention.
 
     Source: nuscenes-devkit `NuScenes.get_sample_data` and mmdet3d's `_fill_trainval_infos`; the
-    same operations per box, with what is constant over the boxes computed once.
+    same operations per box, except that what all boxes share is computed once.
     """
     if not tokens:
         return NO_BOXES
@@ -182,7 +182,7 @@ def _boxes(tables: NuScenes, tokens: list[str], pose: SensorPose) -> BoxTable:
     ego_turn = Quaternion(pose.global_from_ego_rotation).inverse
     lidar_turn = Quaternion(pose.ego_from_sensor_rotation).inverse
     ego_from_global, lidar_from_ego = ego_turn.rotation_matrix, lidar_turn.rotation_matrix
-    # Upstream: the velocity is turned by inverted matrices, the box by inverted quaternions.
+    # Upstream: velocities are rotated by inverted matrices, boxes by inverted quaternions.
     velocity_ego = np.linalg.inv(rotation_matrix(pose.global_from_ego_rotation)).T
     velocity_lidar = np.linalg.inv(rotation_matrix(pose.ego_from_sensor_rotation)).T
     boxes = np.empty((len(tokens), 9))

@@ -1,6 +1,6 @@
-"""What stage 1 knows of a nuScenes frame before opening its sensor files.
+"""What stage 1 knows about a nuScenes frame before opening its sensor files.
 
-`nuscenes_tables` and `info_files` both make `SampleRecord`s; nothing after them knows which did.
+`nuscenes_tables` and `info_files` both make `SampleRecord`s; later code cannot tell them apart.
 """
 
 import logging
@@ -45,7 +45,7 @@ class Camera:
         name: one of `shared.config.classes.CAMERAS`.
         file: absolute path.
         intrinsics: (3, 3) float64, pixels of the JPEG as recorded.
-        rotation: (3, 3) float64, camera to keyframe LiDAR, ego motion between the two included.
+        rotation: (3, 3) float64, camera to keyframe LiDAR, including the ego motion between them.
         translation_m: (3,) float64, position of the camera, metres, keyframe LiDAR frame.
     """
 
@@ -61,7 +61,7 @@ class SampleRecord:
     """One keyframe: its files, calibration, poses and ground truth.
 
     Args:
-        root: absolute path of the dataset; every file lies below it.
+        root: absolute path of the dataset; every file is below it.
         token: nuScenes sample token.
         scene: the recording the frame belongs to, see `recording_of`.
         timestamp_us: time of the LiDAR keyframe, microseconds since the epoch.
@@ -94,7 +94,7 @@ class SampleRecord:
         return file.relative_to(self.root).as_posix()
 
     def lag_s(self, sweep: Sweep) -> np.float32:
-        """Return how much older than the keyframe a sweep is, in seconds.
+        """Return by how many seconds a sweep is older than the keyframe.
 
         Upstream: the difference of two float64 epoch seconds, so quantised to 2.4e-7 s.
         """
@@ -104,8 +104,8 @@ class SampleRecord:
 def recording_of(lidar_file: Path) -> str:
     """Return the recording a file belongs to, "n008-2018-08-01-15-16-36-0400" for example.
 
-    It is the file name up to the first "__", the nuScenes log. Info files know no scene tokens, but
-    every reader knows this; frames of one scene share it (a recording holds several scenes).
+    It is the file name up to the first "__", the nuScenes log. Info files have no scene tokens, but
+    every reader has this name; frames of one scene share it (a recording holds several scenes).
     """
     return lidar_file.name.partition("__")[0]
 
@@ -113,13 +113,13 @@ def recording_of(lidar_file: Path) -> str:
 def arrange(
     records: Iterable[SampleRecord], *, existing_only: bool, source: str
 ) -> list[SampleRecord]:
-    """Sort records by time and, if asked, keep only what has its files.
+    """Sort records by time and, if asked, keep only those whose files exist.
 
     Args:
         records: in any order.
         existing_only: drop samples that lack a keyframe file, and sweeps whose file is missing;
-            what was dropped is logged. Otherwise a missing file is an error when it is read.
-        source: what was read, for messages.
+            what was dropped is logged. Otherwise a missing file is an error once it is read.
+        source: what the records come from, for messages.
 
     Raises:
         DatasetError: if no sample remains, or a token occurs twice.
@@ -132,15 +132,15 @@ def arrange(
     if repeated:
         raise DatasetError(
             f"{source}: {len(repeated)} sample tokens occur more than once, the first is "
-            f"{repeated[0]}; a store holds each sample once, so remove the copies"
+            f"{repeated[0]}; a store holds each sample once, so remove the duplicates"
         )
     if not ordered:
-        raise DatasetError(f"{source} holds no sample; choose another split or file")
+        raise DatasetError(f"{source} holds no samples; choose a different split or file")
     return _existing(ordered, source) if existing_only else ordered
 
 
 def _existing(records: list[SampleRecord], source: str) -> list[SampleRecord]:
-    kept = []
+    complete = []
     first_missing: Path | None = None
     dropped_sweeps = 0
     for record in records:
@@ -150,20 +150,20 @@ def _existing(records: list[SampleRecord], source: str) -> list[SampleRecord]:
             continue
         sweeps = tuple(sweep for sweep in record.sweeps if sweep.file.is_file())
         dropped_sweeps += len(record.sweeps) - len(sweeps)
-        kept.append(replace(record, sweeps=sweeps))
-    if not kept:
+        complete.append(replace(record, sweeps=sweeps))
+    if not complete:
         raise DatasetError(
-            f"{source}: none of {len(records)} samples has its LiDAR file and six images; the "
-            f"first that is missing is {first_missing}. Is the dataset root right?"
+            f"{source}: none of {len(records)} samples has both its LiDAR file and its six images; "
+            f"the first missing file is {first_missing}. Is the dataset root correct?"
         )
-    if len(kept) < len(records) or dropped_sweeps:
+    if len(complete) < len(records) or dropped_sweeps:
         logger.warning(
             "%s: kept %d of %d samples (the others lack a file, the first is %s); "
-            "%d sweeps of the kept ones are missing",
+            "%d sweeps of the kept samples are missing",
             source,
-            len(kept),
+            len(complete),
             len(records),
             first_missing,
             dropped_sweeps,
         )
-    return kept
+    return complete

@@ -11,13 +11,13 @@ from shared.errors import DatasetError
 
 
 def _latin1(text: str, encoding: str) -> bytes:
-    """Stand in for `_codecs.encode`, by which old pickle protocols write bytes."""
+    """Stand in for `_codecs.encode`, with which old pickle protocols write bytes."""
     if encoding != "latin1":
         raise pickle.UnpicklingError(f"bytes are encoded as {encoding!r}, not latin1")
     return text.encode("latin1")
 
 
-# NumPy's own constructors, taken from what NumPy writes, so that they fit the NumPy that runs.
+# NumPy's own constructors, taken from what NumPy writes, so that they match the installed NumPy.
 _RECONSTRUCT = np.empty(0).__reduce__()[0]
 _SCALAR = np.float64(0).__reduce__()[0]
 _FROM_BUFFER = np.empty(0).__reduce_ex__(5)[0]
@@ -59,8 +59,8 @@ def load_pickle(path: Path) -> Any:
     """Return what a pickle holds, if it holds only NumPy arrays and built-in containers.
 
     Raises:
-        DatasetError: if the file is missing, damaged, or names any other class or function; nothing
-            of it is called then.
+        DatasetError: if the file is missing, damaged, or names any other class or function, which
+            is then not called.
     """
     if not path.is_file():
         raise DatasetError(f"info file {path} does not exist")
@@ -70,8 +70,8 @@ def load_pickle(path: Path) -> Any:
     except _RefusedError as refused:
         raise DatasetError(
             f"{path} is not loaded: it asks for {refused}, and an info file needs NumPy arrays and "
-            "built-in containers only. Loading it could run foreign code; write it again from its "
-            "source without that object, or read the nuScenes tables instead"
+            "built-in containers only. Loading it could run arbitrary code; create it again "
+            "without that object, or read the nuScenes tables instead"
         ) from None
     except (
         pickle.UnpicklingError,

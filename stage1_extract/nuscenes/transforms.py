@@ -1,7 +1,7 @@
 """Rigid transforms between sensors: float64, in mmdet3d's order of operations.
 
 The nuScenes tables and v1 info files hold the same quaternions; both readers compute from them
-here, so that both give the same bits.
+here, so both get the same bits.
 """
 
 from collections.abc import Sequence
@@ -16,7 +16,7 @@ Matrix = NDArray[np.float64]
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SensorPose:
-    """Where a sensor was when it measured, as nuScenes writes it.
+    """Where a sensor was when it measured, as nuScenes stores it.
 
     Args:
         ego_from_sensor_rotation, global_from_ego_rotation: quaternion w, x, y, z.
@@ -63,7 +63,7 @@ def lidar_from_sensor(sensor: SensorPose, keyframe: SensorPose) -> tuple[Matrix,
         Rotation (3, 3) and translation (3,) in metres, float64: point @ rotation.T + translation.
 
     Source: mmdet3d 1.0.0rc5 and 1.4.0, tools/.../nuscenes_converter.py, `obtain_sensor2top`; same
-    operations in the same order, because another order moves the last bits.
+    operations in the same order, because a different order changes the last bits.
     """
     ego_from_sensor = rotation_matrix(sensor.ego_from_sensor_rotation)
     global_from_ego = rotation_matrix(sensor.global_from_ego_rotation)

@@ -1,4 +1,5 @@
-"""The comparison of live and cached features, outputs, losses, gradients and boxes.
+"""Compares two feature sources: maps, outputs, losses, gradients and boxes, live against cached.
 
-Imports no other folder of stage 1: it compares any two feature sources.
+It cannot pass where the sources disagree; NaN counts as disagreement. It compares any two feature
+sources, so it imports no other folder of `stage1_extract`.
 """

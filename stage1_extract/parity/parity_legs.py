@@ -1,9 +1,10 @@
-"""One source's way through the detector, and how two such ways differ.
+"""One source's pass through the detector (a leg), and how the legs of two sources differ.
 
-Both legs share what is discrete, because a rounding error must not look like another result: the
-denoising noise; the assignment of boxes to queries; and the gradient of the losses at the outputs,
-since that of an L1 loss is a sign, and one sign in few boxes is percents of the whole gradient. The
-live leg makes all three. How often the cached leg would have decided otherwise has its own rows.
+Both legs share what is discrete, because a rounding error must not look like a different result:
+the denoising noise; the assignment of boxes to queries; and the gradient of the losses at the
+outputs, since that of an L1 loss is a sign, and with few boxes a single sign is several percent of
+the whole gradient. The live leg decides all three. How often the cached leg would have decided
+differently has its own rows.
 """
 
 import dataclasses
@@ -22,13 +23,12 @@ from shared.model.denoising import make_denoising_queries
 from shared.model.detector import CmtDetector
 from shared.model.losses import detection_losses, total_loss
 from shared.model.matcher import Matches, match, matching_cost
-from shared.model.outputs import HeadOutputs
+from shared.model.outputs import OUTPUT_OF_BRANCH, HeadOutputs
 from stage1_extract.parity.parity_tolerances import Tolerances
 
 SEED = 0
-BRANCHES = ("center", "height", "dim", "rot", "vel", "cls_logits")
 
-SAME_SLOPE = 0.05  # of the largest slope of a branch; a sign that flips moves it by up to 2
+SAME_SLOPE = 0.05  # of the largest slope of a branch; a flipped sign changes it by up to 2
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -38,7 +38,7 @@ class ParityRow:
     Args:
         quantity: what was compared.
         batch_size: samples per batch.
-        difference: the largest difference found.
+        difference: the largest difference.
         allowed: the tolerance.
         unit: of both numbers.
     """
@@ -61,15 +61,15 @@ class ParityRow:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Leg:
-    """Everything one source leads to.
+    """Everything that follows from one source.
 
     Args:
         outputs, losses: of a forward with denoising queries, detached.
-        costs: per sample, (L, Q, n) of giving each of its boxes to each query.
-        own_matches: the assignment this leg would make itself.
-        own_slopes: the gradient of the total loss at every output, this leg's own.
-        gradients: of the parameters, given the slopes that both legs share.
-        found: boxes of an evaluation-mode forward.
+        costs: per sample, (L, Q, n), of assigning each of its boxes to each query.
+        own_matches: the assignment that this leg would choose itself.
+        own_slopes: this leg's own gradient of the total loss at every output.
+        gradients: of the parameters, from the slopes that both legs share.
+        detections: of a forward in evaluation mode.
     """
 
     outputs: dict[str, Tensor]
@@ -78,21 +78,21 @@ class Leg:
     own_matches: Matches
     own_slopes: list[Tensor]
     gradients: dict[str, Tensor]
-    found: list[Detections]
+    detections: list[Detections]
 
 
 def run_leg(detector: CmtDetector, batch: Batch, preset: Preset, live: Leg | None = None) -> Leg:
-    """Forward and backward as training does, with dropout off and BatchNorm on its statistics.
+    """Run forward and backward as training does, without dropout and with frozen BatchNorm.
 
     Args:
         detector: the same for both legs.
         batch: of one source.
         preset: the detector's.
-        live: the live leg, when this is the cached one.
+        live: the live leg, when running the cached leg.
     """
     detector.eval()
     with torch.no_grad():
-        found = decode_boxes(detector(batch), preset.head)
+        detections = decode_boxes(detector(batch), preset.head)
     queries = make_denoising_queries(
         batch.boxes_lidar,
         batch.labels,
@@ -126,7 +126,11 @@ def run_leg(detector: CmtDetector, batch: Batch, preset: Preset, live: Leg | Non
         },
         costs=[
             matching_cost(
-                outputs.codes[:, sample], outputs.cls_logits[:, sample], boxes, labels, preset.head
+                outputs.codes[:, sample],
+                outputs.class_logits[:, sample],
+                boxes,
+                labels,
+                preset.head,
             ).detach()
             for sample, (boxes, labels) in enumerate(
                 zip(batch.boxes_lidar, batch.labels, strict=True)
@@ -134,12 +138,12 @@ def run_leg(detector: CmtDetector, batch: Batch, preset: Preset, live: Leg | Non
         ],
         own_matches=own,
         own_slopes=slopes,
-        found=found,
+        detections=detections,
     )
 
 
 def _branches(outputs: HeadOutputs) -> dict[str, Tensor]:
-    return {name: getattr(outputs, name) for name in BRANCHES}
+    return {name: getattr(outputs, name) for name in OUTPUT_OF_BRANCH.values()}
 
 
 def compare_legs(live: Leg, cached: Leg, size: int, allowed: Tolerances) -> list[ParityRow]:
@@ -155,28 +159,29 @@ def compare_legs(live: Leg, cached: Leg, size: int, allowed: Tolerances) -> list
         )
 
     rows = [
-        row(f"output {name}", _share(one, cached.outputs[name]), allowed.output, "of largest")
-        for name, one in live.outputs.items()
+        row(f"output {name}", _share(values, cached.outputs[name]), allowed.output, "of largest")
+        for name, values in live.outputs.items()
     ]
     rows += [
-        row(f"loss {name}", _share(one, cached.losses[name]), allowed.loss, "of value")
-        for name, one in live.losses.items()
+        row(f"loss {name}", _share(loss, cached.losses[name]), allowed.loss, "of value")
+        for name, loss in live.losses.items()
     ]
     rows += [
-        row(f"gradient {part}", _relative(names, live, cached), allowed.gradient, "of norm")
-        for part, names in _parts(live.gradients).items()
+        row(f"gradient {module}", _relative(names, live, cached), allowed.gradient, "of norm")
+        for module, names in _by_module(live.gradients).items()
     ]
     best, chosen = _chosen_costs(live, live.own_matches), _chosen_costs(live, cached.own_matches)
     regret = float((chosen.sum() - best.sum()) / best.abs().sum().clamp(min=1.0))
     rows.append(row("assignment", regret, allowed.assignment, "of cost"))
     flips = [
-        (one - other).abs() > SAME_SLOPE * one.abs().max()
-        for one, other in zip(live.own_slopes, cached.own_slopes, strict=True)
+        (slope - cached_slope).abs() > SAME_SLOPE * slope.abs().max()
+        for slope, cached_slope in zip(live.own_slopes, cached.own_slopes, strict=True)
     ]
-    flipped = sum(int(one.sum()) for one in flips) / sum(one.numel() for one in flips)
+    flipped = sum(int(flip.sum()) for flip in flips) / sum(flip.numel() for flip in flips)
     rows.append(row("loss slopes at the outputs", flipped, allowed.slopes, "share that differs"))
     boxes, scores = zip(
-        *(_boxes_gap(a, b) for a, b in zip(live.found, cached.found, strict=True)), strict=True
+        *(_boxes_gap(a, b) for a, b in zip(live.detections, cached.detections, strict=True)),
+        strict=True,
     )
     rows.append(row("decoded boxes", _worst_of(boxes), allowed.box, "m, rad or m/s"))
     rows.append(row("decoded scores", _worst_of(scores), allowed.score, "score"))
@@ -184,24 +189,24 @@ def compare_legs(live: Leg, cached: Leg, size: int, allowed: Tolerances) -> list
 
 
 def _chosen_costs(leg: Leg, matches: Matches) -> Tensor:
-    """Return the (L, M) costs of an assignment's pairs, at a leg's costs."""
-    table = torch.cat(leg.costs, dim=-1)  # (L, Q, n): a box's column knows its own sample only
+    """Return the (L, M) costs of an assignment's pairs, as a leg prices them."""
+    table = torch.cat(leg.costs, dim=-1)  # (L, Q, n): a box's column belongs to its own sample only
     layer = torch.arange(len(table)).unsqueeze(1)
     return table[layer, matches.query, matches.box]
 
 
-def _parts(gradients: dict[str, Tensor]) -> dict[str, list[str]]:
+def _by_module(gradients: dict[str, Tensor]) -> dict[str, list[str]]:
     """Group parameter names by module, e.g. "pts_bbox_head.transformer"."""
-    parts: dict[str, list[str]] = {}
+    modules: dict[str, list[str]] = {}
     for name in gradients:
-        parts.setdefault(".".join(name.split(".")[:2]), []).append(name)
-    return parts
+        modules.setdefault(".".join(name.split(".")[:2]), []).append(name)
+    return modules
 
 
 def _relative(names: Sequence[str], live: Leg, cached: Leg) -> float:
     """Return the norm of the difference of some parameters' gradients over their norm.
 
-    All tensors of a module together: a tensor whose own gradient all but cancels says nothing.
+    All tensors of a module together: a tensor whose own gradient nearly cancels out says nothing.
     """
     gap = torch.stack([(live.gradients[n] - cached.gradients[n]).norm() for n in names]).norm()
     size = torch.stack([live.gradients[n].norm() for n in names]).norm()
@@ -209,7 +214,7 @@ def _relative(names: Sequence[str], live: Leg, cached: Leg) -> float:
 
 
 def _share(live: Tensor, cached: Tensor) -> float:
-    """Return the largest difference over the largest magnitude."""
+    """Return the largest difference, relative to the largest magnitude."""
     largest = max(float(live.abs().max()), torch.finfo(torch.float32).tiny)
     return float((live - cached).abs().max()) / largest
 
@@ -217,28 +222,28 @@ def _share(live: Tensor, cached: Tensor) -> float:
 def _boxes_gap(live: Detections, cached: Detections) -> tuple[float, float]:
     """Return the largest difference of box numbers and of scores between two lists of detections.
 
-    Boxes are paired by query and class. One that only one list holds was cut off by the limit on
-    their number, so it counts with the distance of its score from the other list's lowest.
+    Boxes are paired by query and class. A box in only one list was cut off from the other by the
+    limit on their number, so it counts by how far its score exceeds the other list's lowest.
     """
 
-    def keyed(found: Detections) -> dict[tuple[int, int], tuple[Tensor, float]]:
-        pairs = zip(found.queries.tolist(), found.labels.tolist(), strict=True)
+    def keyed(boxes: Detections) -> dict[tuple[int, int], tuple[Tensor, float]]:
+        pairs = zip(boxes.queries.tolist(), boxes.labels.tolist(), strict=True)
         return {
-            pair: (found.boxes_lidar[i], float(found.scores[i])) for i, pair in enumerate(pairs)
+            pair: (boxes.boxes_lidar[i], float(boxes.scores[i])) for i, pair in enumerate(pairs)
         }
 
-    one, other = keyed(live), keyed(cached)
+    ours, theirs = keyed(live), keyed(cached)
     box_gap, score_gap = 0.0, 0.0
-    for pair in one.keys() & other.keys():
-        difference = (one[pair][0] - other[pair][0]).abs()
+    for pair in ours.keys() & theirs.keys():
+        difference = (ours[pair][0] - theirs[pair][0]).abs()
         turn = float(difference[6]) % (2 * np.pi)
         difference[6] = min(turn, 2 * np.pi - turn)
         box_gap = max(box_gap, float(difference.max()))
-        score_gap = max(score_gap, abs(one[pair][1] - other[pair][1]))
-    for mine, theirs in ((one, other), (other, one)):
-        lowest = min((score for _, score in theirs.values()), default=0.0)
-        for pair in mine.keys() - theirs.keys():
-            score_gap = max(score_gap, mine[pair][1] - lowest)
+        score_gap = max(score_gap, abs(ours[pair][1] - theirs[pair][1]))
+    for complete, cut in ((ours, theirs), (theirs, ours)):
+        lowest = min((score for _, score in cut.values()), default=0.0)
+        for pair in complete.keys() - cut.keys():
+            score_gap = max(score_gap, complete[pair][1] - lowest)
     return box_gap, score_gap
 
 

@@ -6,11 +6,11 @@ docs/store.md for quantised stores).
 
 from dataclasses import dataclass
 
-# Storage rounds to the nearest float16: half a step. The other half allows for a live value that
-# another batch size or thread count moved; it is the only room the features get.
+# Storage rounds to the nearest float16: half a step. The other half allows for a live value that a
+# different batch size or thread count has changed; features are allowed no more than that.
 FEATURE_STEPS = 1.0
 # A quantised value is half an 8-bit step off, beyond what FEATURE_STEPS allows its float16 value;
-# the last bit is for the float32 arithmetic, which may round up to 255 steps.
+# the small rest is for the float32 arithmetic, which may round up to 255 steps.
 QUANTISED_STEPS = 0.5 * (1 + 2**-10)
 
 
@@ -25,7 +25,7 @@ class Tolerances:
         box: metres, radians or metres per second.
         score: of a detection.
         assignment: how much more the cached leg's own assignment costs, at the live leg's costs,
-            than the cheapest one; queries that are alike swap boxes at no cost.
+            than the cheapest; similar queries swap boxes at no cost.
         slopes: share of the losses' slopes that differ.
     """
 
@@ -41,11 +41,11 @@ class Tolerances:
 SEEDED_HEAD = Tolerances(
     output=1e-3, loss=5e-4, gradient=3e-2, box=0.02, score=5e-4, assignment=1e-3, slopes=2e-3
 )
-# Trained attention is sharp, and what is sharp amplifies rounding.
+# Trained attention is sharp, and sharp attention amplifies rounding.
 TRAINED_HEAD = Tolerances(
     output=5e-3, loss=5e-4, gradient=0.15, box=0.15, score=2e-3, assignment=1e-3, slopes=5e-3
 )
-# Maps in 8 bit. Wide, because the effect is large: what guards such a store is the half step.
+# Maps in 8 bit. Wide, because the effect is large: such a store is guarded by the half step.
 SEEDED_HEAD_QUANTISED = Tolerances(
     output=0.03, loss=0.025, gradient=0.13, box=1.4, score=2e-3, assignment=3e-3, slopes=2e-3
 )
@@ -55,7 +55,7 @@ TRAINED_HEAD_QUANTISED = Tolerances(
 
 
 def tolerances(*, is_trained: bool, is_quantised: bool) -> Tolerances:
-    """Return what applies to a head from a checkpoint or a seeded one, and to a kind of store."""
+    """Return the tolerances for a trained or a seeded head, and for a kind of store."""
     if is_quantised:
         return TRAINED_HEAD_QUANTISED if is_trained else SEEDED_HEAD_QUANTISED
     return TRAINED_HEAD if is_trained else SEEDED_HEAD

@@ -1,4 +1,4 @@
-"""Pictures of samples: boxes and sensor weights over photos and points, and panels of features.
+"""Plots samples: boxes and sensor weights on photos and points, and panels of features.
 
-May import nuscenes/ and preprocessing/.
+The only folder that imports matplotlib. May import nuscenes/ and preprocessing/.
 """

@@ -1,4 +1,4 @@
-"""A panel of cached features: their three strongest principal components as red, green and blue."""
+"""A panel of cached features: their three strongest principal components as red, green, blue."""
 
 from pathlib import Path
 from typing import Any
@@ -10,35 +10,34 @@ from numpy.typing import NDArray
 
 from shared.config.classes import CAMERAS
 from shared.data.features import FrameFeatures, as_floats
-from stage1_extract.plots.plot_scene import LAYOUT
+from shared.plots.camera_grid import CAMERA_COLUMNS, CAMERA_ROWS, camera_axes
 
 COMPONENTS = 3
 SHOWN_PERCENTILES = (1.0, 99.0)
 
 
 def plot_features(features: FrameFeatures, path: Path) -> None:
-    """Write the panel: a row of six cameras per camera map, and a column of BEV maps."""
+    """Write the panel: the six cameras for each camera map, and a column for each BEV map."""
     matplotlib.use("Agg")
     maps = {name: as_floats(values) for name, values in features.maps.items()}
     cameras = {name: values for name, values in maps.items() if values.ndim == 4}
     bevs = {name: values for name, values in maps.items() if values.ndim == 3}
     figure = Figure(figsize=(20, 7), layout="constrained", facecolor="white")
-    columns = len(LAYOUT[0]) if cameras else 0
+    columns = CAMERA_COLUMNS if cameras else 0
     grid = figure.add_gridspec(
-        max(1, 2 * len(cameras)),
+        max(1, CAMERA_ROWS * len(cameras)),
         columns + len(bevs),
         width_ratios=[1] * columns + [1.4] * len(bevs),
     )
     for i, (name, values) in enumerate(cameras.items()):
         pictures = principal_colours(np.moveaxis(values, 1, -1))  # (V, H, W, 3)
-        for j, camera in enumerate(camera for row in LAYOUT for camera in row):
-            axes = figure.add_subplot(grid[2 * i + j // columns, j % columns])
+        for camera, axes in camera_axes(figure, grid, top=CAMERA_ROWS * i):
             axes.imshow(pictures[CAMERAS.index(camera)])
             axes.set(xticks=[], yticks=[])
             axes.set_title(f"{name} {camera}", fontsize=8)
     for i, (name, values) in enumerate(bevs.items()):
         axes = figure.add_subplot(grid[:, columns + i])
-        # Row 0 of a BEV map is y_min: draw it at the bottom, so that forward is up.
+        # Row 0 of a BEV map is y_min: it goes to the bottom, so that forward is up.
         axes.imshow(principal_colours(np.moveaxis(values, 0, -1)), origin="lower")
         axes.set(xticks=[], yticks=[])
         axes.set_title(f"{name} {tuple(values.shape)}", fontsize=9)
@@ -55,9 +54,9 @@ def principal_colours(channels_last: NDArray[np.floating[Any]]) -> NDArray[np.fl
     centred = flat - flat.mean(axis=0)
     _, vectors = np.linalg.eigh(centred.T @ centred)
     strongest = vectors[:, -COMPONENTS:][:, ::-1]
-    # An eigenvector's sign is arbitrary; fix it so that pictures of two runs look alike.
+    # An eigenvector's sign is arbitrary; fix it so that pictures of different runs look alike.
     strongest = strongest * np.sign(strongest.sum(axis=0) + 1e-12)
-    parts = centred @ strongest
-    low, high = np.percentile(parts, SHOWN_PERCENTILES, axis=0)
-    colours: NDArray[np.float64] = np.clip((parts - low) / np.maximum(high - low, 1e-12), 0, 1)
+    scores = centred @ strongest
+    low, high = np.percentile(scores, SHOWN_PERCENTILES, axis=0)
+    colours: NDArray[np.float64] = np.clip((scores - low) / np.maximum(high - low, 1e-12), 0, 1)
     return colours.reshape(*channels_last.shape[:-1], COMPONENTS)

@@ -1,4 +1,4 @@
-"""One picture of one frame: six images and the BEV, with true and predicted boxes.
+"""A picture of a frame: six images and the BEV, with true and predicted boxes.
 
 n boxes, P points.
 """
@@ -14,16 +14,13 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from numpy.typing import NDArray
 
+from shared.plots.camera_grid import CAMERA_COLUMNS, CAMERA_ROWS, camera_axes
 from stage1_extract.nuscenes.records import Camera, SampleRecord
 from stage1_extract.nuscenes.transforms import camera_from_lidar
 from stage1_extract.preprocessing.sweeps import load_points
 
-LAYOUT = (
-    ("CAM_FRONT_LEFT", "CAM_FRONT", "CAM_FRONT_RIGHT"),
-    ("CAM_BACK_LEFT", "CAM_BACK", "CAM_BACK_RIGHT"),
-)
-TRUE, FOUND = "#35d04f", "#ff8c1a"
-LABELS = {TRUE: "true boxes (green)", FOUND: "predicted boxes (orange)"}
+TRUE_COLOUR, PREDICTED_COLOUR = "#35d04f", "#ff8c1a"
+LABELS = {TRUE_COLOUR: "true boxes (green)", PREDICTED_COLOUR: "predicted boxes (orange)"}
 NEAR_M = 0.3
 SHOWN_M = 55.0
 SWEEPS = 10
@@ -53,12 +50,11 @@ def plot_scene(record: SampleRecord, kinds: Sequence[PlottedBoxes], path: Path) 
     """Write the picture of one frame."""
     matplotlib.use("Agg")
     figure = Figure(figsize=(22, 7.2), layout="constrained", facecolor="white")
-    grid = figure.add_gridspec(2, 4, width_ratios=(1.6, 1.6, 1.6, 1.9))
+    grid = figure.add_gridspec(CAMERA_ROWS, CAMERA_COLUMNS + 1, width_ratios=(1.6, 1.6, 1.6, 1.9))
     cameras = {camera.name: camera for camera in record.cameras}
-    for row, names in enumerate(LAYOUT):
-        for column, name in enumerate(names):
-            _plot_camera(figure.add_subplot(grid[row, column]), cameras[name], kinds)
-    _plot_bev(figure.add_subplot(grid[:, 3]), load_points(record, SWEEPS), kinds)
+    for name, axes in camera_axes(figure, grid):
+        _plot_camera(axes, cameras[name], kinds)
+    _plot_bev(figure.add_subplot(grid[:, CAMERA_COLUMNS]), load_points(record, SWEEPS), kinds)
     counts = ", ".join(f"{len(kind.boxes_lidar)} {LABELS[kind.colour]}" for kind in kinds)
     figure.suptitle(f"{record.scene}  {record.token}   {counts}", fontsize=11)
     figure.savefig(path, dpi=80)
@@ -67,8 +63,8 @@ def plot_scene(record: SampleRecord, kinds: Sequence[PlottedBoxes], path: Path) 
 def corners_of(boxes: NDArray[np.float64]) -> NDArray[np.float64]:
     """Return the (n, 8, 3) corners of (n, 9) boxes, metres; the first four are the front face."""
     cosine, sine = np.cos(boxes[:, 6]), np.sin(boxes[:, 6])
-    zero, one = np.zeros_like(sine), np.ones_like(sine)
-    turn = np.stack([cosine, -sine, zero, sine, cosine, zero, zero, zero, one], axis=1)
+    zeros, ones = np.zeros_like(sine), np.ones_like(sine)
+    turn = np.stack([cosine, -sine, zeros, sine, cosine, zeros, zeros, zeros, ones], axis=1)
     local = CORNERS * boxes[:, None, 3:6] / 2  # (n, 8, 3)
     turned: NDArray[np.float64] = local @ turn.reshape(-1, 3, 3).transpose(0, 2, 1)
     return turned + boxes[:, None, :3]
@@ -95,7 +91,7 @@ def _plot_camera(axes: Axes, camera: Camera, kinds: Sequence[PlottedBoxes]) -> N
 
 
 def _in_front(start: NDArray[np.float64], end: NDArray[np.float64]) -> NDArray[np.float64] | None:
-    """Return the part of an edge before the near plane as (2, 3), or None."""
+    """Return the section of an edge in front of the near plane as (2, 3), or None."""
     if start[2] < NEAR_M and end[2] < NEAR_M:
         return None
     if start[2] < NEAR_M or end[2] < NEAR_M:

@@ -1,4 +1,4 @@
-"""Sensor files of a sample to the input of the backbones: images, sweeps, voxels, augmented variants.
+"""From a sample's sensor files to the backbones' input: images, sweeps, voxels and variants.
 
-May import nuscenes/.
+As official CMT does it, bit for bit wherever that is possible. May import nuscenes/.
 """

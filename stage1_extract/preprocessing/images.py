@@ -1,4 +1,4 @@
-"""Six JPEGs to the network's input, and the projection that goes with it."""
+"""From six JPEGs to the network's input, and the projection that goes with it."""
 
 import math
 from dataclasses import dataclass
@@ -19,7 +19,7 @@ JPEG_START, JPEG_END = b"\xff\xd8", b"\xff\xd9"
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ImageTransform:
-    """Resize, crop, flip, in this order; one for all six cameras.
+    """Resize, crop, flip, in this order; the same for all six cameras.
 
     Args:
         resize: factor on the recorded image; the resized size is truncated to whole pixels.
@@ -36,7 +36,7 @@ class ImageTransform:
 def identity_transform(camera: CameraBranch) -> ImageTransform:
     """Return the transform of variant 0, the one of the official test pipeline.
 
-    The bottom of the image is kept and the top cut: 130 of 450 rows for `r50_800x320`.
+    The bottom of the image is kept and the top is cut off: 130 of 450 rows for `r50_800x320`.
 
     Source: CMT, `ResizeCropFlipImage._sample_augmentation`, not training, bot_pct_lim (0, 0).
     """
@@ -60,8 +60,8 @@ def load_images(
     Args:
         record: the frame.
         camera: size and normalisation of the network's input.
-        transform: of all cameras; None is variant 0.
-        mask: squares to wipe out of all cameras.
+        transform: for all cameras; None is that of variant 0.
+        mask: squares to mask out in all cameras.
 
     Returns:
         Images (V, 3, H, W) float32, BGR, normalised; and `img_from_lidar` (V, 4, 4) float64 in the
@@ -72,12 +72,12 @@ def load_images(
     """
     transform = identity_transform(camera) if transform is None else transform
     images = np.empty((len(record.cameras), 3, camera.height_px, camera.width_px), np.float32)
-    for image, one in zip(images, record.cameras, strict=True):
-        pixels = decode_jpeg(one.file, camera.raw_height_px, camera.raw_width_px)
+    for image, view in zip(images, record.cameras, strict=True):
+        pixels = decode_jpeg(view.file, camera.raw_height_px, camera.raw_width_px)
         normalise(transform_pixels(pixels, transform, camera), camera, out=image)
     if mask is not None:
         apply_grid_mask(images, mask)
-    matrices = [img_from_lidar(one, transform, camera) for one in record.cameras]
+    matrices = [img_from_lidar(view, transform, camera) for view in record.cameras]
     return images, np.stack(matrices)
 
 
@@ -95,11 +95,11 @@ def decode_jpeg(file: Path, height_px: int, width_px: int) -> NDArray[np.uint8]:
             "samples to what exists"
         ) from fault
     # OpenCV decodes a truncated JPEG to a partly grey image without an error, so look for the end
-    # marker; zeros after it are a file system's padding.
+    # marker; zeros after it are padding of the file system.
     if encoded[:2] != JPEG_START or encoded.rstrip(b"\0")[-2:] != JPEG_END:
         raise DatasetError(
             f"image {file} ({len(encoded)} bytes) does not begin and end as a JPEG does: it is "
-            "truncated or no JPEG, so unpack or download it again"
+            "truncated or not a JPEG, so unpack or download it again"
         )
     pixels = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_UNCHANGED)
     if pixels is None:
@@ -109,7 +109,7 @@ def decode_jpeg(file: Path, height_px: int, width_px: int) -> NDArray[np.uint8]:
     if pixels.shape != (height_px, width_px, 3):
         raise DatasetError(
             f"image {file} is {pixels.shape} (rows, columns, channels), expected "
-            f"{(height_px, width_px, 3)}; the preset's raw size is not this dataset's"
+            f"{(height_px, width_px, 3)}; the preset's raw image size does not match this dataset"
         )
     return np.asarray(pixels, np.uint8)
 
@@ -117,30 +117,30 @@ def decode_jpeg(file: Path, height_px: int, width_px: int) -> NDArray[np.uint8]:
 def transform_pixels(
     pixels: NDArray[np.uint8], transform: ImageTransform, camera: CameraBranch
 ) -> NDArray[np.uint8]:
-    """Resize, crop and flip; what the crop takes from outside the image is 0.
+    """Resize, crop and flip; what the crop takes from beyond the image is 0.
 
     Returns:
         (H, W, 3) uint8, BGR.
 
     Source: CMT, `ResizeCropFlipImage._img_transform`. Without its rotation, which no official
-    config uses: then the values stay whole numbers, and uint8 holds what upstream has in float64.
+    config uses, the values stay whole numbers, so uint8 holds what upstream has in float64.
     """
     resized = cv2.resize(pixels, resized_px(camera, transform.resize))
     cropped = np.zeros((camera.height_px, camera.width_px, 3), np.uint8)
     top_px, left_px = max(0, -transform.top_px), max(0, -transform.left_px)
-    found = resized[
+    inside = resized[
         max(0, transform.top_px) : max(0, transform.top_px + camera.height_px),
         max(0, transform.left_px) : max(0, transform.left_px + camera.width_px),
     ]
-    cropped[top_px : top_px + found.shape[0], left_px : left_px + found.shape[1]] = found
+    cropped[top_px : top_px + inside.shape[0], left_px : left_px + inside.shape[1]] = inside
     return np.ascontiguousarray(cropped[:, ::-1]) if transform.flip else cropped
 
 
 def normalise(pixels: NDArray[np.uint8], camera: CameraBranch, *, out: NDArray[np.float32]) -> None:
     """Write (H, W, 3) uint8 pixels as (3, H, W) float32, mean 0 and deviation 1, into `out`.
 
-    A table of the 256 possible values gives the bits of the official arithmetic: mean and deviation
-    are float32 widened to float64, difference and product are rounded to float32 in turn.
+    A table of the 256 possible values reproduces the bits of the official arithmetic: mean and
+    deviation are float32 widened to float64, difference and product are each rounded to float32.
 
     Source: mmcv 1.6, `imnormalize_` (cv2.subtract, cv2.multiply).
     """

@@ -1,4 +1,4 @@
-"""Points of a frame: the keyframe and its previous sweeps, in the keyframe's LiDAR frame."""
+"""The points of a frame: the keyframe and its previous sweeps, in the keyframe's LiDAR frame."""
 
 from pathlib import Path
 
@@ -24,14 +24,14 @@ def load_points(
     """Return the merged point cloud.
 
     Upstream: intensity is not scaled and nothing is dropped outside the range (the voxeliser does
-    that). Of more sweeps than asked for the newest are taken; official CMT draws at random, but its
-    info files never hold more than it asks for.
+    that). If there are more sweeps than asked for, the newest are used; official CMT draws some at
+    random, but its info files never list more than it asks for.
 
     Args:
         record: the frame.
-        sweeps: previous sweeps to merge at most, newest first.
+        sweeps: how many previous sweeps to merge at most, newest first.
         drop_close_points: leave out sweep points within 1 m of the sensor in x and in y.
-        pad_without_sweeps: repeat a keyframe that has no sweep `sweeps` times.
+        pad_without_sweeps: repeat a keyframe that has no sweeps `sweeps` times.
 
     Returns:
         (P, 5) float32: x y z (metres, keyframe LiDAR frame), intensity 0..255, time lag in seconds
@@ -41,14 +41,14 @@ def load_points(
         DatasetError: if a file is missing, truncated, or holds a number that is not finite.
 
     Source: mmdet3d 1.0.0rc5, `LoadPointsFromFile` and `LoadPointsFromMultiSweeps`. mmdet3d 1.4 adds
-    R^T t instead of t, 8 to 11 cm wrong at 0.5 s.
+    R^T t instead of t, which is 8 to 11 cm off at 0.5 s.
     """
     keyframe = read_points(record.lidar_file)
     keyframe[:, 4] = 0
     merged = [keyframe]
     if pad_without_sweeps and not record.sweeps:
-        again = without_close_points(keyframe) if drop_close_points else keyframe
-        merged += [again] * sweeps
+        repeated = without_close_points(keyframe) if drop_close_points else keyframe
+        merged += [repeated] * sweeps
     for sweep in record.sweeps[:sweeps]:
         points = read_points(sweep.file)
         if drop_close_points:
@@ -62,10 +62,10 @@ def load_points(
 
 
 def without_close_points(points: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Leave out the points of a square of 2 m around the sensor that took them; (P, 5) float32."""
+    """Leave out points in a 2 m square around the sensor that took them; (P, 5) float32."""
     far = (np.abs(points[:, :2]) >= CLOSE_M).any(axis=1)
-    kept: NDArray[np.float32] = points[far]
-    return kept
+    remaining: NDArray[np.float32] = points[far]
+    return remaining
 
 
 def read_points(file: Path) -> NDArray[np.float32]:

@@ -1,7 +1,7 @@
-"""Variants: augmented variants of a sample, each drawn from (seed, token, variant) and nothing else.
+"""Variants: augmented copies of a sample, each drawn from (seed, token, variant) and nothing else.
 
 Variant 0 is the sample as recorded. What a variant does to points, boxes and matrices is in
-`view_geometry`, to pixels in `images` and `grid_mask`.
+`variant_geometry`, to pixels in `images` and `grid_mask`.
 """
 
 import hashlib
@@ -16,8 +16,8 @@ from shared.config.preset import CameraBranch
 from stage1_extract.preprocessing.grid_mask import GridMask
 from stage1_extract.preprocessing.images import ImageTransform, identity_transform, resized_px
 
-# One uniform number in [0, 1) each, in this order, for every variant of every preset. So another
-# range, or a branch less, changes what it is about and nothing else. Append, never insert.
+# One uniform number in [0, 1) each, in this order, for every variant of every preset. A different
+# range or a missing branch therefore changes only what it concerns. Append, never insert.
 DRAWN = (
     "rotation",
     "scale",
@@ -35,27 +35,27 @@ DRAWN = (
     "mask_column_offset",
     "points_order",
 )
-UNIFORM_STEPS = 2**53  # a uniform number is a whole multiple of 1 / UNIFORM_STEPS
-LEAST_PERIOD_PX = 2  # of a grid mask; the largest is one less than the image is high
+UNIFORM_STEPS = 2**53  # a uniform number is a multiple of 1 / UNIFORM_STEPS
+LEAST_PERIOD_PX = 2  # of a grid mask; the largest is one less than the image height
 Draws = dict[str, float]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Variant:
-    """What one variant does: rotate, scale, shift, flip y, flip x, in this order; resize, crop, flip.
+    """What a variant does: rotate, scale, shift, flip y, flip x, in this order; resize, crop, flip.
 
     Rotation, scale and shift are float32 values, so that float32 points and float64 matrices use
-    the same numbers, and another machine's logarithm cannot move them.
+    the same numbers, and the last bits of a machine's logarithm cannot change them.
 
     Args:
         rotation_rad: about z, counter-clockwise seen from above.
         scale: of all three axes, about the origin.
         translation_m: x, y, z.
-        flip_y: y becomes -y, left and right change places.
-        flip_x: x becomes -x, front and back change places.
-        image: one for all cameras; None for a detector without cameras.
-        grid_mask: one for all cameras, or None.
-        points_order_seed: of a random order of the points, or None for the order as merged.
+        flip_y: y becomes -y, left and right are swapped.
+        flip_x: x becomes -x, front and back are swapped.
+        image: the same for all cameras; None for a detector without cameras.
+        grid_mask: the same for all cameras, or None.
+        points_order_seed: seed of a random order of the points; None keeps the merged order.
     """
 
     rotation_rad: float = 0.0
@@ -69,7 +69,7 @@ class Variant:
 
     @property
     def keeps_geometry(self) -> bool:
-        """Whether the LiDAR frame is the recorded one."""
+        """Whether the LiDAR frame stays as recorded."""
         turned = (self.rotation_rad, self.scale, self.translation_m) != (0, 1, (0, 0, 0))
         return not (turned or self.flip_y or self.flip_x)
 
@@ -82,7 +82,7 @@ def draw_variant(
     Args:
         token: nuScenes sample token.
         variant: 0 is the sample as recorded.
-        seed: of the whole store.
+        seed: the same for the whole store.
         camera: the image branch, or None for a detector without cameras.
         augmentation: how far variants differ from the sample.
     """
@@ -93,7 +93,7 @@ def draw_variant(
     shift_m = (
         augmentation.translation_std_m * _normal(draws[f"translation_{axis}"]) for axis in "xyz"
     )
-    x_m, y_m, z_m = (_float32(one) for one in shift_m)
+    x_m, y_m, z_m = (_float32(shift) for shift in shift_m)
     order_seed = int(draws["points_order"] * UNIFORM_STEPS)
     return Variant(
         rotation_rad=_float32(_within(augmentation.rotation_rad, draws["rotation"])),
@@ -117,9 +117,9 @@ def _draws(seed: int, token: str, variant: int) -> Draws:
 def _image_transform(
     draws: Draws, camera: CameraBranch, augmentation: Augmentation
 ) -> ImageTransform:
-    """Resize, cut the top, crop anywhere from left to right, flip.
+    """Resize, cut off the top, crop at a random place from left to right, flip.
 
-    A resized image narrower than the network's input begins at its left; zeros fill the right.
+    A resized image narrower than the network's input starts at its left edge; zeros fill the rest.
 
     Source: CMT, `ResizeCropFlipImage._sample_augmentation`, training, where bot_pct_lim and rot_lim
     are (0, 0).

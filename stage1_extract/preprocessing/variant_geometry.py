@@ -2,7 +2,7 @@
 
 The augmented LiDAR frame is where they end up; p_augmented = augmented_from_lidar @ p. Scaled and
 perhaps mirrored, it is a similarity of the recorded frame, not a rigid motion. A variant without
-rotation, scale, shift and flip returns what it was given.
+rotation, scale, shift and flip returns its input unchanged.
 
 P points, n boxes, V cameras.
 """
@@ -33,7 +33,7 @@ def lidar_from_augmented(variant: Variant) -> Matrix:
     turn, flips = _turn(variant), _flips(variant).astype(np.float64)
     cosine, sine = turn[0, 0], turn[1, 0]
     turn_back = turn.T.copy()
-    turn_back[:2, :2] /= cosine * cosine + sine * sine  # as float32 they are not quite of length 1
+    turn_back[:2, :2] /= cosine * cosine + sine * sine  # rounded to float32, not quite 1
     matrix = np.eye(4)
     matrix[:3, :3] = turn_back * flips / variant.scale
     matrix[:3, 3] = -(turn_back * variant.translation_m).sum(axis=1) / variant.scale
@@ -43,7 +43,7 @@ def lidar_from_augmented(variant: Variant) -> Matrix:
 def augment_points(points: Rows, variant: Variant) -> Rows:
     """Move the points of a cloud, and put them in the variant's order.
 
-    Upstream: nothing turns in a sample without boxes, which then is not trained on.
+    Upstream: a sample without boxes is left as it is, and then not trained on.
 
     Args:
         points: (P, 5) float32, see `sweeps.load_points`; intensity and time lag stay.
@@ -67,11 +67,11 @@ def augment_boxes(boxes_lidar: Rows, variant: Variant) -> Rows:
     Yaws grow beyond +-pi, as upstream before ObjectRangeFilter; `trainable_annotations` wraps them.
 
     Args:
-        boxes_lidar: (n, 9) float32, see `shared.data.features.Annotations`; NaN velocities stay NaN.
+        boxes_lidar: (n, 9) float32, see `shared.data.features.Annotations`; NaN velocities stay.
         variant: of the sample.
 
     Source: mmdet3d 1.0.0rc5, `LiDARInstance3DBoxes` (rotate, scale, translate, flip), which moves
-    the centre of the bottom.
+    the centre of the bottom face.
     """
     if variant.keeps_geometry:
         return boxes_lidar
@@ -93,7 +93,7 @@ def augment_boxes(boxes_lidar: Rows, variant: Variant) -> Rows:
 
 
 def augment_annotations(annotations: Annotations, variant: Variant) -> Annotations:
-    """Move the boxes; labels and counts of points are those of the sample."""
+    """Move the boxes; labels and point counts stay those of the sample."""
     boxes = augment_boxes(annotations.boxes_lidar, variant)
     return dataclasses.replace(annotations, boxes_lidar=boxes)
 
@@ -101,7 +101,7 @@ def augment_annotations(annotations: Annotations, variant: Variant) -> Annotatio
 def img_from_augmented(img_from_lidar: Matrix, variant: Variant) -> Matrix:
     """Return projections of augmented points into the same pixels, (V, 4, 4) float64.
 
-    Upstream: rotation and scale go through float32 matrices, which moves pixels by about 1e-4.
+    Upstream: rotation and scale pass through float32 matrices, which moves pixels by about 1e-4.
 
     Args:
         img_from_lidar: (V, 4, 4) float64, for points as recorded.
@@ -113,8 +113,8 @@ def img_from_augmented(img_from_lidar: Matrix, variant: Variant) -> Matrix:
 def ego_from_augmented(ego_from_lidar: Matrix, variant: Variant) -> Matrix:
     """Return where augmented points are in the ego frame, (4, 4) float64, metres.
 
-    A similarity, perhaps mirrored: points are right as they are, sizes and velocities of boxes are
-    `scale` too large, and a yaw becomes the direction of (cos yaw, sin yaw, 0) as it arrives.
+    A similarity, perhaps mirrored: it is correct for points, but sizes and velocities of boxes come
+    out too large by `scale`, and a yaw becomes the direction of the mapped (cos yaw, sin yaw, 0).
     """
     return _before_augmenting(ego_from_lidar, variant)
 
@@ -138,8 +138,8 @@ def _move(xyz: Rows, variant: Variant) -> Rows:
 def _rotated(x: Rows, y: Rows, variant: Variant) -> Rows:
     """Rotate (P,) float32 x and y; (P, 2) float32.
 
-    The first product is rounded to float32, the second and the sum together: so do the fused
-    instructions that torch uses upstream, and in float64 every machine can.
+    The first product is rounded to float32, the second and the sum together, like the fused
+    instructions that torch uses upstream; in float64 every machine can do the same.
     """
     turn = _turn(variant)[:2, :2]
     columns = [(x * a.astype(np.float32) + y.astype(np.float64) * b) for a, b in turn]
@@ -149,7 +149,7 @@ def _rotated(x: Rows, y: Rows, variant: Variant) -> Rows:
 def _turn(variant: Variant) -> Matrix:
     """Return the rotation (3, 3), its cosine and sine rounded to float32 and widened again.
 
-    Upstream: torch's cosine and sine of a float32, which are one step off in one of twenty.
+    Upstream: torch's cosine and sine of a float32, which are one step off in one case of twenty.
     """
     cosine = float(np.float32(np.cos(variant.rotation_rad)))
     sine = float(np.float32(np.sin(variant.rotation_rad)))

@@ -1,4 +1,4 @@
-"""Points to voxels, with spconv's voxeliser as the official code uses it."""
+"""From points to voxels, with spconv's voxeliser as the official code uses it."""
 
 import logging
 from collections.abc import Sequence
@@ -19,11 +19,10 @@ class Voxels:
     """The occupied voxels of one cloud, or of a batch (`batch_voxels`).
 
     Args:
-        points: (M, 10, 5) float32, the first points that fell into each voxel, 0 where there are
-            fewer.
+        points: (M, 10, 5) float32, the first points of each voxel, 0 where there are fewer.
         coordinates: (M, 3) int32 z, y, x; in a batch (M, 4) int32 batch index, z, y, x.
         counts: (M,) int32, points of each voxel, at most 10.
-        samples: clouds in the batch; the last ones may have no voxel at all.
+        samples: clouds in the batch; the last clouds may have no voxel at all.
     """
 
     points: Tensor
@@ -46,12 +45,12 @@ class Voxelizer:
 
     On a CPU the result is reproducible: voxels in order of first appearance, and the first ten
     points of each. On a GPU the order, and which points of a full voxel survive, may differ from
-    run to run. Holds a dense grid of int32 on a CPU: 190 MB for `r50_800x320`.
+    run to run. On a CPU it holds a dense grid of int32: 190 MB for `r50_800x320`.
 
     Args:
         grid: range and voxel size.
         lidar: limits.
-        device: of the points that will come.
+        device: of the points to voxelise.
     """
 
     def __init__(self, grid: PointGrid, lidar: LidarBranch, device: torch.device) -> None:
@@ -75,14 +74,14 @@ class Voxelizer:
         """
         assert points.dtype == torch.float32
         assert points.shape[1:] == (COLUMNS,)
-        kept, coordinates, counts = self.generate(points.contiguous())
-        if len(kept) == self.lidar.max_voxels:
+        grouped, coordinates, counts = self.generate(points.contiguous())
+        if len(grouped) == self.lidar.max_voxels:
             _warn_of_the_limit(self.grid, self.lidar.max_voxels, points)
-        return Voxels(points=kept, coordinates=coordinates, counts=counts)
+        return Voxels(points=grouped, coordinates=coordinates, counts=counts)
 
 
 def batch_voxels(clouds: Sequence[Voxels]) -> Voxels:
-    """Join the voxels of several clouds, with the batch index before the coordinates."""
+    """Join the voxels of several clouds, with the batch index in front of the coordinates."""
     coordinates = [
         torch.nn.functional.pad(voxels.coordinates, (1, 0), value=index)
         for index, voxels in enumerate(clouds)
@@ -96,26 +95,26 @@ def batch_voxels(clouds: Sequence[Voxels]) -> Voxels:
 
 
 def inside_sparse_shape(voxels: Voxels, grid: PointGrid) -> Voxels:
-    """Leave out what the sparse encoder is told not to keep: see `PointGrid`.
+    """Leave out voxels beyond the shape that the sparse encoder is given: see `PointGrid`.
 
-    Upstream: such voxels are handed on, lose their own output at the first strided convolution, and
-    until then act as if they were at the other end of the grid, upon other neighbours on a CPU than
-    on a GPU (tests/stage1_extract/backbones/test_voxels_beyond_the_shape.py). Left out here, their points are
-    lost all the same, and the result depends neither on the device nor on the order of points. It
-    is bit-identical to upstream's on a CPU for the real frames at hand.
+    Upstream: such voxels are passed on, lose their own output at the first strided convolution, and
+    until then act as if they were at the opposite end of the grid, on different neighbours on a CPU
+    than on a GPU (tests/stage1_extract/backbones/test_voxels_beyond_the_shape.py). Their points are
+    lost either way; leaving them out makes the result independent of the device and of the order of
+    points. It is bit-identical to upstream's on a CPU for the available real frames.
 
     Args:
         voxels: of a batch; coordinates (M, 4) int32 batch index, z, y, x.
         grid: the preset's.
     """
-    # spconv reads memory as rows, whatever the strides say.
+    # spconv reads memory row by row and ignores strides.
     assert voxels.coordinates.is_contiguous()
     sides = torch.tensor(grid.sparse_shape, device=voxels.coordinates.device)
-    kept = (voxels.coordinates[:, 1:] < sides).all(dim=1)
+    inside = (voxels.coordinates[:, 1:] < sides).all(dim=1)
     return Voxels(
-        points=voxels.points[kept],
-        coordinates=voxels.coordinates[kept],
-        counts=voxels.counts[kept],
+        points=voxels.points[inside],
+        coordinates=voxels.coordinates[inside],
+        counts=voxels.counts[inside],
         samples=voxels.samples,
     )
 

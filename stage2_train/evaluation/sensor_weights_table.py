@@ -114,8 +114,8 @@ def _routing(
     found = []
     for batch in evaluation_batches(dataset, BATCH_SIZE, workers, absent):
         outputs = detector(batch.to(device))
-        scores, labels = outputs.cls_logits[-1].float().sigmoid().max(dim=-1)  # (B, Q)
-        distance_m = outputs.center[-1].float().norm(dim=-1)  # (B, Q)
+        scores, labels = outputs.class_logits[-1].float().sigmoid().max(dim=-1)  # (B, Q)
+        distance_m = outputs.center_xy_m[-1].float().norm(dim=-1)  # (B, Q)
         assert outputs.sensor_weights is not None
         found.append((outputs.sensor_weights, scores, labels, distance_m))
     weights, scores, labels, distance_m = (

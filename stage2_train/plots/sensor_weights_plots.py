@@ -17,14 +17,11 @@ from numpy.typing import NDArray
 
 from shared.config.classes import CAMERAS, CLASS_NAMES
 from shared.config.preset import Preset
+from shared.plots.camera_grid import CAMERA_COLUMNS, CAMERA_ROWS, camera_axes
 from shared.plots.weight_dots import weight_dots
 from stage2_train.evaluation.sensor_weights_table import SampleWeights, SensorWeightsTable
 
 SENSORS = ("LiDAR", "camera")
-LAYOUT = (
-    ("CAM_FRONT_LEFT", "CAM_FRONT", "CAM_FRONT_RIGHT"),
-    ("CAM_BACK_LEFT", "CAM_BACK", "CAM_BACK_RIGHT"),
-)
 COLOUR_BAR = "weight: -1 distrust, 0 neutral, 1 trust"
 ROW_IN, WIDTH_IN = 3.4, 17.0
 DOT, SMALL_DOT = 26, 20  # areas, in points squared
@@ -56,7 +53,8 @@ def plot_weight_maps(table: SensorWeightsTable, sample: int, preset: Preset, pat
 def _plot_condition(
     part: SubFigure, table: SensorWeightsTable, routing: SampleWeights, sample: int, preset: Preset
 ) -> None:
-    grid = part.add_gridspec(2, 5, width_ratios=(1.7, 1.7, 1.5, 1.5, 1.5))
+    ratios = (1.7,) * len(SENSORS) + (1.5,) * CAMERA_COLUMNS
+    grid = part.add_gridspec(CAMERA_ROWS, len(ratios), width_ratios=ratios)
     weights = routing.weights[sample]  # (Q, 2)
     panels = []
     for column, sensor in enumerate(SENSORS):
@@ -64,13 +62,11 @@ def _plot_condition(
         dots = _plot_bev(axes, table.references_m, weights[:, column], preset)
         axes.set_title(f"{sensor} weight, from above (m)", fontsize=9)
         panels.append(axes)
-    for row, names in enumerate(LAYOUT):
-        for column, name in enumerate(names):
-            axes = part.add_subplot(grid[row, 2 + column])
-            pixels = table.pixels[sample, CAMERAS.index(name)]  # (Q, 2)
-            _plot_image(axes, pixels, weights[:, 1], preset)
-            axes.set_title(f"{name}: camera weight", fontsize=8)
-            panels.append(axes)
+    for name, axes in camera_axes(part, grid, left=len(SENSORS)):
+        pixels = table.pixels[sample, CAMERAS.index(name)]  # (Q, 2)
+        _plot_image(axes, pixels, weights[:, 1], preset)
+        axes.set_title(f"{name}: camera weight", fontsize=8)
+        panels.append(axes)
     part.colorbar(dots, ax=panels, label=COLOUR_BAR, pad=0.01)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 
 import torch
 
-from shared.checkpoint.checkpoints import read_checkpoint
+from shared.checkpoint.strict_loading import read_checkpoint
 from shared.errors import CheckpointError, ConfigError
 from shared.process.whole_file import whole_file
 

@@ -8,7 +8,7 @@ from typing import Any
 from torch import Tensor
 
 from cache.reader import CachedFeatures
-from shared.checkpoint.checkpoints import other_backbones, read_state
+from shared.checkpoint.strict_loading import other_backbones, read_state
 from shared.errors import IdentityError
 from stage2_train.run.run_folder import is_run_checkpoint, read_run_checkpoint, trained_weights
 

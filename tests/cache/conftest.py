@@ -10,13 +10,13 @@ import numpy as np
 import pytest
 
 import cache.storage.bucket
-from cache.create import open_or_create
+from cache.create import StoreSpec, open_or_create
 from cache.format.codec import CODECS, DEFAULT_CODEC
 from cache.format.identity import Identity, identity_document
 from cache.format.metadata import Provenance
 from cache.format.samples import Samples
 from cache.format.schema import array_specs, row_bytes
-from cache.storage.location import StorePath
+from cache.storage.protocol import StorePath
 from cache.writer import StoreWriter
 from shared.config.head_config import HeadConfig
 from shared.config.preset import CameraBranch, LidarBranch, PointGrid, Preset
@@ -51,7 +51,7 @@ def small_preset() -> Preset:
 
 
 def make_samples(tokens: tuple[str, ...] = TOKENS) -> Samples:
-    """Scene and time follow from the token alone."""
+    """Return samples whose scene and time follow from the token."""
     return Samples(
         tokens=tokens,
         scenes=tuple(f"scene-of-{token}" for token in tokens),
@@ -60,16 +60,16 @@ def make_samples(tokens: tuple[str, ...] = TOKENS) -> Samples:
 
 
 def make_features(token: str, *, variant: int = 0, boxes: int | None = None) -> FrameFeatures:
-    """Everything follows from token and variant; the n-th sample has n % 4 boxes."""
+    """Return features that follow from token and variant; the n-th sample has n % 4 boxes."""
     number = TOKENS.index(token)
     boxes = number % 4 if boxes is None else boxes
     generator = np.random.default_rng(10 * number + variant)
     maps = {
-        one.name: generator.standard_normal(one.shape).astype(np.float32)
-        for one in small_preset().maps
+        feature_map.name: generator.standard_normal(feature_map.shape).astype(np.float32)
+        for feature_map in small_preset().maps
     }
     boxes_lidar = generator.standard_normal((boxes, 9)).astype(np.float32)
-    boxes_lidar[:, 7:] = np.nan  # nuScenes knows no velocity for some boxes
+    boxes_lidar[:, 7:] = np.nan  # nuScenes has no velocity for some boxes
     frame = Frame(
         token=token,
         scene=f"scene-of-{token}",
@@ -89,7 +89,7 @@ def make_features(token: str, *, variant: int = 0, boxes: int | None = None) -> 
 
 
 def with_map(features: FrameFeatures, name: str, values: np.ndarray) -> FrameFeatures:
-    """Return the same frame with one map exchanged."""
+    """Return the same frame with a different map."""
     return replace(features, maps={**features.maps, name: values})
 
 
@@ -104,7 +104,7 @@ def make_identity(
     return identity_document(
         preset=small_preset(),
         precision=precision,
-        storage=CODECS[codec].storage,
+        value_format=CODECS[codec].value_format,
         weights={"img_backbone": "a" * 64, "pts_backbone": "b" * 64},
         dataset_version="v1.0-mini",
         tokens=tokens,
@@ -114,7 +114,7 @@ def make_identity(
 
 
 def make_writer(
-    path: StorePath,
+    path: Path | StorePath,
     *,
     tokens: tuple[str, ...] = TOKENS,
     rows_per_shard: int = 2,
@@ -123,8 +123,7 @@ def make_writer(
     codec: str = DEFAULT_CODEC,
 ) -> StoreWriter:
     """Create or open a store of the small preset."""
-    return open_or_create(
-        path,
+    spec = StoreSpec(
         preset=small_preset(),
         identity=make_identity(tokens=tokens, variants=variants, codec=codec),
         samples=make_samples(tokens),
@@ -133,6 +132,7 @@ def make_writer(
         codec=codec,
         shard_bytes=rows_per_shard * row_bytes(array_specs(small_preset(), max_boxes, codec)),
     )
+    return open_or_create(path, spec)
 
 
 def fill(writer: StoreWriter, *, shards: int | None = None) -> None:
@@ -164,7 +164,7 @@ def finished(templates: Path, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def begun(templates: Path, tmp_path: Path) -> Path:
-    """A store of which only the first shard (ant, bee) is there."""
+    """A store with only the first shard (ant, bee)."""
     return shutil.copytree(templates / "begun", tmp_path / "begun.zarr")
 
 
@@ -179,7 +179,7 @@ def stores(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 
 @pytest.fixture
 def flaky(s3: str, s3_server: tuple[str, int], monkeypatch: pytest.MonkeyPatch) -> Iterator[Flaky]:
-    """A server before the other one, and little patience with it."""
+    """A flaky server in front of the S3 server, and little patience with it."""
     monkeypatch.setattr(cache.storage.bucket, "FIRST_WAIT_S", 0.001)
     monkeypatch.setattr(cache.storage.bucket, "PATIENCE_S", 0.05)
     monkeypatch.setattr(cache.storage.bucket, "QUICK_RETRIES", 0)

@@ -1,4 +1,4 @@
-"""A row read piece by piece is what one reads, and checks, at once."""
+"""A row read and checked piece by piece is the row read and checked at once."""
 
 import os
 from collections.abc import Sequence
@@ -9,26 +9,28 @@ import pytest
 
 from cache.format.codec import DamageError, seal, unseal
 from cache.format.shard_file import read_row, write_shard_file
+from cache.storage.directory import DirectoryPath
 
 PIECE_BYTES = 5
 CONTENTS = [bytes(range(length)) for length in range(17)]  # up to four pieces with the checksum
 
 
 @pytest.fixture
-def shard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
-    monkeypatch.setattr("cache.format.shard_file.PIECE_BYTES", PIECE_BYTES)
-    write_shard_file(tmp_path / "shard", map(seal, CONTENTS), len(CONTENTS))
-    return tmp_path / "shard"
+def shard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> DirectoryPath:
+    monkeypatch.setattr("cache.storage.directory.PIECE_BYTES", PIECE_BYTES)
+    path = DirectoryPath(tmp_path) / "shard"
+    write_shard_file(path, map(seal, CONTENTS), len(CONTENTS))
+    return path
 
 
 @pytest.mark.parametrize("is_passing", [False, True])
-def test_every_row_is_what_unsealing_it_at_once_gives(shard: Path, is_passing: bool) -> None:
+def test_every_row_is_what_unsealing_it_returns(shard: DirectoryPath, is_passing: bool) -> None:
     for slot, content in enumerate(CONTENTS):
         row = read_row(shard, slot, len(CONTENTS), is_passing=is_passing)
         np.testing.assert_array_equal(row, unseal(seal(content), what="the row"))
 
 
-def test_every_flipped_bit_is_found_in_whatever_piece(shard: Path) -> None:
+def test_every_flipped_bit_is_found_in_whatever_piece(shard: DirectoryPath) -> None:
     whole = shard.read_bytes()
     rows_end = sum(len(seal(content)) for content in CONTENTS)
     start = rows_end - len(seal(CONTENTS[-1]))
@@ -41,7 +43,7 @@ def test_every_flipped_bit_is_found_in_whatever_piece(shard: Path) -> None:
 
 
 def test_a_system_that_reads_less_than_asked_for_is_asked_again(
-    shard: Path, monkeypatch: pytest.MonkeyPatch
+    shard: DirectoryPath, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     preadv = os.preadv
 
@@ -54,7 +56,7 @@ def test_a_system_that_reads_less_than_asked_for_is_asked_again(
 
 
 def test_a_file_that_shrinks_while_it_is_read_is_damage(
-    shard: Path, monkeypatch: pytest.MonkeyPatch
+    shard: DirectoryPath, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     preadv = os.preadv
 

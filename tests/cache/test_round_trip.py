@@ -14,6 +14,7 @@ from cache.format.codec import ZSTD
 from cache.format.schema import array_specs
 from cache.format.shard_file import read_row
 from cache.reader import CachedFeatures
+from cache.storage.directory import DirectoryPath
 from shared.errors import CacheError, MissingRowError
 from tests.cache.conftest import (
     COMMAND,
@@ -51,7 +52,7 @@ def test_a_frame_comes_back_as_it_was_written(finished: Path, token: str) -> Non
 
 def test_samples_come_in_the_order_asked_for(finished: Path) -> None:
     read = CachedFeatures(finished).read(["elk", "ant", "elk"])
-    assert [one.frame.token for one in read] == ["elk", "ant", "elk"]
+    assert [features.frame.token for features in read] == ["elk", "ant", "elk"]
 
 
 def test_frames_can_be_read_without_their_maps(finished: Path) -> None:
@@ -73,7 +74,7 @@ def test_the_source_says_what_it_is(finished: Path) -> None:
     source.require_complete()
 
 
-def test_a_second_variant_is_another_row(tmp_path: Path) -> None:
+def test_a_second_variant_is_a_row_of_its_own(tmp_path: Path) -> None:
     fill(make_writer(tmp_path / "variants", variants=2))
     source = CachedFeatures(tmp_path / "variants")
     for variant in (0, 1):
@@ -107,7 +108,7 @@ def test_what_plain_zarr_writes_can_be_read_row_by_row(tmp_path: Path) -> None:
     values = np.arange(2 * 32, dtype=np.float16).reshape(1, 2, 2, 4, 4)
     zarr.open_array(tmp_path / "store/lidar/stride8", mode="r+")[0:1, 2:4] = values
 
-    payload = read_row(tmp_path / "store/lidar/stride8/c.0.1.0.0.0", slot=1, slots=2)
+    payload = read_row(DirectoryPath(tmp_path) / "store/lidar/stride8/c.0.1.0.0.0", slot=1, slots=2)
 
     decoded = ZSTD.decode(payload, (2, 4, 4), "float16")
     np.testing.assert_array_equal(decoded, values[0, 1])
@@ -139,7 +140,7 @@ def test_an_unknown_sample_or_variant_is_named(finished: Path, token: str, varia
         CachedFeatures(finished).read([token], variant=variant)
 
 
-def test_a_source_travels_to_another_process(finished: Path, tmp_path: Path) -> None:
+def test_a_source_can_be_sent_to_another_process(finished: Path, tmp_path: Path) -> None:
     parcel = tmp_path / "source.pickle"
     parcel.write_bytes(pickle.dumps(CachedFeatures(finished)))
     script = (
@@ -158,9 +159,9 @@ def test_a_source_travels_to_another_process(finished: Path, tmp_path: Path) -> 
     assert answer.stdout.strip() == "elk"
 
 
-def test_opening_a_path_that_is_no_store_is_refused(tmp_path: Path) -> None:
+def test_opening_a_path_that_is_not_a_store_is_refused(tmp_path: Path) -> None:
     with pytest.raises(CacheError, match="is not a feature store"):
         open_store(tmp_path / "nothing")
-    zarr.create_group(tmp_path / "other")
+    zarr.create_group(tmp_path / "foreign")
     with pytest.raises(CacheError, match="Zarr group, but not a feature store"):
-        open_store(tmp_path / "other")
+        open_store(tmp_path / "foreign")

@@ -1,4 +1,4 @@
-"""A shard is wholly there or absent, whatever happens to its writer."""
+"""A shard is either complete or absent, whatever happens to its writer."""
 
 import errno
 import os
@@ -10,11 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-import cache.format.shard_file
 import cache.writer
 from cache.coordination.store import open_store
 from cache.reader import CachedFeatures
-from cache.verification.run import verify
+from cache.verification.verify_store import verify
 from shared.data.features import FrameFeatures
 from shared.errors import CacheError, MissingRowError
 from tests.cache.conftest import fill, make_features, make_writer, with_map
@@ -27,7 +26,7 @@ def contents(path: Path) -> dict[str, bytes]:
     return {str(file): file.read_bytes() for file in path.rglob("*") if file.is_file()}
 
 
-def test_resuming_does_only_what_is_left(begun: Path) -> None:
+def test_resuming_writes_only_what_is_missing(begun: Path) -> None:
     before = (begun / "ledger/000000.json").stat().st_mtime_ns
     writer = make_writer(begun)
     assert [shard.tokens for shard in writer.shards] == [("ant", "bee"), ("cow", "dog"), ("elk",)]
@@ -64,7 +63,7 @@ def replaced(features: FrameFeatures, **changes: object) -> FrameFeatures:
 
 
 @pytest.mark.parametrize("change", [{"scene": "elsewhere"}, {"timestamp_us": 5}, {"variant": 1}])
-def test_a_row_of_another_scene_time_or_variant_is_refused(
+def test_a_row_of_a_different_scene_time_or_variant_is_refused(
     begun: Path, change: dict[str, object]
 ) -> None:
     writer = make_writer(begun)
@@ -130,7 +129,7 @@ def test_unfit_geometry_and_boxes_are_refused(begun: Path) -> None:
     with pytest.raises(CacheError, match=r"ego_from_lidar of sample dog.*not finite"):
         writer.write_shard(writer.pending()[0], [cow, bad_pose])
     crowded = make_features("dog", boxes=4)
-    with pytest.raises(CacheError, match=r"sample dog.*4 boxes, but the store has room for 3"):
+    with pytest.raises(CacheError, match=r"sample dog.*4 boxes, but this store holds at most 3"):
         writer.write_shard(writer.pending()[0], [cow, crowded])
     boxes = dog.frame.annotations.boxes_lidar.copy()
     boxes[0, 6] = np.nan
@@ -159,7 +158,6 @@ def test_a_kill_between_the_bytes_and_the_ledger_leaves_no_shard(
 KILLED = """
 import os, signal, sys
 from pathlib import Path
-import cache.format.shard_file
 from tests.cache.conftest import fill, make_writer
 
 files, real_fsync = 0, os.fsync
@@ -248,7 +246,7 @@ def test_a_full_disk_says_how_much_to_free_and_resumes(
             raise OSError(errno.ENOSPC, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(cache.format.shard_file.os, "fsync", full)
+        patch.setattr(os, "fsync", full)
         needed = 3 * writer.store.ledger.read(0).bytes_on_disk // 2
         with pytest.raises(
             CacheError,
@@ -266,6 +264,6 @@ def test_a_directory_that_cannot_be_written_is_a_message(
     def refuse(descriptor: int) -> None:
         raise OSError(errno.EIO, os.strerror(errno.EIO))
 
-    monkeypatch.setattr(cache.format.shard_file.os, "fsync", refuse)
+    monkeypatch.setattr(os, "fsync", refuse)
     with pytest.raises(CacheError, match=r"cannot write shard 1.*finished shards are kept"):
         fill(make_writer(begun))

@@ -26,7 +26,7 @@ from cache.reader import CachedFeatures
 from shared.checkpoint.checkpoint_table import FROZEN_PARTS, belongs
 from shared.config.classes import CAMERAS, LIDAR
 from shared.config.cut import BACKBONE_CUT
-from shared.config.presets import tiny
+from shared.config.preset_catalogue import tiny
 from shared.data.sensor_drop import Absent, SensorDrop
 from shared.errors import FrozenError, IdentityError
 from shared.model.detector import build_detector

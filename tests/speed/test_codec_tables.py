@@ -1,4 +1,4 @@
-"""What the documentation and the estimate say of codecs is what was measured."""
+"""The documentation and the estimate state what was measured for each codec."""
 
 import json
 from math import ceil, floor
@@ -16,8 +16,8 @@ EXACT = 1e-3  # of a hundredth: four bytes of checksum do not change a ratio
 @pytest.fixture
 def document(request: pytest.FixtureRequest) -> dict[str, Any]:
     results = request.config.rootpath / "benchmarks/results/codecs.json"
-    found: dict[str, Any] = json.loads(results.read_text())
-    return found
+    measured: dict[str, Any] = json.loads(results.read_text())
+    return measured
 
 
 def test_the_estimate_covers_every_measured_ratio(document: dict[str, Any]) -> None:
@@ -29,7 +29,7 @@ def test_the_estimate_covers_every_measured_ratio(document: dict[str, Any]) -> N
             assert by_sensor[sensor] == rounded, (codec, sensor)
 
 
-def test_the_tables_in_the_documentation_are_those_of_the_measurement(
+def test_the_documentation_contains_the_measured_tables(
     document: dict[str, Any], request: pytest.FixtureRequest
 ) -> None:
     documentation = (request.config.rootpath / "docs/store.md").read_text()

@@ -1,7 +1,7 @@
-"""A nuScenes of two keyframes and one sweep, made up so that every number can be checked by hand.
+"""A nuScenes of two keyframes and a sweep, made up so that every number can be checked by hand.
 
 The car drives along global +y at 4 m/s: heading 90 degrees, ego at (10, 4), (10, 5), (10, 6) m
-at 0, 0.25 and 0.5 s. Every sensor sits at (1, 0, 2) m of the ego; the LiDAR looks as the ego does.
+at 0, 0.25 and 0.5 s. All sensors are at (1, 0, 2) m of the ego; the LiDAR faces as the ego does.
 """
 
 import json
@@ -85,7 +85,9 @@ def annotations() -> list[dict[str, Any]]:
 def tables() -> dict[str, list[dict[str, Any]]]:
     """Return the 13 tables of nuScenes."""
     return {
-        "category": [{"token": name, "name": name} for name in {one[0] for one in OBJECTS}],
+        "category": [
+            {"token": name, "name": name} for name in {category for category, *_ in OBJECTS}
+        ],
         "attribute": [],
         "visibility": [],
         "instance": [

@@ -1,4 +1,4 @@
-"""Finds golden sets, tells them apart by content, and builds our modules from their numbers."""
+"""Golden sets: found in folders, told apart by content, and built into our modules."""
 
 import json
 from collections.abc import Iterator
@@ -13,27 +13,27 @@ import torch
 from torch import Tensor
 
 from shared.config.head_config import Denoising, HeadConfig
-from shared.config.presets import GRID_0100
+from shared.config.preset_catalogue import GRID_0100
 from shared.model.denoising import DenoisingQueries, make_denoising_queries
 from shared.model.detector import build_head
 from shared.model.head import CmtHead
 from shared.model.outputs import HeadOutputs
 
-# Of the largest value of a tensor. Recomputing the goldens in float64 moves them by 2e-6; so do we.
+# Of the largest value of a tensor. In float64 the goldens move by 2e-6, as do our numbers.
 FORWARD = 1e-5
 DEFAULT_DIRECTORIES = ("tests/upstream/goldens", "../shared/golden")
 
 
 @dataclass(frozen=True)
 class GoldenSet:
-    """One pair of files, `path` (JSON) and the arrays of the same name beside it, if any."""
+    """A JSON file, `path`, and the arrays of the same name beside it, if there are any."""
 
     path: Path
     document: dict[str, Any]
 
     @property
     def kind(self) -> str:
-        """What is in it, or "unknown"."""
+        """What the set is about, or "unknown"."""
         if "head_cfg" in self.document:
             return "head"
         if {"cpfpn", "secondfpn"} & set(self.document.get("cfg", ())):
@@ -53,7 +53,7 @@ class GoldenSet:
             return {key: torch.from_numpy(stored[key]) for key in stored.files}
 
     def state(self, prefix: str) -> dict[str, Tensor]:
-        """The arrays below `prefix`, without it."""
+        """Return the arrays whose keys begin with `prefix`, by the rest of the key."""
         return {
             key.removeprefix(prefix): value
             for key, value in self.arrays.items()
@@ -136,7 +136,7 @@ class HeadGolden:
             self.config,
             bev_channels=None if self.bev is None else self.cfg["in_channels"],
             image_px=self.image_px,
-            # Without AQR nothing of the grid counts but its range.
+            # Without AQR, only the range of the grid matters.
             grid=replace(GRID_0100, point_range_m=self.point_range_m),
         )
         head.load_state_dict(self.golden.state("sd/pts_bbox_head."), strict=True)
@@ -159,12 +159,12 @@ class HeadGolden:
     def ground_truth(
         self, *, without_sample: int | None = None
     ) -> tuple[list[Tensor], list[Tensor]]:
-        """Return boxes and labels of each sample, one of them emptied if asked."""
-        kept = [
+        """Return boxes and labels of each sample; `without_sample` loses its own."""
+        rows_of = [
             slice(0) if sample == without_sample else slice(None) for sample in range(self.samples)
         ]
-        boxes = [self.arrays[f"gt/{b}/boxes_gravity"][rows] for b, rows in enumerate(kept)]
-        labels = [self.arrays[f"gt/{b}/labels"][rows] for b, rows in enumerate(kept)]
+        boxes = [self.arrays[f"gt/{b}/boxes_gravity"][rows] for b, rows in enumerate(rows_of)]
+        labels = [self.arrays[f"gt/{b}/labels"][rows] for b, rows in enumerate(rows_of)]
         return boxes, labels
 
     def denoising(self, boxes: list[Tensor], labels: list[Tensor], leg: str) -> DenoisingQueries:
@@ -183,21 +183,20 @@ class HeadGolden:
 
 
 def _directories(config: pytest.Config) -> Iterator[Path]:
-    given = config.getoption("--golden-dir")
-    if not given:
-        yield from (
-            config.rootpath / one for one in DEFAULT_DIRECTORIES if (config.rootpath / one).is_dir()
-        )
+    options = config.getoption("--golden-dir")
+    if not options:
+        defaults = (config.rootpath / folder for folder in DEFAULT_DIRECTORIES)
+        yield from (folder for folder in defaults if folder.is_dir())
         return
-    for one in given:
-        path = config.invocation_params.dir / one
-        if not path.is_dir():
-            raise pytest.UsageError(f"--golden-dir {one}: no such folder")
-        yield path
+    for option in options:
+        folder = config.invocation_params.dir / option
+        if not folder.is_dir():
+            raise pytest.UsageError(f"--golden-dir {option}: no such folder")
+        yield folder
 
 
 def _golden_sets(config: pytest.Config) -> list[GoldenSet]:
-    """Return every set once, also if its JSON lies in two of the folders."""
+    """Return every set once, even if its JSON is in two of the folders."""
     paths = [path for folder in _directories(config) for path in sorted(folder.glob("*.json"))]
     unique = {path.read_bytes(): path for path in reversed(paths)}
     return [GoldenSet(path, json.loads(text)) for text, path in reversed(unique.items())]
@@ -207,9 +206,9 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     for fixture in metafunc.fixturenames:
         kind, separator, rest = fixture.partition("_golden")
         if separator and not rest:
-            sets = [one for one in _golden_sets(metafunc.config) if one.kind == kind]
+            sets = [golden for golden in _golden_sets(metafunc.config) if golden.kind == kind]
             metafunc.parametrize(
-                fixture, sets, ids=[one.path.stem for one in sets], scope="session"
+                fixture, sets, ids=[golden.path.stem for golden in sets], scope="session"
             )
 
 

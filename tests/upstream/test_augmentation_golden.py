@@ -25,7 +25,7 @@ from stage1_extract.preprocessing.variant_geometry import (
 )
 
 # A float32 step at 64 m is 7.6e-6 m. Points of draws whose cosine or sine is a step off, and box
-# centres, whose products torch does not fuse when there are few, come out up to three apart.
+# centres, whose products torch does not fuse when they are few, are up to three steps apart.
 COORDINATE_M = 2.3e-5
 VELOCITY_MPS = 5e-6  # the same, at 20 m/s
 # Upstream: projections pass through float32 twice, three of its steps of the largest number.
@@ -34,7 +34,7 @@ MATRIX = 2e-7
 
 @dataclass(frozen=True)
 class Draw:
-    """One variant, as drawn by us and as the official transforms drew and used it."""
+    """A variant as we draw it, and as the official transforms drew and used it."""
 
     variant: Variant
     official: dict[str, Any]
@@ -48,7 +48,7 @@ class Draw:
 
 
 class AugmentationGolden:
-    """The set: settings as ours, inputs, draws."""
+    """The golden set: its settings as ours, inputs and draws."""
 
     def __init__(self, golden: Any) -> None:
         self.document = golden.document
@@ -61,8 +61,8 @@ class AugmentationGolden:
     @property
     def augmentation(self) -> Augmentation:
         official = self.document["augmentation"]
-        std_m, *others = official["translation_std"]
-        assert others == [std_m, std_m]
+        std_m, *rest = official["translation_std"]
+        assert rest == [std_m, std_m]
         return Augmentation(
             rotation_rad=tuple(official["rot_range"]),
             scale=tuple(official["scale_ratio_range"]),
@@ -85,7 +85,7 @@ class AugmentationGolden:
             yield Draw(variant, official, self.below(f"draw{number}/"))
 
     def below(self, prefix: str) -> dict[str, NDArray[Any]]:
-        """Return the arrays below `prefix`, without it."""
+        """Return the arrays whose keys begin with `prefix`, by the rest of the key."""
         return {k.removeprefix(prefix): v for k, v in self.arrays.items() if k.startswith(prefix)}
 
     def img_from_lidar(self, variant: Variant) -> NDArray[np.float64]:
@@ -172,7 +172,7 @@ def test_projections_are_the_official_ones(golden: AugmentationGolden) -> None:
 
 def test_images_and_masks_have_the_official_bits(golden: AugmentationGolden) -> None:
     camera = golden.camera
-    seen = {"image": 0, "masked": 0, "mask": 0}
+    compared = {"image": 0, "masked": 0, "mask": 0}
     for draw in golden.draws:
         image = np.empty((3, camera.height_px, camera.width_px), np.float32)
         pixels = transform_pixels(golden.arrays["in/image"], draw.variant.image, camera)
@@ -182,13 +182,13 @@ def test_images_and_masks_have_the_official_bits(golden: AugmentationGolden) -> 
             mask = mask_pixels(draw.variant.grid_mask, camera.height_px, camera.width_px)
             ours |= {"masked": image.copy(), "mask": mask.astype(np.uint8)}
             apply_grid_mask(ours["masked"], draw.variant.grid_mask)
-        for name in seen.keys() & draw.arrays.keys():
+        for name in compared.keys() & draw.arrays.keys():
             close(ours[name], draw.arrays[name], 0)
-            seen[name] += 1
-    assert all(seen.values())
+            compared[name] += 1
+    assert all(compared.values())
 
 
-def test_cameras_alone_turn_boxes_with_the_cameras_not_as_the_official_config(
+def test_without_lidar_boxes_turn_with_the_cameras_unlike_in_the_official_config(
     golden: AugmentationGolden,
 ) -> None:
     """`reverse_angle` turns boxes one way and projections the other in mmdet3d 1.0.0rc5."""

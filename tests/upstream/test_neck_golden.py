@@ -24,7 +24,7 @@ def test_camera_neck(neck_golden) -> None:
 def test_bev_neck(neck_golden) -> None:
     cfg: dict[str, Any] = neck_golden.document["cfg"]["secondfpn"]
     neck = BevNeck(cfg["in_channels"], cfg["out_channels"], cfg["upsample_strides"])
-    for norm in [one for one in neck.modules() if isinstance(one, nn.BatchNorm2d)]:
+    for norm in [layer for layer in neck.modules() if isinstance(layer, nn.BatchNorm2d)]:
         assert (norm.eps, norm.momentum) == (cfg["norm_cfg"]["eps"], cfg["norm_cfg"]["momentum"])
     _loaded(neck, neck_golden, "secondfpn")
     for inputs, (official,) in _calls(neck_golden, "secondfpn"):
@@ -40,7 +40,7 @@ def _loaded(neck: nn.Module, golden, name: str) -> nn.Module:
 
 
 def _calls(golden, name: str) -> list[tuple[list[Tensor], list[Tensor]]]:
-    """Return the inputs and outputs of every stored call, one tensor per level."""
+    """Return the inputs and outputs of every stored call, a tensor per level."""
     count = len({key.split("/")[1] for key in golden.arrays if key.startswith(f"{name}/in")})
     assert count
     return [

@@ -3,7 +3,7 @@
     pytest tests/upstream/test_preprocessing.py --golden-dir DIR --nuscenes-real DIR
 
 The sets hold nuScenes pixels and points, so they and the frames stay outside the repository;
-without them the tests skip. Every number comes from the JSON of the set.
+without them the tests are skipped. Every number comes from the JSON of the set.
 """
 
 import hashlib
@@ -38,7 +38,7 @@ from stage1_extract.preprocessing.voxels import Voxelizer
 pytestmark = pytest.mark.real
 
 SWEEPS = 10
-# Another BLAS moves the sensor transforms by up to 5e-13 m, times a focal length of 1,300 px.
+# A different BLAS moves the sensor transforms by up to 5e-13 m, times a focal length of 1,300 px.
 MATRIX_TOLERANCE = 1e-9
 # The mean of at most ten float32 numbers depends on the order of summation.
 MEAN_TOLERANCE = 4e-6
@@ -46,7 +46,7 @@ MEAN_TOLERANCE = 4e-6
 
 @dataclass(frozen=True)
 class Leg:
-    """One sample of a set under one config: what the JSON and the arrays say of it."""
+    """A sample of a set under a config: what the JSON and the arrays say about it."""
 
     name: str
     sample: dict[str, Any]
@@ -67,7 +67,7 @@ class PreprocessingGolden:
             self.arrays = {key: stored[key] for key in stored.files}
         infos = root / self.document["env"]["ann_file"]
         if not infos.is_file():
-            pytest.skip(f"{golden.path.name} was made from {infos}, which is not there")
+            pytest.skip(f"{golden.path.name} was made from {infos}, which does not exist")
         records = read_infos(infos, root)
         self.records = {record.token: record for record in records}
 
@@ -158,8 +158,8 @@ def test_merged_points_have_the_official_bytes(golden: PreprocessingGolden) -> N
 def test_any_number_of_sweeps_merges_as_official(golden: PreprocessingGolden) -> None:
     """The first ten of a longer list, in order: official `test_mode`.
 
-    Not checked: the random choice from more than ten sweeps without it, which is another one each
-    time; no official config with official info files leads there.
+    Not checked: the choice from more than ten sweeps without `test_mode`, which is random; no
+    official config with official info files leads there.
     """
     made_up = golden.document["synthetic_sweeps"]
     record = golden.records[made_up["sample"]]
@@ -193,17 +193,17 @@ def test_projections_of_the_recorded_images_are_the_official_ones(
         height_px, width_px = sample["ori_shape"][:2]
         for v, camera in enumerate(record.cameras):
             assert record.relative(camera.file) == sample["img_paths"][v]
-            whole = CameraBranch(
+            uncropped = CameraBranch(
                 backbone="resnet50",
                 base_channels=64,
                 height_px=height_px // 32 * 32,
                 width_px=width_px // 32 * 32,
                 resize_lim=(1, 1),
             )
-            as_recorded = replace(identity_transform(whole), resize=1.0, left_px=0, top_px=0)
+            as_recorded = replace(identity_transform(uncropped), resize=1.0, left_px=0, top_px=0)
             ours = {
                 "lidar2cam": camera_from_lidar(camera.rotation, camera.translation_m),
-                "lidar2img": img_from_lidar(camera, as_recorded, whole),
+                "lidar2img": img_from_lidar(camera, as_recorded, uncropped),
             }
             for name, matrix in ours.items():
                 np.testing.assert_allclose(
@@ -254,11 +254,11 @@ def test_resize_and_crop_are_the_official_ones(golden: PreprocessingGolden) -> N
         assert expected["rotate"] == 0
         pixels = [
             transform_pixels(
-                decode_jpeg(one.file, leg.camera.raw_height_px, leg.camera.raw_width_px),
+                decode_jpeg(camera.file, leg.camera.raw_height_px, leg.camera.raw_width_px),
                 transform,
                 leg.camera,
             )
-            for one in leg.record.cameras
+            for camera in leg.record.cameras
         ]
         digest = leg.numbers["img"]["sha256_uint8_after_resize_crop_NHWC"]
         assert sha256(np.stack(pixels)) == digest, leg.name
@@ -326,11 +326,11 @@ def test_boxes_have_the_official_bytes(golden: PreprocessingGolden) -> None:
 def test_trainable_boxes_have_the_official_bytes(golden: PreprocessingGolden) -> None:
     for leg in golden.legs():
         short = leg.name.partition("/")[0]
-        kept = trainable_annotations(leg.record.annotations, leg.grid)
+        ours = trainable_annotations(leg.record.annotations, leg.grid)
         np.testing.assert_array_equal(
-            kept.boxes_lidar, golden.arrays[f"{short}/gt/train_boxes_gravity"]
+            ours.boxes_lidar, golden.arrays[f"{short}/gt/train_boxes_gravity"]
         )
-        np.testing.assert_array_equal(kept.labels, golden.arrays[f"{short}/gt/train_labels"])
+        np.testing.assert_array_equal(ours.labels, golden.arrays[f"{short}/gt/train_labels"])
 
 
 def test_the_nuscenes_tables_give_the_same_points_and_images(

@@ -7,9 +7,9 @@ import pytest
 import torch
 from torch import Tensor
 
-from shared.checkpoint.checkpoints import part_digests, read_state
+from shared.checkpoint.strict_loading import part_digests, read_state
 from shared.config.config_json import to_json
-from shared.config.presets import PRESETS
+from shared.config.preset_catalogue import PRESETS
 from shared.model.initial_detector import fresh_detector
 from stage1_extract.backbones.weights import frozen_backbones
 from stage2_train.export_checkpoint import (
@@ -75,5 +75,5 @@ def test_official_to_ours_to_official_is_bit_identical(
 def test_module_versions_are_the_official_ones(keys_golden) -> None:
     document = keys_golden.document
     metadata = synthesised_metadata({name: torch.empty(0) for name in document["keys"]})
-    versions = {name: one["version"] for name, one in metadata.items() if one["version"] != 1}
+    versions = {name: own["version"] for name, own in metadata.items() if own["version"] != 1}
     assert versions == document["non_default_metadata_versions"]

@@ -1,13 +1,13 @@
-"""Names and shapes of the whole model are exactly those of the official checkpoints."""
+"""Names and shapes of the complete model are exactly those of the official checkpoints."""
 
 import pytest
 
 from shared.config.preset import Preset
-from shared.config.presets import PRESETS
+from shared.config.preset_catalogue import PRESETS
 from shared.model.detector import build_detector
 from stage1_extract.backbones.frozen import FrozenBackbones
 
-# The preset of ours that an official config is; a key list names the config it was made from.
+# Official config to our preset; a key list names the config it was made from.
 PRESET_OF_CONFIG = {
     "fusion/cmt_voxel0100_r50_800x320_cbgs": "r50_800x320",
     "fusion/cmt_voxel0075_vov_1600x640_cbgs": "vov_1600x640",
@@ -35,7 +35,7 @@ def test_keys_and_shapes_of_the_full_model(keys_golden, shapes: dict[str, Shapes
     assert shapes[PRESET_OF_CONFIG[document["config"]]] == official
 
 
-def test_frozen_and_trainable_part_share_no_key() -> None:
+def test_the_frozen_and_the_trainable_part_share_no_key() -> None:
     for name in PRESET_OF_CONFIG.values():
         preset = PRESETS[name]()
         frozen, trained = FrozenBackbones(preset).state_dict(), build_detector(preset).state_dict()

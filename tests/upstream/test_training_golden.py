@@ -12,20 +12,19 @@ from torch import Tensor
 from shared.model.denoising import DenoisingQueries, make_denoising_queries
 from shared.model.losses import detection_losses, total_loss
 from shared.model.matcher import Matches, match, matching_cost
-from shared.model.outputs import HeadOutputs
+from shared.model.outputs import OUTPUT_OF_BRANCH, HeadOutputs
 
 LOSS = 5e-6  # relative; measured 4e-7
 GRADIENT = 2e-5  # of the largest value; measured 7e-7
-# The first layer's queries start empty, so all its values are equal and its scores do not matter:
-# the true gradient is zero, and what is stored is rounding, this much of the norm of all.
+# The queries of the first layer start empty, so that its values are all equal and its scores do not
+# matter: the true gradient is zero, and the stored gradient is rounding, this share of the total.
 ZERO_GRADIENT = 1e-7
 TRULY_ZERO = "pts_bbox_head.transformer.decoder.layers.0.attentions.0.attn.in_proj_weight"
-BRANCHES = ("center", "height", "dim", "rot", "vel", "cls_logits")
 
 
 @dataclass
 class Trained:
-    """One training pass with denoising queries, losses and gradients."""
+    """A training pass with denoising queries, losses and gradients."""
 
     outputs: HeadOutputs
     query_positions: Tensor
@@ -54,7 +53,7 @@ def trained(head) -> Trained:
         lambda _module, inputs, decoded: calls.append((inputs[0], decoded))
     )
     bev, camera = (
-        None if one is None else one.clone().requires_grad_() for one in (head.bev, head.camera)
+        None if maps is None else maps.clone().requires_grad_() for maps in (head.bev, head.camera)
     )
     outputs = module(bev, camera, head.img_from_lidar, denoising)
     matches = match(outputs, boxes, labels, head.matching_config)
@@ -84,7 +83,7 @@ def test_denoising_queries(head, leg: str) -> None:
     head.check(torch.cat([queries.references, learnt], dim=1), f"{leg}/dn/padded_reference_points")
     assert torch.equal(queries.blocked, stored["attn_mask"])
     assert torch.equal(queries.labels, stored["known_labels"])
-    # Upstream takes z to the bottom of the box and back, which costs a rounding.
+    # Upstream moves z to the bottom of the box and back, which adds a rounding.
     head.check(queries.boxes_lidar, f"{leg}/dn/known_bboxs")
     assert torch.equal(queries.slot, stored["map_known_indice"])
     assert torch.equal(queries.sample, stored["batch_idx"][stored["known_indice"]])
@@ -108,12 +107,12 @@ def test_a_seeded_generator_draws_the_official_noise(head, leg: str) -> None:
     assert torch.equal(drawn.labels, stored.labels)
 
 
-@pytest.mark.parametrize("branch", BRANCHES)
+@pytest.mark.parametrize("branch", OUTPUT_OF_BRANCH)
 def test_training_outputs_with_denoising_split_off(head, trained: Trained, branch: str) -> None:
     assert trained.outputs.denoising is not None
-    head.check(getattr(trained.outputs, branch), f"train/out/{branch}")
-    noised = getattr(trained.outputs.denoising, branch)
-    head.check(noised, f"train/out/dn_{branch}")
+    name = OUTPUT_OF_BRANCH[branch]
+    head.check(getattr(trained.outputs, name), f"train/out/{branch}")
+    head.check(getattr(trained.outputs.denoising, name), f"train/out/dn_{branch}")
 
 
 def test_training_decoder(head, trained: Trained) -> None:
@@ -127,7 +126,7 @@ def test_matching_costs(head, trained: Trained) -> None:
         order = head.arrays[f"train/assign/{sample}/class_sort_order"]
         cost = matching_cost(
             trained.outputs.codes[:, sample],
-            trained.outputs.cls_logits[:, sample],
+            trained.outputs.class_logits[:, sample],
             boxes[sample][order],
             labels[sample][order],
             head.matching_config,
@@ -187,8 +186,8 @@ def test_stored_gradients(head, trained: Trained) -> None:
 def test_gradient_norms_of_every_parameter(head, trained: Trained) -> None:
     norms, whole = (head.document["train"][key] for key in ("grad_norms", "grad_total_norm"))
     ours = {
-        name: one.norm().item()
-        for name, one in trained.gradients.items()
+        name: gradient.norm().item()
+        for name, gradient in trained.gradients.items()
         if name.startswith("pts_bbox_head.")
     }
     assert ours.keys() == norms.keys()

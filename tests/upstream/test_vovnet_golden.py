@@ -14,7 +14,7 @@ from stage1_extract.backbones.vovnet import VoVNet99
 
 OURS = "V-99-eSE"
 PUBLISHED_STEM = 64
-FORWARD = 1e-5  # of the largest value of a map; 0 measured, and 7e-7 against float64
+FORWARD = 1e-5  # of the largest value of a map; measured 0, and 7e-7 against float64
 CHECKSUM = 1e-9  # of the sum's terms: float64 sums of the same float32 values, in any order
 
 
@@ -57,7 +57,9 @@ def test_every_stored_map_is_the_official_one(vovnet, vovnet_golden) -> None:
     for hook in hooks:
         hook.remove()
 
-    assert all(one is maps[name] for name, one in zip(("stage4", "stage5"), returned, strict=True))
+    assert all(
+        level is maps[name] for name, level in zip(("stage4", "stage5"), returned, strict=True)
+    )
     stored = vovnet_golden.state("mid/") | vovnet_golden.state("out/")
     assert {"stage4", "stage5"} <= set(stored)
     for name, official in stored.items():
@@ -83,6 +85,6 @@ def _draw(recipe: dict[str, Any], key: str, like: Tensor) -> Tensor:
 
 
 def _factor(sentence: str) -> float:
-    """Return the one decimal fraction in a sentence of the recipe, e.g. 0.1 of "1 + 0.1*r"."""
+    """Return the only decimal fraction in a sentence of the recipe, e.g. 0.1 in "1 + 0.1*r"."""
     (number,) = re.findall(r"\d+\.\d+", sentence)
     return float(number)

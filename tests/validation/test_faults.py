@@ -1,4 +1,4 @@
-"""The fault campaign in small: `python -m benchmarks.validation.faults` is the whole of it."""
+"""The fault campaign on a small scale; in full: `python -m benchmarks.validation.faults`."""
 
 import random
 from pathlib import Path
@@ -31,7 +31,7 @@ def test_killed_writers_lose_nothing_and_do_nothing_twice(
     source: Path, digest: str, tmp_path: Path
 ) -> None:
     result = kill_writers(
-        lambda store, part: replay_command(source, store, part),
+        lambda store, share: replay_command(source, store, share),
         tmp_path,
         digest=digest,
         writers=2,
@@ -44,7 +44,7 @@ def test_killed_writers_lose_nothing_and_do_nothing_twice(
     assert result.equal == result.stores > 0
 
 
-def test_damage_is_found_or_harmless(source: Path) -> None:
+def test_damage_is_detected_or_harmless(source: Path) -> None:
     leave_traces(source)
     result = damage_files(source, 60, random.Random(0))
     assert result.passed, result.failures

@@ -1,4 +1,4 @@
-"""The fidelity benchmark counts rightly, and what it calls equal is equal."""
+"""The fidelity benchmark counts correctly, and what it calls equal is equal."""
 
 from pathlib import Path
 
@@ -8,7 +8,7 @@ import pytest
 from benchmarks.validation.fidelity.rows import Gap, RealFrame, counted, gap_of, markdown
 
 
-def test_a_gap_gathers_the_largest_the_mean_and_the_number_of_differences() -> None:
+def test_a_gap_accumulates_the_largest_mean_and_number_of_differences() -> None:
     gap = Gap()
     gap.add([1.0, 2.0, 3.0], [1.0, 2.5, 3.0])
     gap.add([[4.0]], [[2.5]])
@@ -16,7 +16,7 @@ def test_a_gap_gathers_the_largest_the_mean_and_the_number_of_differences() -> N
     assert (row.largest, row.mean, row.count, row.of) == (1.5, 0.5, 2, 4)
 
 
-def test_nan_differs_from_a_number_and_not_from_nan() -> None:
+def test_nan_differs_from_a_number_but_not_from_nan() -> None:
     assert gap_of([np.nan, 1.0], [np.nan, 1.0]).largest == 0
     one_sided = gap_of([np.nan, 1.0], [0.0, 1.0])
     one_sided.add([1.0], [1.0])
@@ -24,21 +24,23 @@ def test_nan_differs_from_a_number_and_not_from_nan() -> None:
     assert one_sided.differing == 1
 
 
-def test_nothing_is_no_difference() -> None:
+def test_empty_arrays_do_not_differ() -> None:
     row = gap_of(np.zeros((0, 9)), np.zeros((0, 9))).row("step", "ours", "theirs", "what")
     assert (row.largest, row.mean, row.count, row.of) == (0, 0, 0, 0)
     assert "| 0 | 0 of 0 |" in markdown([row])
 
 
-def test_arrays_of_another_shape_are_refused() -> None:
+def test_arrays_of_different_shapes_are_refused() -> None:
     with pytest.raises(ValueError, match=r"ours is \(2,\), theirs is \(3,\)"):
         gap_of([1.0, 2.0], [1.0, 2.0, 3.0])
 
 
-def test_the_table_prints_small_counts_and_large_shares() -> None:
-    few = counted("voxels", "ours", "theirs", "points", 15, 138_880, "")
-    many = gap_of(np.zeros(20_000), np.arange(20_000) % 2).row("resize", "ours", "theirs", "what")
-    table = markdown([few, many]).splitlines()
+def test_the_table_prints_small_counts_as_numbers_and_large_ones_as_shares() -> None:
+    few_differ = counted("voxels", "ours", "theirs", "points", 15, 138_880, "")
+    half_differ = gap_of(np.zeros(20_000), np.arange(20_000) % 2).row(
+        "resize", "ours", "theirs", "what"
+    )
+    table = markdown([few_differ, half_differ]).splitlines()
     assert table[2] == "| voxels | ours | theirs | points |  | 15 of 138,880 |  |"
     assert table[3] == "| resize | ours | theirs | what | 1 | 0.5; 50% of 20,000 |  |"
 
@@ -51,7 +53,7 @@ def frames(nuscenes_real: Path) -> list[RealFrame]:
 
 
 @pytest.mark.real
-def test_files_and_boxes_are_those_of_mmdet3d(frames: list[RealFrame]) -> None:
+def test_points_and_boxes_equal_those_of_mmdet3d(frames: list[RealFrame]) -> None:
     from benchmarks.validation.fidelity import boxes, points
 
     rows = [*points.reading(frames), *boxes.filtering(frames)]
@@ -73,7 +75,7 @@ def test_only_the_translation_of_mmdet3ds_sweeps_is_wrong(frames: list[RealFrame
 
 
 @pytest.mark.real
-def test_the_half_pixel_is_left_out(frames: list[RealFrame]) -> None:
+def test_the_projection_ignores_the_half_pixel_of_a_resize(frames: list[RealFrame]) -> None:
     from benchmarks.validation.fidelity import geometry
 
     whole, half, *_ = (row.largest for row in geometry.resampling(frames))

@@ -19,7 +19,7 @@ from torch.nn import functional
 
 from shared.config.cut import Cut
 from shared.config.preset import Preset
-from shared.config.presets import tiny
+from shared.config.preset_catalogue import tiny
 from shared.data.batch import Batch
 from shared.model.attention.windows import LocalWindows, TokenLayout, query_cells
 from shared.model.geometry.positions import CameraGeometry, invert_cameras

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from cache.reader import CachedFeatures
-from cache.storage.location import StorePath
+from cache.storage.protocol import StorePath
 from shared.data.features import Frame, FrameFeatures, MapValues
 from stage1_extract.backbones.live import LiveFeatures
 from stage1_extract.extraction.null_sample import null_raw_frame

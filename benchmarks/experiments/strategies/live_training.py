@@ -129,7 +129,7 @@ def require_same_source(
         backbones,
         records_of(store, records),
         store.identity["dataset"]["version"],
-        storage=store.identity["storage"],
+        value_format=store.identity["value_format"],
         variants=store.variants,
     )
     check_identity(store.path, identity)

@@ -1,1 +1,1 @@
-"""Sizes and speeds of the codecs on features of real frames."""
+"""How small and how fast the codecs are on features of real frames."""

@@ -1,11 +1,12 @@
-"""How small and how fast every codec is on features of real frames.
+"""Measure how small and how fast every codec is on features of real frames.
 
     python -m benchmarks.speed.codecs ../shared/nuscenes_real
-    python -m benchmarks.speed.codecs ../shared/nuscenes_real --store train.zarr    # your features too
+    python -m benchmarks.speed.codecs ../shared/nuscenes_real --store train.zarr    # yours as well
 
-Writes benchmarks/results/codecs.json and prints its tables, which docs/store.md holds. One core;
-the fastest of several passes counts. GB are of float16 bytes, whatever is stored. Both presets with
-untrained weights of two kinds, see `benchmarks.speed.codecs.codec_features`: no trained ones were at hand.
+Writes benchmarks/results/codecs.json and prints its tables, which docs/store.md contains. One core;
+the fastest of several passes counts. Speeds count float16 bytes, whatever the number format on
+disk. Both presets, each with two kinds of untrained weights (see `codec_features`), because no
+trained weights were available.
 """
 
 import argparse
@@ -31,7 +32,7 @@ from benchmarks.speed.codecs.codec_features import (
 from benchmarks.speed.codecs.codec_tables import SENSORS, tables
 from cache.format.codec import CODECS, UINT8, Codec
 from cache.format.quantise import quantise
-from shared.config.presets import r50_800x320, vov_1600x640
+from shared.config.preset_catalogue import r50_800x320, vov_1600x640
 from shared.data.features import QuantisedMap
 
 RESULTS = Path("benchmarks/results/codecs.json")
@@ -43,12 +44,12 @@ Origin = tuple[str, str]  # preset and weights
 
 
 def _blosc(name: str, compressor: str, level: int, shuffle: int) -> Codec:
-    """Return a Blosc codec; any of them decodes what another one encoded."""
+    """Return a Blosc codec; every Blosc codec decodes what any other encoded."""
     packer = Blosc(cname=compressor, clevel=level, shuffle=shuffle)
     return replace(CODECS["lz4-bitshuffle"], name=name, pack=packer.encode)
 
 
-# Measured and found wanting: no store can have these.
+# Measured and rejected: no store can have these.
 ALL_VIEWS = replace(CODECS["uint8-zstd-1"], name="uint8-zstd-1, views together")
 REJECTED = (
     replace(CODECS["zstd-1"], name="zstd-3", pack=Zstd(level=3).encode),
@@ -65,13 +66,13 @@ class Measured:
 
     Args:
         preset: whose maps.
-        weights: kind of weights, see `benchmarks.speed.codecs.codec_features`, or the store's.
+        weights: kind of weights, see `codec_features`, or those of the store.
         frame: number of the frame.
         codec, sensor: which.
         float16_bytes, bytes: before and after, scales and zero points included.
         encode_s, decode_s: fastest pass; quantising is part of encoding, dequantising (on the
             device) is no part of decoding. None on frames that were not timed.
-        error: root mean square error over the standard deviation of a map, of each map.
+        error: of each map, its root mean square error over its standard deviation.
     """
 
     preset: str
@@ -92,33 +93,33 @@ def quantise_views_together(values: NDArray[np.float16]) -> QuantisedMap:
         return quantise(values)
     views, channels, height, width = values.shape
     by_channel = values.transpose(1, 0, 2, 3).reshape(channels, views * height, width)
-    found = quantise(np.ascontiguousarray(by_channel))
-    levels = found.values.reshape(channels, views, height, width).transpose(1, 0, 2, 3)
-    return QuantisedMap(values=np.ascontiguousarray(levels), scale=found.scale, zero=found.zero)
+    merged = quantise(np.ascontiguousarray(by_channel))
+    levels = merged.values.reshape(channels, views, height, width).transpose(1, 0, 2, 3)
+    return QuantisedMap(values=np.ascontiguousarray(levels), scale=merged.scale, zero=merged.zero)
 
 
 def encoded(codec: Codec, values: NDArray[np.float16]) -> list[tuple[bytes, NDArray[Any]]]:
-    """Return the rows a map becomes, each with the array it is of, the map itself first."""
-    if codec.storage != UINT8:
+    """Return the encoded rows of a map, each with its array; the map itself comes first."""
+    if codec.value_format != UINT8:
         return [(codec.encode_row(values), values)]
-    found = quantise_views_together(values) if codec is ALL_VIEWS else quantise(values)
-    scales = (found.scale, found.zero)
-    small = [(CODECS["zstd-1"].encode_row(one), one) for one in scales]
-    return [(codec.encode_row(found.values), found.values), *small]
+    quantised = quantise_views_together(values) if codec is ALL_VIEWS else quantise(values)
+    scales = (quantised.scale, quantised.zero)
+    small = [(CODECS["zstd-1"].encode_row(array), array) for array in scales]
+    return [(codec.encode_row(quantised.values), quantised.values), *small]
 
 
 def error_of(values: NDArray[np.float16], rows: list[tuple[bytes, NDArray[Any]]]) -> float:
-    """Return the error of a map that was encoded, over its standard deviation."""
+    """Return the error of an encoded map, over its standard deviation."""
     if len(rows) == 1:
         return 0.0
     exact = values.astype(np.float64)
     (_, levels), (_, scale), (_, zero) = rows
-    found = zero[..., None, None] + scale[..., None, None] * levels
-    return float(np.sqrt(np.square(found - exact).mean()) / exact.std())
+    expanded = zero[..., None, None] + scale[..., None, None] * levels
+    return float(np.sqrt(np.square(expanded - exact).mean()) / exact.std())
 
 
 def measure(maps: FrameMaps, codec: Codec) -> tuple[int, dict[str, float]]:
-    """Return the stored bytes of some maps and the error of each."""
+    """Return the stored size of some maps in bytes, and the error of each."""
     size, error = 0, {}
     for name, values in maps.items():
         rows = encoded(codec, values)
@@ -130,7 +131,7 @@ def measure(maps: FrameMaps, codec: Codec) -> tuple[int, dict[str, float]]:
 
 
 def seconds(maps: FrameMaps, codec: Codec) -> tuple[float, float]:
-    """Return the seconds of encoding and of decoding some maps once."""
+    """Return how many seconds it takes to encode and to decode some maps once."""
     encode_s = decode_s = 0.0
     for values in maps.values():
         started = time.perf_counter()
@@ -146,7 +147,7 @@ def seconds(maps: FrameMaps, codec: Codec) -> tuple[float, float]:
 def measure_all(origin: Origin, frames: Frames) -> list[Measured]:
     """Measure every codec on every frame; time them on the first.
 
-    A pass is one round through all codecs, so that a busy moment of the machine hits them alike.
+    A pass is one round through all codecs, so that a busy moment of the machine affects all alike.
     """
     codecs = (*CODECS.values(), *REJECTED)
     best: dict[tuple[str, str], tuple[float, float]] = {}
@@ -196,7 +197,9 @@ def main(argv: list[str] | None = None) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("root", type=Path, help="the folder of real frames, nuscenes_real")
-    parser.add_argument("--store", type=Path, action="append", default=[], help="a store too")
+    parser.add_argument(
+        "--store", type=Path, action="append", default=[], help="measure this store as well"
+    )
     parser.add_argument("--frames", type=int, default=2, help="frames to measure (default 2)")
     parser.add_argument("--json", type=Path, default=RESULTS, help=f"default {RESULTS}")
     arguments = parser.parse_args(argv)

@@ -1,9 +1,10 @@
-"""Real frames through the backbones, for measuring codecs on: there are no trained weights here.
+"""Features of real frames to measure codecs on, from untrained weights.
 
-Two kinds of untrained ones, because how well features compress hangs on the weights. Seeded weights
-are those of an extraction without a checkpoint; their LiDAR branch hardly mixes neighbours, so wide
-areas are constant and compress far too well. Random weights whose BatchNorms were calibrated on the
-frames give maps of which about half is zeros in LiDAR, as a ReLU makes of centred values.
+No trained weights were available, and how well features compress depends on the weights, so there
+are two kinds. Seeded weights are those of an extraction without a checkpoint; their LiDAR branch
+hardly mixes neighbours, so that wide areas are constant and compress far too well. Random weights
+whose BatchNorms were calibrated on the frames give LiDAR maps that are about half zeros, as a ReLU
+makes them from centred values.
 """
 
 from collections.abc import Iterator, Sequence
@@ -31,9 +32,9 @@ Frames = list[FrameMaps]
 
 
 def real_records(root: Path, count: int) -> list[SampleRecord]:
-    """Return the frames with the most LiDAR sweeps: the others have thinner clouds."""
+    """Return the frames with the most LiDAR sweeps, which have the densest clouds."""
     records = read_infos(root / INFOS, root, existing_only=True)
-    return sorted(records, key=lambda one: -len(one.sweeps))[:count]
+    return sorted(records, key=lambda record: -len(record.sweeps))[:count]
 
 
 def live_frames(preset: Preset, records: Sequence[SampleRecord]) -> Iterator[tuple[str, Frames]]:
@@ -45,21 +46,21 @@ def live_frames(preset: Preset, records: Sequence[SampleRecord]) -> Iterator[tup
         else:
             frozen = _calibrated(preset, records)
         live = LiveFeatures(records, frozen)
-        yield weights, [_float16(one) for token in tokens for one in live.read([token])]
+        yield weights, [_float16(frame) for token in tokens for frame in live.read([token])]
 
 
 def stored_frames(path: Path, count: int) -> tuple[tuple[str, str], Frames]:
-    """Return preset and weights of a store, and the features of its first samples."""
+    """Return the preset and weights of a store, and the features of its first samples."""
     store = CachedFeatures(path)
     origin = store.preset.name, f"{path.name}: {store.provenance.weights}"
-    return origin, [_float16(one) for one in store.read(store.tokens[:count])]
+    return origin, [_float16(frame) for frame in store.read(store.tokens[:count])]
 
 
 def _float16(features: FrameFeatures) -> FrameMaps:
     maps = {}
     for name, values in features.maps.items():
         if isinstance(values, QuantisedMap):
-            raise SystemExit("the store is quantised already; name one of float16")
+            raise SystemExit("the store is quantised already; name a store of float16 maps")
         maps[name] = values.astype(np.float16)
     return maps
 
@@ -67,12 +68,14 @@ def _float16(features: FrameFeatures) -> FrameMaps:
 def _calibrated(preset: Preset, records: Sequence[SampleRecord]) -> FrozenBackbones:
     """Return backbones as torch initialises them, with the BatchNorm statistics of these records.
 
-    A BatchNorm in train mode normalises with the statistics that it records, so one pass does.
+    A BatchNorm in train mode normalises with the statistics that it records, so one pass suffices.
     """
     torch.manual_seed(SEED)
     frozen = FrozenBackbones(preset)
     frozen.to_device(torch.device("cpu"))
-    norms = [one for one in frozen.modules() if isinstance(one, nn.modules.batchnorm._BatchNorm)]
+    norms = [
+        module for module in frozen.modules() if isinstance(module, nn.modules.batchnorm._BatchNorm)
+    ]
     for norm in norms:
         norm.training, norm.momentum = True, None  # None: the mean over all frames
     LiveFeatures(records, frozen).read([record.token for record in records])

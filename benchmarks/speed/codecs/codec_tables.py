@@ -1,4 +1,4 @@
-"""What the rows of `benchmarks.speed.codecs` come to: ranges, and the tables of docs/store.md."""
+"""Summarise the rows of `benchmarks.speed.codecs`: ranges, and the tables of docs/store.md."""
 
 from collections.abc import Iterable, Sequence
 from typing import Any
@@ -13,7 +13,7 @@ Row = dict[str, Any]  # a `benchmarks.speed.codecs.Measured`
 
 
 def ratios(rows: Sequence[Row], codec: str, sensor: str) -> tuple[float, float]:
-    """Return the smallest and the largest ratio of float16 bytes to stored ones."""
+    """Return the smallest and the largest ratio of float16 bytes to stored bytes."""
     return _range(row["float16_bytes"] / row["bytes"] for row in _of(rows, codec, (sensor,)))
 
 
@@ -60,7 +60,7 @@ def _text(ends: tuple[float, float], digits: int) -> str:
 
 
 def _sample_megabytes(rows: Sequence[Row], codec: str, preset: str) -> str:
-    """Return the range of a sample's size, both sensors together."""
+    """Return the range of a sample's size in MB, both sensors together."""
     sizes: dict[tuple[str, int], float] = {}
     for row in _of(rows, codec, SENSORS):
         if row["preset"] == preset:

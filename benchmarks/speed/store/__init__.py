@@ -1,1 +1,1 @@
-"""How fast the store is, against its own codec and against what else a user would pick."""
+"""How fast the store is, compared with its own codec and with the alternatives a user has."""

@@ -1,13 +1,13 @@
-"""How fast the store is read, written and opened, against its own codec and against others.
+"""Measure how fast the store is read, written and opened, against its codec and alternatives.
 
-    python -m benchmarks.speed.store                        # made-up rows of r50_800x320
-    python -m benchmarks.speed.store --store train.zarr     # the first rows of yours
+    python -m benchmarks.speed.store                        # synthetic rows of r50_800x320
+    python -m benchmarks.speed.store --store train.zarr     # the first rows of your store
 
-Writes benchmarks/results/store.json and prints its tables. GB are of uncompressed feature maps,
-from the page cache, the best of several passes; `share` is of the codec's own speed on the same
-bytes with as many processes in the same run. PhotoWeights the shares by processor time where other jobs
-use the same cores. Takes a quarter of an hour, 4 GB of memory and as much of temporary files.
-h5py, tensorstore and zarrs are measured if they are installed; they are no part of this project.
+Writes benchmarks/results/store.json and prints its tables. Speeds count uncompressed feature maps,
+from the page cache, in the fastest of several passes; `share` is relative to the codec's own speed
+on the same bytes with as many processes in the same run. Trust the shares by processor time where
+other jobs use the same cores. Takes 15 minutes, 4 GB of memory and as much temporary disk space.
+h5py, tensorstore and zarrs are measured if they are installed; this project does not need them.
 """
 
 import argparse
@@ -33,18 +33,18 @@ LIBRARIES = ("numpy", "numcodecs", "zarr", "torch", "h5py", "tensorstore", "zarr
 
 
 def versions() -> dict[str, str]:
-    """Return the version of every library that is installed."""
-    found = {}
+    """Return the version of every library, or that it is not installed."""
+    installed = {}
     for name in LIBRARIES:
         try:
-            found[name] = version(name)
+            installed[name] = version(name)
         except PackageNotFoundError:
-            found[name] = "not installed"
-    return found
+            installed[name] = "not installed"
+    return installed
 
 
 def measure(rows: Rows, folder: Path, passes: int) -> dict[str, Any]:
-    """Measure everything; the load of the machine is recorded before and after."""
+    """Measure everything; record the load of the machine before and after."""
     stored = sum(
         rows.store.ledger.read(shard).bytes_on_disk for shard in rows.store.ledger.complete()
     )
@@ -77,12 +77,12 @@ def main(argv: list[str] | None = None) -> None:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--store", type=Path, help="a float16 store; default: made-up rows")
+    parser.add_argument("--store", type=Path, help="a float16 store; default: synthetic rows")
     parser.add_argument("--samples", type=int, default=COUNT, help=f"default {COUNT}")
     parser.add_argument("--passes", type=int, default=PASSES, help=f"default {PASSES}")
     parser.add_argument("--json", type=Path, default=RESULTS, help=f"default {RESULTS}")
     arguments = parser.parse_args(argv)
-    warnings.simplefilter("ignore")  # other packages', of float16 in Zarr and the like
+    warnings.simplefilter("ignore")  # of other packages, for example about float16 in Zarr
     with tempfile.TemporaryDirectory(prefix="benchmark-store-") as name:
         folder = Path(name)
         if arguments.store is None:

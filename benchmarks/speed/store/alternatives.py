@@ -1,7 +1,7 @@
-"""One process reading whole samples, row by row: our reader and what else a user would pick.
+"""Ways to read whole samples, row by row, in one process: our reader and its alternatives.
 
-Every function takes the rows and a folder for copies of its own, and returns what reads one row.
-Packages that are not installed are reported, not required: h5py, tensorstore, zarrs.
+Every function takes the rows and a folder for its copies, and returns a function that reads a row.
+h5py, tensorstore and zarrs are optional: a missing package is reported as such.
 """
 
 import os
@@ -22,18 +22,19 @@ from cache.format.codec import CODECS
 from cache.reader import CachedFeatures
 
 ReadRow = Callable[[int], Sequence[Any]]  # the maps of the n-th row
-THREAD = {"limit": 1}  # tensorstore has a pool otherwise, and everything here is of one core
+THREAD = {"limit": 1}  # tensorstore would use a pool, and everything here uses one core
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Alternative:
-    """One way to read rows.
+    """A way to read rows.
 
     Args:
         name: in the table.
-        prepare: copies the rows into a folder where it needs a copy; returns what reads one.
+        prepare: copies the rows into a folder if it needs a copy; returns a function that reads a
+            row.
         package: what must be installed.
-        is_raw: whether it gives bytes and not the maps.
+        is_raw: whether it returns bytes rather than maps.
     """
 
     name: str
@@ -64,12 +65,12 @@ def _read_stored(rows: Rows, folder: Path) -> ReadRow:
 
 
 def _raw_files(rows: Rows, folder: Path) -> dict[str, Path]:
-    """Write every map of all rows to a file without any format; return the files by map."""
+    """Write every map of all rows to a headerless file; return the files by map."""
     files = {spec.name: folder / f"{spec.name.replace('/', '_')}.raw" for spec in rows.maps}
     for name, path in files.items():
         if not path.exists():
             with path.open("wb") as file:
-                file.writelines(one.maps[name].tobytes() for one in rows.features)
+                file.writelines(row.maps[name].tobytes() for row in rows.features)
     return files
 
 
@@ -86,12 +87,12 @@ def _memmap(rows: Rows, folder: Path) -> ReadRow:
         np.memmap(files[spec.name], spec.dtype, "r", shape=(count, *spec.shape))
         for spec in rows.maps
     ]
-    return lambda i: [np.array(one[i]) for one in opened]
+    return lambda i: [np.array(array[i]) for array in opened]
 
 
 def _torch_files(rows: Rows, folder: Path) -> ReadRow:
-    for i, one in enumerate(rows.features):
-        maps = {name: torch.from_numpy(np.array(values)) for name, values in one.maps.items()}
+    for i, row in enumerate(rows.features):
+        maps = {name: torch.from_numpy(np.array(values)) for name, values in row.maps.items()}
         torch.save(maps, folder / f"{i}.pt")
     return lambda i: list(torch.load(folder / f"{i}.pt", weights_only=True).values())
 
@@ -110,23 +111,23 @@ def _hdf5(compression: str | None, level: int | None, rows: Rows, folder: Path) 
                 compression=compression,
                 compression_opts=level,
             )
-            for i, one in enumerate(rows.features):
-                data[i] = one.maps[spec.name]
+            for i, row in enumerate(rows.features):
+                data[i] = row.maps[spec.name]
     opened = h5py.File(path)
     arrays = [opened[spec.name] for spec in rows.maps]
-    return lambda i: [one[i] for one in arrays]
+    return lambda i: [array[i] for array in arrays]
 
 
 def _zarr_python(rows: Rows, folder: Path) -> ReadRow:
     group = zarr.open_group(rows.store.path, mode="r")
     arrays = [group[spec.name] for spec in rows.maps]
-    return lambda i: [one[0, rows.positions[i]] for one in arrays]
+    return lambda i: [array[0, rows.positions[i]] for array in arrays]
 
 
 def _zarrs(rows: Rows, folder: Path) -> ReadRow:
     import_module("zarrs")
     pipeline = {"codec_pipeline.path": "zarrs.ZarrsCodecPipeline"}
-    with zarr.config.set(pipeline):  # an array keeps the pipeline that it was opened with
+    with zarr.config.set(pipeline):  # an array keeps the pipeline it was opened with
         return _zarr_python(rows, folder)
 
 
@@ -138,16 +139,16 @@ def _tensorstore(rows: Rows, folder: Path) -> ReadRow:
         files = {"driver": "file", "path": f"{rows.store.path / spec.name}/"}
         description = {"driver": "zarr3", "kvstore": files}
         arrays.append(tensorstore.open(description, context=context, read=True).result())
-    return lambda i: [one[0, rows.positions[i]].read().result() for one in arrays]
+    return lambda i: [array[0, rows.positions[i]].read().result() for array in arrays]
 
 
-CODEC_ALONE = "codec alone, from memory"
+CODEC_ONLY = "codec alone, from memory"
 OURS = "store, CachedFeatures.read"
 ALTERNATIVES = (
     Alternative(name="copying in memory", prepare=_copy),
     Alternative(name="os.pread of float16", prepare=_pread, is_raw=True),
     Alternative(name="store, reading without decoding", prepare=_read_stored, is_raw=True),
-    Alternative(name=CODEC_ALONE, prepare=_codec),
+    Alternative(name=CODEC_ONLY, prepare=_codec),
     Alternative(name=OURS, prepare=_cached_features),
     Alternative(name="store, zarr-python", prepare=_zarr_python),
     Alternative(name="store, zarrs", prepare=_zarrs, package="zarrs"),

@@ -1,4 +1,4 @@
-"""Stage 2's own loader on a store, against the codec alone on the same bytes and cores."""
+"""Time stage 2's loader on a store, and the codec alone on the same bytes and cores."""
 
 import multiprocessing
 import time
@@ -20,7 +20,7 @@ from stage2_train.data.loader import AHEAD_PER_WORKER, BatchLoader
 from stage2_train.data.sampler import EpochSampler, Place
 
 BATCH_SIZE = 2
-EPOCHS = 2  # of a timed window: long against the batches that lie ready at its ends
+EPOCHS = 2  # of a timed window: long compared with the batches prefetched at its ends
 WINDOWS = 2
 SEED = 0
 
@@ -38,12 +38,12 @@ ORDERS = {"random": EpochSampler, "sequence": InSequence}
 
 
 def time_loader(rows: Rows, order: str, workers: int, best: Timing) -> None:
-    """Time reading all rows once; the start of the threads does not count."""
+    """Time reading all rows once; starting the threads does not count."""
     dataset = StoreDataset(CachedFeatures(rows.store.path), rows.tokens)
     sampler = ORDERS[order](len(rows.tokens), BATCH_SIZE, SEED)
     steps = EPOCHS * sampler.steps_per_epoch
     warm_up = sampler.steps_per_epoch + AHEAD_PER_WORKER * workers
-    # A list, because it ends: what is read ahead of the last window lies in it, as that before it.
+    # A finite list, so that the last window prefetches as many batches as the one before it.
     places = list(islice(sampler, warm_up + WINDOWS * steps))
     batches = iter(BatchLoader(dataset, places, workers))
     for _ in range(warm_up):
@@ -59,7 +59,7 @@ def time_loader(rows: Rows, order: str, workers: int, best: Timing) -> None:
 
 
 def time_codec(rows: Rows, processes: int, best: Timing) -> None:
-    """Time decoding all rows once, from memory; as many processes as asked for share the work."""
+    """Time decoding all rows once, from memory, with the work shared by some processes."""
     context = multiprocessing.get_context("spawn")
     start, results = context.Barrier(processes), context.Queue()
     arguments = (rows.store.path, rows.positions, start, results)
@@ -70,14 +70,16 @@ def time_codec(rows: Rows, processes: int, best: Timing) -> None:
     for worker in workers:
         worker.join()
     for number in range(WINDOWS):
-        _, began, ended, cpu_s = zip(*(one for one in windows if one[0] == number), strict=True)
+        _, began, ended, cpu_s = zip(
+            *(window for window in windows if window[0] == number), strict=True
+        )
         share = 1 / (EPOCHS * processes)  # every process decodes all rows
         best.keep_best(Timing((max(ended) - min(began)) * share, sum(cpu_s) * share))
 
 
 def checked_rows(store: Store, positions: tuple[int, ...]) -> Iterator[tuple[ArraySpec, Payload]]:
-    """Read the feature maps of rows of variant 0, still encoded, into the same memory each."""
-    for spec in (one for one in store.arrays if one.feature_map is not None):
+    """Read the encoded feature maps of rows of variant 0, all into the same memory."""
+    for spec in (array for array in store.arrays if array.feature_map is not None):
         for position in positions:
             shard, slot = store.layout.locate(0, position)
             path = store.file(spec, shard)
@@ -95,7 +97,7 @@ def _decode(
     start: Barrier,
     results: "Queue[tuple[int, float, float, float]]",
 ) -> None:
-    """Decode all rows again and again; report the number, begin, end and CPU of each window."""
+    """Decode all rows repeatedly; report the number, start, end and CPU time of each window."""
     sealed = sealed_rows(open_store(path), positions)
     for number in range(-1, WINDOWS):  # -1 warms up
         start.wait()

@@ -1,4 +1,4 @@
-"""The rows that everything is measured on: of a given store, or made up in one of our own."""
+"""The rows that everything is measured on: from a user's store, or synthetic."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cache.coordination.store import Store, open_store
-from cache.create import open_or_create
+from cache.create import StoreSpec, open_or_create
 from cache.format.codec import CODECS, DEFAULT_CODEC, FLOAT16
 from cache.format.identity import identity_document
 from cache.format.metadata import Provenance
@@ -19,7 +19,7 @@ from cache.reader import CachedFeatures
 from cache.writer import StoreWriter
 from shared.config.cut import BACKBONE_CUT, Cut
 from shared.config.preset import FeatureMap, Preset
-from shared.config.presets import r50_800x320
+from shared.config.preset_catalogue import r50_800x320
 from shared.data.features import Annotations, Frame, FrameFeatures
 from shared.digests import json_digest
 
@@ -27,7 +27,7 @@ COUNT = 24  # 0.6 GB of r50: far more than the processor's caches, far less than
 BOXES = 40
 SYNTHETIC = "synthetic"
 # Share of LiDAR blocks without a point: zstd-1 then reaches 2.6 on LiDAR and 1.26 on camera maps,
-# about what it does on random weights with calibrated BatchNorm (docs/store.md).
+# about the same as on random weights with calibrated BatchNorm (docs/store.md).
 EMPTY_CELLS = 0.4
 
 
@@ -37,9 +37,9 @@ class Rows:
 
     Args:
         name: of the store, or `SYNTHETIC`.
-        store: where they are.
-        positions: of these samples in it, variant 0.
-        features: the same, read.
+        store: which holds them.
+        positions: of their samples in the store; variant 0.
+        features: the same rows in memory.
     """
 
     name: str
@@ -70,7 +70,7 @@ def stored_rows(path: Path, name: str, count: int) -> Rows:
         SystemExit: if it is quantised or has none.
     """
     store, source = open_store(path), CachedFeatures(path)
-    if CODECS[store.metadata.codec].storage != FLOAT16:
+    if CODECS[store.metadata.codec].value_format != FLOAT16:
         raise SystemExit(f"{path} is quantised; name a store of float16 maps")
     missing = set(source.missing())
     present = [i for i, token in enumerate(source.tokens) if token not in missing][:count]
@@ -81,7 +81,7 @@ def stored_rows(path: Path, name: str, count: int) -> Rows:
 
 
 def synthetic_rows(folder: Path, count: int) -> Rows:
-    """Write a store of made-up rows and return them."""
+    """Write a store of synthetic rows and return them."""
     path = folder / "synthetic.zarr"
     samples = synthetic_samples(count)
     writer = new_store(path, r50_800x320(), samples)
@@ -92,7 +92,7 @@ def synthetic_rows(folder: Path, count: int) -> Rows:
 
 
 def synthetic_samples(count: int) -> Samples:
-    """Return made-up samples; tokens are as long as those of nuScenes."""
+    """Return synthetic samples; their tokens are as long as those of nuScenes."""
     return Samples(
         tokens=tuple(json_digest(f"sample {i}")[:32] for i in range(count)),
         scenes=tuple(json_digest(f"scene {i // 40}")[:32] for i in range(count)),
@@ -110,11 +110,11 @@ def new_store(
     max_boxes: int = BOXES,
     variants: int = 1,
 ) -> StoreWriter:
-    """Create a store with a made-up identity."""
+    """Create a store with an invented identity."""
     identity = identity_document(
         preset=preset,
         precision="float32",
-        storage=CODECS[codec].storage,
+        value_format=CODECS[codec].value_format,
         weights={"made up": "0" * 64},
         dataset_version="none",
         tokens=samples.tokens,
@@ -122,8 +122,7 @@ def new_store(
         cut=cut,
         variants=variants,
     )
-    return open_or_create(
-        path,
+    spec = StoreSpec(
         preset=preset,
         identity=identity,
         samples=samples,
@@ -133,18 +132,19 @@ def new_store(
         ),
         codec=codec,
     )
+    return open_or_create(path, spec)
 
 
 def renamed(features: Sequence[FrameFeatures], samples: Samples) -> Iterator[FrameFeatures]:
-    """Give features the tokens of other samples, and float32 maps as a backbone gives them."""
-    for i, one in enumerate(features):
+    """Yield features under the tokens of other samples, with float32 maps as from a backbone."""
+    for i, row in enumerate(features):
         frame = replace(
-            one.frame,
+            row.frame,
             token=samples.tokens[i],
             scene=samples.scenes[i],
             timestamp_us=samples.timestamps_us[i],
         )
-        maps = {name: np.asarray(values, np.float32) for name, values in one.maps.items()}
+        maps = {name: np.asarray(values, np.float32) for name, values in row.maps.items()}
         yield FrameFeatures(frame=frame, maps=maps)
 
 
@@ -164,18 +164,18 @@ def _features(samples: Samples, place: int) -> FrameFeatures:
             boxes_lidar=boxes, labels=numbers, lidar_points=numbers, radar_points=numbers
         ),
     )
-    maps = {one.name: _values(one, generator) for one in r50_800x320().maps}
+    maps = {spec.name: _values(spec, generator) for spec in r50_800x320().maps}
     return FrameFeatures(frame=frame, maps=maps)
 
 
-def _values(one: FeatureMap, generator: np.random.Generator) -> NDArray[Any]:
-    """Return what a ReLU leaves of normal numbers, each channel with its own mean and scale."""
-    values = generator.standard_normal(one.shape, np.float32)
-    planes = (one.shape[-3], 1, 1)
-    values += generator.normal(0.9 if one.dims.startswith("V") else 0.0, 0.3, planes)
+def _values(spec: FeatureMap, generator: np.random.Generator) -> NDArray[Any]:
+    """Return normal numbers after a ReLU, each channel with its own mean and scale."""
+    values = generator.standard_normal(spec.shape, np.float32)
+    planes = (spec.shape[-3], 1, 1)
+    values += generator.normal(0.9 if spec.dims.startswith("V") else 0.0, 0.3, planes)
     values *= generator.lognormal(0.0, 0.3, planes)
     np.maximum(values, 0, out=values)
-    if not one.dims.startswith("V"):
-        coarse = generator.random([size // 8 for size in one.shape[-2:]]) < EMPTY_CELLS
+    if not spec.dims.startswith("V"):
+        coarse = generator.random([size // 8 for size in spec.shape[-2:]]) < EMPTY_CELLS
         values *= ~np.kron(coarse, np.ones((8, 8), bool))
     return values

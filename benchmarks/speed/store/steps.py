@@ -1,4 +1,4 @@
-"""Where the loader's time goes: each step alone, in one process, on all rows."""
+"""Measure where the loader's time goes: each step alone, in one process, on all rows."""
 
 from collections.abc import Callable
 from functools import partial
@@ -20,7 +20,7 @@ DECODE = "codec alone (with checksum)"
 
 
 def measure_steps(rows: Rows, passes: int) -> list[Measured]:
-    """Measure what the loader does with a batch, one step after the other."""
+    """Measure what the loader does with a batch, step by step."""
     source = CachedFeatures(rows.store.path)
     sealed = sealed_rows(rows.store, rows.positions)
     dataset = StoreDataset(source, rows.tokens)
@@ -44,11 +44,11 @@ def measure_steps(rows: Rows, passes: int) -> list[Measured]:
     return [
         {
             "what": name,
-            "wall_s_per_gb": one.wall_s / gigabytes,
-            "cpu_s_per_gb": one.cpu_s / gigabytes,
-            "of_codec": one.cpu_s / best[DECODE].cpu_s,
+            "wall_s_per_gb": timing.wall_s / gigabytes,
+            "cpu_s_per_gb": timing.cpu_s / gigabytes,
+            "of_codec": timing.cpu_s / best[DECODE].cpu_s,
         }
-        for name, one in best.items()
+        for name, timing in best.items()
     ]
 
 

@@ -1,6 +1,6 @@
-"""Wall and processor time of this process and of its children, fastest pass of several.
+"""Wall and processor time of this process and its children, in the fastest of several passes.
 
-Processor time is what other people's jobs on the same cores disturb least. Linux only: /proc.
+Processor time is what other jobs on the same cores disturb least. Linux only: reads /proc.
 """
 
 import multiprocessing
@@ -17,10 +17,10 @@ USER, SYSTEM = 11, 12  # fields of /proc/PID/stat after the name, proc(5)
 
 @dataclass(slots=True)
 class Timing:
-    """Seconds of one pass, or the fewest of several.
+    """Seconds of one pass, or of the fastest of several.
 
     Args:
-        wall_s: from beginning to end.
+        wall_s: from start to end.
         cpu_s: of all threads, and of worker processes.
     """
 
@@ -28,7 +28,7 @@ class Timing:
     cpu_s: float = float("inf")
 
     def keep_best(self, other: "Timing") -> None:
-        """Take over what was faster in another pass."""
+        """Take over whatever was faster in a different pass."""
         self.wall_s = min(self.wall_s, other.wall_s)
         self.cpu_s = min(self.cpu_s, other.cpu_s)
 
@@ -44,7 +44,7 @@ def cpu_seconds() -> float:
 
 @contextmanager
 def timed(best: Timing) -> Iterator[None]:
-    """Time the block and keep it if it is faster."""
+    """Time the block; keep its time if it is faster."""
     cpu_s, started = cpu_seconds(), time.perf_counter()
     yield
     wall_s = time.perf_counter() - started

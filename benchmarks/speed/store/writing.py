@@ -1,4 +1,4 @@
-"""One shard through `StoreWriter.write_shard`, against the codec alone, and where the time goes."""
+"""Time `StoreWriter.write_shard` on a shard, against the codec alone, and by step."""
 
 import shutil
 from pathlib import Path
@@ -14,6 +14,7 @@ from cache.format.row_codec import encode_frame
 from cache.format.schema import BOX_COUNT, Row, row_digest
 from cache.format.shard_file import write_shard_file
 from cache.format.statistics import Statistics
+from cache.storage.directory import DirectoryPath
 from shared.config.cut import parse_cut
 
 WHOLE, ENCODE = "StoreWriter.write_shard", "codec alone, from memory"
@@ -23,7 +24,7 @@ STEPS = (ENCODE, WHOLE, CHECK, FILES, DIGESTS, STATISTICS)
 
 
 def measure_writing(rows: Rows, folder: Path, passes: int) -> list[Measured]:
-    """Write the first shard again and again, into a new store each time."""
+    """Write the first shard repeatedly, each time into a new store."""
     metadata = rows.store.metadata
     samples = synthetic_samples(len(rows.features))
     best = {step: Timing() for step in STEPS}
@@ -38,28 +39,28 @@ def measure_writing(rows: Rows, folder: Path, passes: int) -> list[Measured]:
             max_boxes=metadata.max_boxes,
         )
         shard = writer.pending()[0]
-        given = list(renamed(rows.features[: len(shard.tokens)], samples))
+        features = list(renamed(rows.features[: len(shard.tokens)], samples))
         with timed(best[WHOLE]):
-            writer.write_shard(shard, given)
+            writer.write_shard(shard, features)
         with timed(best[CHECK]):
-            encoded = [encode_frame(writer.store.arrays, features) for features in given]
+            encoded = [encode_frame(writer.store.arrays, frame) for frame in features]
         _time_steps(writer.store, encoded, folder, best)
         shutil.rmtree(path)
     size = sum(values.nbytes for row in encoded for values in row.values())
     return [
         {
             "what": step,
-            "gb_s": size / one.wall_s / GIGABYTE,
-            "gb_per_cpu_s": size / one.cpu_s / GIGABYTE,
-            "share": best[ENCODE].wall_s / one.wall_s,
-            "share_of_time": one.wall_s / best[WHOLE].wall_s,
+            "gb_s": size / timing.wall_s / GIGABYTE,
+            "gb_per_cpu_s": size / timing.cpu_s / GIGABYTE,
+            "share": best[ENCODE].wall_s / timing.wall_s,
+            "share_of_time": timing.wall_s / best[WHOLE].wall_s,
         }
-        for step, one in best.items()
+        for step, timing in best.items()
     ]
 
 
 def _time_steps(store: Store, encoded: list[Row], folder: Path, best: dict[str, Timing]) -> None:
-    """Time what `write_shard` does with rows that were checked, step by step."""
+    """Time what `write_shard` does with checked rows, step by step."""
     with timed(best[ENCODE]):
         sealed = {
             spec.name: [CODECS[spec.codec].encode_row(row[spec.name]) for row in encoded]
@@ -67,7 +68,8 @@ def _time_steps(store: Store, encoded: list[Row], folder: Path, best: dict[str, 
         }
     with timed(best[FILES]):
         for name, rows in sealed.items():
-            write_shard_file(folder / name.replace("/", "_"), rows, store.layout.slots)
+            file = DirectoryPath(folder) / name.replace("/", "_")
+            write_shard_file(file, rows, store.layout.slots)
     with timed(best[DIGESTS]):
         for spec in store.arrays:
             for row in encoded:

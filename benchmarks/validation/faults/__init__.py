@@ -1,1 +1,1 @@
-"""What a feature store survives: kills, flipped bits, cut files, full disks, many writers."""
+"""What a feature store survives: kills, flipped bits, truncated files, full disks, many writers."""

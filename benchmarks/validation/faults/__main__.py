@@ -1,16 +1,17 @@
-"""The fault campaign: what a feature store survives, as numbers.
+"""The fault campaign: measure what a feature store survives.
 
-    python -m benchmarks.validation.faults                  # some 20 minutes on two cores
+    python -m benchmarks.validation.faults                  # 5 to 8 minutes on two cores
     python -m benchmarks.validation.faults --kills 20 --flips 100 --real-kills 0
     python -m benchmarks.validation.faults --json benchmarks/results/faults.json
 
-One store of synthetic samples is extracted undisturbed, with the tiny preset. Then
-- writers are killed (-9) at random moments, alone and several at a time, and the store completed:
+A store of synthetic samples is extracted undisturbed, with the tiny preset. Then
+- writers are killed (-9) at random moments, one or several at a time, and the store is completed:
   most of them replay prepared features through the same writer (`replay.py`), because starting the
-  backbones takes eight seconds; `--real-kills` are `extract-features` itself;
-- files of a store are damaged, one random bit or cut at a time;
+  backbones takes eight seconds; `--real-kills` are kills of `extract-features` itself;
+- files of a store are damaged: one random bit, truncation or zeroed block at a time;
 - the disk fills up.
-Everything lies in runs/faults, which git ignores. Exit status 1 if anything was lost or missed.
+Everything is written to runs/faults, which git ignores. Exit status 1 if anything was lost, or any
+damage was not detected.
 """
 
 import argparse
@@ -42,7 +43,7 @@ SAMPLES = SyntheticConfig(
 FLIPPED_SAMPLES = SyntheticConfig(
     scenes_train=1, scenes_val=1, samples_per_scene=3, azimuth_steps=360, render_stride_px=4
 )
-REAL_WRITE_S = 8.0  # what an undisturbed extraction of SAMPLES takes after its start, about
+REAL_WRITE_S = 8.0  # roughly what an undisturbed extraction of SAMPLES takes after its start
 
 
 def extraction(root: Path) -> list[object]:
@@ -59,7 +60,7 @@ def prepare(name: str, config: SyntheticConfig) -> tuple[Path, Path]:
 
 
 def replay_seconds(source: Path) -> float:
-    """Return how long an undisturbed replay takes from its first row to its last."""
+    """Return how long an undisturbed replay takes from its first row to its last, in seconds."""
     target = OUT / "timed.zarr"
     worker = Worker(replay_command(source, target))
     worker.wait_until_it_writes()
@@ -70,7 +71,7 @@ def replay_seconds(source: Path) -> float:
 
 
 def kill(args: argparse.Namespace, root: Path, source: Path) -> dict[str, KillResult]:
-    """Kill writers that replay, and some that extract; by what they were."""
+    """Kill writers that replay, and some that extract; return the results by kind of writer."""
     digest = content_digest(open_store(source), recompute=True)
     moments = random.Random(args.seed)
     results = {}
@@ -78,7 +79,7 @@ def kill(args: argparse.Namespace, root: Path, source: Path) -> dict[str, KillRe
     counts = [1, 2, args.writers]
     for writers in counts:
         results[f"replay, {writers} at a time"] = kill_writers(
-            lambda store, part: replay_command(source, store, part),
+            lambda store, share: replay_command(source, store, share),
             OUT,
             digest=digest,
             writers=writers,
@@ -87,9 +88,9 @@ def kill(args: argparse.Namespace, root: Path, source: Path) -> dict[str, KillRe
             random_moments=moments,
         )
     if args.real_kills:
-        options = [*extraction(root), "--shard-mib", 1]
+        extract = ["stage1_extract", *extraction(root), "--shard-mib", 1]
         results["extract-features, 2 at a time"] = kill_writers(
-            lambda store, part: ["stage1_extract", *options, "--store", store, "--part", part],
+            lambda store, share: [*extract, "--store", store, "--slice", share],
             OUT,
             digest=digest,
             writers=2,
@@ -103,23 +104,23 @@ def kill(args: argparse.Namespace, root: Path, source: Path) -> dict[str, KillRe
 def report(
     kills: dict[str, KillResult], flips: FlipResult, full: FullDiskResult
 ) -> list[tuple[str, str]]:
-    """Return the table."""
+    """Return the rows of the printed table."""
     rows = [
         (
             f"kill -9: {name}",
-            f"{one.kills} kills, {one.stores} stores completed, {one.equal} equal to the "
-            f"undisturbed one; {one.finished_at_kills} finished shards seen at kills, "
-            f"{one.recomputed} written again; {one.damaged} damages; {one.seconds:.0f} s",
+            f"{result.kills} kills, {result.stores} stores completed, {result.equal} equal to the "
+            f"undisturbed store; {result.finished_at_kills} finished shards counted at kills, "
+            f"{result.recomputed} written again; {result.damaged} damages; {result.seconds:.0f} s",
         )
-        for name, one in kills.items()
+        for name, result in kills.items()
     ]
     rows += [(f"damage: {name}", str(count)) for name, count in flips.outcomes.items()]
     rows += [(f"damage of {name}", str(count)) for name, count in flips.by_group.items()]
     rows.append(
         (
             f"full disk ({full.method})",
-            f"{full.points} points, {full.explained} explained, {full.clean} left nothing half, "
-            f"{full.resumed} resumed",
+            f"{full.points} points, {full.explained} explained, "
+            f"{full.clean} left nothing incomplete, {full.resumed} resumed",
         )
     )
     return rows
@@ -142,15 +143,15 @@ def campaign(args: argparse.Namespace) -> dict[str, Any]:
         "options": {name: value for name, value in vars(args).items() if name != "json"},
         "python": platform.python_version(),
         "minutes": round((time.monotonic() - began) / 60, 1),
-        "kills": {name: asdict(one) for name, one in kills.items()},
+        "kills": {name: asdict(result) for name, result in kills.items()},
         "damages": asdict(flips),
         "full_disk": asdict(full),
-        "passed": all(one.passed for one in (*kills.values(), flips, full)),
+        "passed": all(result.passed for result in (*kills.values(), flips, full)),
     }
 
 
 def main(argv: list[str] | None = None) -> int:
-    """Parse the command line, run the campaign, say whether it passed."""
+    """Parse the command line, run the campaign, report whether it passed."""
     parser = argparse.ArgumentParser(
         prog="python -m benchmarks.validation.faults",
         description=__doc__,
@@ -159,12 +160,14 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--kills", type=int, default=200, help="of replaying writers")
     parser.add_argument("--real-kills", type=int, default=12, help="of extract-features")
     parser.add_argument("--flips", type=int, default=1200, help="damages, one file at a time")
-    parser.add_argument("--writers", type=int, default=4, help="most writers at a time")
+    parser.add_argument(
+        "--writers", type=int, default=4, help="largest number of writers at a time"
+    )
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--json", type=Path, help="write the results here too")
     args = parser.parse_args(argv)
     logging.disable(logging.WARNING)
-    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # for the commands: they share the cores
+    os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")  # for the commands, which share the cores
     document = campaign(args)
     print("passed" if document["passed"] else "FAILED")
     if args.json is not None:

@@ -1,4 +1,4 @@
-"""Damage to one file of a store at a time: is it found, and said?"""
+"""Damage the files of a store, one at a time: is it detected and reported?"""
 
 import random
 import shutil
@@ -13,7 +13,7 @@ from cache.format.metadata import NULL_GROUP
 from cache.inspection.content_digest import content_digest
 from cache.inspection.summary import describe, summary_as_text
 from cache.reader import CachedFeatures
-from cache.verification.run import verify
+from cache.verification.verify_store import verify
 from shared.config.config_json import to_json
 from shared.data.features import FrameFeatures, as_floats
 from shared.errors import FrozenCmtError
@@ -26,15 +26,15 @@ MISSED, CRASHED = "MISSED", "CRASHED"
 
 @dataclass(kw_only=True, slots=True)
 class FlipResult:
-    """What was done to a store, and what it said.
+    """The damages done to a store, and what it reported.
 
     Args:
         trials: damages done, one at a time.
-        outcomes: how often each kind of damage ended how: found by reading, found by verify,
-            proven harmless (verify finds nothing and everything the store gives is as before),
-            MISSED or CRASHED.
+        outcomes: how often each kind of damage had each outcome: detected by reading, detected by
+            verify, proven harmless (verify finds nothing and everything the store returns is as
+            before), MISSED or CRASHED.
         by_group: the same by kind of file.
-        failures: what was missed, or crashed without a message.
+        failures: damages that were missed, or that crashed without a message.
     """
 
     trials: int = 0
@@ -44,13 +44,13 @@ class FlipResult:
 
     @property
     def passed(self) -> bool:
-        """Whether nothing was missed and nothing crashed."""
+        """Whether no damage was missed and nothing crashed."""
         return self.trials > 0 and not self.failures
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Content:
-    """Everything a store gives."""
+    """Everything a store returns."""
 
     metadata: dict[str, object]
     digest: str
@@ -58,12 +58,12 @@ class _Content:
 
 
 def damage_files(path: Path, trials: int, randomness: random.Random) -> FlipResult:
-    """Damage one file after another, each restored afterwards.
+    """Damage file after file, restoring each afterwards.
 
     Args:
-        path: a finished store, which is as before when this returns.
-        trials: how often; every file is as likely as any other.
-        randomness: which file, where and how.
+        path: a finished store, unchanged when this returns.
+        trials: how often; all files are equally likely.
+        randomness: chooses the file, the place and the kind of damage.
     """
     before, result = _content(path), FlipResult()
     outcomes: Counter[str] = Counter()
@@ -85,12 +85,12 @@ def damage_files(path: Path, trials: int, randomness: random.Random) -> FlipResu
         dict(sorted(outcomes.items())),
         dict(sorted(by_group.items())),
     )
-    assert _outcome(path, before) == HARMLESS  # all was put back
+    assert _outcome(path, before) == HARMLESS  # everything is restored
     return result
 
 
 def leave_traces(path: Path) -> None:
-    """Put beside the rows what interrupted and killed commands leave: none of it may matter."""
+    """Add the files that interrupted and killed commands leave; none of them may matter."""
     ledger = path / "ledger"
     for name in ("000000.lock", "000001.claim"):
         (ledger / name).write_text("x")
@@ -114,7 +114,7 @@ def _damage(file: Path, whole: bytes, kind: str, randomness: random.Random) -> s
 
 
 def _outcome(path: Path, before: _Content) -> str:
-    """Say how the damage was found; a crash is any error without a message of ours."""
+    """Return how the damage was detected; a crash is any error without a message of ours."""
     try:
         try:
             summary_as_text(describe(open_store(path)))
@@ -124,7 +124,7 @@ def _outcome(path: Path, before: _Content) -> str:
         if verify(open_store(path), anew=True).damages:
             return FOUND_BY_VERIFY
         return HARMLESS if _is_same(before, now) else MISSED
-    except Exception as error:  # exactly what is looked for here
+    except Exception as error:  # exactly what this campaign looks for
         return f"{CRASHED} ({type(error).__name__}: {error})"
 
 
@@ -139,16 +139,16 @@ def _content(path: Path) -> _Content:
     )
 
 
-def _is_same(one: _Content, other: _Content) -> bool:
-    return (one.metadata, one.digest) == (other.metadata, other.digest) and all(
+def _is_same(before: _Content, now: _Content) -> bool:
+    return (before.metadata, before.digest) == (now.metadata, now.digest) and all(
         np.array_equal(as_floats(a.maps[name]), as_floats(b.maps[name]))
-        for a, b in zip(one.rows, other.rows, strict=True)
+        for a, b in zip(before.rows, now.rows, strict=True)
         for name in a.maps
     )
 
 
 def _group(file: Path) -> str:
-    """Name the kind of a file."""
+    """Return what kind of file this is."""
     if file.parts[0] == NULL_GROUP:
         return "null features"
     if file.name == "zarr.json":

@@ -1,4 +1,4 @@
-"""A disk that fills up while a store is written: one message, nothing half, resumable."""
+"""Let the disk fill up while a store is written: a clear message, nothing incomplete, resumable."""
 
 import os
 import subprocess
@@ -12,27 +12,27 @@ from benchmarks.validation.faults.workers import Worker, replay_command
 from cache.coordination.store import open_store
 from cache.format.metadata import METADATA_FILE
 from cache.inspection.content_digest import content_digest
-from cache.verification.run import verify
+from cache.verification.verify_store import verify
 from shared.process.whole_file import PARTIAL_SUFFIX
 
-SHARES = (0.02, 0.3, 0.6, 0.8, 0.9)  # of the finished store's size that the disk has
-LARGE_BUFFER = 3  # times its size after more room was made
-TRIED_BYTES = 2**20  # of a disk that is mounted to see whether that works
-SYNCS = (0, 1, 17, 30, 45)  # of a double: the `fsync` from which on the disk is full
+SHARES = (0.02, 0.3, 0.6, 0.8, 0.9)  # disk size as a share of the finished store's
+ENLARGED = 3  # size of the enlarged disk, in sizes of the finished store
+TRIED_BYTES = 2**20  # size of a disk mounted to find out whether mounting works
+SYNCS = (0, 1, 17, 30, 45)  # `fsync` calls after which a simulated disk is full
 MESSAGES = ("the disk is full", "cannot create")
 REMEDY = "same command again"
 
 
 @dataclass(kw_only=True, slots=True)
 class FullDiskResult:
-    """What happened at several sizes of the disk.
+    """What happened at several disk sizes.
 
     Args:
-        method: "tmpfs", or "double" where nothing can be mounted.
+        method: "tmpfs", or "double" (a simulated disk) where nothing can be mounted.
         points: disks that filled up.
         explained: runs that ended with exit status 1 and a message that says what to do.
-        clean: runs that left no half file, and no damage in what was finished.
-        resumed: stores that were complete and equal after room was made.
+        clean: runs that left no incomplete file, and no damage in finished shards.
+        resumed: stores that were complete and equal after space was freed.
         failures: what went wrong.
     """
 
@@ -50,7 +50,7 @@ class FullDiskResult:
 
 
 def fill_disks(source: Path, folder: Path, digest: str) -> FullDiskResult:
-    """Write the rows of `source` to disks that are too small, then make room."""
+    """Write the rows of `source` to disks that are too small, then enlarge them."""
     size = folder_bytes(source)
     if not _can_mount(folder):
         return fill_doubles(source, folder, digest)
@@ -61,7 +61,7 @@ def fill_disks(source: Path, folder: Path, digest: str) -> FullDiskResult:
             code, said = Worker(replay_command(source, store)).finish()
             _judge(result, f"disk of {share:.0%}", store, code, said)
             subprocess.run(
-                ["mount", "-o", f"remount,size={LARGE_BUFFER * size}", str(disk)], check=True
+                ["mount", "-o", f"remount,size={ENLARGED * size}", str(disk)], check=True
             )
             _resume(result, source, store, digest)
     return result
@@ -70,7 +70,7 @@ def fill_disks(source: Path, folder: Path, digest: str) -> FullDiskResult:
 def fill_doubles(
     source: Path, folder: Path, digest: str, syncs: tuple[int, ...] = SYNCS
 ) -> FullDiskResult:
-    """Do the same without root: the writer's own `fsync` says that the disk is full."""
+    """Do the same without root: the writer's `fsync` reports a full disk."""
     result = FullDiskResult(method="double")
     for after in syncs:
         store = folder / f"full-{after}.zarr"
@@ -83,17 +83,19 @@ def fill_doubles(
 
 def _judge(result: FullDiskResult, point: str, store: Path, code: int, said: str) -> None:
     result.points += 1
-    explains = any(one in said for one in MESSAGES) and "Traceback" not in said
+    explains = any(message in said for message in MESSAGES) and "Traceback" not in said
     if code == 1 and explains and (REMEDY in said or "cannot create" in said):
         result.explained += 1
     else:
         result.failures.append(f"{point}: exit status {code}, {said.strip()[-300:]}")
-    halves = [*store.parent.rglob(f"*{PARTIAL_SUFFIX}"), *store.parent.glob(".*.creating-*")]
-    is_whole = not (store / METADATA_FILE).exists() or not verify(open_store(store)).damages
-    if not halves and is_whole:
+    incomplete = [*store.parent.rglob(f"*{PARTIAL_SUFFIX}"), *store.parent.glob(".*.creating-*")]
+    is_undamaged = not (store / METADATA_FILE).exists() or not verify(open_store(store)).damages
+    if not incomplete and is_undamaged:
         result.clean += 1
     else:
-        result.failures.append(f"{point}: left {halves}, finished shards whole: {is_whole}")
+        result.failures.append(
+            f"{point}: left {incomplete}; finished shards undamaged: {is_undamaged}"
+        )
 
 
 def _resume(result: FullDiskResult, source: Path, store: Path, digest: str) -> None:

@@ -1,4 +1,4 @@
-"""Kill -9 at random moments, again and again, until a store is complete all the same."""
+"""Kill writers (-9) at random moments, repeatedly, and complete the store all the same."""
 
 import random
 import shutil
@@ -11,29 +11,28 @@ from benchmarks.validation.faults.workers import Worker
 from cache.coordination.store import Store, open_store
 from cache.format.metadata import METADATA_FILE
 from cache.inspection.content_digest import content_digest
-from cache.verification.run import verify
+from cache.verification.verify_store import verify
 from shared.process.whole_file import PARTIAL_SUFFIX
 
-AFTER_START = 0.8  # of the kills come only when the worker has the store open
-Command = Callable[[Path, str], list[object]]  # store and part to the worker's command line
+AFTER_START = 0.8  # share of the kills that wait until the worker has opened the store
+Command = Callable[[Path, str], list[object]]  # (store, slice) -> a worker's command line
 
 
 @dataclass(kw_only=True, slots=True)
 class KillResult:
-    """What became of one store, or of several together.
+    """What happened to the stores of killed writers, added up.
 
     Args:
         writers: workers at a time.
-        kills: processes killed while they ran.
-        stores: stores completed after that.
+        kills: processes killed while running.
+        stores: stores completed afterwards.
         shards: shards of these stores.
-        finished_at_kills: complete shards seen when workers were killed, summed up.
+        finished_at_kills: complete shards at the time of each kill, added up.
         recomputed: complete shards that were written again; must be 0.
-        equal: stores whose content digest, recomputed from every byte, is that of the undisturbed
-            one; must be `stores`.
-        damaged: damages that verify found; must be 0.
-        left_over: files of killed writers left in complete stores; harmless, but none are expected
-            in shards.
+        equal: stores whose content digest, recomputed from every byte, equals that of the
+            undisturbed store; must be `stores`.
+        damaged: damages detected by verify; must be 0.
+        left_over: files of killed writers left in complete stores; harmless.
         seconds: wall clock.
     """
 
@@ -50,7 +49,7 @@ class KillResult:
 
     @property
     def passed(self) -> bool:
-        """Whether nothing was lost, torn or done twice."""
+        """Whether nothing was lost, damaged or done twice."""
         return (self.recomputed, self.damaged, self.equal) == (0, 0, self.stores)
 
 
@@ -64,17 +63,17 @@ def kill_writers(
     write_s: float,
     random_moments: random.Random,
 ) -> KillResult:
-    """Write store after store while killing writers, until enough were killed.
+    """Write store after store while killing writers, until enough have been killed.
 
     Args:
-        command: of one worker.
-        folder: for the stores; each is removed when it was checked.
+        command: of a worker.
+        folder: for the stores; each is removed after its check.
         digest: content digest of the undisturbed store.
         writers: workers at a time.
-        kills: how many at least.
-        write_s: what an undisturbed worker takes from its first row to its last; kills are spread
-            over it.
-        random_moments: when and whom.
+        kills: how many, at least.
+        write_s: seconds an undisturbed worker takes from its first row to its last; kills are
+            spread over them.
+        random_moments: chooses when to kill which worker.
     """
     result = KillResult(writers=writers)
     began = time.monotonic()
@@ -98,31 +97,32 @@ def _disturb(
     write_s: float,
     random_moments: random.Random,
 ) -> None:
-    """Kill workers and start them anew, until nothing is left to do or enough were killed."""
-    parts = [f"{number}/{result.writers}" for number in range(1, result.writers + 1)]
-    workers = {part: Worker(command(path, part)) for part in parts}
+    """Kill and restart workers, until nothing is left to do or enough have been killed."""
+    slices = [f"{number}/{result.writers}" for number in range(1, result.writers + 1)]
+    workers = {share: Worker(command(path, share)) for share in slices}
     finished: dict[int, tuple[int, ...]] = {}
     while result.kills < kills:
-        part = random_moments.choice([part for part in parts if workers[part].is_running] or parts)
-        if random_moments.random() < AFTER_START:  # else also while it starts, or creates the store
-            workers[part].wait_until_it_writes()
+        running = [share for share in slices if workers[share].is_running]
+        chosen = random_moments.choice(running or slices)
+        if random_moments.random() < AFTER_START:  # otherwise also during its start
+            workers[chosen].wait_until_it_writes()
         time.sleep(random_moments.uniform(0, write_s / (1 + result.writers)))
-        was_killed = workers[part].kill()
+        was_killed = workers[chosen].kill()
         result.kills += was_killed
         if (path / METADATA_FILE).exists():
             store = open_store(path)
-            found = _written(store)
-            result.recomputed += sum(found.get(shard) != at for shard, at in finished.items())
-            result.finished_at_kills += len(found) if was_killed else 0
-            finished |= found
-            if len(found) == store.layout.shard_count:
+            written = _written(store)
+            result.recomputed += sum(written.get(shard) != at for shard, at in finished.items())
+            result.finished_at_kills += len(written) if was_killed else 0
+            finished |= written
+            if len(written) == store.layout.shard_count:
                 break
-        workers[part] = Worker(command(path, part))
+        workers[chosen] = Worker(command(path, chosen))
     for worker in workers.values():
         worker.finish()
     if finished:
-        found = _written(open_store(path))
-        result.recomputed += sum(found.get(shard) != at for shard, at in finished.items())
+        written = _written(open_store(path))
+        result.recomputed += sum(written.get(shard) != at for shard, at in finished.items())
 
 
 def _written(store: Store) -> dict[int, tuple[int, ...]]:

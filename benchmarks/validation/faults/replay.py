@@ -1,9 +1,9 @@
-"""A writer that needs no backbones: it reads features from one store and writes them to another.
+"""A writer without backbones: copies features from one store to a new one.
 
-    python -m benchmarks.validation.faults.replay SOURCE TARGET --part 2/4
+    python -m benchmarks.validation.faults.replay SOURCE TARGET --slice 2/4
 
-The same claims, threads, files and ledger as `extract-features`, started in half a second instead
-of eight, so that hundreds of kills are affordable. One row per shard.
+It uses the same claims, threads, files and ledger as `extract-features`, but starts in half a
+second instead of eight, so that hundreds of kills are affordable. One row per shard.
 """
 
 import argparse
@@ -15,31 +15,30 @@ from pathlib import Path
 from cache.coordination.claims import Claims, WorkerSlice, shards_to_do
 from cache.coordination.null_store import null_path, open_null
 from cache.coordination.store import open_store
-from cache.create import open_or_create
+from cache.create import StoreSpec, open_or_create
 from cache.reader import CachedFeatures
 from cache.writer import StoreWriter
 from shared.process.command import run_command
 from stage1_extract.extraction.background_writer import BackgroundWriter
 
-READY = "rows to extract"  # what `extract-features` says, too, before it begins
+READY = "rows to extract"  # `extract-features` also prints this before it begins
 
 
-def replay(source: Path, target: Path, part: WorkerSlice) -> None:
-    """Write every row that nobody has written and nobody is at, the null features first."""
+def replay(source: Path, target: Path, share: WorkerSlice) -> None:
+    """Write every row that is neither written nor claimed, the null features first."""
     writer = _open(source, target)
     null = open_null(open_store(source))
     if null is not None:
         _write(null.path, _open(null.path, null_path(target)), WorkerSlice())
     print(len(writer.pending()), READY, file=sys.stderr, flush=True)
-    _write(source, writer, part)
+    _write(source, writer, share)
 
 
 def _open(source: Path, target: Path) -> StoreWriter:
-    """Create a store like another one, or open it to go on."""
+    """Create a store like the source, or open it to resume."""
     original = open_store(source)
     metadata = original.metadata
-    return open_or_create(
-        target,
+    spec = StoreSpec(
         preset=metadata.preset,
         identity=metadata.identity,
         samples=original.samples,
@@ -48,17 +47,18 @@ def _open(source: Path, target: Path) -> StoreWriter:
         codec=metadata.codec,
         shard_bytes=1,
     )
+    return open_or_create(target, spec)
 
 
-def _write(source: Path, writer: StoreWriter, part: WorkerSlice) -> None:
+def _write(source: Path, writer: StoreWriter, share: WorkerSlice) -> None:
     features, claims = CachedFeatures(source), Claims(writer.store)
     with BackgroundWriter(writer, claims) as background:
-        for shard in shards_to_do(writer.store, part, claims):
+        for shard in shards_to_do(writer.store, share, claims):
             background.write(shard, features.read(shard.tokens, shard.variant))
 
 
 def fill_disk_after(syncs: int) -> None:
-    """Let the disk be full from some `fsync` on: a double for where nothing can be mounted."""
+    """Simulate a disk that is full after some `fsync` calls, where nothing can be mounted."""
     honest, done = os.fsync, iter(range(syncs))
 
     def full(descriptor: int) -> None:
@@ -74,12 +74,12 @@ def main(argv: list[str] | None = None) -> int:
     parser = argparse.ArgumentParser(prog="python -m benchmarks.validation.faults.replay")
     parser.add_argument("source", type=Path)
     parser.add_argument("target", type=Path)
-    parser.add_argument("--part", default="1/1")
+    parser.add_argument("--slice", default="1/1")
     parser.add_argument("--full-after", type=int, help="fsyncs until the disk is full")
     args = parser.parse_args(argv)
     if args.full_after is not None:
         fill_disk_after(args.full_after)
-    number, of = (int(one) for one in args.part.split("/"))
+    number, of = map(int, args.slice.split("/"))
     return run_command(lambda: replay(args.source, args.target, WorkerSlice(number=number, of=of)))
 
 

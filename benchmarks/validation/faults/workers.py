@@ -1,4 +1,4 @@
-"""Processes that write a store, to be killed: started, watched for their first word, and ended."""
+"""Processes that write a store and can be killed: start them, await their first row, end them."""
 
 import subprocess
 import sys
@@ -13,10 +13,10 @@ PATIENCE_S = 120.0
 
 
 class Worker:
-    """One writing process.
+    """A writing process.
 
     Args:
-        command: what to run; a module of ours and its arguments.
+        command: module to run, and its arguments.
     """
 
     def __init__(self, command: Sequence[object]) -> None:
@@ -42,28 +42,28 @@ class Worker:
         self._is_ready.set()  # it ended
 
     def wait_until_it_writes(self) -> None:
-        """Return when the store is open and the first row is about to come, or the process ended.
+        """Return when the worker is about to write its first row, or has ended.
 
         Raises:
-            TimeoutError: if neither happens.
+            TimeoutError: if neither happens in `PATIENCE_S`.
         """
         if not self._is_ready.wait(PATIENCE_S):
-            raise TimeoutError(f"no sign of {self.process.args} for {PATIENCE_S:g} s")
+            raise TimeoutError(f"{self.process.args} neither wrote nor ended for {PATIENCE_S:g} s")
 
     @property
     def is_running(self) -> bool:
-        """Whether it has not ended."""
+        """Whether the process is still running."""
         return self.process.poll() is None
 
     def kill(self) -> bool:
-        """Kill it with signal 9; return whether it was still running."""
+        """Kill the process (-9); return whether it was still running."""
         was_running = self.is_running
         self.process.kill()
         self.finish()
         return was_running and self.process.returncode < 0
 
     def finish(self) -> tuple[int, str]:
-        """Wait for its end; return its exit status and what it said."""
+        """Wait for the process to end; return its exit status and its stderr."""
         self.process.wait(PATIENCE_S)
         self._reader.join(PATIENCE_S)
         assert self.process.stderr is not None
@@ -71,6 +71,6 @@ class Worker:
         return self.process.returncode, "".join(self._lines)
 
 
-def replay_command(source: Path, target: Path, part: str = "1/1") -> list[object]:
-    """Return the command of a writer that needs no backbones."""
-    return ["benchmarks.validation.faults.replay", source, target, "--part", part]
+def replay_command(source: Path, target: Path, share: str = "1/1") -> list[object]:
+    """Return the command line of a writer that needs no backbones."""
+    return ["benchmarks.validation.faults.replay", source, target, "--slice", share]

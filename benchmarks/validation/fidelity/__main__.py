@@ -1,10 +1,10 @@
-"""Our preprocessing of two real frames against the equivalents of mmdet3d, mmcv, Pillow and torch.
+"""Compare our preprocessing of two real frames with mmdet3d, mmcv, Pillow, torch and the devkit.
 
     python -m benchmarks.validation.fidelity ../shared/nuscenes_real
-    python -m benchmarks.validation.fidelity ../shared/nuscenes_real --json benchmarks/results/fidelity.json
+    python -m benchmarks.validation.fidelity FRAMES --json benchmarks/results/fidelity.json
 
-Every step runs twice, by our function and by the other library's own, and the table says by how
-much the numbers differ. It is in docs/fidelity.md, with the reasons.
+Every step runs twice, with our function and with the other library's, and the table states by how
+much the numbers differ. docs/fidelity.md contains it, with the reasons.
 """
 
 import argparse
@@ -19,13 +19,7 @@ from pathlib import Path
 import cv2
 from PIL import features
 
-from benchmarks.validation.fidelity import (
-    boxes,
-    geometry,
-    images,
-    points,
-    voxels,
-)
+from benchmarks.validation.fidelity import boxes, geometry, images, points, voxels
 from benchmarks.validation.fidelity.rows import INFOS, TOKENS, markdown, real_frames
 
 STEPS = (
@@ -69,7 +63,7 @@ def main(argv: list[str] | None = None) -> None:
     parser.add_argument("--json", type=Path, help="write the rows here too")
     arguments = parser.parse_args(argv)
     logging.disable(logging.WARNING)
-    warnings.simplefilter("ignore")  # other packages', on import
+    warnings.simplefilter("ignore")  # of other packages, on import
     if not (arguments.root / INFOS).is_file():
         parser.error(f"{arguments.root} holds no {INFOS}; name the folder of real frames")
     frames = real_frames(arguments.root.absolute())

@@ -1,4 +1,4 @@
-"""Fidelity of the boxes: mmdet3d's box class and filters, and nuscenes-devkit's own boxes."""
+"""Fidelity of the boxes: mmdet3d's box class and filters, and nuscenes-devkit's boxes."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -22,16 +22,16 @@ from stage1_extract.nuscenes.records import SampleRecord
 from stage1_extract.plots.plot_scene import corners_of
 
 STEP = "boxes"
-CENTRE = (0.5, 0.5, 0.5)  # of a box, where mmdet3d shall take the given z to be
+CENTRE = (0.5, 0.5, 0.5)  # where in a box its z is; mmdet3d assumes the bottom by default
 GRID = PRESETS[0].grid
-# Order of our corners in which they are those of mmdet3d, and of nuscenes-devkit.
+# Orders of our corners that match mmdet3d, and nuscenes-devkit.
 TO_MMDET3D = [6, 7, 4, 5, 2, 3, 0, 1]
 TO_DEVKIT = [0, 3, 2, 1, 4, 7, 6, 5]
 OLD_INFOS = "infos/nuscenes_infos_val.mini.v1.fastbev.pkl"  # mmdet3d < 1.0
 
 
 def mmdet3d_annotations(info: dict[str, Any], *, valid_flag: bool = False) -> dict[str, Any]:
-    """Return what mmdet3d's dataset makes of a frame's boxes, in CMT's class order."""
+    """Return a frame's annotations from mmdet3d's dataset, in CMT's class order."""
     dataset = NuScenesDataset(
         data_root="",
         ann_file="",
@@ -59,7 +59,7 @@ def mmdet3d_annotations(info: dict[str, Any], *, valid_flag: bool = False) -> di
 
 
 def centred(boxes: LiDARInstance3DBoxes) -> torch.Tensor:
-    """Return (n, 9) with the centre's z, as CMT makes its targets."""
+    """Return (n, 9) boxes with the z of the centre, as in CMT's targets."""
     return torch.cat([boxes.gravity_center, boxes.tensor[:, 3:]], dim=1)
 
 
@@ -86,15 +86,15 @@ def box_classes(frames: Sequence[RealFrame]) -> Iterator[Row]:
     yield centres.row(STEP, name, f"{against}, gravity centre", "9 columns", "NaN on both sides")
     what = "z of the bottom (m)"
     yield bottoms.row(STEP, f"{name}, z - h/2", f"{against}, bottom", what, "same float32 steps")
-    remark = "ours in float64; same corner for corner, so heading and z agree"
+    remark = "ours in float64; equal corner for corner, so heading and z agree"
     yield corners.row(STEP, "corners_of", f"{against}.corners", "corners (m)", remark)
-    remark = "yaws of the frames, turned by whole turns first"
+    remark = "yaws of the frames, with whole turns added"
     name = "trainable_annotations"
     yield yaws.row(STEP, name, f"{against}.limit_yaw", "yaw (rad)", remark)
 
 
 def trained(annotations: Annotations) -> NDArray[np.bool_]:
-    """Return which boxes `trainable_annotations` keeps, found by number."""
+    """Return which boxes `trainable_annotations` keeps, identified by number."""
     numbered = annotations.boxes_lidar.copy()
     numbered[:, 8] = np.arange(len(numbered))
     kept = trainable_annotations(_with_boxes(annotations, numbered), GRID).boxes_lidar[:, 8]
@@ -128,7 +128,7 @@ def filtering(frames: Sequence[RealFrame]) -> Iterator[Row]:
     against = "mmdet3d NuScenesDataset, ObjectRangeFilter, ObjectNameFilter"
     remark = f"{labels.of} boxes kept of {of} on both sides"
     yield boxes.row(STEP, name, against, "9 columns of every box", remark)
-    remark = "both told CMT's class order, which is not mmdet3d's"
+    remark = "both use CMT's class order, which is not mmdet3d's"
     yield labels.row(STEP, name, against, "labels", remark)
     name += ", before range and class"
     against, what = "mmdet3d NuScenesDataset(use_valid_flag=True)", "boxes with radar points only"
@@ -142,7 +142,7 @@ def lidar_boxes(tables: NuScenes, record: SampleRecord, *, level: bool = False) 
     Args:
         tables: of the dataset.
         record: the frame.
-        level: leave out the vertical velocity before turning, as mmdet3d's converter does.
+        level: drop the vertical velocity before rotating, as mmdet3d's converter does.
     """
     token = tables.get("sample", record.token)["data"][LIDAR]
     data = tables.get("sample_data", token)
@@ -160,7 +160,7 @@ def lidar_boxes(tables: NuScenes, record: SampleRecord, *, level: bool = False) 
 
 
 def devkit_boxes(frames: Sequence[RealFrame]) -> Iterator[Row]:
-    """Compare with the devkit's boxes, and the tilt that a yaw leaves out."""
+    """Compare with the devkit's boxes, and measure the tilt that a yaw omits."""
     root = frames[0].record.root
     tables = NuScenes("v1.0-mini", str(root), verbose=False)
     old = {record.token: record for record in read_infos(root / OLD_INFOS, root)}
@@ -175,7 +175,7 @@ def devkit_boxes(frames: Sequence[RealFrame]) -> Iterator[Row]:
         yaws.add(limit_period(ours[:, 6] - yaws_rad, period=2 * np.pi), np.zeros(len(theirs)))
         tilted = np.array([box.corners().T for box in theirs])
         corners.add(corners_of(ours.astype(np.float64))[:, TO_DEVKIT], tilted)
-        if frame.record.token in old:  # its recording is whole, so that velocities are there
+        if frame.record.token in old:  # its scene is complete, so that it has velocities
             for level, gap in velocities.items():
                 turned = lidar_boxes(tables, frame.record, level=level)
                 gap.add(ours[:, 7:], [box.velocity[:2] for box in turned])
@@ -185,12 +185,12 @@ def devkit_boxes(frames: Sequence[RealFrame]) -> Iterator[Row]:
     yield centres.row(STEP, name, against, "centre (m)", rounding)
     yield sizes.row(STEP, name, against, "length, width, height (m)", rounding)
     yield yaws.row(STEP, name, against, "yaw (rad)", rounding)
-    remark = "mmdet3d's converter, and so we, drop the global vertical velocity before turning"
+    remark = "like mmdet3d's converter, we drop the global vertical velocity before rotating"
     yield velocities[False].row(STEP, name, against, "velocity (m/s)", remark)
     levelled = f"{against}, vertical velocity 0"
     yield velocities[True].row(STEP, name, levelled, "velocity (m/s)", rounding)
     remark = "a yaw has no roll and pitch, as in mmdet3d"
     yield corners.row(STEP, "corners_of", f"{against}, corners", "corners (m)", remark)
-    remark = "lengths swapped and yaw turned by us; same frame"
+    remark = "lengths swapped and yaw rotated by us; same frame"
     against = "read_infos of an mmdet3d < 1.0 file"
     yield converted.row(STEP, name, against, "9 columns", remark)

@@ -1,4 +1,4 @@
-"""Fidelity of the projection from LiDAR to pixels: float64 or float32, and where pixels lie."""
+"""Fidelity of the projection from LiDAR to pixels: float64 or float32, and pixel positions."""
 
 from collections.abc import Iterator, Sequence
 
@@ -22,7 +22,7 @@ from stage1_extract.preprocessing.sweeps import load_points
 
 STEP = "projection"
 SWEEPS = 10
-NEAR_M = 1.0  # nearer points are the ego vehicle's, whose pixels run away
+NEAR_M = 1.0  # nearer points are on the ego vehicle, and their pixels diverge
 DEMO = "infos/mmdet3d_demo_scene0061.v2.pkl"
 ODD_FACTOR = 0.5555  # 888.8 x 499.95 px, truncated to 888 x 499
 
@@ -62,10 +62,10 @@ def pixels_of(matrix: NDArray[np.float64], points: NDArray[np.float32]) -> NDArr
 
 
 def projecting(frames: Sequence[RealFrame]) -> Iterator[Row]:
-    """Compare float64 with float32 matrices, entries and pixels of the points that are seen."""
+    """Compare float64 with float32 matrices: their entries, and the pixels of visible points."""
     for preset in PRESETS:
         branch = camera_of(preset)
-        entries, product, all32, seen, of = Gap(), Gap(), Gap(), 0, 0
+        entries, product, all32, projections, of = Gap(), Gap(), Gap(), 0, 0
         for frame in frames:
             points = load_points(frame.record, SWEEPS)
             transform = identity_transform(branch)
@@ -78,15 +78,15 @@ def projecting(frames: Sequence[RealFrame]) -> Iterator[Row]:
                 product.add(exact, pixels_of(theirs.double().numpy(), points[visible])[:, :2])
                 at = points_cam2img(torch.from_numpy(points[visible, :3]), theirs)
                 all32.add(exact, at)
-                seen, of = seen + int(visible.sum()), of + len(points)
+                projections, of = projections + int(visible.sum()), of + len(points)
         name = f"img_from_lidar, {preset.name}"
         against = "mmdet3d get_lidar2img and BEVFusion's image matrix, float32"
         yield entries.row(STEP, name, against, "matrix entries (px, px m)", "float64 kept")
-        remark = f"{seen:,} times a point is seen, of 6 x {of // 6:,}, {NEAR_M:g} m or more away"
-        yield product.row(STEP, name, against, "u and v of points seen (px)", remark)
+        remark = f"{projections:,} visible of 6 x {of // 6:,} projections, at {NEAR_M:g} m or more"
+        yield product.row(STEP, name, against, "u and v of visible points (px)", remark)
         against = "mmdet3d points_cam2img with that matrix"
         remark = "projected in float32 too"
-        yield all32.row(STEP, name, against, "u and v of points seen (px)", remark)
+        yield all32.row(STEP, name, against, "u and v of visible points (px)", remark)
     yield _of_demo_file(frames)
     yield _of_devkit(frames)
 
@@ -104,7 +104,7 @@ def _visible(pixels: NDArray[np.float64], camera: CameraBranch) -> NDArray[np.bo
 
 
 def _of_demo_file(frames: Sequence[RealFrame]) -> Row:
-    """Compare with the v2 info file that mmdet3d ships for its demo, of one of the frames."""
+    """Compare with the v2 info file of mmdet3d's demo, which contains one of the frames."""
     root = frames[0].record.root
     (demo,) = load_pickle(root / DEMO)["data_list"]
     (record,) = (frame.record for frame in frames if frame.record.token == demo["token"])
@@ -112,12 +112,12 @@ def _of_demo_file(frames: Sequence[RealFrame]) -> Row:
     for camera in record.cameras:
         gap.add(v2_matrix(camera), demo["images"][camera.name]["lidar2cam"])
     against = "lidar2cam of mmdet3d's demo info file"
-    remark = "form and sign of the float32 side; this frame's v1 info was rebuilt from that file"
+    remark = "layout and sign of the float32 side; this frame's v1 info was rebuilt from that file"
     return gap.row(STEP, "our lidar2cam in float32", against, "matrix entries (-, m)", remark)
 
 
 def _of_devkit(frames: Sequence[RealFrame]) -> Row:
-    """Compare with nuscenes-devkit, which moves the points sensor by sensor and in float32."""
+    """Compare with nuscenes-devkit, which transforms the points sensor by sensor in float32."""
     root = frames[0].record.root
     tables = NuScenes("v1.0-mini", str(root), verbose=False)
     as_recorded = ImageTransform(resize=1.0, left_px=0, top_px=0)
@@ -131,24 +131,24 @@ def _of_devkit(frames: Sequence[RealFrame]) -> Row:
                 tokens[LIDAR], tokens[camera.name], min_dist=NEAR_M
             )
             ours = pixels_of(img_from_lidar(camera, as_recorded, branch), points)
-            # The devkit does not say which points it kept: take the nearest in (u, v, depth).
+            # The devkit does not return which points it kept: take the nearest in (u, v, depth).
             distance_px, _ = cKDTree(ours).query(np.column_stack([theirs[:2].T, depth_m]))
             gap.add(distance_px, np.zeros_like(distance_px))
     against = "nuscenes-devkit map_pointcloud_to_image"
     remark = "1600 x 900 px; the devkit passes through global coordinates in float32"
-    return gap.row(STEP, "img_from_lidar", against, "distance of points seen (px)", remark)
+    return gap.row(STEP, "img_from_lidar", against, "distance of visible points (px)", remark)
 
 
 def resampling(_: Sequence[RealFrame]) -> Iterator[Row]:
-    """Compare where the matrix says that a pixel goes with where OpenCV takes it from."""
+    """Compare where the matrix puts a pixel with where OpenCV takes it from."""
     camera = camera_of(PRESETS[0])
     ramp = np.arange(camera.raw_width_px, dtype=np.float32)
     image = np.tile(ramp, (camera.raw_height_px, 1))
     for factor in (1.0, identity_transform(camera).resize, *TRAINING_FACTORS, ODD_FACTOR):
         resized = mmcv.imresize(image, bottom_crop(camera, factor)[1])[0]
-        inside = slice(1, -1)  # the outermost are clamped
+        inside = slice(1, -1)  # the outermost pixels are clamped
         gap = gap_of(np.arange(len(resized))[inside], factor * resized[inside].astype(np.float64))
-        remark = "half a pixel is left out, as official"
+        remark = "the half pixel is ignored, as in the official code"
         if factor == ODD_FACTOR:
             remark += "; the matrix keeps the factor though the size is truncated"
         ours, against = f"img_from_lidar, factor {factor:g}", "mmcv.imresize of a ramp"

@@ -1,4 +1,4 @@
-"""Fidelity of the image steps: decoding, resizing, cropping, normalising, and all of them."""
+"""Fidelity of the image steps: decoding, resizing, cropping, normalising, and all together."""
 
 from collections.abc import Callable, Iterator, Sequence
 from io import BytesIO
@@ -27,7 +27,7 @@ from stage1_extract.preprocessing.images import (
 Pixels = NDArray[Any]
 Size = tuple[int, int]  # width, height
 
-TRAINING_FACTORS = (0.47, 0.6)  # the smallest of r50_800x320, and one inside its range
+TRAINING_FACTORS = (0.47, 0.6)  # the smallest of r50_800x320, and a factor within its range
 DIVISOR = 32
 
 
@@ -90,7 +90,7 @@ def _box(pixels: Pixels, size: Size) -> Pixels:
     return np.asarray(np.floor(means + 0.5))
 
 
-# What each does, and the remark.
+# Each resizer with its remark.
 RESIZERS: dict[str, tuple[Callable[[Pixels, Size], Pixels], str]] = {
     "mmcv.imresize, cv2": (mmcv.imresize, "same OpenCV call"),
     "mmcv.imresize, cv2, float32 pixels": (
@@ -108,28 +108,33 @@ RESIZERS: dict[str, tuple[Callable[[Pixels, Size], Pixels], str]] = {
 
 
 def bottom_crop(camera: CameraBranch, factor: float) -> tuple[ImageTransform, Size]:
-    """Return the transform that keeps the bottom rows at a factor, and the resized size."""
+    """Return the transform that keeps the bottom rows at a factor, and the size before cropping."""
     size = (int(camera.raw_width_px * factor), int(camera.raw_height_px * factor))
     return ImageTransform(resize=factor, left_px=0, top_px=size[1] - camera.height_px), size
 
 
 def resizing(frames: Sequence[RealFrame]) -> Iterator[Row]:
-    """Compare resizers, in the rows and columns that enter the network."""
+    """Compare resizers on the rows and columns that enter the network."""
     images = decoded(frames)
     r50, vov = (camera_of(preset) for preset in PRESETS)
     half = identity_transform(r50).resize
-    box = {"2 x 2 mean, half up (torch avg_pool2d)": (_box, "one half is special in OpenCV")}
+    box = {
+        "2 x 2 mean, half up (torch avg_pool2d)": (
+            _box,
+            "OpenCV treats a factor of one half specially",
+        )
+    }
     for factor in (half, *TRAINING_FACTORS):
         for name, (resize, remark) in (RESIZERS | (box if factor == half else {})).items():
             gap = _resize_gap(images, r50, factor, resize)
-            use = "identity view" if factor == half else "a training view"
+            use = "identity transform" if factor == half else "a training variant"
             ours = f"transform_pixels, factor {factor:g} ({use} of r50)"
             yield gap.row("resize", ours, name, "pixels (grey levels)", remark)
     gap = Gap()
     for resize, _ in RESIZERS.values():
         for image in images:
             gap.add(*_resized(image, vov, identity_transform(vov).resize, resize))
-    ours = "transform_pixels, factor 1 (identity view of vov)"
+    ours = "transform_pixels, factor 1 (identity transform of vov)"
     yield gap.row("resize", ours, "all six of these", "pixels (grey levels)", "a copy")
 
 
@@ -149,20 +154,20 @@ def _resized(
     image: Pixels, camera: CameraBranch, factor: float, resize: Callable[[Pixels, Size], Pixels]
 ) -> tuple[Pixels, Pixels]:
     transform, size = bottom_crop(camera, factor)
-    width = min(camera.width_px, size[0])  # beyond, ours is 0: see `cropping`
+    width = min(camera.width_px, size[0])  # beyond it ours is 0: see `cropping`
     ours = transform_pixels(image, transform, camera)[:, :width]
     return ours, resize(image, size)[transform.top_px :, :width]
 
 
 def cropping(frames: Sequence[RealFrame]) -> Iterator[Row]:
-    """Compare crops, also one that reaches past the image, the flip, and padding."""
+    """Compare crops (also past the border of the image), flips and padding."""
     images = decoded(frames)
     inside, outside, flip, pad = Gap(), Gap(), Gap(), Gap()
     for preset in PRESETS:
         camera = camera_of(preset)
         test = identity_transform(camera)
         corners = np.array([test.left_px, test.top_px, camera.width_px, camera.height_px])
-        corners[2:] += corners[:2] - 1  # mmcv's corners are both inside
+        corners[2:] += corners[:2] - 1  # mmcv includes both corners
         size = bottom_crop(camera, test.resize)[1]
         least, least_size = bottom_crop(camera, camera.resize_lim[0])
         right_bottom = (camera.width_px, least.top_px + camera.height_px)
@@ -178,10 +183,10 @@ def cropping(frames: Sequence[RealFrame]) -> Iterator[Row]:
             theirs = small.crop((0, least.top_px, *right_bottom))
             outside.add(transform_pixels(image, least, camera), np.asarray(theirs))
     name, what = "transform_pixels", "pixels (grey levels)"
-    yield inside.row("crop", name, "mmcv.imcrop", what, "both presets, identity view")
+    yield inside.row("crop", name, "mmcv.imcrop", what, "both presets, identity transform")
     remark = "smallest training factor: the image is narrower than the crop, the rest is 0"
     yield outside.row("crop past the image", name, "PIL.Image.crop", what, remark)
-    yield flip.row("flip", name, "mmcv.imflip", what, "training views only")
+    yield flip.row("flip", name, "mmcv.imflip", what, "training variants only")
     remark = f"both input sizes are multiples of {DIVISOR}: nothing to pad"
     yield pad.row("pad", "none", f"mmcv.impad_to_multiple({DIVISOR})", what, remark)
 
@@ -196,7 +201,7 @@ def _preprocessed(images: Sequence[Pixels], camera: CameraBranch) -> NDArray[np.
 
 
 def normalising(frames: Sequence[RealFrame]) -> Iterator[Row]:
-    """Compare the arithmetic that makes the input of mean 0 and deviation 1."""
+    """Compare the arithmetic that normalises to mean 0 and standard deviation 1."""
     official, tensor = Gap(), Gap()
     for preset in PRESETS:
         camera = camera_of(preset)
@@ -209,14 +214,14 @@ def normalising(frames: Sequence[RealFrame]) -> Iterator[Row]:
             official.add(ours, theirs.transpose(2, 0, 1))
             tensor.add(ours, _preprocessed([pixels], camera)[0])
     step, name, what = "normalise", "normalise", "input (deviations)"
-    remark = "float32, deviation inverted in float64, as official"
+    remark = "float32, deviation inverted in float64, as in the official code"
     yield official.row(step, name, "mmcv.imnormalize", what, remark)
     remark = "divides by the deviation, all in float32: the same bits for every grey level"
     yield tensor.row(step, name, "mmdet3d Det3DDataPreprocessor", what, remark)
 
 
 def whole_images(frames: Sequence[RealFrame]) -> Iterator[Row]:
-    """Compare everything from the JPEG to the network's input."""
+    """Compare the whole path from the JPEG to the network's input."""
     sides: dict[str, tuple[Callable[[bytes], Pixels], Callable[[Pixels, Size], Pixels]]] = {
         "mmcv.imfrombytes, imresize, then mmdet3d Det3DDataPreprocessor": (
             DECODERS["mmcv.imfrombytes, cv2"],
@@ -231,7 +236,7 @@ def whole_images(frames: Sequence[RealFrame]) -> Iterator[Row]:
         for name, (decode, resize) in sides.items():
             gap = Gap()
             for frame in frames:
-                files = [one.file for one in frame.record.cameras]
+                files = [camera_record.file for camera_record in frame.record.cameras]
                 resized = [resize(decode(file.read_bytes()), size) for file in files]
                 crops = [image[transform.top_px :] for image in resized]
                 gap.add(load_images(frame.record, camera)[0], _preprocessed(crops, camera))

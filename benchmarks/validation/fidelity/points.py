@@ -23,7 +23,7 @@ def _keyframe(record: SampleRecord) -> dict[str, Any]:
 
 
 def reading(frames: Sequence[RealFrame]) -> Iterator[Row]:
-    """Compare a LiDAR file's numbers."""
+    """Compare the values of a LiDAR file."""
     gap = Gap()
     for frame in frames:
         theirs = _keyframe(frame.record)["points"].tensor
@@ -36,13 +36,13 @@ def reading(frames: Sequence[RealFrame]) -> Iterator[Row]:
 def mmdet3d_sweeps(
     record: SampleRecord, *, repaired: bool, options: Mapping[str, bool] | None = None
 ) -> NDArray[np.float32]:
-    """Return the (P, 5) points that mmdet3d's LoadPointsFromMultiSweeps gives.
+    """Return the (P, 5) points of mmdet3d's LoadPointsFromMultiSweeps.
 
     Args:
         record: the frame.
-        repaired: hand it -t as translation, which the loader then subtracts, instead of what
-            mmdet3d's info files hold, -R^T t.
-        options: of the loader, beside the ones that CMT sets.
+        repaired: pass -t as the translation, which the loader then subtracts, instead of -R^T t
+            as in mmdet3d's info files.
+        options: of the loader, besides those that CMT sets.
     """
     sweeps = []
     for sweep in record.sweeps:
@@ -57,13 +57,13 @@ def mmdet3d_sweeps(
         sweeps.append({"timestamp": sweep.timestamp_us / 1e6, "lidar_points": points})
     load = LoadPointsFromMultiSweeps(SWEEPS, use_dim=list(range(COLUMNS)), **(options or {}))
     results = _keyframe(record) | {"timestamp": record.timestamp_us / 1e6}
-    if sweeps:  # mmdet3d's info files leave the key out of a scene's first frame
+    if sweeps:  # mmdet3d's info files omit the key in a scene's first frame
         results["lidar_sweeps"] = sweeps
     return np.asarray(load(results)["points"].tensor.numpy())
 
 
 def merging_sweeps(frames: Sequence[RealFrame]) -> Iterator[Row]:
-    """Compare where each sweep's points land, and their time lag."""
+    """Compare the positions of each sweep's points, and their time lag."""
     lags, keyframes = Gap(), Gap()
     loader, what = "mmdet3d LoadPointsFromMultiSweeps", "distance (m)"
     for frame in frames:
@@ -97,7 +97,7 @@ def _distance_m(left: NDArray[Any], right: NDArray[Any]) -> Gap:
 
 
 def _with_options(frames: Sequence[RealFrame]) -> Row:
-    """Compare with the options that other detectors' configs set."""
+    """Compare with options that the configs of other detectors set."""
     gap = Gap()
     for frame in frames:
         ours = load_points(frame.record, SWEEPS, drop_close_points=True, pad_without_sweeps=True)
@@ -111,7 +111,7 @@ def _with_options(frames: Sequence[RealFrame]) -> Row:
 
 
 def _devkit_sweep(record: SampleRecord) -> Row:
-    """Compare with nuscenes-devkit, which walks through the tables; the newest sweep only."""
+    """Compare with nuscenes-devkit, which follows the tables; only the newest sweep."""
     tables = NuScenes("v1.0-mini", str(record.root), verbose=False)
     sample = tables.get("sample", record.token)
     cloud, times_s = LidarPointCloud.from_file_multisweep(

@@ -1,4 +1,4 @@
-"""What the fidelity steps share: the real frames, a running difference, and a row of the table."""
+"""Shared by the fidelity steps: the real frames, a running difference, and a table row."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -9,13 +9,13 @@ import numpy as np
 from numpy.typing import ArrayLike
 
 from shared.config.preset import CameraBranch, Preset
-from shared.config.presets import r50_800x320, vov_1600x640
+from shared.config.preset_catalogue import r50_800x320, vov_1600x640
 from stage1_extract.nuscenes.info_files import read_infos
 from stage1_extract.nuscenes.records import SampleRecord
 from stage1_extract.nuscenes.safe_pickle import load_pickle
 
 PRESETS = (r50_800x320(), vov_1600x640())
-COUNTED, MANY = 0.01, 10_000  # a smaller share, or one of fewer, is printed as a number
+COUNTED, MANY = 0.01, 10_000  # a smaller share, or a share of fewer, is printed as a number
 INFOS = Path("infos/real_complete.v1.pkl")
 TOKENS = ("3950bd41f74548429c0f7700ff3d8269", "ca9a282c9e77460f8360f564131a8af5")
 
@@ -26,7 +26,7 @@ class RealFrame:
 
     Args:
         record: what stage 1 reads of it.
-        info: the v1 info that the record was made from, for the other side.
+        info: the v1 info that the record was made from, for the other library.
     """
 
     record: SampleRecord
@@ -34,7 +34,7 @@ class RealFrame:
 
 
 def real_frames(root: Path) -> list[RealFrame]:
-    """Return the two frames that are compared: one with two sweeps, one without."""
+    """Return the two frames that are compared: with two sweeps, and without sweeps."""
     infos = {info["token"]: info for info in load_pickle(root / INFOS)["infos"]}
     records = {record.token: record for record in read_infos(root / INFOS, root)}
     return [RealFrame(record=records[token], info=infos[token]) for token in TOKENS]
@@ -48,15 +48,15 @@ def camera_of(preset: Preset) -> CameraBranch:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Row:
-    """One comparison.
+    """A comparison.
 
     Args:
         step: of preprocessing.
         ours, against: the two sides.
         what: the quantity that differs, and its unit.
-        largest, mean: difference; None where only a number of things is stated.
-        count, of: how many values differ, or are meant, of how many.
-        remark: why.
+        largest, mean: difference; None in a row that only counts.
+        count, of: how many values differ, or are counted, of how many.
+        remark: the reason.
     """
 
     step: str
@@ -71,7 +71,7 @@ class Row:
 
 
 class Gap:
-    """The difference of two sets of numbers, gathered array by array."""
+    """The difference of two sets of numbers, accumulated array by array."""
 
     def __init__(self) -> None:
         self.largest = 0.0
@@ -80,7 +80,7 @@ class Gap:
         self.of = 0
 
     def add(self, ours: ArrayLike, theirs: ArrayLike) -> None:
-        """Take in two arrays of equal shape; NaN on both sides is no difference.
+        """Add two arrays of equal shape; NaN on both sides is no difference.
 
         Raises:
             ValueError: if the shapes differ.
@@ -90,14 +90,14 @@ class Gap:
             raise ValueError(f"ours is {left.shape}, theirs is {right.shape}")
         distance = np.abs(left - right)
         distance[np.isnan(left) & np.isnan(right)] = 0
-        # np.maximum, because max() of Python would lose a NaN
+        # np.maximum, because Python's max() would lose a NaN
         self.largest = float(np.maximum(self.largest, distance.max(initial=0.0)))
         self.total += float(distance.sum())
         self.differing += int((distance != 0).sum())
         self.of += distance.size
 
     def row(self, step: str, ours: str, against: str, what: str, remark: str = "") -> Row:
-        """Close the comparison."""
+        """Return the accumulated difference as a table row."""
         return Row(
             step=step,
             ours=ours,
@@ -112,7 +112,7 @@ class Gap:
 
 
 def counted(step: str, ours: str, against: str, what: str, count: int, of: int, remark: str) -> Row:
-    """Return a row that only counts things."""
+    """Return a row that only counts."""
     return Row(
         step=step,
         ours=ours,

@@ -6,9 +6,8 @@ for each score whether its token is inside. A schedule sorts the tiles into thes
 batch, for all heads, layers and passes.
 
 Queries are taken in an order that brings those with common windows together: by the first camera
-that sees them, then by BEV row. With that order and 64 queries by 64 tokens, a window touches one
-tile in seven of both presets, against two in three in the order of the queries, for queries spread
-evenly over the ground.
+that sees them, then by BEV row. For queries spread evenly over the ground, windows then touch 16%
+of the tiles of 64 queries by 64 tokens, against 70% in the order of the queries.
 
 B samples, Q queries, P queries padded to whole blocks, M maps, T token blocks, U query blocks.
 """
@@ -174,8 +173,8 @@ def _first_tokens(layout: TokenLayout, tokens: int, device: torch.device) -> Ten
 def token_cells(layout: TokenLayout, device: torch.device) -> tuple[Tensor, Tensor]:
     """Return (N + `PADDING`,) float32: the row and the column of every token on its map.
 
-    As floats, because a GPU compares the size of a float's difference in one instruction; padded,
-    because kernels read whole blocks.
+    As floats, because a GPU takes the absolute value of a float for free; padded, because kernels
+    read whole blocks.
     """
     cameras, *camera_size = layout.camera
     cells = []

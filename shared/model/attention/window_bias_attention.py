@@ -64,8 +64,7 @@ class _WindowBiasAttention(torch.autograd.Function):
         cells = token_cells(bias.windows.cells.layout, query.device)
         tile = sizes.forward
         tiles = bias.tiles.schedule(tile)
-        launch = _Launch(query, key, bias, tile)
-        launch(
+        _Launch(query, key, bias, tile)(
             attend_kernel, padded // tile.queries,
             query, key, value, per_sensor, *cells, queries.place, queries.rows, queries.columns,
             tiles.tokens_of, tiles.plain_tokens, attended, log_sum,
@@ -80,11 +79,11 @@ class _WindowBiasAttention(torch.autograd.Function):
         bias: AttentionBias = ctx.bias
         sizes: KernelSizes = ctx.sizes
         grad = grads[0].contiguous()
-        samples, queries_, heads, width = query.shape
+        samples, count, heads, width = query.shape
         queries = bias.tiles.queries
         padded = queries.place.shape[1]
         of_query, of_key, of_value = (torch.empty_like(t) for t in (query, key, value))
-        of_bias = log_sum.new_empty((samples, queries_, heads, 2))
+        of_bias = log_sum.new_empty((samples, count, heads, 2))
         ordered_query, ordered_grad = (
             query.new_empty((samples, heads, padded, width)) for _ in range(2)
         )

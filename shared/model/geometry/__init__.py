@@ -1,4 +1,4 @@
 """Where tokens and queries lie in space.
 
-Imports no other folder of the model.
+May import no other folder.
 """

@@ -1,4 +1,4 @@
-"""Where things are: the geometry behind CMT's position embeddings, without any weight.
+"""The geometry behind CMT's position embeddings, without any weights.
 
 Positions are fractions of the point range, 0 at the minimum and 1 at the maximum of each axis.
 B samples, V views, Q queries, H W feature rows and columns, Y X BEV rows and columns.
@@ -13,17 +13,17 @@ import torch
 from torch import Tensor
 
 FRACTION_EPS = 1e-5  # keeps a fraction of exactly 0 or 1 away from an infinite logit
-DEPTH_EPS_M = 1e-6  # keeps a point in the camera's own plane divisible
-NEAREST_DEPTH_M = 1.0  # first point of every camera ray
+DEPTH_EPS_M = 1e-6  # keeps the depth of a point in the camera's own plane from being 0
+NEAREST_DEPTH_M = 1.0  # of the first point of every camera ray
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class CameraGeometry:
-    """The cameras of a batch, in both directions.
+    """The projections of a batch's cameras and their inverses.
 
     Args:
         img_from_lidar, lidar_from_img: (B, V, 4, 4) float, pixels of the network's input.
-        height_px, width_px: size of that input.
+        height_px, width_px: size of the network's input.
     """
 
     img_from_lidar: Tensor
@@ -35,11 +35,11 @@ class CameraGeometry:
 def invert_cameras(
     img_from_lidar: Tensor, *, height_px: int, width_px: int, dtype: torch.dtype
 ) -> CameraGeometry:
-    """Return both directions of `img_from_lidar` (B, V, 4, 4), inverted before the cast to `dtype`.
+    """Invert `img_from_lidar` (B, V, 4, 4), then cast both directions to `dtype`.
 
     Upstream inverts in float64, too; in float32 the far end of a ray would move by millimetres.
     """
-    # inv_ex, because inv makes the host wait for the GPU to report singular matrices.
+    # inv_ex: inv makes the host wait for the GPU, to report singular matrices.
     lidar_from_img = torch.linalg.inv_ex(img_from_lidar).inverse
     return CameraGeometry(
         img_from_lidar=img_from_lidar.to(dtype),
@@ -50,7 +50,7 @@ def invert_cameras(
 
 
 def inverse_sigmoid(fractions: Tensor) -> Tensor:
-    """Return the logits of `fractions`, finite also at and beyond 0 and 1."""
+    """Return the logits of `fractions`, finite even at and beyond 0 and 1."""
     inside = fractions.clamp(min=0.0, max=1.0)
     return torch.log(inside.clamp(min=FRACTION_EPS) / (1.0 - inside).clamp(min=FRACTION_EPS))
 
@@ -62,7 +62,7 @@ def fractions_to_metres(fractions: Tensor, point_range_m: Tensor) -> Tensor:
 
 
 def metres_to_fractions(points_m: Tensor, point_range_m: Tensor) -> Tensor:
-    """Return (..., 3) fractions of the range; outside of it they leave 0..1."""
+    """Return (..., 3) fractions of the range; points outside give less than 0 or more than 1."""
     low_m, high_m = point_range_m.unbind()
     return (points_m - low_m) / (high_m - low_m)
 
@@ -77,7 +77,7 @@ def sine_embedding(fractions: Tensor, width: int) -> Tensor:
     Returns:
         (..., 2 * D), first y, then x; sine in even, cosine in odd columns.
     """
-    # Upstream: divisors grow linearly from 1 to 3, where DETR has powers of 10,000.
+    # Upstream: divisors grow linearly from 1 to 3; DETR's are powers of 10,000.
     pair = torch.arange(width, device=fractions.device, dtype=fractions.dtype) // 2
     divisors = 2 * pair / width + 1  # (D,)
     y_then_x = fractions[..., :2].flip(-1).unsqueeze(-1) * (2 * math.pi) / divisors  # (..., 2, D)
@@ -89,7 +89,7 @@ def bev_fractions(rows: int, columns: int, *, like: Tensor) -> Tensor:
     """Return the centres of the BEV cells, (rows * columns, 2) as (x, y), row by row.
 
     Upstream: the cells are spread over the whole point range, although with 1,024 voxels of 0.1 m
-    they cover only -54..48.4 m of it (facts: up to 5.6 m off). Pretrained weights have learnt this.
+    they cover only -54..48.4 m of it (up to 5.6 m off). Pretrained weights have learnt this.
     """
     y = (torch.arange(rows, device=like.device, dtype=like.dtype) + 0.5) / rows
     x = (torch.arange(columns, device=like.device, dtype=like.dtype) + 0.5) / columns
@@ -109,7 +109,7 @@ def pixel_rays_m(cameras: CameraGeometry, rows: int, columns: int, depths_m: Ten
     Returns:
         (B, V, H, W, depths, 3) metres, LiDAR frame.
     """
-    # Upstream: the upper left corner of a feature pixel stands for it, not its centre.
+    # Upstream: a feature pixel is represented by its upper left corner, not its centre.
     steps = torch.arange(max(rows, columns), device=depths_m.device, dtype=depths_m.dtype)
     v_px = steps[:rows] * cameras.height_px / rows
     u_px = steps[:columns] * cameras.width_px / columns
@@ -130,7 +130,7 @@ def project(points_m: Tensor, cameras: CameraGeometry) -> tuple[Tensor, Tensor]:
     Returns:
         pixels: (B, V, Q, 3) as (u, v, 1) in pixels of the network's input; meaningless where
             `visible` is False.
-        visible: (B, V, Q) bool, the point lies before the camera and inside its image.
+        visible: (B, V, Q) bool, the point is in front of the camera and inside its image.
     """
     homogeneous = torch.cat([points_m, torch.ones_like(points_m[..., :1])], dim=-1)
     with torch.autocast(points_m.device.type, enabled=False):
@@ -147,7 +147,7 @@ def project(points_m: Tensor, cameras: CameraGeometry) -> tuple[Tensor, Tensor]:
 def query_rays_m(
     points_m: Tensor, cameras: CameraGeometry, depths_m: Tensor
 ) -> tuple[Tensor, Tensor]:
-    """Sample the ray from every camera through every query.
+    """Sample the rays from every camera through every query.
 
     Args:
         points_m: (B, Q, 3) float, metres, LiDAR frame.
@@ -156,7 +156,7 @@ def query_rays_m(
 
     Returns:
         rays: (B, V, Q, depths, 3) metres, LiDAR frame; meaningless where `visible` is False.
-        visible: (B, V, Q) bool, as `project` gives it.
+        visible: (B, V, Q) bool, as from `project`.
     """
     pixels, visible = project(points_m, cameras)
     with torch.autocast(points_m.device.type, enabled=False):

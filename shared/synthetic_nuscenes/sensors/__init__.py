@@ -1,4 +1,4 @@
-"""What cameras and the LiDAR record of the synthetic world.
+"""What the cameras and the LiDAR record of the synthetic world.
 
 May import world/.
 """

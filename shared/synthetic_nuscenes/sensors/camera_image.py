@@ -1,4 +1,4 @@
-"""One camera image: a ray per pixel, the nearest surface is painted; counts what hides what."""
+"""A camera image: a ray per pixel paints the nearest surface, and hidden pixels are counted."""
 
 from dataclasses import dataclass
 from functools import cache
@@ -14,18 +14,18 @@ from shared.synthetic_nuscenes.world.scene_layout import SceneLayout
 from shared.synthetic_nuscenes.world.solids import Body, Solid
 from shared.synthetic_nuscenes.world.synthetic_config import IMAGE_HEIGHT_PX, IMAGE_WIDTH_PX
 
-NEAR_M = 0.1  # corners nearer than this are not projected; the whole image is searched instead
+NEAR_M = 0.1  # corners nearer than this are not projected; rays are cast at all pixels instead
 GRAIN = 3.0  # standard deviation of the pixel noise
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Picture:
-    """What one camera sees, at 1/stride of 1600 x 900.
+    """What a camera sees, at 1/stride of 1600 x 900.
 
     Args:
         image: (H, W, 3) uint8 RGB.
-        whole_px: (objects,) pixels each object would fill if nothing stood before it.
-        visible_px: (objects,) pixels it does fill.
+        whole_px: (objects,) pixels that each object would cover if nothing stood in front of it.
+        visible_px: (objects,) pixels that it does cover.
     """
 
     image: NDArray[np.uint8]
@@ -35,7 +35,7 @@ class Picture:
 
 @cache
 def pixel_rays(camera: RigCamera, stride_px: int) -> NDArray[np.float32]:
-    """(3, H, W) directions through the pixel centres in the camera frame, of depth 1."""
+    """Return (3, H, W) directions of depth 1 through the pixel centres, in the camera frame."""
     cx, cy = camera.center_px
     # The centre of coarse pixel i is full-size pixel stride * i + (stride - 1) / 2.
     u_px = np.arange(IMAGE_WIDTH_PX // stride_px) * stride_px + (stride_px - 1) / 2
@@ -47,13 +47,13 @@ def pixel_rays(camera: RigCamera, stride_px: int) -> NDArray[np.float32]:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class _Canvas:
-    """The image in the making: arrays that the bodies are painted into.
+    """The arrays that the bodies of an image are painted into.
 
     Args:
         directions: (3, H, W) float32 global ray directions, of depth 1.
         colours: (H, W, 3) float32.
         depth_m: (H, W) float32, of the nearest surface so far.
-        owner: (H, W) int16, index of the body that surface belongs to; -1 for none.
+        owner: (H, W) int16, index of the body that this surface belongs to; -1 for none.
     """
 
     directions: NDArray[np.float32]
@@ -69,7 +69,7 @@ def photograph(
     stride_px: int,
     random: np.random.Generator,
 ) -> Picture:
-    """Render one camera.
+    """Render a camera image.
 
     Args:
         layout: scene.
@@ -116,7 +116,7 @@ def _paint_body(
     *,
     owner: int,
 ) -> int:
-    """Paint a body where nothing nearer stands; count its pixels, hidden ones included."""
+    """Paint a body where nothing nearer stands; return the number of its pixels, hidden or not."""
     rays = canvas.directions[:, *window]
     hits = cast_at_solid(solid, origin_m, rays)
     nearer = hits.distance < canvas.depth_m[window]
@@ -133,7 +133,7 @@ def _paint_body(
 def _window(
     solid: Solid, pose: Pose, camera: RigCamera, stride_px: int
 ) -> tuple[slice, slice] | None:
-    """Bound the pixels a solid can cover (rows, columns); None if it is out of view."""
+    """Return the rows and columns a solid can cover; None if it is out of view."""
     corners_m = pose.into_child(solid.corners_m)  # (8, 3) camera frame
     depth_m = corners_m[:, 2]
     if (depth_m < NEAR_M).all():

@@ -1,4 +1,4 @@
-"""One LiDAR revolution: rays at the bodies and the ground, the nearest hit answers."""
+"""A LiDAR revolution: rays cast at the bodies and the ground; the nearest hit is recorded."""
 
 from dataclasses import dataclass
 
@@ -20,8 +20,8 @@ from shared.synthetic_nuscenes.world.solids import Solid
 RANGE_NOISE_M = 0.015
 INTENSITY_NOISE = 4.0
 DROPPED_SHARE = 0.02
-# Half length, width and height of the car below the sensor: near points, as on the real roof, which
-# the readers' "remove close points" step is there for.
+# Half length, width and height of the car below the sensor. It gives near points, as the real roof
+# does, for the "remove close points" step of readers.
 EGO_ROOF_HALF_M = (0.85, 0.8, 0.775)
 
 
@@ -36,13 +36,13 @@ class _Echoes:
 def scan(
     layout: SceneLayout, time_s: float, azimuth_steps: int, random: np.random.Generator
 ) -> NDArray[np.float32]:
-    """Measure the scene at one moment (the sensor turns infinitely fast).
+    """Measure the scene at a moment (the sensor turns infinitely fast).
 
     Args:
         layout: scene.
         time_s: since its first keyframe.
         azimuth_steps: firings per revolution.
-        random: stream for noise and dropped points.
+        random: stream for the noise and the dropped points.
 
     Returns:
         (P, 5) float32 in the LiDAR frame: x, y, z in metres, intensity 0 to 255, beam 0 to 31.
@@ -76,7 +76,7 @@ def _ground_echoes(origin_m: NDArray[np.float64], directions: NDArray[np.float32
 
 
 def _columns_facing(corners_lidar_m: NDArray[np.float64], steps: int) -> NDArray[np.intp]:
-    """Pick the azimuth steps whose half-plane can meet a box seen from outside."""
+    """Return the azimuth steps whose half-plane can meet a box with the sensor outside it."""
     azimuth_rad = np.arctan2(corners_lidar_m[:, 0], corners_lidar_m[:, 1])
     middle_rad = np.arctan2(np.sin(azimuth_rad).sum(), np.cos(azimuth_rad).sum())
     off_rad = (azimuth_rad - middle_rad + np.pi) % (2 * np.pi) - np.pi
@@ -106,10 +106,10 @@ def _points(
     shape = echoes.range_m.shape
     noise_m = random.normal(0.0, RANGE_NOISE_M, shape)
     intensity = echoes.reflectivity + random.normal(0.0, INTENSITY_NOISE, shape)
-    answered = (echoes.range_m < MAX_RANGE_M) & (random.random(shape) >= DROPPED_SHARE)
-    range_m = echoes.range_m[answered] + noise_m[answered]
+    returned = (echoes.range_m < MAX_RANGE_M) & (random.random(shape) >= DROPPED_SHARE)
+    range_m = echoes.range_m[returned] + noise_m[returned]
     points = np.empty((len(range_m), 5), dtype=np.float32)
-    points[:, :3] = (beams[:, answered] * range_m).T
-    points[:, 3] = np.clip(np.rint(intensity[answered]), 0, 255)
-    points[:, 4] = np.broadcast_to(np.arange(BEAMS), shape)[answered]
+    points[:, :3] = (beams[:, returned] * range_m).T
+    points[:, 3] = np.clip(np.rint(intensity[returned]), 0, 255)
+    points[:, 4] = np.broadcast_to(np.arange(BEAMS), shape)[returned]
     return points

@@ -1,7 +1,7 @@
 """What a surface looks like: class paint, shading by orientation, windows, wheels, stripes, sky.
 
-Markings scale the paint or replace a small part of it, so that most pixels of a body keep the
-channel ratios of its class. Lamps (white in front, red behind) tell which way it faces.
+Markings scale the paint or replace a small area of it, so that most pixels of a body keep the
+channel ratios of its class. Lamps (white in front, red behind) show which way it faces.
 """
 
 import numpy as np
@@ -36,7 +36,7 @@ def body_colours(body: Body, place: Float, axis: NDArray[np.int8]) -> Float:
     Args:
         body: whose faces.
         place: (3, N) local coordinates over the half size, -1 to 1; |place[axis]| is 1.
-        axis: (N,) which local axis the face is normal to.
+        axis: (N,) which local axis each face is normal to.
 
     Returns:
         (N, 3) float32 RGB, 0 to 255.
@@ -70,11 +70,11 @@ def body_colours(body: Body, place: Float, axis: NDArray[np.int8]) -> Float:
 
 
 def _brightness(yaw_rad: float) -> Float:
-    """(3, 2) brightness of the faces: local axis, then its negative and positive side."""
+    """Return the (3, 2) brightness of the faces: local axis, then its negative or positive side."""
     cos, sin = np.cos(yaw_rad), np.sin(yaw_rad)
     normals = np.array([[cos, sin, 0.0], [-sin, cos, 0.0], [0.0, 0.0, 1.0]])
     facing = np.stack([-normals @ SUN, normals @ SUN], axis=-1)
-    # Half-Lambert, so that the two sides in the shade differ as well.
+    # Half-Lambert, so that the two sides in the shade differ, too.
     brightness: Float = (AMBIENT + (1.0 - AMBIENT) * (0.5 + 0.5 * facing)).astype(np.float32)
     return brightness
 
@@ -110,7 +110,7 @@ def _ground_colours(x_m: NDArray[np.float64], y_m: NDArray[np.float64]) -> Float
     """Asphalt in tiles of slightly different grey, with lines as on a parking lot."""
     column = np.floor(x_m / TILE_M).astype(np.int64)
     row = np.floor(y_m / TILE_M).astype(np.int64)
-    mixed = (column * 73_856_093) ^ (row * 19_349_663)  # two large primes: a usual grid hash
+    mixed = (column * 73_856_093) ^ (row * 19_349_663)  # two large primes: a common grid hash
     grain = ((mixed ^ (mixed >> 7)) % 256).astype(np.float32) / 255.0
     colours: Float = ASPHALT_RGB * (0.9 + 0.2 * grain)[:, None]
     line = (np.mod(y_m, LINE_SPACING_M) < 0.12) & (np.mod(x_m, 6 * LINE_SPACING_M) < 10.0)

@@ -1,4 +1,4 @@
-"""Where rays meet boxes: the one geometric routine behind both sensors."""
+"""Where rays meet boxes: the geometry behind both sensors."""
 
 from typing import NamedTuple
 
@@ -11,10 +11,10 @@ Float = NDArray[np.float32]
 
 
 class Hits(NamedTuple):
-    """Where rays enter one solid.
+    """Where rays enter a solid.
 
     Args:
-        distance: (...) float32, in lengths of the ray's direction; infinite for a miss.
+        distance: (...) float32, in lengths of the direction vector; infinite for a miss.
         axis: (...) int8, which local axis the entered face is normal to; 0 for a miss.
     """
 
@@ -23,13 +23,13 @@ class Hits(NamedTuple):
 
 
 def rotate(rotation: NDArray[np.float64], vectors: Float) -> Float:
-    """Turn (3, ...) float32 vectors; einsum, because BLAS may round differently per thread."""
+    """Rotate (3, ...) float32 vectors; with einsum, as BLAS may round differently per thread."""
     turned: Float = np.einsum("ij,j...->i...", rotation.astype(np.float32), vectors)
     return turned
 
 
 def cast_at_solid(solid: Solid, origin_m: NDArray[np.float64], directions: Float) -> Hits:
-    """Intersect rays from one point with a solid (slab method).
+    """Intersect rays from a point with a solid (slab method).
 
     Args:
         solid: target.
@@ -45,12 +45,12 @@ def cast_at_solid(solid: Solid, origin_m: NDArray[np.float64], directions: Float
     with np.errstate(divide="ignore", invalid="ignore"):  # a ray along a face: inf or NaN, a miss
         for index in range(3):
             inverse = np.float32(1.0) / local[index]
-            one = np.float32(-solid.half_m[index] - start[index]) * inverse
-            other = np.float32(solid.half_m[index] - start[index]) * inverse
-            near = np.minimum(one, other)
+            low = np.float32(-solid.half_m[index] - start[index]) * inverse
+            high = np.float32(solid.half_m[index] - start[index]) * inverse
+            near = np.minimum(low, high)
             later = near > enter
             enter = np.where(later, near, enter)
             axis[later] = index
-            leave = np.minimum(leave, np.maximum(one, other))
+            leave = np.minimum(leave, np.maximum(low, high))
     hit = (enter <= leave) & (enter > 0)
     return Hits(np.where(hit, enter, np.float32(np.inf)), np.where(hit, axis, 0).astype(np.int8))

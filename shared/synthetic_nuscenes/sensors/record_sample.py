@@ -1,4 +1,4 @@
-"""The work of one process: every file of one keyframe, and what the sensors saw of each object."""
+"""A worker's job: every file of a keyframe, and what the sensors see of each object."""
 
 from dataclasses import dataclass
 from pathlib import Path
@@ -10,7 +10,7 @@ from PIL import Image
 from shared.config.classes import LIDAR
 from shared.synthetic_nuscenes.sensors.camera_image import photograph
 from shared.synthetic_nuscenes.sensors.lidar_scan import scan
-from shared.synthetic_nuscenes.sensors.rig import CAMERAS, LIDAR_EGO_POSE
+from shared.synthetic_nuscenes.sensors.rig import LIDAR_EGO_POSE, RIG_CAMERAS
 from shared.synthetic_nuscenes.sensors.timeline import Reading, scene_readings
 from shared.synthetic_nuscenes.world.randomness import stream
 from shared.synthetic_nuscenes.world.rotation import Pose, matrix
@@ -28,9 +28,9 @@ class Sightings:
     """What a keyframe shows of each object, in the order of the scene's objects.
 
     Args:
-        lidar_points: points of the keyframe cloud in the annotated box.
-        visible_share: share of its pixels, over all cameras, that nothing hides; 0 if no camera
-            looks at it.
+        lidar_points: points of the keyframe inside the annotated box.
+        visible_share: share of the object's pixels, over all cameras, that nothing hides; 0 if it
+            is out of view of all cameras.
     """
 
     lidar_points: tuple[int, ...]
@@ -38,7 +38,7 @@ class Sightings:
 
 
 def record_sample(out: Path, config: SyntheticConfig, scene: str, sample: int) -> Sightings:
-    """Write the images, the cloud and the sweeps of one keyframe.
+    """Write the images, the points and the sweeps of a keyframe.
 
     Args:
         out: data root; the folders exist.
@@ -50,7 +50,7 @@ def record_sample(out: Path, config: SyntheticConfig, scene: str, sample: int) -
     lidar_points: tuple[int, ...] = ()
     whole_px = np.zeros(len(layout.objects), dtype=np.int64)
     visible_px = np.zeros(len(layout.objects), dtype=np.int64)
-    cameras = {camera.channel: camera for camera in CAMERAS}
+    cameras = {camera.channel: camera for camera in RIG_CAMERAS}
     for reading in scene_readings(config, scene):
         if reading.sample != sample:
             continue
@@ -84,7 +84,7 @@ def _write_jpeg(path: Path, image: NDArray[np.uint8], quality: int) -> None:
 def _count_points(
     layout: SceneLayout, reading: Reading, points: NDArray[np.float32]
 ) -> tuple[int, ...]:
-    """Count the points in each annotated box, its faces included, as nuscenes-devkit does."""
+    """Count the points in each annotated box, including its faces, as nuscenes-devkit does."""
     pose = layout.ego.pose(reading.time_s).after(LIDAR_EGO_POSE)
     points_m = points[:, :3].astype(np.float64) @ matrix(pose.rotation).T + pose.translation_m
     return tuple(

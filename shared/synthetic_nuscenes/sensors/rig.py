@@ -1,8 +1,8 @@
-"""The sensor rig: where each sensor sits on the car, what it sees, and when it fires.
+"""The sensor rig: where each sensor is mounted on the car, what it sees, and when it fires.
 
-Typed by hand to centimetres and half degrees after the published nuScenes rig. Frames: ego x
+Entered by hand, to centimetres and half degrees, after the published nuScenes rig. Frames: ego x
 forward, y left, z up, origin on the ground; camera x right, y down, z forward; LiDAR x right,
-y forward, z up. The small tilts are there so that code that ignores them fails.
+y forward, z up. The small tilts make code that ignores them fail.
 """
 
 from dataclasses import dataclass
@@ -17,19 +17,19 @@ LOWEST_BEAM_DEG = -30.67  # Velodyne HDL-32E
 HIGHEST_BEAM_DEG = 10.67
 MAX_RANGE_M = 70.0
 
-FORWARD_CAMERA = (0.5, -0.5, 0.5, -0.5)  # ego from a camera that looks along ego x
+FORWARD_CAMERA = (0.5, -0.5, 0.5, -0.5)  # rotation, ego from a camera that looks along ego x
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class RigCamera:
-    """One camera of the rig.
+    """A camera of the rig.
 
     Args:
         channel: nuScenes name.
         ego_pose: camera frame in the ego frame.
         focal_px: fx = fy at 1600 x 900.
         center_px: (cx, cy) at 1600 x 900.
-        delay_s: time of the exposure after the LiDAR's keyframe; negative is before.
+        delay_s: time of the exposure relative to the LiDAR's keyframe; negative is earlier.
     """
 
     channel: str
@@ -66,7 +66,7 @@ def _camera(
     )
 
 
-CAMERAS = (
+RIG_CAMERAS = (
     _camera("CAM_FRONT", position_m=(1.70, 0.02, 1.51), yaw_deg=0.0, tilt_deg=0.3, delay_s=-0.035),
     _camera(
         "CAM_FRONT_RIGHT",
@@ -110,7 +110,7 @@ LIDAR_EGO_POSE = Pose(
 
 
 def beam_directions(azimuth_steps: int) -> NDArray[np.float64]:
-    """Unit directions of one revolution in the LiDAR frame.
+    """Return the unit directions of a revolution in the LiDAR frame.
 
     Args:
         azimuth_steps: firings per revolution.

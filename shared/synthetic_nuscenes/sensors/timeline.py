@@ -1,9 +1,9 @@
-"""What the rig records in a scene: one `Reading` per file, with its time, name and token."""
+"""What the rig records in a scene: a `Reading` per file, with its time, name and token."""
 
 from dataclasses import dataclass
 
 from shared.config.classes import LIDAR
-from shared.synthetic_nuscenes.sensors.rig import CAMERAS
+from shared.synthetic_nuscenes.sensors.rig import RIG_CAMERAS
 from shared.synthetic_nuscenes.world.randomness import token
 from shared.synthetic_nuscenes.world.synthetic_config import KEYFRAME_RATE_HZ, SyntheticConfig
 
@@ -13,11 +13,11 @@ DAY_US = 86_400_000_000
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Reading:
-    """One file of one sensor: a row of sample_data.
+    """A file of a sensor: a row of sample_data.
 
     Args:
         channel: sensor name.
-        sample: index of the keyframe it belongs to; a sweep belongs to the one that follows.
+        sample: index of the keyframe it belongs to; a sweep belongs to the next keyframe.
         is_key_frame: whether it is the sensor's reading of that keyframe.
         time_s: since the first keyframe of the scene.
         timestamp_us: absolute.
@@ -35,9 +35,9 @@ class Reading:
 
 
 def scene_readings(config: SyntheticConfig, scene: str) -> tuple[Reading, ...]:
-    """List the readings of a scene, sensor by sensor, each in the order of time."""
+    """Return the readings of a scene, sensor by sensor, each in order of time."""
     per_keyframe = config.sweeps_per_keyframe
-    # The first keyframe opens the log, so nothing precedes it, as in the real set.
+    # The log starts with the first keyframe, so nothing precedes it, as in the real set.
     revolutions = range((config.samples_per_scene - 1) * per_keyframe + 1)
     lidar = [
         _reading(
@@ -59,24 +59,24 @@ def scene_readings(config: SyntheticConfig, scene: str) -> tuple[Reading, ...]:
             is_key_frame=True,
             time_us=sample * 1_000_000 // KEYFRAME_RATE_HZ + round(camera.delay_s * 1e6),
         )
-        for camera in CAMERAS
+        for camera in RIG_CAMERAS
         for sample in range(config.samples_per_scene)
     ]
     return (*lidar, *cameras)
 
 
 def sample_token(config: SyntheticConfig, scene: str, sample: int) -> str:
-    """Name a keyframe."""
+    """Return the token of a keyframe."""
     return token(config.seed, "sample", scene, sample)
 
 
 def sample_timestamp_us(config: SyntheticConfig, scene: str, sample: int) -> int:
-    """Date a keyframe: the time of its LiDAR reading."""
+    """Return the time of a keyframe, which is that of its LiDAR reading."""
     return _scene_start_us(config, scene) + sample * 1_000_000 // KEYFRAME_RATE_HZ
 
 
 def log_name(config: SyntheticConfig, scene: str) -> str:
-    """Name the log of a scene, which file names begin with."""
+    """Return the name of a scene's log, with which file names begin."""
     return f"n000-2020-01-{config.scene_names.index(scene) + 1:02d}-12-00-00+0000"
 
 

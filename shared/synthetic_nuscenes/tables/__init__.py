@@ -1,4 +1,4 @@
-"""The nuScenes tables of a recorded synthetic world.
+"""The nuScenes tables that describe the recordings of the synthetic world.
 
 May import world/ and sensors/.
 """

@@ -1,4 +1,4 @@
 """The synthetic world: scenes, objects and how they move.
 
-Imports no other folder of the synthetic data set.
+May import no other folder of the synthetic data set.
 """

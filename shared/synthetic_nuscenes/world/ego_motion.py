@@ -7,13 +7,13 @@ import numpy as np
 from shared.synthetic_nuscenes.world.randomness import stream
 from shared.synthetic_nuscenes.world.rotation import Pose, about_axis, multiply
 
-SWAY_RAD = np.radians(0.4)  # pitch and roll, so that code that takes yaw alone is caught
+SWAY_RAD = np.radians(0.4)  # pitch and roll, so that code that uses only the yaw fails
 SWAY_RATE_RAD_S = 2.1
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class EgoMotion:
-    """One drive in the global frame; time 0 is the first keyframe.
+    """A drive in the global frame; time 0 is the first keyframe.
 
     Args:
         start_xy_m: global position at time 0.
@@ -55,7 +55,7 @@ class EgoMotion:
 
 
 def draw_ego_motion(seed: int, scene: str) -> EgoMotion:
-    """Choose the drive of one scene."""
+    """Draw the drive of a scene."""
     random = stream(seed, scene, "ego")
     turn = 1.0 if random.random() < 0.5 else -1.0
     return EgoMotion(

@@ -1,4 +1,4 @@
-"""Do rectangles on the ground overlap, now or at any later moment?"""
+"""Whether rectangles on the ground overlap at any moment."""
 
 from dataclasses import dataclass
 
@@ -30,7 +30,7 @@ class Track:
 
 
 def ever_overlap(first: Track, second: Track, *, margin_m: float) -> bool:
-    """Tell whether two tracks come closer than a margin (separating axis test).
+    """Return whether two tracks ever come closer than a margin (separating axis test).
 
     Args:
         first: T moments.

@@ -1,7 +1,7 @@
-"""What stands in the scenes: the ten detection classes, how they look and how they behave.
+"""What stands in the scenes: the ten detection classes, how they look and how they move.
 
-Colours and reflectivities differ enough for either sensor alone to tell the classes apart.
-Sizes are typical of nuScenes, typed by hand to 5 cm.
+Colours and reflectivities differ enough for each sensor by itself to tell the classes apart.
+Sizes are typical of nuScenes, entered by hand to 5 cm.
 """
 
 from dataclasses import dataclass
@@ -14,21 +14,21 @@ PERSON = ("pedestrian.moving", ("pedestrian.standing",))
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class ObjectClass:
-    """One detection class.
+    """A detection class.
 
     Args:
         name: nuScenes detection name.
         category: nuScenes category its instances get.
         size_m: mean (width, length, height) of the annotated box.
         count: instances per scene.
-        nearest_m: closest an instance is put to the ego car, centre to centre.
-        farthest_m: the same, farthest; well inside the range the class is evaluated in.
-        colour_rgb: paint; faces are shaded by scaling it, so the ratio of the channels stays.
+        nearest_m: smallest distance from the ego car, centre to centre.
+        farthest_m: largest distance; well inside the range in which the class is evaluated.
+        colour_rgb: paint; faces are shaded by scaling it, which preserves the channel ratios.
         reflectivity: mean LiDAR intensity, 0 to 255.
         moving_share: share of the instances that move.
         speeds_mps: slowest and fastest of those that move.
-        attributes: attribute when moving, and those to choose from when not; None for classes
-            without attributes.
+        attributes: attribute of an instance that moves, and those to choose from for the others;
+            None for classes without attributes.
     """
 
     name: str
@@ -44,7 +44,7 @@ class ObjectClass:
     attributes: tuple[str, tuple[str, ...]] | None = None
 
 
-# Largest first: the large ones are placed while there is room.
+# Largest first: large objects are placed while there is space.
 OBJECT_CLASSES = (
     ObjectClass(
         name="trailer",

@@ -1,4 +1,4 @@
-"""Random proposals for one body: size, place, heading, speed; whether it fits is not known here."""
+"""Random proposals for a body: size, place, heading, speed; `scene_layout` decides what fits."""
 
 import numpy as np
 
@@ -12,8 +12,8 @@ from shared.synthetic_nuscenes.world.object_classes import (
 )
 from shared.synthetic_nuscenes.world.solids import Body
 
-SIZE_JITTER = 0.06  # standard deviation, relative; cut at twice that
-PAINT_JITTER = 0.12  # largest change of brightness, relative; the ratio of the channels stays
+SIZE_JITTER = 0.06  # standard deviation, relative; clipped at twice that
+PAINT_JITTER = 0.12  # largest change of brightness, relative; channel ratios are preserved
 WALL_DISTANCE_M = (32.0, 50.0)
 POLE_DISTANCE_M = (6.0, 30.0)
 
@@ -29,10 +29,10 @@ def draw_object(
 
     Args:
         random: stream of the scene.
-        ego: drive that the distances are relative to.
+        ego: drive that distances are relative to.
         duration_s: length of the scene; the distance holds at a random time in it.
         kind: class.
-        stands: propose one that does not move, whatever the class's share of movers.
+        stands: the instance must not move, whatever the class's share of movers.
     """
     moves = random.random() < kind.moving_share and not stands
     speed_mps = float(random.uniform(*kind.speeds_mps)) if moves else 0.0
@@ -64,7 +64,7 @@ def draw_object(
 
 
 def draw_wall(random: np.random.Generator, ego: EgoMotion, duration_s: float) -> Body:
-    """Propose a length of wall, far out."""
+    """Propose a length of wall, far away."""
     time_s = float(random.uniform(0.0, duration_s))
     return Body(
         kind="wall",

@@ -1,6 +1,6 @@
-"""Tokens and random streams that follow from the seed and a key, never from the order of work.
+"""Tokens and random streams that depend on the seed and a key, never on the order of work.
 
-A stream per key (not one stream passed along) lets any process draw any part alone.
+Each key has its own stream, so that any process can draw any piece of the data set by itself.
 NumPy's generator, not torch's: a worker process that never imports torch starts much faster.
 """
 
@@ -10,7 +10,7 @@ import numpy as np
 
 
 def token(seed: int, *key: str | int) -> str:
-    """Name something as nuScenes does: 32 hexadecimal digits."""
+    """Return a token as in nuScenes: 32 hexadecimal digits."""
     return hashlib.md5(_text(seed, key), usedforsecurity=False).hexdigest()
 
 
@@ -21,4 +21,4 @@ def stream(seed: int, *key: str | int) -> np.random.Generator:
 
 
 def _text(seed: int, key: tuple[str | int, ...]) -> bytes:
-    return "/".join(str(part) for part in (seed, *key)).encode()
+    return "/".join(str(piece) for piece in (seed, *key)).encode()

@@ -1,4 +1,4 @@
-"""Quaternions (w, x, y, z) and the poses made of them: the little algebra the generator needs."""
+"""Quaternions (w, x, y, z) and poses made of them: all the algebra the generator needs."""
 
 from dataclasses import dataclass
 
@@ -12,14 +12,14 @@ Array = NDArray[np.float64]
 def about_axis(axis: str, angle_rad: float) -> Quaternion:
     """Rotate about "x", "y" or "z"."""
     half = float(np.sin(angle_rad / 2))
-    parts = [half if axis == name else 0.0 for name in "xyz"]
-    return (float(np.cos(angle_rad / 2)), parts[0], parts[1], parts[2])
+    x, y, z = (half if axis == name else 0.0 for name in "xyz")
+    return (float(np.cos(angle_rad / 2)), x, y, z)
 
 
-def multiply(first: Quaternion, *others: Quaternion) -> Quaternion:
+def multiply(first: Quaternion, *rest: Quaternion) -> Quaternion:
     """Compose rotations: the last is applied first, as with matrices."""
     product = first
-    for w2, x2, y2, z2 in others:
+    for w2, x2, y2, z2 in rest:
         w1, x1, y1, z1 = product
         product = (
             w1 * w2 - x1 * x2 - y1 * y2 - z1 * z2,
@@ -31,7 +31,7 @@ def multiply(first: Quaternion, *others: Quaternion) -> Quaternion:
 
 
 def matrix(quaternion: Quaternion) -> Array:
-    """Write a unit quaternion as a (3, 3) rotation matrix."""
+    """Return the (3, 3) rotation matrix of a unit quaternion."""
     w, x, y, z = quaternion
     return np.array(
         [
@@ -44,7 +44,7 @@ def matrix(quaternion: Quaternion) -> Array:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Pose:
-    """Where a child frame sits in its parent frame; maps child coordinates to the parent's.
+    """Where a child frame is in its parent frame; maps child coordinates to the parent's.
 
     Args:
         translation_m: the child's origin in the parent frame.

@@ -1,4 +1,4 @@
-"""Who stands where in a scene: drawn at random, free of overlap at all times."""
+"""What stands where in a scene: drawn at random, without overlap at any time."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -17,7 +17,7 @@ from shared.synthetic_nuscenes.world.solids import Body
 from shared.synthetic_nuscenes.world.synthetic_config import SyntheticConfig
 
 TRIES = 3000
-STANDS_AFTER_TRIES = 300  # a mover that finds no free way stands instead
+STANDS_AFTER_TRIES = 300  # an object for which no free path turns up stands instead
 CHECK_INTERVAL_S = 0.25
 BODY_GAP_M = 0.4
 EGO_GAP_M = 1.0
@@ -28,13 +28,13 @@ POLES = 6
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SceneLayout:
-    """Everything in one scene.
+    """Everything in a scene.
 
     Args:
         name: scene name.
         ego: the drive.
         objects: annotated bodies, in the order of their instances.
-        clutter: walls and poles; seen by the sensors, never annotated.
+        clutter: walls and poles; visible to the sensors, never annotated.
     """
 
     name: str
@@ -45,10 +45,10 @@ class SceneLayout:
 
 @lru_cache(maxsize=4)
 def lay_out_scene(config: SyntheticConfig, name: str) -> SceneLayout:
-    """Draw one scene; cached, because a worker asks again for every sample.
+    """Draw a scene; cached, because a worker needs it again for every sample.
 
     Raises:
-        ConfigError: if no free place is found for something.
+        ConfigError: if there is no free place for a body.
     """
     ego = draw_ego_motion(config.seed, name)
     random = stream(config.seed, name, "layout")
@@ -65,7 +65,7 @@ def lay_out_scene(config: SyntheticConfig, name: str) -> SceneLayout:
 
 
 class _Ground:
-    """Remembers what is taken, and when, and finds room for more."""
+    """Knows which ground is occupied at which time, and places further bodies."""
 
     def __init__(self, where: str, ego: EgoMotion, duration_s: float) -> None:
         self.where = where
@@ -75,21 +75,21 @@ class _Ground:
             yaw_rad=np.array([ego.yaw_rad(time) for time in self.times_s]),
             half_m=EGO_HALF_M,
         )
-        self.taken: list[Track] = []
+        self.tracks: list[Track] = []
 
     def place(self, propose: Callable[[bool], Body]) -> Body:
-        """Take the first proposal that fits.
+        """Place the first proposal that fits.
 
         Args:
-            propose: draws a body; True asks for one that stands.
+            propose: draws a body; True requests a body that stands.
         """
         for attempt in range(TRIES):
             body = propose(attempt >= STANDS_AFTER_TRIES)
             track = _track(body, self.times_s)
             if ever_overlap(self.ego, track, margin_m=EGO_GAP_M):
                 continue
-            if not any(ever_overlap(other, track, margin_m=BODY_GAP_M) for other in self.taken):
-                self.taken.append(track)
+            if not any(ever_overlap(placed, track, margin_m=BODY_GAP_M) for placed in self.tracks):
+                self.tracks.append(track)
                 return body
         raise ConfigError(
             f"{self.where}: no free place after {TRIES} tries; use another seed or fewer "

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from shared.synthetic_nuscenes.world.rotation import Pose, about_axis
 
-# Annotated boxes are a little larger than the body, as a human annotator draws them. It also keeps
+# Annotated boxes are a little larger than the body, as human annotators draw them. This also keeps
 # noisy surface points inside the box.
 SLACK_M = 0.05
 
@@ -23,7 +23,7 @@ class Body:
         size_m: (width, length, height) of the annotated box.
         start_xy_m: global position of the centre at time 0.
         yaw_rad: global heading.
-        speed_mps: 0 for what stands.
+        speed_mps: 0 for a body that stands.
         attribute: nuScenes attribute name; "" for none.
     """
 
@@ -52,7 +52,7 @@ class Body:
         )
 
     def solid(self, time_s: float) -> "Solid":
-        """The body proper, which the rays hit: the box less its slack, bottom on the ground."""
+        """The body itself, which the rays hit: the box less its slack, bottom on the ground."""
         width_m, length_m, height_m = self.size_m
         top_m = height_m - SLACK_M
         return Solid(
@@ -64,7 +64,7 @@ class Body:
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Solid:
-    """An upright box at one moment.
+    """An upright box at a moment.
 
     Args:
         center_m: (3,) global.

@@ -1,10 +1,10 @@
-"""How much synthetic nuScenes to write: the only free numbers of the generator."""
+"""Size and seed of the synthetic nuScenes: the only free numbers of the generator."""
 
 from dataclasses import dataclass
 
 from shared.errors import ConfigError
 
-# nuscenes-devkit evaluates a split by scene name, so the names must be those of its own lists.
+# nuscenes-devkit selects a split by scene name, so the names must come from its own lists.
 MINI_TRAIN_SCENES = (
     "scene-0061",
     "scene-0553",
@@ -21,12 +21,12 @@ VERSION = "v1.0-mini"
 KEYFRAME_RATE_HZ = 2
 IMAGE_WIDTH_PX = 1600
 IMAGE_HEIGHT_PX = 900
-HIGHEST_SWEEP_RATE_HZ = 20  # the real LiDAR's; times then stay 50 ms apart, as in the real set
+HIGHEST_SWEEP_RATE_HZ = 20  # the real LiDAR's; sweeps are then 50 ms apart, as in the real set
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SyntheticConfig:
-    """Size and seed of one synthetic data set; equal configs give equal bytes.
+    """Size and seed of a synthetic data set; equal configs give equal bytes.
 
     Args:
         seed: every random number follows from it.
@@ -34,9 +34,9 @@ class SyntheticConfig:
         scenes_val: scenes in the split mini_val, 0 to 2.
         samples_per_scene: keyframes per scene, 0.5 s apart, at least 1.
         sweep_rate_hz: LiDAR revolutions per second, a multiple of the keyframe rate (2) up to 20.
-            The real set has 20; half of it saves half the disk.
-        azimuth_steps: LiDAR firings per revolution (the real one makes 1084).
-        render_stride_px: images are cast at 1/stride of 1600 x 900 and enlarged; divides both.
+            The real set has 20; half of that halves the size on disk.
+        azimuth_steps: LiDAR firings per revolution (1084 in the real LiDAR).
+        render_stride_px: images are rendered at 1/stride of 1600 x 900 and enlarged; divides both.
         jpeg_quality: 1 to 95.
 
     Raises:
@@ -65,7 +65,7 @@ class SyntheticConfig:
         ):
             value = getattr(self, name)
             if not lowest <= value <= highest:
-                raise ConfigError(f"{name} is {value}; it must lie in [{lowest}, {highest}]")
+                raise ConfigError(f"{name} is {value}; it must be in [{lowest}, {highest}]")
         if self.sweep_rate_hz % KEYFRAME_RATE_HZ:
             raise ConfigError(
                 f"sweep_rate_hz is {self.sweep_rate_hz}; every keyframe must be a sweep, so it "
@@ -84,7 +84,7 @@ class SyntheticConfig:
 
     @property
     def sweeps_per_keyframe(self) -> int:
-        """LiDAR revolutions from one keyframe (not counted) to the next (counted)."""
+        """LiDAR revolutions from a keyframe (not counted) to the next (counted)."""
         return self.sweep_rate_hz // KEYFRAME_RATE_HZ
 
     @property

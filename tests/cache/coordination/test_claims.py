@@ -14,8 +14,9 @@ import cache.storage.file_lock
 from cache.coordination.claims import Claims, WorkerSlice, shards_to_do
 from cache.coordination.store import open_store
 from cache.inspection.content_digest import content_digest
+from cache.storage.directory import DirectoryPath
 from cache.storage.file_lock import lock_file
-from cache.verification.run import verify
+from cache.verification.verify_store import verify
 from cache.writer import StoreWriter
 from shared.errors import CacheError
 from tests.cache.conftest import fill, make_features, make_writer
@@ -29,35 +30,35 @@ def empty(tmp_path: Path) -> StoreWriter:
     return make_writer(tmp_path / "store", rows_per_shard=1)
 
 
-def order(writer: StoreWriter, part: WorkerSlice, claims: Claims) -> list[int]:
-    return [shard.index for shard in shards_to_do(writer.store, part, claims)]
+def order(writer: StoreWriter, worker: WorkerSlice, claims: Claims) -> list[int]:
+    return [shard.index for shard in shards_to_do(writer.store, worker, claims)]
 
 
-def test_a_worker_begins_with_its_part_and_helps_from_the_end(empty: StoreWriter) -> None:
+def test_a_worker_begins_with_its_slice_and_helps_from_the_end(empty: StoreWriter) -> None:
     claims = Claims(empty.store)
     assert order(empty, WorkerSlice(number=2, of=3), claims) == [1, 4, 3, 2, 0]
 
 
-def test_parts_hold_every_shard_once() -> None:
+def test_slices_hold_every_shard_once() -> None:
     for workers in (1, 2, 3, 5, 8):
-        parts = [WorkerSlice(number=i + 1, of=workers) for i in range(workers)]
+        slices = [WorkerSlice(number=i + 1, of=workers) for i in range(workers)]
         for shard in range(11):
-            assert sum(part.holds(shard) for part in parts) == 1
+            assert sum(worker.holds(shard) for worker in slices) == 1
 
 
-def test_a_shard_that_another_worker_is_at_is_left_to_it(empty: StoreWriter) -> None:
-    other = Claims(empty.store)
-    assert other.take(2)
+def test_a_shard_that_another_worker_has_is_left_to_it(empty: StoreWriter) -> None:
+    theirs = Claims(empty.store)
+    assert theirs.take(2)
     assert order(empty, WorkerSlice(), Claims(empty.store)) == [0, 1, 3, 4]
 
 
 def test_a_shard_whose_worker_gave_up_is_found_before_the_end(empty: StoreWriter) -> None:
-    other, ours, taken = Claims(empty.store), Claims(empty.store), []
-    assert other.take(2)
+    theirs, ours, taken = Claims(empty.store), Claims(empty.store), []
+    assert theirs.take(2)
     for shard in shards_to_do(empty.store, WorkerSlice(), ours):
         taken.append(shard.index)
         if shard.index == 3:
-            other.release_all()
+            theirs.release_all()
     assert taken == [0, 1, 3, 4, 2]
 
 
@@ -102,7 +103,7 @@ def test_a_killed_worker_holds_nothing(empty: StoreWriter) -> None:
     assert Claims(empty.store).take(2)
 
 
-def test_on_a_file_system_without_locks_a_worker_does_its_own_part_only(
+def test_on_a_file_system_without_locks_a_worker_only_extracts_its_own_slice(
     empty: StoreWriter, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def refuse(*_: object) -> None:
@@ -110,16 +111,16 @@ def test_on_a_file_system_without_locks_a_worker_does_its_own_part_only(
 
     monkeypatch.setattr(fcntl, "flock", refuse)
     assert order(empty, WorkerSlice(number=2, of=3), Claims(empty.store)) == [1, 4]
-    assert "does its own --part only" in caplog.text
+    assert "only extracts its own slice" in caplog.text
 
 
-def test_a_full_disk_is_said_when_a_shard_is_claimed(
+def test_a_full_disk_is_reported_when_a_shard_is_claimed(
     empty: StoreWriter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def full(*_: object, **__: object) -> None:
         raise OSError(errno.ENOSPC, "No space left on device")
 
-    monkeypatch.setattr("cache.coordination.claims.lock_file", full)
+    monkeypatch.setattr(DirectoryPath, "lock", full)
     with pytest.raises(CacheError, match="the disk is full at shard 0"):
         order(empty, WorkerSlice(), Claims(empty.store))
 

@@ -1,4 +1,4 @@
-"""What a store will need on its disk: measured, said in time, and survived when it is not there."""
+"""The space a store needs: measured, checked in time, and survived when it runs out."""
 
 import errno
 import os
@@ -9,9 +9,6 @@ from types import SimpleNamespace
 
 import pytest
 
-import cache.coordination.ledger
-import cache.format.shard_file
-import cache.storage.file_lock
 from cache.coordination.free_space import (
     MARGIN,
     measure_free_space,
@@ -21,7 +18,8 @@ from cache.coordination.free_space import (
 from cache.coordination.store import open_store
 from cache.format.schema import row_bytes
 from cache.reader import CachedFeatures
-from cache.verification.run import verify
+from cache.storage.directory import DirectoryPath
+from cache.verification.verify_store import verify
 from shared.errors import CacheError
 from tests.cache.conftest import fill, make_writer
 
@@ -35,9 +33,9 @@ def test_nothing_is_measured_before_the_first_shard(
 ) -> None:
     store = make_writer(tmp_path / "store").store
     set_free(monkeypatch, 1)
-    found = require_free_space(store)  # nobody knows yet how well features compress
-    assert found.row_bytes is None
-    assert found.needed_bytes == 5 * row_bytes(store.arrays)
+    space = require_free_space(store)  # nobody knows yet how well features compress
+    assert space.row_bytes is None
+    assert space.needed_bytes == 5 * row_bytes(store.arrays)
 
 
 def test_a_row_is_measured_on_the_finished_shards(begun: Path) -> None:
@@ -47,7 +45,7 @@ def test_a_row_is_measured_on_the_finished_shards(begun: Path) -> None:
     assert measure_free_space(store).rows_left == 3
 
 
-def test_a_disk_that_cannot_hold_the_rest_is_said_with_the_margin(
+def test_a_disk_that_cannot_hold_the_rest_is_refused_with_the_margin(
     begun: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     store = open_store(begun)
@@ -66,7 +64,7 @@ def test_a_finished_store_needs_nothing(finished: Path, monkeypatch: pytest.Monk
     assert require_free_space(open_store(finished)).needed_bytes == 0
 
 
-def test_a_damaged_entry_is_named_and_not_measured(
+def test_a_damaged_entry_is_named_and_left_out(
     finished: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     (finished / "ledger/000001.json").write_text("{")
@@ -76,7 +74,7 @@ def test_a_damaged_entry_is_named_and_not_measured(
 
 
 def no_space_in_partials(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    """The disk takes the first bytes of a file and no more."""
+    """Let the disk take the first bytes of a file and no more."""
     honest = os.fsync
 
     def full(descriptor: int) -> None:
@@ -102,13 +100,13 @@ def no_space_for_the_entry(path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def full(*_: object, **__: object) -> None:
         raise OSError(errno.EDQUOT, "Disk quota exceeded")
 
-    monkeypatch.setattr(cache.coordination.ledger.json, "dump", full)
+    monkeypatch.setattr(DirectoryPath, "create_whole", full)
 
 
 @pytest.mark.parametrize(
     "fill_up", [no_space_in_partials, no_space_for_a_lock, no_space_for_the_entry]
 )
-def test_wherever_the_disk_fills_up_nothing_half_is_left_and_the_store_resumes(
+def test_wherever_the_disk_fills_up_no_partial_file_is_left_and_the_store_resumes(
     begun: Path,
     fill_up: Callable[[Path, pytest.MonkeyPatch], None],
     monkeypatch: pytest.MonkeyPatch,

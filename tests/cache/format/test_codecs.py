@@ -1,4 +1,4 @@
-"""Every codec gives back what was written, to us and to any Zarr reader, and notices damage."""
+"""Every codec returns what was written, to us and to any Zarr reader, and detects damage."""
 
 from pathlib import Path
 
@@ -11,6 +11,7 @@ from cache.format.codec import CODECS, DEFAULT_CODEC, FLOAT16, UINT8, DamageErro
 from cache.format.schema import array_specs, scale_name, zero_name
 from cache.format.shard_file import read_row
 from cache.reader import CachedFeatures
+from cache.storage.directory import DirectoryPath
 from shared.data.features import QuantisedMap
 from shared.errors import CacheError
 from tests.cache.conftest import (
@@ -22,9 +23,9 @@ from tests.cache.conftest import (
 )
 from tests.cache.verification.test_damage import flip_bit, shard_file
 
-LOSSLESS = [one.name for one in CODECS.values() if one.storage == FLOAT16]
-QUANTISED = [one.name for one in CODECS.values() if one.storage == UINT8]
-MAPS = [one.name for one in small_preset().maps]
+LOSSLESS = [codec.name for codec in CODECS.values() if codec.value_format == FLOAT16]
+QUANTISED = [codec.name for codec in CODECS.values() if codec.value_format == UINT8]
+MAPS = [feature_map.name for feature_map in small_preset().maps]
 
 
 def maps_of(path: Path, token: str) -> dict[str, np.ndarray | QuantisedMap]:
@@ -40,7 +41,7 @@ def test_the_codecs_are_these() -> None:
 
 
 @pytest.mark.parametrize("codec", LOSSLESS)
-def test_a_lossless_codec_gives_every_bit_back(stores: dict[str, Path], codec: str) -> None:
+def test_a_lossless_codec_returns_every_bit(stores: dict[str, Path], codec: str) -> None:
     for name, values in maps_of(stores[codec], "dog").items():
         assert values.dtype == np.float16
         np.testing.assert_array_equal(values, make_features("dog").maps[name].astype(np.float16))
@@ -74,7 +75,7 @@ def test_plain_zarr_reads_every_array(stores: dict[str, Path], codec: str) -> No
             if isinstance(ours, QuantisedMap):
                 formula = f"{zero_name(name)} + {scale_name(name)} * this, in float32"
                 assert formula in members[name].attrs["about"]
-                scale, zero = (members[f"{name}_{part}"][0, sample] for part in ("scale", "zero"))
+                scale, zero = (members[f"{name}_{end}"][0, sample] for end in ("scale", "zero"))
                 theirs = zero[..., None, None] + scale[..., None, None] * theirs
                 ours = ours.dequantised()
             np.testing.assert_array_equal(theirs, ours)
@@ -88,7 +89,7 @@ def test_what_plain_zarr_writes_can_be_read(tmp_path: Path, codec: str) -> None:
     values = np.arange(2 * 32, dtype=dtype).reshape(1, 2, 2, 4, 4)
     zarr.open_array(tmp_path / "store/lidar/stride8", mode="r+")[0:1, 2:4] = values
 
-    payload = read_row(tmp_path / "store/lidar/stride8/c.0.1.0.0.0", slot=1, slots=2)
+    payload = read_row(DirectoryPath(tmp_path) / "store/lidar/stride8/c.0.1.0.0.0", slot=1, slots=2)
 
     decoded = CODECS[codec].decode(payload, (2, 4, 4), dtype)
     np.testing.assert_array_equal(decoded, values[0, 1])
@@ -118,8 +119,8 @@ def test_every_single_flipped_bit_is_found(tmp_path: Path, codec: str) -> None:
 
 
 @pytest.mark.parametrize("codec", CODECS)
-def test_a_row_of_another_shape_is_damage(codec: str) -> None:
-    """As when the file of another array was put in its place."""
+def test_a_row_of_a_different_shape_is_damage(codec: str) -> None:
+    """As when the file of a different array was put in its place."""
     values = np.arange(64, dtype=np.float16)
     sealed = CODECS[codec].encode_row(values)
     for size in (63, 65):
@@ -135,5 +136,5 @@ def test_rows_of_any_size_come_back(codec: str, size: int) -> None:
     """Zstd's header writes the size in one to four bytes."""
     for values in (np.random.default_rng(0).bytes(2 * size), bytes(2 * size)):
         row = np.frombuffer(values, np.uint16).view(np.float16)
-        found = CODECS[codec].decode_row(CODECS[codec].encode_row(row), row.shape, "float16")
-        np.testing.assert_array_equal(found.view(np.uint16), row.view(np.uint16))
+        decoded = CODECS[codec].decode_row(CODECS[codec].encode_row(row), row.shape, "float16")
+        np.testing.assert_array_equal(decoded.view(np.uint16), row.view(np.uint16))

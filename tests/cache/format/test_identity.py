@@ -1,7 +1,8 @@
-"""A store is reused for what it was made from, and for nothing else."""
+"""A store is only reused for what it was made from."""
 
 import copy
 import logging
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -10,6 +11,7 @@ import pytest
 
 import cache.create
 from cache.coordination.store import open_store
+from cache.create import StoreSpec, open_or_create
 from cache.format.identity import (
     check_identity,
     explain_difference,
@@ -41,7 +43,10 @@ CHANGES: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
         "voxels and BEV cells",
     ),
     "precision": (lambda i: i.update(precision="float16 autocast"), "device"),
-    "storage": (lambda i: i.update(storage="uint8 per channel"), "number format of the maps"),
+    "value_format": (
+        lambda i: i.update(value_format="uint8 per channel"),
+        "number format of the maps",
+    ),
     "weights.img_backbone": (
         lambda i: i["weights"].update(img_backbone="a" * 63 + "b"),
         "checkpoint or seed",
@@ -68,15 +73,15 @@ def test_each_field_that_differs_is_named_and_explained(finished: Path, field: s
         check_identity(finished, wanted)
 
     lines = str(refusal.value).splitlines()
-    assert len(lines) == 3  # what, the one field, the remedy
+    assert len(lines) == 3  # what, the field, the remedy
     assert field in lines[1]
     assert "in the store" in lines[1]
     assert meaning in lines[1]
-    assert "another --store" in lines[2]
+    assert "different --store" in lines[2]
     assert contents(finished) == before
 
 
-def test_digests_are_shown_by_their_beginning_unless_that_is_equal() -> None:
+def test_digests_are_shown_by_their_beginning_unless_it_is_equal() -> None:
     (line,) = explain_difference({"weights": {"a": "1" * 64}}, {"weights": {"a": "2" * 64}})
     assert "111111111111..." in line
     assert "1" * 13 not in line
@@ -92,11 +97,11 @@ def test_equal_identities_have_no_difference(finished: Path) -> None:
 def test_name_and_head_of_a_preset_are_not_part_of_the_identity() -> None:
     from dataclasses import replace
 
-    renamed = replace(small_preset(), name="other", head=replace(small_preset().head, queries=7))
+    renamed = replace(small_preset(), name="renamed", head=replace(small_preset().head, queries=7))
     document = identity_document(
         preset=renamed,
         precision="float32 compute",
-        storage="float16",
+        value_format="float16",
         weights={"pts_backbone": "b" * 64, "img_backbone": "a" * 64},
         dataset_version="v1.0-mini",
         tokens=TOKENS,
@@ -122,14 +127,14 @@ def test_two_splits_of_one_extraction_share_the_digest_of_their_features(
     assert features_digest(other_weights) != train.features_digest
 
 
-def test_opening_a_store_of_something_else_changes_nothing(finished: Path) -> None:
+def test_opening_a_store_with_a_different_identity_changes_nothing(finished: Path) -> None:
     before = contents(finished)
     with pytest.raises(IdentityError, match=r"dataset\.tokens"):
         make_writer(finished, tokens=TOKENS[:3])
     assert contents(finished) == before
 
 
-def test_something_else_at_the_path_is_refused_and_kept(tmp_path: Path) -> None:
+def test_anything_else_at_the_path_is_refused_and_kept(tmp_path: Path) -> None:
     directory, file = tmp_path / "directory", tmp_path / "file"
     directory.mkdir()
     (directory / "thesis.txt").write_text("years of work")
@@ -142,7 +147,7 @@ def test_something_else_at_the_path_is_refused_and_kept(tmp_path: Path) -> None:
     assert contents(tmp_path) == before
 
 
-def test_an_empty_directory_and_missing_parents_will_do(tmp_path: Path) -> None:
+def test_an_empty_directory_and_missing_parents_are_accepted(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
     make_writer(tmp_path / "empty")
     make_writer(tmp_path / "new/deeper/store")
@@ -153,7 +158,7 @@ def test_a_kill_during_creation_leaves_no_store_and_can_be_repeated(
 ) -> None:
     path = tmp_path / "store"
     with monkeypatch.context() as patch:
-        patch.setattr(cache.create.shutil, "rmtree", lambda *_, **__: None)  # as after kill -9
+        patch.setattr(shutil, "rmtree", lambda *_, **__: None)  # as after kill -9
         patch.setattr(cache.create, "to_attributes", lambda _: (_ for _ in ()).throw(SystemExit))
         with pytest.raises(SystemExit):
             make_writer(path)
@@ -178,18 +183,18 @@ def test_a_store_created_meanwhile_by_another_worker_wins(
     assert [file.name for file in tmp_path.iterdir()] == ["store"]
 
 
-def test_other_software_versions_are_a_warning(
+def test_different_software_versions_are_a_warning(
     finished: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     with caplog.at_level(logging.WARNING):
-        cache.create.open_or_create(
-            finished,
+        spec = StoreSpec(
             preset=small_preset(),
             identity=make_identity(),
             samples=make_samples(),
             max_boxes=3,
             provenance=Provenance(command=COMMAND, weights="none", software={"torch": "3.0"}),
         )
+        open_or_create(finished, spec)
     assert "torch 2.13.0 -> 3.0" in caplog.text
 
 

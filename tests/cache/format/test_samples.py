@@ -1,4 +1,4 @@
-"""A sample list takes little memory, and is what its three columns say."""
+"""A sample list takes little memory, and holds what its three columns say."""
 
 import pytest
 
@@ -16,11 +16,11 @@ def samples() -> Samples:
     return Samples(tokens=TOKENS, scenes=SCENES, timestamps_us=TIMES_US)
 
 
-@pytest.mark.parametrize("part", [1, 2, 5, 1024])
-def test_the_digest_part_by_part_is_that_of_the_whole_document(
-    samples: Samples, monkeypatch: pytest.MonkeyPatch, part: int
+@pytest.mark.parametrize("count", [1, 2, 5, 1024])
+def test_the_digest_by_chunks_is_that_of_the_whole_document(
+    samples: Samples, monkeypatch: pytest.MonkeyPatch, count: int
 ) -> None:
-    monkeypatch.setattr("cache.format.samples.PART", part)
+    monkeypatch.setattr("cache.format.samples.DIGESTED_AT_ONCE", count)
     assert samples.digest == json_digest([TOKENS, SCENES, TIMES_US])
 
 

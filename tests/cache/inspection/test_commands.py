@@ -10,7 +10,7 @@ from cache.__main__ import main
 from cache.format.codec import CODECS
 from cache.format.statistics import Statistics, merge
 from cache.inspection.estimate import RATIOS, estimate
-from shared.config.presets import r50_800x320
+from shared.config.preset_catalogue import r50_800x320
 from tests.cache.conftest import COMMAND, TOKENS, fill, make_features, make_writer
 
 
@@ -22,7 +22,7 @@ def test_show_works_on_a_store_without_any_row(
     assert "0 of 5 complete" in capsys.readouterr().out
 
 
-def test_show_says_what_an_unfinished_store_is(
+def test_show_describes_an_unfinished_store(
     begun: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["show", str(begun)]) == 0
@@ -31,7 +31,7 @@ def test_show_says_what_an_unfinished_store_is(
         assert fact in printed
 
 
-def test_show_for_programs_is_json_with_the_values_of_complete_rows(
+def test_show_json_has_the_statistics_of_complete_rows(
     begun: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["show", str(begun), "--json"]) == 0
@@ -47,9 +47,9 @@ def test_show_for_programs_is_json_with_the_values_of_complete_rows(
 
 
 def test_merged_statistics_are_those_of_all_values() -> None:
-    parts = [np.float16([1, 2, 3]), np.float16([-10]), np.float16([4, 4])]
-    merged = merge([Statistics.of(part) for part in parts])
-    everything = np.concatenate(parts).astype(np.float64)
+    shares = [np.float16([1, 2, 3]), np.float16([-10]), np.float16([4, 4])]
+    merged = merge([Statistics.of(share) for share in shares])
+    everything = np.concatenate(shares).astype(np.float64)
     assert (merged.count, merged.min, merged.max, merged.absmax) == (6, -10, 4, 10)
     assert merged.mean == pytest.approx(everything.mean())
     assert merged.std == pytest.approx(everything.std())
@@ -132,7 +132,7 @@ def test_digest_prints_one_line(finished: Path, capsys: pytest.CaptureFixture[st
 
 
 @pytest.mark.parametrize("command", ["show", "verify", "digest"])
-def test_a_path_that_is_no_store_is_one_message_and_exit_status_1(
+def test_a_path_that_is_not_a_store_is_one_message_and_exit_status_1(
     tmp_path: Path, command: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main([command, str(tmp_path / "nowhere")]) == 1
@@ -151,7 +151,7 @@ def test_an_unknown_preset_or_unfinished_digest_exits_with_1(
     assert "unknown preset 'r51'" in capsys.readouterr().err
 
 
-def test_nonsense_numbers_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
+def test_unusable_numbers_are_refused(capsys: pytest.CaptureFixture[str]) -> None:
     for number in ("0", "-3", "many"):
         with pytest.raises(SystemExit) as refusal:
             main(["estimate", "tiny", "--samples", number])

@@ -1,4 +1,4 @@
-"""`feature-cache show --picture`: of a store in any state, and only where matplotlib is."""
+"""`feature-cache show --picture`: of a store in any state, where matplotlib is installed."""
 
 import sys
 from pathlib import Path
@@ -12,7 +12,7 @@ PNG = b"\x89PNG"
 
 
 @pytest.mark.parametrize("shards", [0, 1, 3])
-def test_a_store_in_any_state_can_be_drawn(tmp_path: Path, shards: int) -> None:
+def test_a_store_in_any_state_can_be_plotted(tmp_path: Path, shards: int) -> None:
     pytest.importorskip("matplotlib")
     fill(make_writer(tmp_path / "store", variants=2), shards=shards)
     picture = tmp_path / "store.png"

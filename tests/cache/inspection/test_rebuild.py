@@ -1,4 +1,4 @@
-"""`feature-cache diff` says which arrays a difference touches, and which it does not."""
+"""`feature-cache diff` says which arrays a difference affects, and which it does not."""
 
 import copy
 from pathlib import Path
@@ -24,7 +24,7 @@ def changed(path: str, value: Any) -> dict[str, Any]:
 
 
 @pytest.mark.parametrize(
-    ("path", "value", "touched", "same"),
+    ("path", "value", "affected", "same"),
     [
         (
             "weights.pts_backbone",
@@ -52,26 +52,26 @@ def changed(path: str, value: Any) -> dict[str, Any]:
         ("schema_version", 99, "to extract anew: every array", ""),
     ],
 )
-def test_each_difference_names_what_it_touches(
-    path: str, value: Any, touched: str, same: str
+def test_each_difference_names_what_it_affects(
+    path: str, value: Any, affected: str, same: str
 ) -> None:
     lines = explain_rebuild(make_identity(), changed(path, value), ARRAYS, names=("here", "there"))
     assert lines[0].startswith(f"{path}: ")
-    assert touched in lines[1]
+    assert affected in lines[1]
     assert same in " ".join(lines[2:])
     assert bool(same) == (len(lines) == 3)
 
 
-def test_a_cut_touches_only_the_sensor_it_moved_for() -> None:
+def test_a_cut_affects_only_the_sensor_it_moved_for() -> None:
     mine, theirs = {"cut": "camera=neck,lidar=backbone"}, {"cut": "camera=neck,lidar=memory"}
     assert scope_of("cut", mine, theirs).arrays == ("lidar/*",)
 
 
-def test_a_field_of_a_later_version_touches_everything() -> None:
+def test_a_field_of_a_later_version_affects_everything() -> None:
     assert str(scope_of("weather", {}, {})) == "every array"
 
 
-def test_several_others_are_compared_one_by_one(
+def test_several_references_are_compared_one_by_one(
     finished: Path, begun: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     make_writer(tmp_path / "fewer", tokens=TOKENS[:2])

@@ -1,4 +1,4 @@
-"""A store on S3-compatible storage is written, read, checked and repaired as one in a directory."""
+"""A store on object storage is written, read, checked and repaired like one in a directory."""
 
 import json
 import pickle
@@ -18,19 +18,20 @@ from cache.coordination.null_store import null_path, open_null
 from cache.coordination.store import open_store
 from cache.inspection.content_digest import content_digest
 from cache.reader import CachedFeatures
-from cache.storage.bucket import connect
+from cache.storage.bucket import Bucket, connect
+from cache.storage.directory import DirectoryPath
 from cache.storage.location import store_path
-from cache.storage.object_path import ObjectPath, object_path
-from cache.verification.run import verify
+from cache.storage.object_storage import ObjectPath, object_path
+from cache.verification.verify_store import verify
 from shared.data.features import as_floats
 from shared.errors import CacheError
-from tests.cache.conftest import TOKENS, fill, make_features, make_writer
+from tests.cache.conftest import TOKENS, fill, make_features, make_writer, with_map
 from tests.conftest import new_bucket
 
 
 @pytest.fixture(scope="module")
-def kept(s3_server: tuple[str, int]) -> Iterator[ObjectPath]:
-    """A finished store, as `finished` is one in a directory; tests must not write to it."""
+def stored(s3_server: tuple[str, int]) -> Iterator[ObjectPath]:
+    """A finished store, like `finished` in a directory; tests must not write to it."""
     with pytest.MonkeyPatch.context() as patch:
         store = object_path(f"{new_bucket(s3_server, patch)}/some/train.zarr")
         fill(make_writer(store))
@@ -69,9 +70,9 @@ def test_what_is_read_is_what_a_directory_gives(
     assert digests == {content_digest(open_store(place), recompute=True)}
 
 
-def test_plain_zarr_reads_the_same(kept: ObjectPath, finished: Path) -> None:
-    client = ObjectStore(connect(kept.bucket.name), read_only=True)
-    there = zarr.open_group(client, path=kept.key, mode="r")
+def test_plain_zarr_reads_the_same(stored: ObjectPath, finished: Path) -> None:
+    client = ObjectStore(connect(stored.bucket.name), read_only=True)
+    there = zarr.open_group(client, path=stored.key, mode="r")
     here = zarr.open_group(finished, mode="r")
     for name in ("camera/stride16", "lidar/stride8", "annotations/boxes_lidar", "samples/token"):
         ours, theirs = here[name], there[name]
@@ -80,9 +81,9 @@ def test_plain_zarr_reads_the_same(kept: ObjectPath, finished: Path) -> None:
         assert np.array_equal(np.asarray(ours[:]), np.asarray(theirs[:]), equal_nan=True)
 
 
-def test_files_are_byte_for_byte_those_of_a_directory(kept: ObjectPath, finished: Path) -> None:
+def test_files_are_byte_for_byte_those_of_a_directory(stored: ObjectPath, finished: Path) -> None:
     for name in ("lidar/stride8/c.0.2.0.0.0", "camera/stride16/zarr.json", "samples/token/c/0/0"):
-        assert (kept / name).read_bytes() == (finished / name).read_bytes()
+        assert (stored / name).read_bytes() == (finished / name).read_bytes()
 
 
 def test_a_store_resumes_at_the_first_shard_that_is_missing(place: ObjectPath) -> None:
@@ -94,13 +95,13 @@ def test_a_store_resumes_at_the_first_shard_that_is_missing(place: ObjectPath) -
     assert not verify(open_store(place)).damages
 
 
-def test_a_worker_does_its_own_part_only(
+def test_a_worker_only_extracts_its_own_slice(
     place: ObjectPath, caplog: pytest.LogCaptureFixture
 ) -> None:
     writer = make_writer(place, rows_per_shard=1)
     shards = shards_to_do(writer.store, WorkerSlice(number=2, of=3), Claims(writer.store))
     assert [shard.index for shard in shards] == [1, 4]
-    assert "does its own --part only" in caplog.text
+    assert "only extracts its own slice" in caplog.text
 
 
 def test_damage_is_found_repaired_and_rebuilt(
@@ -111,9 +112,9 @@ def test_damage_is_found_repaired_and_rebuilt(
     content[3] ^= 4
     damaged.write_bytes(bytes(content))
     assert main(["verify", str(written), "--repair"]) == 1
-    said = capsys.readouterr().out
-    assert "checksum of the row does not match" in said
-    assert "moved aside: ledger/000001.json (now *.damaged)" in said
+    printed = capsys.readouterr().out
+    assert "checksum of the row does not match" in printed
+    assert "moved aside: ledger/000001.json (now *.damaged)" in printed
     writer = make_writer(written)
     assert [shard.index for shard in writer.pending()] == [1]
     fill(writer)
@@ -125,7 +126,7 @@ def test_damage_is_found_repaired_and_rebuilt(
 @pytest.mark.parametrize(
     ("length", "problem"), [(None, "is missing"), (0, "truncated to 0"), (9, "truncated to 9")]
 )
-def test_an_object_that_is_gone_or_cut_off_is_damage(
+def test_a_missing_or_truncated_object_is_damage(
     written: ObjectPath, length: int | None, problem: str
 ) -> None:
     damaged = shard_object(written, 0)
@@ -139,11 +140,10 @@ def test_a_reader_notices_that_a_shard_was_replaced(written: ObjectPath) -> None
     reader = CachedFeatures(written)
     before = reader.read(["ant"])[0].maps["lidar/stride8"]
     (written / "ledger/000000.json").unlink()
-    shard, other = make_writer(written).pending()[0], [make_features("cow"), make_features("bee")]
-    other[0].maps["lidar/stride8"][:] = 0.0  # shorter when compressed
-    ant = make_features("ant")
-    ant = type(ant)(frame=ant.frame, maps=other[0].maps)
-    make_writer(written).write_shard(shard, [ant, other[1]])
+    shard = make_writer(written).pending()[0]
+    zeros = np.zeros_like(make_features("ant").maps["lidar/stride8"])  # shorter when compressed
+    ant = with_map(make_features("ant"), "lidar/stride8", zeros)
+    make_writer(written).write_shard(shard, [ant, make_features("bee")])
     after = reader.read(["ant"])[0].maps["lidar/stride8"]
     assert as_floats(before).any()
     assert not as_floats(after).any()
@@ -163,7 +163,7 @@ def test_a_creation_that_was_killed_can_be_repeated(
     place: ObjectPath, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(cache.create, "create_json", lambda *_: (_ for _ in ()).throw(SystemExit))
+        patch.setattr(ObjectPath, "create_whole", lambda *_: (_ for _ in ()).throw(SystemExit))
         with pytest.raises(SystemExit):
             make_writer(place)
     assert place.is_dir()
@@ -192,7 +192,7 @@ def test_null_features_that_another_worker_is_creating_are_not_there_yet(
 ) -> None:
     store = make_writer(place).store
     with monkeypatch.context() as patch:
-        patch.setattr(cache.create, "create_json", lambda *_: (_ for _ in ()).throw(SystemExit))
+        patch.setattr(ObjectPath, "create_whole", lambda *_: (_ for _ in ()).throw(SystemExit))
         with pytest.raises(SystemExit):
             make_writer(null_path(place))
     assert null_path(place).is_dir()
@@ -204,34 +204,34 @@ def test_null_features_that_another_worker_is_creating_are_not_there_yet(
         open_null(store)
 
 
-def test_what_else_is_there_is_left_alone(place: ObjectPath) -> None:
+def test_foreign_objects_are_left_alone(place: ObjectPath) -> None:
     (place / "notes.txt").write_bytes(b"mine")
-    with pytest.raises(CacheError, match=r"something else than a feature store at s3://"):
+    with pytest.raises(CacheError, match=r"something other than a feature store at s3://"):
         make_writer(place)
     assert place.sizes() == {"notes.txt": 4}
 
 
-def test_nothing_secret_is_kept(kept: ObjectPath) -> None:
-    for key in kept.sizes():
-        content = (kept / key).read_bytes()
+def test_nothing_secret_is_stored(stored: ObjectPath) -> None:
+    for key in stored.sizes():
+        content = (stored / key).read_bytes()
         assert b"a-secret-of-mine" not in content
         assert b"some-key" not in content
 
 
-def test_how_much_fits_is_not_known(kept: ObjectPath) -> None:
-    store = open_store(kept)
+def test_how_much_fits_is_not_known(stored: ObjectPath) -> None:
+    store = open_store(stored)
     assert require_free_space(store).free_bytes is None
-    assert measure_free_space(store).free == "free space not known on an object storage"
+    assert measure_free_space(store).free == "free space not known on object storage"
 
 
 def test_the_commands_take_its_url(
-    kept: ObjectPath, finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    stored: ObjectPath, finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    url = str(kept)
+    url = str(stored)
     assert main(["show", url, "--json"]) == 0
     shown = json.loads(capsys.readouterr().out)
     assert shown["store"] == url
-    assert shown["bytes"]["on_disk"] == sum(kept.sizes().values())
+    assert shown["bytes"]["on_disk"] == sum(stored.sizes().values())
     assert main(["show", url, "--picture", str(tmp_path / "store.png")]) == 0
     assert main(["diff", url, str(finished), url]) == 0
     capsys.readouterr()
@@ -239,24 +239,25 @@ def test_the_commands_take_its_url(
     assert capsys.readouterr().out.strip() == content_digest(open_store(finished))
 
 
-def test_a_reader_travels_as_its_url(kept: ObjectPath) -> None:
-    sent = pickle.dumps(CachedFeatures(kept))
+def test_a_reader_is_pickled_as_its_url(stored: ObjectPath) -> None:
+    sent = pickle.dumps(CachedFeatures(stored))
     assert b"a-secret-of-mine" not in sent
     there = pickle.loads(sent)
-    assert str(there.path) == str(kept)
+    assert str(there.path) == str(stored)
     assert there.read(["cow"])[0].frame.token == "cow"
 
 
 def test_a_row_costs_one_request_per_array_once_its_shard_is_known(
-    kept: ObjectPath, monkeypatch: pytest.MonkeyPatch
+    stored: ObjectPath, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    reader = CachedFeatures(kept)
+    reader = CachedFeatures(stored)
     reader.read(["ant"])
     tails: list[str] = []
-    monkeypatch.setattr(ObjectPath, "read_tail", lambda self, _: tails.append(self.key))
+    monkeypatch.setattr(Bucket, "read_tail", lambda _, key, __: tails.append(key))
     assert reader.read(["bee"])[0].frame.token == "bee"
     assert not tails
 
 
-def test_a_directory_is_still_a_path() -> None:
+def test_a_directory_is_a_path_of_the_file_system() -> None:
     assert store_path("some/train.zarr") == Path("some/train.zarr")
+    assert pickle.loads(pickle.dumps(store_path("some"))) == DirectoryPath("some")

@@ -1,4 +1,4 @@
-"""Whatever the storage or another worker does, a remote store is whole, or says what to do."""
+"""Whatever object storage or another worker does, a store is intact, or says what to do."""
 
 import signal
 import subprocess
@@ -15,8 +15,8 @@ from cache.format.samples import read_samples
 from cache.inspection.content_digest import content_digest
 from cache.reader import CachedFeatures
 from cache.storage.bucket import RemoteError
-from cache.storage.object_path import object_path
-from cache.verification.run import verify
+from cache.storage.object_storage import object_path
+from cache.verification.verify_store import verify
 from cache.writer import StoreWriter
 from shared.errors import CacheError
 from tests.cache.conftest import fill, make_features, make_writer, with_map
@@ -25,17 +25,17 @@ from tests.flaky_server import Flaky
 REPOSITORY = Path(__file__).parents[3]
 
 
-def test_a_damaged_list_of_samples_is_not_what_a_silent_storage_looks_like(
+def test_an_unreachable_storage_is_not_taken_for_a_damaged_list_of_samples(
     flaky: Flaky, s3: str
 ) -> None:
     store = object_path(f"{s3}/train.zarr")
     digest = make_writer(store).store.metadata.samples_digest
-    flaky.part, flaky.faults = "samples/scene", ["busy"] * 1000
+    flaky.path_piece, flaky.faults = "samples/scene", ["busy"] * 1000
     with pytest.raises(RemoteError, match="can be reached from here"):
         read_samples(store, digest)
 
 
-def test_a_store_written_and_read_through_faults_is_whole(
+def test_a_store_written_and_read_through_faults_is_intact(
     flaky: Flaky, s3: str, finished: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cache.storage.bucket, "PATIENCE_S", 30.0)
@@ -50,17 +50,17 @@ def test_an_outage_while_writing_keeps_finished_shards(flaky: Flaky, s3: str) ->
     store = object_path(f"{s3}/train.zarr")
     writer = make_writer(store)
     fill(writer, shards=1)
-    flaky.method, flaky.part, flaky.faults = "PUT", "lidar/stride16/c.0.1", ["busy"] * 1000
+    flaky.method, flaky.path_piece, flaky.faults = "PUT", "lidar/stride16/c.0.1", ["busy"] * 1000
     with pytest.raises(CacheError, match=r"lidar/stride16/c\.0\.1.*finished shards are kept"):
         fill(writer, shards=1)
     flaky.faults = []
     assert [shard.index for shard in make_writer(store).pending()] == [1, 2]
 
 
-def test_an_outage_while_verifying_is_no_damage(flaky: Flaky, s3: str) -> None:
+def test_an_outage_while_verifying_is_not_damage(flaky: Flaky, s3: str) -> None:
     store = object_path(f"{s3}/train.zarr")
     fill(make_writer(store))
-    flaky.part, flaky.faults = "lidar/stride16/c.0.1", ["busy"] * 1000
+    flaky.path_piece, flaky.faults = "lidar/stride16/c.0.1", ["busy"] * 1000
     with pytest.raises(RemoteError, match="Nothing is known to be damaged"):
         verify(open_store(store))
 
@@ -105,11 +105,11 @@ def test_of_two_workers_whose_numbers_differ_one_has_the_whole_shard(
     ours, theirs = make_writer(store), make_writer(store)
     shard = ours.pending()[0]
     rows = [make_features(token) for token in shard.tokens]
-    other = rows[0].maps["lidar/stride16"] + 1
+    shifted = rows[0].maps["lidar/stride16"] + 1
     meanwhile(
         monkeypatch,
         lambda: (
-            theirs.write_shard(shard, [with_map(rows[0], "lidar/stride16", other), rows[1]])
+            theirs.write_shard(shard, [with_map(rows[0], "lidar/stride16", shifted), rows[1]])
             and None
         ),
     )
@@ -120,7 +120,7 @@ def test_of_two_workers_whose_numbers_differ_one_has_the_whole_shard(
 
 KILLED = """
 import os, signal, sys
-from cache.storage.object_path import ObjectPath, object_path
+from cache.storage.object_storage import ObjectPath, object_path
 from tests.cache.conftest import fill, make_writer
 
 real, left = ObjectPath.write_bytes, int(sys.argv[2])
@@ -151,12 +151,12 @@ def test_a_killed_writer_loses_one_shard(s3: str, finished: Path) -> None:
 
 def test_a_missing_bucket_is_named(s3: str, capsys: pytest.CaptureFixture[str]) -> None:
     assert main(["show", f"{s3}-not/train.zarr"]) == 1
-    said = capsys.readouterr().err
-    assert f"There is no bucket {s3[5:]}-not at http://127.0.0.1" in said
+    printed = capsys.readouterr().err
+    assert f"There is no bucket {s3[5:]}-not at http://127.0.0.1" in printed
     with pytest.raises(RemoteError, match="There is no bucket"):
         make_writer(object_path(f"{s3}-not/train.zarr"))
 
 
-def test_a_prefix_without_a_store_is_none(s3: str) -> None:
+def test_a_prefix_without_a_store_is_not_a_store(s3: str) -> None:
     with pytest.raises(CacheError, match=r"s3://.*nothing\.zarr is not a feature store"):
         CachedFeatures(object_path(f"{s3}/nothing.zarr"))

@@ -90,11 +90,11 @@ def test_a_lost_file_is_found_by_reading_and_by_verify(
     repair_and_check(finished)
 
 
-def test_a_whole_file_of_another_shard_is_found_by_verify(
+def test_an_intact_file_of_another_shard_is_found_by_verify(
     finished: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    other = finished / "lidar/stride8/c.0.1.0.0.0"
-    other.write_bytes(shard_file(finished, "lidar/stride8").read_bytes())
+    replaced = finished / "lidar/stride8/c.0.1.0.0.0"
+    replaced.write_bytes(shard_file(finished, "lidar/stride8").read_bytes())
     assert main(["verify", str(finished)]) == 1
     assert "not those that the ledger recorded" in capsys.readouterr().out
 
@@ -112,7 +112,7 @@ def test_a_damaged_ledger_entry_is_found(
     assert main(["show", str(finished)]) == 1
 
 
-def test_a_changed_identity_on_disk_is_damage_and_not_another_store(finished: Path) -> None:
+def test_a_changed_identity_on_disk_is_damage_and_not_a_different_store(finished: Path) -> None:
     file = finished / "zarr.json"
     file.write_text(file.read_text().replace("float32 compute", "float16 compute"))
     with pytest.raises(CacheError, match="damaged"):
@@ -120,7 +120,7 @@ def test_a_changed_identity_on_disk_is_damage_and_not_another_store(finished: Pa
 
 
 def rewrite_metadata(store: Path, **changes: object) -> None:
-    """Change what a store says of itself, checksum included, as another version may have."""
+    """Change the metadata of a store, checksum included, as a different version may have."""
     file = store / "zarr.json"
     node = json.loads(file.read_text())
     ours = node["attributes"]["frozen_cmt"]
@@ -130,15 +130,16 @@ def rewrite_metadata(store: Path, **changes: object) -> None:
     file.write_text(json.dumps(node))
 
 
-def test_another_schema_version_explains_itself(finished: Path) -> None:
+def test_a_later_schema_version_explains_itself(finished: Path) -> None:
     rewrite_metadata(finished, schema_version=99)
-    with pytest.raises(CacheError, match="schema version 99, this version of frozen-cmt reads 2"):
+    with pytest.raises(CacheError, match=r"schema version 99; .* reads version 3.*newer release"):
         open_store(finished)
 
 
 @pytest.mark.parametrize("name", ["token", "scene", "timestamp_us"])
 def test_a_damaged_sample_list_is_an_error_on_opening(finished: Path, name: str) -> None:
-    (file,) = (one for one in (finished / "samples" / name).rglob("c/**/0") if one.is_file())
+    files = (finished / "samples" / name).rglob("c/**/0")
+    (file,) = (file for file in files if file.is_file())
     for byte in range(file.stat().st_size):
         flip_bit(file, byte=byte)
         with pytest.raises(CacheError, match="list of samples is missing or damaged"):

@@ -1,4 +1,4 @@
-"""`feature-cache verify` from end to end: it finds, goes on where it stopped, and repairs."""
+"""`feature-cache verify` from end to end: it finds damage, resumes, and repairs."""
 
 import errno
 import json
@@ -11,16 +11,15 @@ from typing import Any
 
 import pytest
 
-import cache.format.shard_file
-import cache.verification.run
+import cache.verification.verify_store
 from cache.__main__ import main
-from cache.coordination.ledger import Ledger
 from cache.coordination.null_store import NULL_SAMPLES, null_identity, null_path
 from cache.coordination.store import Store, open_store
-from cache.create import open_or_create
+from cache.create import StoreSpec, open_or_create
 from cache.reader import CachedFeatures
+from cache.storage.directory import DirectoryPath
 from cache.verification.check_rows import Damage, shard_damage
-from cache.verification.run import verify
+from cache.verification.verify_store import verify
 from shared.digests import json_digest
 from tests.cache.conftest import COMMAND, fill, make_features, make_writer
 
@@ -53,34 +52,34 @@ def interrupted(
         return shard_damage(store, shard, stop)
 
     with monkeypatch.context() as patch:
-        patch.setattr(cache.verification.run, "shard_damage", honest_until_the_last)
+        patch.setattr(cache.verification.verify_store, "shard_damage", honest_until_the_last)
         assert main(["verify", str(finished), "--workers", "1"]) == 128 + signal.SIGTERM
-    assert "4 rows of 3 shards were read, no damage so far; the same command goes on" in (
+    assert "4 rows of 3 shards were read, no damage so far; the same command resumes" in (
         capsys.readouterr().err
     )
     return finished
 
 
-def test_an_interrupted_verification_goes_on_where_it_stopped(
+def test_an_interrupted_verification_resumes_where_it_stopped(
     interrupted: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["verify", str(interrupted)]) == 0
     printed = capsys.readouterr().out
     assert "5 of 5 rows are complete (1 read now, 4 since 20" in printed
-    assert main(["verify", str(interrupted)]) == 0  # that one ended: this one reads all
+    assert main(["verify", str(interrupted)]) == 0  # the last one ended: this one reads everything
     assert "5 of 5 rows are complete and were read again" in capsys.readouterr().out
 
 
-def test_anew_reads_all(interrupted: Path) -> None:
+def test_anew_reads_everything(interrupted: Path) -> None:
     assert verify(open_store(interrupted), anew=True).rows_read == 5
 
 
-def test_what_was_read_is_not_trusted_when_its_ledger_entry_has_changed(interrupted: Path) -> None:
+def test_a_checked_shard_is_read_again_when_its_ledger_entry_has_changed(interrupted: Path) -> None:
     rewrite_entry(interrupted, 0, write_seconds=9.0)
     assert verify(open_store(interrupted)).rows_read == 3
 
 
-def test_a_damaged_record_is_read_over(interrupted: Path, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_damaged_record_is_ignored(interrupted: Path, caplog: pytest.LogCaptureFixture) -> None:
     record = interrupted / "ledger/verified.json"
     record.write_text(record.read_text().replace("20", "21", 1))
     assert verify(open_store(interrupted)).rows_read == 5
@@ -98,16 +97,16 @@ def test_no_flipped_bit_of_the_record_makes_a_shard_count_as_read(interrupted: P
         record.write_bytes(whole)
 
 
-def test_where_nothing_can_be_written_a_verification_goes_on(
+def test_a_store_that_cannot_be_written_can_be_verified(
     finished: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     def refuse(*_: object, **__: object) -> None:
         raise OSError(errno.EROFS, "Read-only file system")
 
     damage_shard(finished, 1)
-    monkeypatch.setattr("cache.verification.progress.write_json", refuse)
+    monkeypatch.setattr(DirectoryPath, "write_whole", refuse)
     assert len(verify(open_store(finished)).damages) == 1
-    assert "stopping means starting anew" in caplog.text
+    assert "a verification that is stopped starts over" in caplog.text
 
 
 @pytest.mark.parametrize("workers", [1, 3])
@@ -145,7 +144,7 @@ def test_repair_after_an_ordinary_verification_reads_only_the_damaged_shards(
     damage_shard(finished, 1)
     verify(open_store(finished))
     outcome = verify(open_store(finished), repair=True)
-    assert (outcome.rows_read, [one.stem for one in outcome.dropped]) == (2, ["000001"])
+    assert (outcome.rows_read, [entry.stem for entry in outcome.dropped]) == (2, ["000001"])
 
 
 def test_repair_moves_an_entry_of_no_shard_aside(finished: Path) -> None:
@@ -155,10 +154,10 @@ def test_repair_moves_an_entry_of_no_shard_aside(finished: Path) -> None:
     assert not verify(open_store(finished)).damages
 
 
-def test_repair_leaves_an_entry_alone_that_another_worker_has_written_meanwhile(
+def test_repair_leaves_alone_an_entry_that_another_worker_has_replaced(
     finished: Path,
 ) -> None:
-    ledger = Ledger(finished)
+    ledger = open_store(finished).ledger
     before = ledger.fingerprint(1)
     rewrite_entry(finished, 1, write_seconds=9.0)
     assert ledger.drop(1, before) is False
@@ -166,14 +165,14 @@ def test_repair_leaves_an_entry_alone_that_another_worker_has_written_meanwhile(
     assert ledger.drop(1, before) is False  # there is none any more
 
 
-def test_what_repair_cannot_mend_is_said(
+def test_damage_that_cannot_be_repaired_is_reported(
     finished: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (finished / "lidar/stride8/zarr.json").unlink()
     assert main(["verify", str(finished), "--repair"]) == 1
     printed = capsys.readouterr().out
     assert "Restore this file from a copy; the features are not affected" in printed
-    assert "1 of these --repair cannot mend" in printed
+    assert "1 of these cannot be repaired" in printed
     assert CachedFeatures(finished).is_complete()
 
 
@@ -188,14 +187,14 @@ def test_statistics_that_are_not_those_of_the_values_are_damage(
     assert "lidar/stride8 of shard 0: the ledger's statistics are" in capsys.readouterr().out
 
 
-def test_a_file_that_cannot_be_read_now_is_no_damage_and_nothing_is_dropped(
+def test_a_file_that_cannot_be_read_now_is_not_damage_and_nothing_is_dropped(
     finished: Path, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     def refuse(*_: object) -> bytes:
         raise PermissionError(errno.EACCES, "Permission denied")
 
     with monkeypatch.context() as patch:
-        patch.setattr(cache.format.shard_file.os, "pread", refuse)
+        patch.setattr(os, "pread", refuse)
         assert main(["verify", str(finished), "--repair"]) == 1
     assert "cannot be read: Permission denied. Nothing is known to be damaged" in (
         capsys.readouterr().err
@@ -207,7 +206,7 @@ def test_a_bad_sector_is_damage(finished: Path, monkeypatch: pytest.MonkeyPatch)
     def fail(*_: object) -> bytes:
         raise OSError(errno.EIO, "Input/output error")
 
-    monkeypatch.setattr(cache.format.shard_file.os, "pread", fail)
+    monkeypatch.setattr(os, "pread", fail)
     damages = verify(open_store(finished)).damages
     assert {damage.shard for damage in damages} == {0, 1, 2}
     assert "cannot be read: Input/output error" in str(damages[0])
@@ -217,14 +216,14 @@ def test_a_bad_sector_is_damage(finished: Path, monkeypatch: pytest.MonkeyPatch)
 def with_null(finished: Path) -> Path:
     """A finished store with null features."""
     metadata = open_store(finished).metadata
-    writer = open_or_create(
-        null_path(finished),
+    spec = StoreSpec(
         preset=metadata.preset,
         identity=null_identity(metadata.identity),
         samples=NULL_SAMPLES,
         max_boxes=1,
         provenance=metadata.provenance,
     )
+    writer = open_or_create(null_path(finished), spec)
     ant = make_features("ant")
     frame = replace(ant.frame, token="no-sensor", scene="none", timestamp_us=0)
     writer.write_shard(writer.shards[0], [replace(ant, frame=frame)])

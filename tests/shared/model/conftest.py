@@ -8,7 +8,7 @@ from torch import Tensor
 
 from shared.config.head_config import Denoising, HeadConfig
 from shared.config.preset import PointGrid, Preset
-from shared.config.presets import tiny
+from shared.config.preset_catalogue import tiny
 from shared.data.batch import Batch
 from shared.model.outputs import HeadOutputs
 
@@ -52,7 +52,7 @@ def preset(config: HeadConfig) -> Preset:
 
 @pytest.fixture
 def boxes() -> tuple[Tensor, Tensor]:
-    """Two boxes in the first sample, one in the second, all inside the range."""
+    """Two boxes in the first sample and one in the second, all inside the range."""
     return (
         torch.tensor(
             [
@@ -83,18 +83,18 @@ def no_labels() -> tuple[Tensor, Tensor]:
 def outputs() -> HeadOutputs:
     """Random predictions whose leaves collect gradients."""
     generator = torch.Generator().manual_seed(0)
-    parts = {
+    predictions = {
         name: torch.randn(LAYERS, SAMPLES, QUERIES, size, generator=generator, requires_grad=True)
         for name, size in {
-            "center": 2,
-            "height": 1,
-            "dim": 3,
-            "rot": 2,
-            "vel": 2,
-            "cls_logits": CLASSES,
+            "center_xy_m": 2,
+            "log_length": 1,
+            "log_width_z_log_height": 3,
+            "yaw_sin_cos": 2,
+            "velocity_mps": 2,
+            "class_logits": CLASSES,
         }.items()
     }
-    return HeadOutputs(**parts)
+    return HeadOutputs(**predictions)
 
 
 @pytest.fixture
@@ -102,13 +102,13 @@ def batch(preset: Preset, boxes: tuple[Tensor, Tensor], labels: tuple[Tensor, Te
     generator = torch.Generator().manual_seed(1)
     # Six cameras in a ring: the optical axis in the LiDAR's x-y plane, 60 degrees apart.
     yaw = torch.arange(6, dtype=torch.float64) * torch.pi / 3
-    zero, one = torch.zeros_like(yaw), torch.ones_like(yaw)
+    zero, unit = torch.zeros_like(yaw), torch.ones_like(yaw)
     cam_from_lidar = torch.stack(
         [
             torch.stack([yaw.sin(), -yaw.cos(), zero, zero], -1),
-            torch.stack([zero, zero, -one, zero], -1),
+            torch.stack([zero, zero, -unit, zero], -1),
             torch.stack([yaw.cos(), yaw.sin(), zero, zero], -1),
-            torch.stack([zero, zero, zero, one], -1),
+            torch.stack([zero, zero, zero, unit], -1),
         ],
         dim=-2,
     )  # (6, 4, 4)
@@ -117,8 +117,8 @@ def batch(preset: Preset, boxes: tuple[Tensor, Tensor], labels: tuple[Tensor, Te
     return Batch(
         tokens=("a", "b"),
         maps={
-            one.name: torch.randn(SAMPLES, *one.shape, generator=generator).half()
-            for one in preset.maps
+            wanted.name: torch.randn(SAMPLES, *wanted.shape, generator=generator).half()
+            for wanted in preset.maps
         },
         img_from_lidar=(intrinsics @ cam_from_lidar).expand(SAMPLES, -1, -1, -1),
         boxes_lidar=boxes,

@@ -1,4 +1,4 @@
-"""A detector with AQR: at first the detector without it, then what the weights make of it."""
+"""A detector with AQR: at the start equal to a detector without, then what the weights change."""
 
 from dataclasses import replace
 
@@ -37,36 +37,36 @@ def denoising(batch: Batch, preset: Preset) -> DenoisingQueries | None:
     )
 
 
-def close(ours: HeadOutputs, other: HeadOutputs) -> None:
-    for one in ("codes", "cls_logits"):
-        torch.testing.assert_close(getattr(ours, one), getattr(other, one))
+def close(ours: HeadOutputs, theirs: HeadOutputs) -> None:
+    for name in ("codes", "class_logits"):
+        torch.testing.assert_close(getattr(ours, name), getattr(theirs, name))
 
 
 @pytest.mark.parametrize("aqr", CONFIGS, ids=IDS)
 def test_at_the_start_a_detector_with_aqr_gives_what_it_gives_without(
     preset: Preset, batch: Batch, aqr: AqrConfig
 ) -> None:
-    plain, routed = built(preset, None), built(preset, aqr)
+    plain, weighted = built(preset, None), built(preset, aqr)
     for queries in (None, denoising(batch, preset)):
-        expected, found = plain(batch, queries), routed(batch, queries)
-        close(found, expected)
-        assert found.sensor_weights is not None
-        assert (found.sensor_weights == 0).all()
-        assert (found.denoising is None) == (queries is None)
-        if found.denoising is not None and expected.denoising is not None:
-            close(found.denoising, expected.denoising)
+        expected, ours = plain(batch, queries), weighted(batch, queries)
+        close(ours, expected)
+        assert ours.sensor_weights is not None
+        assert (ours.sensor_weights == 0).all()
+        assert (ours.denoising is None) == (queries is None)
+        if ours.denoising is not None and expected.denoising is not None:
+            close(ours.denoising, expected.denoising)
 
 
 def test_everything_but_aqr_starts_with_the_weights_it_has_without(preset: Preset) -> None:
-    plain, routed = built(preset, None).state_dict(), built(preset, CONFIGS[0]).state_dict()
-    assert plain.keys() < routed.keys()
-    assert all(torch.equal(routed[name], one) for name, one in plain.items())
-    new = {name.split(".")[1] for name in routed.keys() - plain.keys()}
+    plain, weighted = built(preset, None).state_dict(), built(preset, CONFIGS[0]).state_dict()
+    assert plain.keys() < weighted.keys()
+    assert all(torch.equal(weighted[name], tensor) for name, tensor in plain.items())
+    new = {name.split(".")[1] for name in weighted.keys() - plain.keys()}
     assert new == {"aqr_weight_generator", "attention_bias_generator"}
 
 
 def trusting(preset: Preset, aqr: AqrConfig, weights: tuple[float, float]) -> CmtDetector:
-    """Return a detector whose weights are these for every query, where there is anything."""
+    """Return a detector with these sensor weights for every query whose windows hold tokens."""
     detector = built(preset, aqr)
     generator = detector.pts_bbox_head.aqr_weight_generator
     assert generator is not None
@@ -77,11 +77,11 @@ def trusting(preset: Preset, aqr: AqrConfig, weights: tuple[float, float]) -> Cm
 
 def sensitivity(detector: CmtDetector, batch: Batch, sensor: str) -> float:
     """Return how much the outputs depend on the maps of a sensor."""
-    maps = {name: one.float().requires_grad_() for name, one in batch.maps.items()}
+    maps = {name: values.float().requires_grad_() for name, values in batch.maps.items()}
     outputs = detector(replace(batch, maps=maps))
-    outputs.cls_logits.square().sum().backward()
-    found = [one.grad for name, one in maps.items() if name.startswith(sensor)]
-    return float(sum(grad.square().sum() for grad in found if grad is not None))
+    outputs.class_logits.square().sum().backward()
+    gradients = [values.grad for name, values in maps.items() if name.startswith(sensor)]
+    return float(sum(grad.square().sum() for grad in gradients if grad is not None))
 
 
 @pytest.mark.parametrize("effect", ["bias", "modulation"])
@@ -91,7 +91,7 @@ def test_trust_in_a_sensor_makes_the_boxes_depend_on_it(
     aqr = AqrConfig(
         heads=2, ffn_width=8, bev_window=31, camera_window=31, effect=effect, splat_cells=4.0
     )  # type: ignore[arg-type]
-    lidar, cameras = (trusting(preset, aqr, one) for one in ((0.99, -0.99), (-0.99, 0.99)))
+    lidar, cameras = (trusting(preset, aqr, pair) for pair in ((0.99, -0.99), (-0.99, 0.99)))
     assert sensitivity(lidar, batch, "lidar") > sensitivity(cameras, batch, "lidar")
     assert sensitivity(cameras, batch, "camera") > sensitivity(lidar, batch, "camera")
 
@@ -100,11 +100,11 @@ def test_trust_in_a_sensor_makes_the_boxes_depend_on_it(
 def test_denoising_queries_do_not_change_the_others(
     preset: Preset, batch: Batch, aqr: AqrConfig
 ) -> None:
-    """They stand near the true boxes: whatever they left would tell where these are."""
+    """They are near the true boxes: any trace of them would tell the others where to look."""
     detector = trusting(preset, aqr, (0.5, -0.5))
-    alone, beside = detector(batch), detector(batch, denoising(batch, preset))
-    close(beside, alone)
-    torch.testing.assert_close(beside.sensor_weights, alone.sensor_weights)
+    plain, beside = detector(batch), detector(batch, denoising(batch, preset))
+    close(beside, plain)
+    torch.testing.assert_close(beside.sensor_weights, plain.sensor_weights)
 
 
 @pytest.mark.parametrize("aqr", CONFIGS, ids=IDS)
@@ -112,8 +112,8 @@ def test_aqr_learns_from_the_boxes(preset: Preset, batch: Batch, aqr: AqrConfig)
     detector = trusting(preset, aqr, (0.3, -0.3)).train()
     detector(batch, denoising(batch, preset)).codes.sum().backward()
     grads: dict[str, Tensor | None] = {
-        name: one.grad
-        for name, one in detector.pts_bbox_head.named_parameters()
+        name: parameter.grad
+        for name, parameter in detector.pts_bbox_head.named_parameters()
         if name.startswith(("aqr_weight_generator", "attention_bias_generator"))
     }
     for name, grad in grads.items():
@@ -123,7 +123,7 @@ def test_aqr_learns_from_the_boxes(preset: Preset, batch: Batch, aqr: AqrConfig)
 
 
 @pytest.mark.parametrize("sensor", ["camera", "lidar"])
-def test_a_detector_of_one_sensor_has_nothing_to_route(preset: Preset, sensor: str) -> None:
+def test_a_detector_of_one_sensor_has_nothing_to_weigh(preset: Preset, sensor: str) -> None:
     single = replace(preset, camera=None) if sensor == "lidar" else replace(preset, lidar=None)
     with pytest.raises(ConfigError, match=r"has only one of them; train it with .* `cmt`"):
         build_detector(single, aqr=AqrConfig())

@@ -41,49 +41,51 @@ def test_an_unknown_velocity_stays_unknown() -> None:
 
 
 def test_branches_mean_what_the_box_order_says() -> None:
-    """`height` is the log of the length; `dim` is log width, z, log height."""
+    """Upstream's `height` is the log of the length; its `dim` is log width, z, log height."""
     outputs = _outputs(torch.zeros(1, 1, 1, 3))
-    (found,) = decode_boxes(outputs, HeadConfig(classes=3, max_boxes=1))
+    (detected,) = decode_boxes(outputs, HeadConfig(classes=3, max_boxes=1))
     expected = torch.tensor([[1.0, 2.0, 0.5, math.e, 1.0, math.e**2, 0.0, 3.0, 4.0]])
-    torch.testing.assert_close(found.boxes_lidar, expected)
+    torch.testing.assert_close(detected.boxes_lidar, expected)
 
 
-def test_the_best_pairs_of_query_and_class_are_kept_in_order() -> None:
+def test_the_best_pairs_of_query_and_class_are_returned_in_order() -> None:
     logits = torch.tensor([[[[0.0, 4.0, 3.0], [2.0, -1.0, -2.0]]]])
-    (found,) = decode_boxes(_outputs(logits), HeadConfig(classes=3, max_boxes=4))
-    assert found.queries.tolist() == [0, 0, 1, 0]
-    assert found.labels.tolist() == [1, 2, 0, 0]
-    torch.testing.assert_close(found.scores, torch.tensor([4.0, 3.0, 2.0, 0.0]).sigmoid())
+    (detected,) = decode_boxes(_outputs(logits), HeadConfig(classes=3, max_boxes=4))
+    assert detected.queries.tolist() == [0, 0, 1, 0]
+    assert detected.labels.tolist() == [1, 2, 0, 0]
+    torch.testing.assert_close(detected.scores, torch.tensor([4.0, 3.0, 2.0, 0.0]).sigmoid())
 
 
 def test_only_the_last_layer_is_read() -> None:
     logits = torch.zeros(2, 1, 1, 3)
     logits[0, ..., 2], logits[1, ..., 1] = 9.0, 1.0
-    (found,) = decode_boxes(_outputs(logits), HeadConfig(classes=3, max_boxes=1))
-    assert found.labels.tolist() == [1]
+    (detected,) = decode_boxes(_outputs(logits), HeadConfig(classes=3, max_boxes=1))
+    assert detected.labels.tolist() == [1]
 
 
 def test_centres_outside_the_kept_range_are_dropped_after_the_selection() -> None:
     outputs = _outputs(torch.tensor([[[[5.0, 0.0, 0.0], [1.0, 0.0, 0.0]]]]))
-    far = outputs.center.clone()
+    far = outputs.center_xy_m.clone()
     far[..., 0, 0] = 61.3
-    found = decode_boxes(replace(outputs, center=far), HeadConfig(classes=3, max_boxes=2))
-    assert found[0].queries.tolist() == [1]
+    (detected,) = decode_boxes(
+        replace(outputs, center_xy_m=far), HeadConfig(classes=3, max_boxes=2)
+    )
+    assert detected.queries.tolist() == [1]
 
 
 def test_more_boxes_than_pairs_may_be_asked_for() -> None:
-    (found,) = decode_boxes(_outputs(torch.zeros(1, 1, 2, 3)), HeadConfig(classes=3))
-    assert len(found.scores) == 6
+    (detected,) = decode_boxes(_outputs(torch.zeros(1, 1, 2, 3)), HeadConfig(classes=3))
+    assert len(detected.scores) == 6
 
 
 def _outputs(logits: Tensor) -> HeadOutputs:
     """Return outputs with these (L, B, Q, 3) logits and the same simple box everywhere."""
     lead = logits.shape[:-1]
     return HeadOutputs(
-        center=torch.tensor([1.0, 2.0]).expand(*lead, 2),
-        height=torch.tensor([1.0]).expand(*lead, 1),
-        dim=torch.tensor([0.0, 0.5, 2.0]).expand(*lead, 3),
-        rot=torch.tensor([0.0, 1.0]).expand(*lead, 2),
-        vel=torch.tensor([3.0, 4.0]).expand(*lead, 2),
-        cls_logits=logits,
+        center_xy_m=torch.tensor([1.0, 2.0]).expand(*lead, 2),
+        log_length=torch.tensor([1.0]).expand(*lead, 1),
+        log_width_z_log_height=torch.tensor([0.0, 0.5, 2.0]).expand(*lead, 3),
+        yaw_sin_cos=torch.tensor([0.0, 1.0]).expand(*lead, 2),
+        velocity_mps=torch.tensor([3.0, 4.0]).expand(*lead, 2),
+        class_logits=logits,
     )

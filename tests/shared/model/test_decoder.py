@@ -1,4 +1,4 @@
-"""Attention against its definition, and who may look at whom."""
+"""Attention against its definition, and which query sees which."""
 
 import math
 
@@ -46,9 +46,9 @@ def test_attention_is_a_softmax_over_scaled_scores(attention: ProjectedAttention
     size = D // HEADS
     merged = torch.empty(B, Q, D)
     for head in range(HEADS):
-        part = slice(head * size, (head + 1) * size)
-        scores = query[..., part] @ key[..., part].transpose(1, 2) / math.sqrt(size)
-        merged[..., part] = scores.softmax(dim=-1) @ value[..., part]
+        own = slice(head * size, (head + 1) * size)
+        scores = query[..., own] @ key[..., own].transpose(1, 2) / math.sqrt(size)
+        merged[..., own] = scores.softmax(dim=-1) @ value[..., own]
     torch.testing.assert_close(attention(queries, keys, values), attention.out_proj(merged))
 
 
@@ -72,7 +72,7 @@ def test_a_score_bias_counts_as_e_to_the_bias_copies_of_a_token(attention) -> No
     )
 
 
-def test_self_attention_looks_with_positions_and_takes_content_without() -> None:
+def test_self_attention_scores_with_positions_and_gathers_content_without() -> None:
     torch.manual_seed(0)
     layer = SelfAttention(D, HEADS, dropout=0.1).eval()
     content, positions = tensors((B, Q, D), (B, Q, D))
@@ -87,13 +87,15 @@ def test_cross_attention_drops_the_branch_but_no_attention_weight() -> None:
     content, positions, keys, values = tensors((B, Q, D), (B, Q, D), (B, N, D), (B, N, D))
     whole = layer.eval()(content, positions, keys, values) - content
     dropped = layer.train()(content, positions, keys, values) - content
-    kept = dropped.abs() > 1e-6
-    assert kept.any()
-    assert not kept.all()
-    torch.testing.assert_close(dropped[kept], 2 * whole[kept])
+    remains = dropped.abs() > 1e-6
+    assert remains.any()
+    assert not remains.all()
+    torch.testing.assert_close(dropped[remains], 2 * whole[remains])
 
 
-def test_every_output_is_normed_but_the_next_layer_reads_the_bare_one(decoder: Decoder) -> None:
+def test_every_output_is_normed_but_the_next_layer_reads_it_before_the_norm(
+    decoder: Decoder,
+) -> None:
     positions, keys, values = tensors((B, Q, D), (B, N, D), (B, N, D))
     nn.init.normal_(decoder.post_norm.weight)
     content, expected = torch.zeros(B, Q, D), []

@@ -78,9 +78,9 @@ def test_without_noise_upstream_leaves_the_centres_in_metres(config, boxes, labe
 
 
 def test_the_number_of_groups_is_limited_by_the_fullest_sample(config: HeadConfig) -> None:
-    """Five queries hold five copies of one box, two of two, none of six."""
-    many = replace(config, denoising=Denoising(groups=10))
-    counts = {n: denoising_groups(n, many) for n in (1, 2, 6)}
+    """Five queries hold five copies of a single box, two of two boxes, none of six."""
+    generous = replace(config, denoising=Denoising(groups=10))
+    counts = {n: denoising_groups(n, generous) for n in (1, 2, 6)}
     assert counts == {1: 5, 2: 2, 6: 0}
 
 
@@ -112,15 +112,15 @@ def test_the_same_seed_gives_the_same_noise(config: HeadConfig, boxes: Pair, lab
         )
         for seed in (5, 5, 6)
     ]
-    first, again, other = [one.references for one in drawn if one is not None]
+    first, again, reseeded = [queries.references for queries in drawn if queries is not None]
     assert torch.equal(first, again)
-    assert not torch.equal(first, other)
+    assert not torch.equal(first, reseeded)
 
 
-def test_noise_must_be_given_exactly_once(config: HeadConfig, boxes: Pair, labels: Pair) -> None:
-    with pytest.raises(ValueError, match="exactly one"):
+def test_noise_comes_from_exactly_one_source(config: HeadConfig, boxes: Pair, labels: Pair) -> None:
+    with pytest.raises(ValueError, match="exactly one of"):
         make_denoising_queries(boxes, labels, config, RANGE_M)
-    with pytest.raises(ValueError, match="exactly one"):
+    with pytest.raises(ValueError, match="exactly one of"):
         make_denoising_queries(
             boxes, labels, config, RANGE_M, generator=torch.Generator(), noise=still(6)
         )

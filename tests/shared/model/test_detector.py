@@ -1,4 +1,4 @@
-"""The assembled detector: what goes in, what comes out, what may not matter."""
+"""The assembled detector: what goes in, what comes out, and what must not matter."""
 
 from dataclasses import replace
 
@@ -36,7 +36,7 @@ def denoising(preset: Preset, batch: Batch) -> DenoisingQueries:
 def test_outputs_are_per_layer_sample_and_query(detector: CmtDetector, batch: Batch) -> None:
     outputs = detector(batch)
     assert outputs.codes.shape == (2, 2, 5, 10)
-    assert outputs.cls_logits.shape == (2, 2, 5, 4)
+    assert outputs.class_logits.shape == (2, 2, 5, 4)
     assert len(decode_boxes(outputs, detector.preset.head)) == 2
 
 
@@ -68,15 +68,15 @@ def test_a_batch_without_ground_truth_trains(detector, batch: Batch, no_boxes, n
     total = total_loss(losses)
     total.backward()
     assert total.isfinite()
-    assert all(one.grad.isfinite().all() for one in detector.parameters())
+    assert all(parameter.grad.isfinite().all() for parameter in detector.parameters())
 
 
-def test_denoising_does_not_touch_the_ordinary_queries(detector, batch, denoising) -> None:
+def test_denoising_does_not_change_the_ordinary_queries(detector, batch, denoising) -> None:
     detector.eval()
     with torch.no_grad():
-        alone, beside = detector(batch), detector(batch, denoising)
+        plain, beside = detector(batch), detector(batch, denoising)
     # The mask adds scores of minus infinity, so only the order of summation differs.
-    torch.testing.assert_close(beside.codes, alone.codes, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(beside.codes, plain.codes, rtol=1e-5, atol=1e-5)
     assert beside.denoising.codes.shape == (2, 2, 4, 10)
 
 
@@ -108,9 +108,9 @@ def test_autocast_stays_close_to_float32(detector: CmtDetector, batch: Batch) ->
         exact = detector(batch)
         with torch.autocast("cpu", dtype=torch.bfloat16):
             rough = detector(batch)
-    assert rough.center.dtype == torch.float32
+    assert rough.center_xy_m.dtype == torch.float32
     # bfloat16 has 8 bits; a wrong precision in the geometry would move boxes by metres.
-    torch.testing.assert_close(rough.center, exact.center, rtol=0, atol=0.3)
+    torch.testing.assert_close(rough.center_xy_m, exact.center_xy_m, rtol=0, atol=0.3)
 
 
 def test_the_same_seed_builds_the_same_detector(detector, preset: Preset) -> None:

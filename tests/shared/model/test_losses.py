@@ -1,4 +1,4 @@
-"""Loss terms by hand, and batches in which something is missing."""
+"""Loss terms by hand, and batches that lack something."""
 
 import math
 from dataclasses import replace
@@ -10,7 +10,7 @@ from shared.config.head_config import HeadConfig
 from shared.model.denoising import make_denoising_queries
 from shared.model.losses import detection_losses, focal_loss, total_loss
 from shared.model.matcher import Matches, match
-from shared.model.outputs import HeadOutputs
+from shared.model.outputs import OUTPUT_OF_BRANCH, HeadOutputs
 
 RANGE_M = (-8.0, -8.0, -5.0, 8.0, 8.0, 3.0)
 
@@ -33,16 +33,16 @@ def test_focal_loss_is_its_formula() -> None:
 def test_terms_have_the_official_names(outputs, boxes, labels, config: HeadConfig) -> None:
     losses = detection_losses(outputs, boxes, labels, config)
     assert set(losses) == {"loss_cls", "d0.loss_cls", "loss_bbox", "d0.loss_bbox"}
-    assert total_loss(losses).item() == pytest.approx(sum(one.item() for one in losses.values()))
+    assert total_loss(losses).item() == pytest.approx(sum(term.item() for term in losses.values()))
 
 
 def test_loss_cls_divides_by_matched_and_a_tenth_of_the_others(outputs, boxes, labels, config):
     matches = match(outputs, boxes, labels, config)
-    targets = torch.zeros_like(outputs.cls_logits[1])
+    targets = torch.zeros_like(outputs.class_logits[1])
     every = torch.cat(labels)
     for sample, query, box in zip(matches.sample, matches.query[1], matches.box[1], strict=True):
         targets[sample, query, every[box]] = 1.0
-    focal = focal_loss(outputs.cls_logits[1], targets, alpha=0.25, gamma=2.0).sum()
+    focal = focal_loss(outputs.class_logits[1], targets, alpha=0.25, gamma=2.0).sum()
     losses = detection_losses(outputs, boxes, labels, config)
     torch.testing.assert_close(losses["loss_cls"], 2.0 * focal / (3 + 0.1 * 7))
 
@@ -50,12 +50,12 @@ def test_loss_cls_divides_by_matched_and_a_tenth_of_the_others(outputs, boxes, l
 def test_loss_bbox_is_a_weighted_distance_per_matched_box(boxes, labels, config) -> None:
     """All codes are zero, the only box differs by 1 in x (weight 2) and in the cosine (1)."""
     outputs = HeadOutputs(
-        center=torch.zeros(1, 1, 2, 2),
-        height=torch.zeros(1, 1, 2, 1),
-        dim=torch.zeros(1, 1, 2, 3),
-        rot=torch.zeros(1, 1, 2, 2),
-        vel=torch.zeros(1, 1, 2, 2),
-        cls_logits=torch.zeros(1, 1, 2, config.classes),
+        center_xy_m=torch.zeros(1, 1, 2, 2),
+        log_length=torch.zeros(1, 1, 2, 1),
+        log_width_z_log_height=torch.zeros(1, 1, 2, 3),
+        yaw_sin_cos=torch.zeros(1, 1, 2, 2),
+        velocity_mps=torch.zeros(1, 1, 2, 2),
+        class_logits=torch.zeros(1, 1, 2, config.classes),
     )
     box = torch.tensor([[1.0, 0.0, 0.0, 1.0, 1.0, 1.0, 0.0, 0.0, 0.0]])
     losses = detection_losses(outputs, [box], [torch.tensor([0])], config)
@@ -76,15 +76,16 @@ def test_a_box_of_unknown_velocity_counts_but_is_not_regressed(outputs, boxes, l
         box=matches.box[1:, known[1]],
     )
     last = HeadOutputs(
-        **{name: getattr(outputs, name)[1:] for name in ("center", "height", "dim", "rot", "vel")},
-        cls_logits=outputs.cls_logits[1:],
+        **{name: getattr(outputs, name)[1:] for name in OUTPUT_OF_BRANCH.values()},
     )
     two = detection_losses(last, boxes, labels, config, matches=rest)
     torch.testing.assert_close(losses["loss_bbox"] * 3, two["loss_bbox"] * 2)
     assert torch.equal(losses["loss_cls"], whole["loss_cls"])
 
     total_loss(losses).backward()
-    assert all(outputs_grad(outputs, name).isfinite().all() for name in ("vel", "center"))
+    assert all(
+        outputs_grad(outputs, name).isfinite().all() for name in ("velocity_mps", "center_xy_m")
+    )
 
 
 def outputs_grad(outputs: HeadOutputs, name: str) -> torch.Tensor:
@@ -98,11 +99,11 @@ def test_a_batch_without_ground_truth_trains(outputs, no_boxes, no_labels, confi
     total_loss(losses).backward()
     assert losses["loss_bbox"].item() == 0.0
     assert losses["loss_cls"].item() > 0.0
-    assert outputs_grad(outputs, "cls_logits").abs().sum() > 0
-    assert torch.equal(outputs_grad(outputs, "center"), torch.zeros_like(outputs.center))
+    assert outputs_grad(outputs, "class_logits").abs().sum() > 0
+    assert torch.equal(outputs_grad(outputs, "center_xy_m"), torch.zeros_like(outputs.center_xy_m))
 
 
-def test_given_matches_are_used(outputs, boxes, labels, config: HeadConfig) -> None:
+def test_matches_passed_in_are_used(outputs, boxes, labels, config: HeadConfig) -> None:
     matches = match(outputs, boxes, labels, config)
     shifted = replace(matches, query=(matches.query + 1) % config.queries)
     ours = detection_losses(outputs, boxes, labels, config, matches=matches)
@@ -113,17 +114,17 @@ def test_given_matches_are_used(outputs, boxes, labels, config: HeadConfig) -> N
     assert theirs["loss_bbox"] > ours["loss_bbox"]
 
 
-def test_empty_denoising_slots_are_not_judged(outputs, boxes, labels, config) -> None:
+def test_empty_denoising_slots_do_not_count(outputs, boxes, labels, config) -> None:
     queries = make_denoising_queries(boxes, labels, config, RANGE_M, noise=torch.zeros(6, 3))
     assert queries is not None
-    # The fixture's five queries play the four denoising slots; the second sample fills 0 and 2.
+    # The fixture's first four queries act as denoising slots; the second sample fills 0 and 2.
     noised = replace(outputs, denoising=outputs)
     losses = detection_losses(noised, boxes, labels, config, denoising=queries)
     assert {"dn_loss_cls", "d0.dn_loss_cls", "dn_loss_bbox", "d0.dn_loss_bbox"} < set(losses)
     dn = losses["dn_loss_cls"] + losses["dn_loss_bbox"]
-    (gradient,) = torch.autograd.grad(dn, outputs.cls_logits)
-    judged = gradient[1].abs().sum(dim=-1) > 0
-    assert judged.tolist() == [[True] * 4 + [False], [True, False, True, False, False]]
+    (gradient,) = torch.autograd.grad(dn, outputs.class_logits)
+    counted = gradient[1].abs().sum(dim=-1) > 0
+    assert counted.tolist() == [[True] * 4 + [False], [True, False, True, False, False]]
 
 
 def test_denoising_averages_over_all_copies(outputs, boxes, labels, config: HeadConfig) -> None:
@@ -132,7 +133,7 @@ def test_denoising_averages_over_all_copies(outputs, boxes, labels, config: Head
     losses = detection_losses(
         replace(outputs, denoising=outputs), boxes, labels, config, denoising=queries
     )
-    logits = outputs.cls_logits[1, queries.sample, queries.slot]
+    logits = outputs.class_logits[1, queries.sample, queries.slot]
     targets = torch.nn.functional.one_hot(queries.labels, config.classes).float()
     focal = focal_loss(logits, targets, alpha=0.25, gamma=2.0).sum()
     expected = 2.0 * focal / (6 * 3.14159 / 6 * 0.75**3)
@@ -147,7 +148,7 @@ def test_denoising_outputs_need_their_queries(outputs, boxes, labels, config) ->
 def test_losses_are_float32_under_autocast(outputs, boxes, labels, config: HeadConfig) -> None:
     expected = detection_losses(outputs, boxes, labels, config)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        found = detection_losses(outputs, boxes, labels, config)
+        ours = detection_losses(outputs, boxes, labels, config)
     for name, value in expected.items():
-        assert found[name].dtype == torch.float32
-        assert torch.equal(found[name], value)
+        assert ours[name].dtype == torch.float32
+        assert torch.equal(ours[name], value)

@@ -19,7 +19,7 @@ def test_the_assignment_is_the_cheapest_of_all(outputs, boxes, labels, config: H
     start = 0
     for sample, (own, classes) in enumerate(zip(boxes, labels, strict=True)):
         cost = matching_cost(
-            outputs.codes[:, sample], outputs.cls_logits[:, sample], own, classes, config
+            outputs.codes[:, sample], outputs.class_logits[:, sample], own, classes, config
         ).detach()
         chosen = matches.sample == sample
         for layer in range(config.layers):
@@ -52,16 +52,16 @@ def test_the_cost_is_focal_plus_l1_of_eight_codes() -> None:
 
 
 def test_the_velocity_does_not_enter_the_cost(outputs, boxes, labels, config) -> None:
-    unknown = tuple(one.clone() for one in boxes)
-    for one in unknown:
-        one[:, 7:] = torch.nan
+    unknown = tuple(own.clone() for own in boxes)
+    for own in unknown:
+        own[:, 7:] = torch.nan
     ours, theirs = match(outputs, unknown, labels, config), match(outputs, boxes, labels, config)
     assert torch.equal(ours.query, theirs.query)
     assert torch.equal(ours.box, theirs.box)
 
 
 def test_equal_costs_go_to_the_smaller_class_first(outputs, boxes, labels, config) -> None:
-    """With all costs equal, queries are given out in order of the class."""
+    """With all costs equal, queries are assigned in order of the class."""
     free = replace(config, class_weight=0.0, box_weight=0.0)
     matches = match(outputs, boxes, labels, free)
     first = matches.sample == 0
@@ -88,7 +88,7 @@ def test_an_empty_batch_has_no_pairs(outputs, no_boxes: Pair, no_labels: Pair, c
     assert matches.query.dtype == matches.box.dtype == matches.sample.dtype == torch.int64
 
 
-def test_more_boxes_than_queries_leave_boxes_over(outputs, config: HeadConfig) -> None:
+def test_more_boxes_than_queries_leave_boxes_unmatched(outputs, config: HeadConfig) -> None:
     crowd = [torch.rand(7, 9) + 0.5, torch.rand(1, 9) + 0.5]
     labels = [torch.zeros(7, dtype=torch.int64), torch.zeros(1, dtype=torch.int64)]
     matches = match(outputs, crowd, labels, config)
@@ -96,10 +96,12 @@ def test_more_boxes_than_queries_leave_boxes_over(outputs, config: HeadConfig) -
     assert matches.box[:, -1].tolist() == [7, 7]
 
 
-def test_a_prediction_of_nan_is_an_error_that_says_where(outputs, boxes, labels, config) -> None:
-    broken = outputs.cls_logits.detach().clone()
+def test_a_prediction_of_nan_raises_an_error_that_says_where(
+    outputs, boxes, labels, config
+) -> None:
+    broken = outputs.class_logits.detach().clone()
     broken[1, 0, 2] = torch.nan
-    bad: HeadOutputs = replace(outputs, cls_logits=broken)
+    bad: HeadOutputs = replace(outputs, class_logits=broken)
     with pytest.raises(FloatingPointError, match=r"layer 1, sample 0.*2 of 10.*diverged"):
         match(bad, boxes, labels, config)
 

@@ -1,4 +1,4 @@
-"""Both necks on maps whose result is known."""
+"""Both necks, on maps for which the result is known."""
 
 import torch
 
@@ -19,9 +19,9 @@ def test_the_camera_neck_adds_the_coarse_map_to_the_fine_one() -> None:
     assert torch.equal(fine, torch.full((1, 1, 3, 5), 2 * (2.0 + 30.0)))
 
 
-def test_the_camera_neck_leaves_its_inputs_alone() -> None:
+def test_the_camera_neck_does_not_change_its_inputs() -> None:
     maps = [torch.randn(1, 2, 4, 6), torch.randn(1, 3, 2, 3)]
-    before = [one.clone() for one in maps]
+    before = [level.clone() for level in maps]
     CameraNeck((2, 3), width=4)(maps)
     assert all(torch.equal(a, b) for a, b in zip(maps, before, strict=True))
 
@@ -33,7 +33,7 @@ def test_the_bev_neck_stacks_both_maps_at_the_fine_resolution() -> None:
     assert (merged >= 0).all()
 
 
-def test_the_bev_neck_upsamples_each_cell_on_its_own() -> None:
+def test_the_bev_neck_upsamples_each_cell_by_itself() -> None:
     neck = BevNeck((2, 3), (4, 5), strides=(1, 2)).eval()
     fine, coarse = torch.randn(1, 2, 6, 6), torch.randn(1, 3, 3, 3)
     moved = coarse.clone()

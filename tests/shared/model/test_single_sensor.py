@@ -1,4 +1,4 @@
-"""A detector of one sensor is the fusion detector without the other's part, and nothing more."""
+"""A detector of one sensor is the fusion detector without the parts of the other sensor."""
 
 from dataclasses import replace
 
@@ -25,10 +25,10 @@ def build(preset: Preset) -> CmtDetector:
 
 
 def blind(batch: Batch, sensor: str) -> Batch:
-    """The batch that a store of one sensor gives."""
-    kept = {name: values for name, values in batch.maps.items() if not name.startswith(sensor)}
+    """Return the batch as a store without this sensor would give it."""
+    maps = {name: values for name, values in batch.maps.items() if not name.startswith(sensor)}
     matrices = batch.img_from_lidar[:, :0] if sensor == "camera" else batch.img_from_lidar
-    return replace(batch, maps=kept, img_from_lidar=matrices)
+    return replace(batch, maps=maps, img_from_lidar=matrices)
 
 
 def test_the_parts_are_those_of_its_sensor(preset: Preset) -> None:
@@ -40,28 +40,29 @@ def test_the_parts_are_those_of_its_sensor(preset: Preset) -> None:
 @pytest.mark.parametrize("sensor", SENSORS)
 def test_it_trains_without_the_other_sensor(preset: Preset, batch: Batch, sensor: str) -> None:
     detector = build(without(preset, sensor))
-    seen = blind(batch, sensor)
+    rest = blind(batch, sensor)
     queries = make_denoising_queries(
-        seen.boxes_lidar,
-        seen.labels,
+        rest.boxes_lidar,
+        rest.labels,
         preset.head,
         preset.grid.point_range_m,
         generator=torch.Generator().manual_seed(2),
     )
 
-    outputs = detector(seen, queries)
+    outputs = detector(rest, queries)
     losses = detection_losses(
-        outputs, seen.boxes_lidar, seen.labels, preset.head, denoising=queries
+        outputs, rest.boxes_lidar, rest.labels, preset.head, denoising=queries
     )
     total_loss(losses).backward()
 
     assert outputs.codes.shape == (2, 2, 5, 10)
-    assert all(one.grad is not None for one in detector.parameters())
-    assert all(one.grad.isfinite().all() for one in detector.parameters())
+    for name, parameter in detector.named_parameters():
+        assert parameter.grad is not None, name
+        assert parameter.grad.isfinite().all(), name
 
 
 @pytest.mark.parametrize("sensor", SENSORS)
-def test_what_the_other_sensor_says_does_not_matter(
+def test_the_maps_of_the_other_sensor_do_not_matter(
     preset: Preset, batch: Batch, sensor: str
 ) -> None:
     detector = build(without(preset, sensor))
@@ -71,9 +72,9 @@ def test_what_the_other_sensor_says_does_not_matter(
 
 @pytest.mark.parametrize("sensor", SENSORS)
 def test_its_maps_are_needed(preset: Preset, batch: Batch, sensor: str) -> None:
-    (other,) = set(SENSORS) - {sensor}
-    with pytest.raises(ConfigError, match=f"reads {other}/stride"):
-        build(without(preset, sensor))(blind(batch, other))
+    (own,) = set(SENSORS) - {sensor}
+    with pytest.raises(ConfigError, match=f"reads {own}/stride"):
+        build(without(preset, sensor))(blind(batch, own))
 
 
 def test_a_task_kernel_of_three_sees_the_neighbouring_queries(preset: Preset, batch: Batch) -> None:
@@ -84,10 +85,10 @@ def test_a_task_kernel_of_three_sees_the_neighbouring_queries(preset: Preset, ba
     moved[:, :, 0] += 1.0
 
     with torch.no_grad():
-        before, after = heads(decoded)["vel"], heads(moved)["vel"]
+        before, after = heads(decoded)["velocity_mps"], heads(moved)["velocity_mps"]
 
     changed = (before != after).any(dim=-1).any(dim=0).squeeze(0)  # (Q,)
-    # Two convolutions of three: query 0 reaches 1, and through it 2.
+    # Two convolutions with kernels of three: query 0 reaches 1, and through it 2.
     assert changed.tolist() == [True, True, True, False, False]
 
 

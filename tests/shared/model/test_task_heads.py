@@ -23,18 +23,18 @@ def test_the_group_norm_is_a_layer_norm_per_group_and_query() -> None:
     hidden = torch.randn(B, L * HIDDEN, Q, requires_grad=True)
     expected = torch.cat(
         [
-            nn.functional.layer_norm(part.transpose(1, 2), (HIDDEN,), weight, bias, NORM_EPS)
-            for part, weight, bias in zip(
+            nn.functional.layer_norm(group.transpose(1, 2), (HIDDEN,), weight, bias, NORM_EPS)
+            for group, weight, bias in zip(
                 hidden.chunk(L, dim=1), norm.weight.chunk(L), norm.bias.chunk(L), strict=True
             )
         ],
         dim=2,
     ).transpose(1, 2)
-    found = norm(hidden)
-    torch.testing.assert_close(found, expected)
-    loss = torch.randn_like(found)
+    normed = norm(hidden)
+    torch.testing.assert_close(normed, expected)
+    loss = torch.randn_like(normed)
     torch.testing.assert_close(
-        torch.autograd.grad(found, hidden, loss, retain_graph=True),
+        torch.autograd.grad(normed, hidden, loss, retain_graph=True),
         torch.autograd.grad(expected, hidden, loss),
     )
 
@@ -47,21 +47,28 @@ def test_the_group_norm_computes_half_precision_in_float32() -> None:
 
 
 def test_branches_have_their_sizes(heads: TaskHeads) -> None:
-    sizes = {"center": 2, "height": 1, "dim": 3, "rot": 2, "vel": 2, "cls_logits": K}
-    shapes = {name: one.shape for name, one in heads(torch.randn(L, B, Q, D)).items()}
+    sizes = {
+        "center_xy_m": 2,
+        "log_length": 1,
+        "log_width_z_log_height": 3,
+        "yaw_sin_cos": 2,
+        "velocity_mps": 2,
+        "class_logits": K,
+    }
+    shapes = {name: values.shape for name, values in heads(torch.randn(L, B, Q, D)).items()}
     assert shapes == {name: (L, B, Q, size) for name, size in sizes.items()}
 
 
-def test_a_layer_does_not_reach_into_another(heads: TaskHeads) -> None:
+def test_layers_do_not_influence_each_other(heads: TaskHeads) -> None:
     decoded = torch.randn(L, B, Q, D)
     moved = decoded.clone()
     moved[1, 2, 4] += 1.0
-    before, after = heads(decoded)["dim"], heads(moved)["dim"]
+    before, after = heads(decoded)["yaw_sin_cos"], heads(moved)["yaw_sin_cos"]
     changed = (before != after).any(dim=-1)
     assert changed.nonzero().tolist() == [[1, 2, 4]]
 
 
-def test_a_fresh_head_says_background(heads: TaskHeads) -> None:
+def test_a_fresh_head_predicts_background(heads: TaskHeads) -> None:
     bias = heads.cls_logits[-1].bias
     assert torch.equal(bias, torch.full((L * K,), -2.19))
     assert bias.sigmoid().max().item() == pytest.approx(0.1, abs=1e-3)
@@ -71,6 +78,6 @@ def test_denoising_queries_come_first_and_are_split_off(heads: TaskHeads) -> Non
     predictions = heads(torch.randn(L, B, Q, D))
     outputs = split_denoising(predictions, None, padded=2)
     assert outputs.denoising is not None
-    assert torch.equal(outputs.denoising.vel, predictions["vel"][:, :, :2])
-    assert torch.equal(outputs.vel, predictions["vel"][:, :, 2:])
+    assert torch.equal(outputs.denoising.velocity_mps, predictions["velocity_mps"][:, :, :2])
+    assert torch.equal(outputs.velocity_mps, predictions["velocity_mps"][:, :, 2:])
     assert split_denoising(predictions, None, padded=0).denoising is None

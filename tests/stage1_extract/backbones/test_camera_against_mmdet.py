@@ -1,6 +1,6 @@
-"""The frozen ResNet gives, bit for bit, what mmdet's own class gives.
+"""The frozen ResNet gives the same as mmdet's own class, bit for bit.
 
-The class is called with the values that the official r50 config writes.
+The class is called with the values of the official r50 config.
 
 Source: CMT, projects/configs/fusion/cmt_voxel0100_r50_800x320_cbgs.py.
 """
@@ -12,7 +12,7 @@ import torch
 from mmdet.models.backbones import ResNet
 from torch import nn
 
-from shared.config.presets import r50_800x320
+from shared.config.preset_catalogue import r50_800x320
 from stage1_extract.backbones.frozen import FrozenBackbones
 from tests.stage1_extract.backbones.random_weights import randomise
 
@@ -34,7 +34,7 @@ def official_resnet() -> nn.Module:
 
 @pytest.fixture(scope="module")
 def camera() -> FrozenBackbones:
-    """The camera branch of the r50 preset, for smaller images: its layers are the same."""
+    """The camera branch of the r50 preset for smaller images, with the same layers."""
     preset = r50_800x320()
     small = replace(preset.camera, height_px=HEIGHT_PX, width_px=WIDTH_PX)
     frozen = FrozenBackbones(replace(preset, camera=small, lidar=None))

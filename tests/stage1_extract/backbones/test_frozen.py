@@ -1,4 +1,4 @@
-"""The frozen part gives the same for a sample at any batch size, and nothing moves it."""
+"""The frozen part gives a sample the same maps at any batch size, and nothing changes it."""
 
 import numpy as np
 import pytest
@@ -6,7 +6,7 @@ import torch
 
 from shared.checkpoint.checkpoint_table import FROZEN_PARTS
 from shared.config.preset import Preset
-from shared.config.presets import tiny
+from shared.config.preset_catalogue import tiny
 from shared.errors import FrozenError
 from stage1_extract.backbones.frozen import FrozenBackbones
 from stage1_extract.backbones.seeded_weights import seed_weights
@@ -14,8 +14,8 @@ from stage1_extract.preprocessing.voxels import Voxelizer, Voxels, batch_voxels
 
 CPU = torch.device("cpu")
 
-# Largest error over the largest value: 0 measured, but float32 sums may be taken in another order
-# where the batch makes matrices larger.
+# Largest error over the largest value: 0 measured, but larger matrices of a batch may change the
+# order of float32 sums.
 TOLERANCE = 1e-6
 
 
@@ -53,7 +53,7 @@ def test_the_maps_have_the_shapes_the_preset_promises(
     maps = frozen(*inputs(preset, (0, 1)))
 
     assert {name: tuple(values.shape[1:]) for name, values in maps.items()} == {
-        one.name: one.shape for one in preset.maps
+        spec.name: spec.shape for spec in preset.maps
     }
     assert all(values.isfinite().all() for values in maps.values())
 
@@ -85,8 +85,8 @@ def test_a_sample_without_a_voxel_leaves_the_others_as_they_are(
         assert error <= TOLERANCE
 
 
-def test_the_coordinates_of_a_batch_lie_row_by_row(preset: Preset) -> None:
-    """Otherwise spconv misreads them, silently: it does not look at strides."""
+def test_the_coordinates_of_a_batch_are_stored_row_by_row(preset: Preset) -> None:
+    """Otherwise spconv silently misreads them: it ignores strides."""
     _, voxels = inputs(preset, (0, 1))
 
     assert voxels.coordinates.is_contiguous()
@@ -96,7 +96,7 @@ def test_the_coordinates_of_a_batch_lie_row_by_row(preset: Preset) -> None:
 def test_a_batch_without_any_voxel_gives_what_an_empty_grid_gives(
     preset: Preset, frozen: FrozenBackbones
 ) -> None:
-    """Zeros from the sparse encoder; SECOND answers with its biases, alike in every inner cell."""
+    """Zeros from the sparse encoder; SECOND then gives its biases, equal in every inner cell."""
     voxelizer = Voxelizer(preset.grid, preset.lidar, CPU)
     nothing = batch_voxels([voxelizer(torch.zeros(0, 5))] * 2)
 
@@ -123,7 +123,7 @@ def test_extraction_leaves_every_parameter_and_buffer_as_it_was(
     assert set(before) == set(FROZEN_PARTS)
 
 
-def test_the_digest_sees_one_bit_of_one_buffer(preset: Preset) -> None:
+def test_the_digest_notices_a_single_bit_of_a_buffer(preset: Preset) -> None:
     frozen = FrozenBackbones(preset)
     seed_weights(frozen, 0)
     before = frozen.digests()
@@ -147,18 +147,37 @@ def test_nothing_in_it_asks_for_a_gradient(preset: Preset, frozen: FrozenBackbon
 
     assert not any(parameter.requires_grad for parameter in frozen.parameters())
     assert not any(values.requires_grad for values in maps.values())
+    assert all(values.is_inference() for values in maps.values())
+
+
+def test_maps_pass_gradients_to_the_modules_that_a_caller_unfreezes(preset: Preset) -> None:
+    """Training with the backbones in every step relies on it."""
+    backbones = FrozenBackbones(preset)
+    seed_weights(backbones, 0)
+    backbones.to_device(CPU)
+    backbones.pts_backbone.requires_grad_(True)
+
+    maps = backbones.maps(*inputs(preset, (0,)))
+    sum(values.square().mean() for values in maps.values()).backward()
+
+    with_gradient = {
+        name.split(".")[0]
+        for name, parameter in backbones.named_parameters()
+        if parameter.grad is not None and parameter.grad.any()
+    }
+    assert with_gradient == {"pts_backbone"}
 
 
 def test_seeded_weights_are_the_same_whatever_was_drawn_before(preset: Preset) -> None:
-    one, other, third = (FrozenBackbones(preset) for _ in range(3))
-    seed_weights(one, 0)
+    first, second, reseeded = (FrozenBackbones(preset) for _ in range(3))
+    seed_weights(first, 0)
     torch.randn(7)
     np.random.default_rng().random(3)
-    seed_weights(other, 0)
-    seed_weights(third, 1)
+    seed_weights(second, 0)
+    seed_weights(reseeded, 1)
 
-    assert one.digests() == other.digests()
-    assert one.digests() != third.digests()
+    assert first.digests() == second.digests()
+    assert first.digests() != reseeded.digests()
 
 
 def test_the_head_config_is_not_needed_to_build_it(preset: Preset) -> None:

@@ -19,8 +19,8 @@ from spconv.core import ConvAlgo
 from spconv.pytorch.conv import SparseConvolution
 from torch import Tensor, nn
 
-from shared.checkpoint.checkpoints import load_parts
-from shared.config.presets import r50_800x320
+from shared.checkpoint.strict_loading import load_parts
+from shared.config.preset_catalogue import r50_800x320
 from stage1_extract.backbones.frozen import FrozenBackbones
 from stage1_extract.preprocessing.voxels import Voxelizer, Voxels, batch_voxels
 from tests.stage1_extract.backbones.random_weights import randomise

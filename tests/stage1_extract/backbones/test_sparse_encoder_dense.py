@@ -36,7 +36,7 @@ STRIDED_PADDINGS = ((1, 1, 1), (1, 1, 1), (0, 1, 1))  # of the first three stage
 OUT_STRIDE = (2, 1, 1)
 
 # Largest error over the largest value. spconv adds up to 270 products in float32, in each of 21
-# layers: 2.3e-7 to 5.4e-7 measured; another machine adds in another order.
+# layers: 2.3e-7 to 5.4e-7 measured; other machines add in a different order.
 TOLERANCE = 2e-6
 NOTICED = 0.05  # a wrong layout gives 0.22 or more
 
@@ -44,10 +44,10 @@ Weights = Mapping[str, Tensor]
 
 
 class Sites(NamedTuple):
-    """A sparse tensor, written densely.
+    """A sparse tensor in dense form.
 
     Args:
-        values: (B, C, Z, Y, X) float64, 0 where nothing is.
+        values: (B, C, Z, Y, X) float64, 0 where there is no site.
         occupied: (B, 1, Z, Y, X) float64, 1 where there is a site.
     """
 
@@ -62,8 +62,8 @@ def kernel(weights: Weights, name: str) -> Tensor:
 
 def norm(sites: Sites, weights: Weights, name: str) -> Sites:
     mean, var, gain, bias = (
-        weights[f"{name}.{part}"].view(1, -1, 1, 1, 1)
-        for part in ("running_mean", "running_var", "weight", "bias")
+        weights[f"{name}.{field}"].view(1, -1, 1, 1, 1)
+        for field in ("running_mean", "running_var", "weight", "bias")
     )
     values = (sites.values - mean) / (var + BATCH_NORM_EPS).sqrt() * gain + bias
     return Sites(values * sites.occupied, sites.occupied)
@@ -158,7 +158,7 @@ def everywhere(samples: int) -> Tensor:
 
 
 def in_a_corner(samples: int) -> Tensor:
-    """Return (M, 4) sites in another corner and of another shape for every axis and sample."""
+    """Return (M, 4) sites in a corner and block that differ by axis and by sample."""
     blocks = [
         (slice(0, 3), slice(4, 11), slice(20, 32)),
         (slice(30, 40), slice(25, 32), slice(0, 2)),
@@ -167,7 +167,7 @@ def in_a_corner(samples: int) -> Tensor:
     for sample in range(samples):
         occupied[sample][blocks[sample % 2]] = True
         occupied[sample, 15, 3 + sample, 9] = True
-    return occupied.nonzero().contiguous()  # spconv does not look at strides
+    return occupied.nonzero().contiguous()  # spconv ignores strides
 
 
 def features_of(coordinates: Tensor) -> Tensor:
@@ -194,9 +194,9 @@ def test_the_whole_encoder_equals_dense_convolution(
     assert relative_error(bev, expected) <= TOLERANCE
 
 
-def test_finding_neighbours_once_per_stage_changes_no_bit(encoder: nn.Module) -> None:
+def test_looking_up_neighbours_once_per_stage_changes_no_bit(encoder: nn.Module) -> None:
     each_for_itself = copy.deepcopy(encoder)
-    layers = [one for one in each_for_itself.modules() if isinstance(one, SubMConv3d)]
+    layers = [module for module in each_for_itself.modules() if isinstance(module, SubMConv3d)]
     assert len(layers) == 17
     assert len({layer.indice_key for layer in layers}) == 4
     for layer in layers:
@@ -211,7 +211,7 @@ def test_finding_neighbours_once_per_stage_changes_no_bit(encoder: nn.Module) ->
 def test_it_would_notice_swapped_axes_and_mixed_samples(
     encoder: nn.Module, columns: tuple[int, ...]
 ) -> None:
-    """Sites that fit the grid also when their columns are exchanged."""
+    """The sites fit the grid even when their columns are swapped."""
     coordinates = torch.tensor([[0, 1, 2, 2], [1, 1, 9, 0], [1, 2, 9, 1], [0, 8, 1, 2]])
     features = features_of(coordinates)
 

@@ -7,7 +7,7 @@ import torch
 from torch import Tensor, nn
 
 from shared.config.preset import CAMERA_STRIDES, CameraBranch
-from shared.config.presets import camera_vov_1600x640
+from shared.config.preset_catalogue import camera_vov_1600x640
 from shared.errors import ConfigError
 from stage1_extract.backbones.camera_backbone import build_camera_backbone
 from stage1_extract.backbones.frozen import FrozenBackbones
@@ -41,7 +41,7 @@ def test_the_maps_have_the_channels_and_strides_of_the_camera_branch(base_channe
     with torch.inference_mode():
         maps = backbone(images(IMAGES))
 
-    assert [tuple(one.shape) for one in maps] == [
+    assert [tuple(values.shape) for values in maps] == [
         (IMAGES, channels, HEIGHT_PX // stride, WIDTH_PX // stride)
         for channels, stride in zip(camera.channels, CAMERA_STRIDES, strict=True)
     ]
@@ -49,11 +49,13 @@ def test_the_maps_have_the_channels_and_strides_of_the_camera_branch(base_channe
 
 def test_only_from_its_second_block_on_does_a_stage_add_the_input() -> None:
     model = VoVNet99(4).eval().requires_grad_(False)
-    blocks = {name: one for name, one in model.named_modules() if isinstance(one, OsaBlock)}
+    blocks = {
+        name: module for name, module in model.named_modules() if isinstance(module, OsaBlock)
+    }
     silent, passing = [], []
     for name, block in blocks.items():
         for parameter in block.parameters():
-            parameter.zero_()  # so that the block itself says nothing
+            parameter.zero_()  # so that the block itself adds nothing
         (first, *_) = block.layers
         features = torch.rand(1, first[0].in_channels, 2, 3) + 1.0
         answer = block(features)
@@ -81,7 +83,7 @@ def test_stages_three_to_five_begin_with_a_pool_and_stage_two_does_not() -> None
     stages = (model.stage2, model.stage3, model.stage4, model.stage5)
 
     assert [isinstance(stage[0], nn.MaxPool2d) for stage in stages] == [False, True, True, True]
-    assert sum(isinstance(one, nn.MaxPool2d) for one in model.modules()) == 3
+    assert sum(isinstance(module, nn.MaxPool2d) for module in model.modules()) == 3
 
 
 def test_the_gate_is_a_ramp_from_minus_three_to_three() -> None:
@@ -123,15 +125,15 @@ def test_seeded_weights_keep_every_stage_of_order_one_and_every_gate_ajar(
     gates: list[Tensor] = []
     for stage in model.children():
         stage.register_forward_hook(lambda _, __, output: stages.append(output))
-    for gate in (one for one in model.modules() if isinstance(one, ChannelGate)):
+    for gate in (module for module in model.modules() if isinstance(module, ChannelGate)):
         gate.fc.register_forward_hook(lambda _, __, output: gates.append(output))
 
     with torch.inference_mode():
         maps = model(images(1))
 
-    assert all(one.isfinite().all() for one in maps)
+    assert all(values.isfinite().all() for values in maps)
     low, high = ORDER_ONE
-    sizes = [one.square().mean().sqrt().item() for one in stages]
+    sizes = [output.square().mean().sqrt().item() for output in stages]
     assert all(low < size < high for size in sizes), sizes
     assert len(gates) == 1 + 3 + 9 + 3
     ajar = [(logits.abs() < 3).float().mean().item() for logits in gates]

@@ -1,10 +1,10 @@
 """What spconv does with voxels beyond the sparse shape, which the r50 grid makes: see `PointGrid`.
 
-They reach no output of their own, but a submanifold convolution finds voxels by their index in the
-flattened grid, where (z, y, 1024 + i) is (z, y + 1, i) and (z, 1024 + i, x) is (z + 1, i, x): they
-act upon voxels at the other end of the grid. Half of the kernel is looked up, the other half is its
-mirror, so that only some neighbours notice. What is tested here is the CPU's algorithm; the GPU's
-looks up the other half (read, not run), so the two disagree wherever such a voxel acts.
+They have no output of their own, but a submanifold convolution looks up voxels by their index in
+the flattened grid, where (z, y, 1024 + i) is (z, y + 1, i) and (z, 1024 + i, x) is (z + 1, i, x):
+they act on voxels at the opposite end of the grid. Half of the kernel is looked up and mirrored for
+the rest, so only some neighbours notice. These tests cover the CPU's algorithm; the GPU's looks up
+the other half (read, not run), so the two disagree wherever such a voxel acts.
 
 Source: spconv 2.3.8, csrc/sparse/indices.py: `generate_subm_conv_inds` and `query_npq` for the CPU,
 `calc_subm_conv_indices_mask` for the GPU.
@@ -21,7 +21,7 @@ from spconv.pytorch import SparseConv3d, SparseConvTensor, SubMConv3d
 from torch import Tensor
 
 from shared.config.preset import LidarBranch
-from shared.config.presets import GRID_0100, r50_800x320
+from shared.config.preset_catalogue import GRID_0100, r50_800x320
 from stage1_extract.backbones.lidar_backbone import build_sparse_encoder, use_native_convolutions
 from stage1_extract.nuscenes.info_files import read_infos
 from stage1_extract.preprocessing.sweeps import load_points
@@ -52,7 +52,7 @@ def submanifold(sites: Tensor, values: Tensor) -> Tensor:
 
 
 def convolved(values: dict[Site, float]) -> dict[Site, float]:
-    """Convolve a few sites, in the order given."""
+    """Convolve a few sites, in their order."""
     sites = torch.tensor(list(values), dtype=torch.int32)
     outputs = submanifold(sites, torch.tensor(list(values.values())))
     return dict(zip(values, outputs.tolist(), strict=True))
@@ -70,7 +70,7 @@ def plus(site: Site, offset: Iterable[int]) -> Site:
 
 
 def strided_sites(site: Site) -> list[list[int]]:
-    """Return the sites (0, z, y, x) that a strided convolution makes of one."""
+    """Return the sites (0, z, y, x) that a strided convolution makes of a site."""
     layer = SparseConv3d(1, 1, 3, stride=2, padding=1, bias=False, algo=ConvAlgo.Native)
     with torch.inference_mode():
         outputs = layer(sparse(torch.tensor([site], dtype=torch.int32), torch.ones(1)))
@@ -100,9 +100,9 @@ def test_a_voxel_just_beyond_reaches_four_of_its_nine_neighbours_within() -> Non
     reached = set()
     for z, y in product((-1, 0, 1), repeat=2):
         within = plus(beyond, (z, y, -1))
-        seen = convolved({beyond: 1.0, within: 0.0})[within]
-        assert seen in (0.0, tap((-z, -y, 1)))
-        if seen:
+        response = convolved({beyond: 1.0, within: 0.0})[within]
+        assert response in (0.0, tap((-z, -y, 1)))
+        if response:
             reached.add((z, y))
     assert reached == {(1, -1), (1, 0), (1, 1), (0, 1)}
 
@@ -114,15 +114,15 @@ def test_a_voxel_just_beyond_reaches_four_of_its_nine_neighbours_within() -> Non
         pytest.param((20, SIDE + 6, 500), (21, 6, 500), id="y"),
     ],
 )
-def test_a_voxel_beyond_acts_like_one_at_the_other_end_upon_half_of_its_neighbours(
+def test_a_voxel_beyond_acts_like_a_voxel_at_the_opposite_end_on_half_of_its_neighbours(
     beyond: Site, twin: Site
 ) -> None:
     reached = []
     for offset in NEIGHBOURS:
         within = plus(twin, offset)
-        seen = convolved({beyond: 1.0, within: 0.0})[within]
-        assert seen in (0.0, tap(-step for step in offset))
-        if seen:
+        response = convolved({beyond: 1.0, within: 0.0})[within]
+        assert response in (0.0, tap(-step for step in offset))
+        if response:
             reached.append(offset)
     assert reached == NEIGHBOURS[:13]
 
@@ -139,7 +139,7 @@ def test_of_two_voxels_with_one_flat_index_the_first_is_seen() -> None:
 
 @pytest.mark.filterwarnings("ignore:Using a non-tuple sequence")
 def test_a_voxel_at_the_far_edge_changes_the_bev_map_at_the_near_edge() -> None:
-    """The one beyond is at x = 49.05 m, the one it acts upon at x = -53.45 m."""
+    """The voxel beyond is at x = 49.05 m, the voxel that it acts on at x = -53.45 m."""
     branch = LidarBranch(
         encoder_channels=((2, 2, 2), (2, 2, 2), (2, 2, 2), (2, 2)),
         encoder_out_channels=2,
@@ -157,7 +157,7 @@ def test_a_voxel_at_the_far_edge_changes_the_bev_map_at_the_near_edge() -> None:
         alone = encoder(features[:1], coordinates[:1], 1)
         both = encoder(features, coordinates, 1)
 
-    assert ((alone > 0) == (both > 0)).all()  # it lights nothing
+    assert ((alone > 0) == (both > 0)).all()  # it lights no cell
     changed = (alone != both).any(dim=1)[0].nonzero()  # (cells, 2) row, column
     assert {tuple(cell) for cell in changed.tolist()} == {(62, 0), (62, 1), (63, 0), (63, 1)}
 
@@ -172,11 +172,11 @@ def test_we_leave_them_out_and_nothing_else() -> None:
         counts=torch.arange(1, 5, dtype=torch.int32),
         samples=3,
     )
-    kept = inside_sparse_shape(voxels, GRID_0100)
-    assert kept.coordinates.tolist() == [[0, 0, 1023, 1023], [1, 40, 0, 7]]
-    assert kept.points.flatten().tolist() == [0, 3]
-    assert kept.counts.tolist() == [1, 4]
-    assert kept.samples == 3
+    inside = inside_sparse_shape(voxels, GRID_0100)
+    assert inside.coordinates.tolist() == [[0, 0, 1023, 1023], [1, 40, 0, 7]]
+    assert inside.points.flatten().tolist() == [0, 3]
+    assert inside.counts.tolist() == [1, 4]
+    assert inside.samples == 3
 
 
 @pytest.mark.real

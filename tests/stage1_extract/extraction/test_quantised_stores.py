@@ -1,4 +1,4 @@
-"""A store in 8 bit is extracted, checked against the live backbones, and drawn like any other."""
+"""A store in 8 bit is extracted, checked against the live backbones, and plotted like any other."""
 
 import dataclasses
 import json
@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from cache.reader import CachedFeatures
-from shared.config.presets import tiny
+from shared.config.preset_catalogue import tiny
 from shared.data.features import FrameFeatures, QuantisedMap, as_floats
 from shared.model.initial_detector import fresh_detector
 from stage1_extract.__main__ import main as extract_features
@@ -18,12 +18,12 @@ from stage1_extract.backbones.live import LiveFeatures
 from stage1_extract.backbones.weights import frozen_backbones
 from stage1_extract.check_parity import main as check_parity_command
 from stage1_extract.nuscenes.nuscenes_tables import read_tables
-from stage1_extract.parity.parity_check import check_parity, quantised_steps
+from stage1_extract.parity.compare_sources import compare_sources, quantised_steps
 from stage1_extract.parity.parity_tolerances import QUANTISED_STEPS, TRAINED_HEAD_QUANTISED
 from stage1_extract.plots.plot_features import plot_features
 from tests.stage1_extract.parity.test_parity import Changed
 
-MAPS = [one.name for one in tiny().maps]
+MAPS = [spec.name for spec in tiny().maps]
 
 
 @pytest.fixture(scope="module")
@@ -36,18 +36,18 @@ def options(root: Path, store: Path) -> list[str]:
     return ["tiny", *where, "--store", str(store)]
 
 
-def test_without_a_codec_a_store_is_gone_on_with_and_another_one_is_refused(
+def test_without_a_codec_a_store_is_resumed_and_a_different_codec_is_refused(
     tiny_store_8bit: Path, synthetic_root: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     command = options(synthetic_root, tiny_store_8bit)
     assert extract_features(command) == 0
     assert extract_features([*command, "--codec", "uint8-lz4-bitshuffle"]) == 1
-    assert "is coded as uint8-zstd-1, asked for is uint8-lz4" in capsys.readouterr().err
+    assert "is coded as uint8-zstd-1, but uint8-lz4" in capsys.readouterr().err
     assert extract_features([*command, "--codec", "pcodec"]) == 1
-    assert "storage: uint8 per channel in the store" in capsys.readouterr().err
+    assert "value_format: uint8 per channel in the store" in capsys.readouterr().err
 
 
-def test_it_holds_what_a_float16_store_holds_but_for_half_a_step(
+def test_it_holds_what_a_float16_store_holds_within_half_a_step(
     store: CachedFeatures, tiny_store: Path
 ) -> None:
     for exact, rounded in zip(
@@ -59,7 +59,7 @@ def test_it_holds_what_a_float16_store_holds_but_for_half_a_step(
             assert quantised_steps(as_floats(exact.maps[name]), rounded.maps[name]) <= 0.5
 
 
-def test_parity_holds_and_says_in_which_unit(
+def test_parity_holds_and_names_its_unit(
     tiny_store_8bit: Path, synthetic_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "parity.json"
@@ -109,10 +109,10 @@ def one_level_up(values: QuantisedMap) -> QuantisedMap:
 def test_a_changed_store_fails(
     store: CachedFeatures, synthetic_root: Path, edit: Edit, name: str
 ) -> None:
-    def change(one: FrameFeatures) -> FrameFeatures:
-        values = one.maps[name]
+    def change(frame: FrameFeatures) -> FrameFeatures:
+        values = frame.maps[name]
         assert isinstance(values, QuantisedMap)
-        return dataclasses.replace(one, maps={**one.maps, name: edit(values)})
+        return dataclasses.replace(frame, maps={**frame.maps, name: edit(values)})
 
     (live,) = live_features(synthetic_root, store).read(store.tokens[:1])
     (changed,) = Changed(store, change).read(store.tokens[:1])
@@ -129,16 +129,16 @@ def live_features(root: Path, store: CachedFeatures) -> LiveFeatures:
 def test_noise_of_several_steps_fails_downstream_too(
     store: CachedFeatures, synthetic_root: Path
 ) -> None:
-    def change(one: FrameFeatures) -> FrameFeatures:
+    def change(frame: FrameFeatures) -> FrameFeatures:
         random = np.random.default_rng(0)
         maps = {}
-        for name, values in one.maps.items():
+        for name, values in frame.maps.items():
             assert isinstance(values, QuantisedMap)
             levels = values.values + random.normal(0, 60, values.values.shape)
             maps[name] = dataclasses.replace(values, values=levels.clip(0, 255).astype(np.uint8))
-        return dataclasses.replace(one, maps=maps)
+        return dataclasses.replace(frame, maps=maps)
 
-    rows = check_parity(live_features(synthetic_root, store), Changed(store, change), samples=1)
+    rows = compare_sources(live_features(synthetic_root, store), Changed(store, change), samples=1)
 
     kinds = {row.quantity.split(" ")[0] for row in rows if not row.passed}
     assert {"output", "loss", "gradient", *MAPS} <= kinds
@@ -157,7 +157,7 @@ def test_distances_are_counted_in_steps_beyond_one_of_float16(
     assert quantised_steps(np.full((1, 1), live, np.float32), cached) == pytest.approx(steps)
 
 
-def test_where_a_plane_is_constant_nothing_is_allowed() -> None:
+def test_in_a_constant_plane_no_difference_is_allowed() -> None:
     cached = QuantisedMap(
         values=np.zeros((1, 1), np.uint8), scale=np.float32(0), zero=np.float32(1)
     )
@@ -165,7 +165,7 @@ def test_where_a_plane_is_constant_nothing_is_allowed() -> None:
     assert quantised_steps(np.full((1, 1), 1.01, np.float32), cached) > 1e30
 
 
-def test_its_features_can_be_drawn(store: CachedFeatures, tmp_path: Path) -> None:
+def test_its_features_can_be_plotted(store: CachedFeatures, tmp_path: Path) -> None:
     (features,) = store.read(store.tokens[:1])
     plot_features(features, tmp_path / "features.png")
     assert (tmp_path / "features.png").stat().st_size > 10_000

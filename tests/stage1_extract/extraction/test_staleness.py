@@ -1,6 +1,6 @@
-"""Features of something else are never reused: one bit, pixel, digit, token or box is enough.
+"""Features of a changed source are never reused: a bit, pixel, digit, token or box is enough.
 
-Each case changes the source itself by the smallest amount and runs the command a user would.
+Each case changes the source itself by the smallest amount and runs the command as a user would.
 """
 
 import json
@@ -13,7 +13,7 @@ import numpy as np
 import pytest
 import torch
 
-from shared.config.presets import tiny
+from shared.config.preset_catalogue import tiny
 from stage1_extract.__main__ import main as extract_features
 from stage1_extract.backbones.frozen import FrozenBackbones
 from stage1_extract.backbones.seeded_weights import seed_weights
@@ -45,7 +45,7 @@ def flip_lowest_bit(tensor: torch.Tensor) -> torch.Tensor:
     return torch.from_numpy(content)
 
 
-def test_a_checkpoint_of_the_same_bytes_goes_on_with_the_store(
+def test_a_checkpoint_with_the_same_weights_resumes_the_store(
     seeded: dict[str, torch.Tensor], synthetic_root: Path, tiny_store: Path, tmp_path: Path
 ) -> None:
     torch.save({"state_dict": seeded}, tmp_path / "same.pth")
@@ -77,7 +77,7 @@ def test_one_bit_of_a_weight_or_buffer_is_refused(
     arguments = ["tiny", *options(synthetic_root, tiny_store), "--checkpoint", str(checkpoint)]
     assert extract_features(arguments) == 1
 
-    (line,) = (one for one in capsys.readouterr().err.splitlines() if "in the store" in one)
+    (line,) = (text for text in capsys.readouterr().err.splitlines() if "in the store" in text)
     assert line.strip().startswith(f"weights.{name.partition('.')[0]}: ")
     assert "another checkpoint or seed" in line
     assert times(tiny_store) == before
@@ -108,32 +108,32 @@ def test_the_smallest_change_of_preprocessing_is_refused(
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    part, change, explanation = PRESETS[what]
+    branch, change, explanation = PRESETS[what]
     mine, before = tmp_path / "mine.py", times(tiny_store)
     mine.write_text(
         "from dataclasses import replace\n"
-        "from shared.config.presets import tiny\n"
+        "from shared.config.preset_catalogue import tiny\n"
         "def other():\n"
-        f"    return replace(tiny(), {part}=replace(tiny().{part}, {change}))\n"
+        f"    return replace(tiny(), {branch}=replace(tiny().{branch}, {change}))\n"
     )
 
     assert extract_features([f"{mine}:other", *options(synthetic_root, tiny_store)]) == 1
 
-    (line,) = (one for one in capsys.readouterr().err.splitlines() if "in the store" in one)
+    (line,) = (text for text in capsys.readouterr().err.splitlines() if "in the store" in text)
     assert explanation in line
     assert times(tiny_store) == before
 
 
-def other_token(tables: dict[str, Table]) -> None:
-    """Call the second sample something else, everywhere."""
+def changed_token(tables: dict[str, Table]) -> None:
+    """Rename the second sample everywhere."""
     old = tables["sample"][1]["token"]
     new = old[:-1] + ("0" if old[-1] != "0" else "1")
     text = json.dumps(tables).replace(old, new)
     tables.update(json.loads(text))
 
 
-def other_sweep(tables: dict[str, Table]) -> None:
-    """Let one LiDAR sweep be a microsecond younger."""
+def changed_sweep(tables: dict[str, Table]) -> None:
+    """Make a LiDAR sweep a microsecond younger."""
     sweep = next(
         row
         for row in tables["sample_data"]
@@ -142,8 +142,8 @@ def other_sweep(tables: dict[str, Table]) -> None:
     sweep["timestamp"] += 1
 
 
-def other_box(tables: dict[str, Table]) -> None:
-    """Move one box by one step of its number."""
+def changed_box(tables: dict[str, Table]) -> None:
+    """Move a box by one float32 step."""
     centre = tables["sample_annotation"][0]["translation"]
     centre[0] = float(np.nextafter(np.float32(centre[0]), np.float32(np.inf)))
 
@@ -152,7 +152,7 @@ def one_point_more(tables: dict[str, Table]) -> None:
     tables["sample_annotation"][0]["num_lidar_pts"] += 1
 
 
-def other_calibration(tables: dict[str, Table]) -> None:
+def changed_calibration(tables: dict[str, Table]) -> None:
     camera = next(row for row in tables["calibrated_sensor"] if row["camera_intrinsic"])
     camera["camera_intrinsic"][0][0] = float(np.nextafter(camera["camera_intrinsic"][0][0], 1e9))
 
@@ -160,11 +160,11 @@ def other_calibration(tables: dict[str, Table]) -> None:
 @pytest.mark.parametrize(
     ("change", "fields"),
     [
-        (other_token, ["dataset.tokens", "dataset.inputs"]),
-        (other_sweep, ["dataset.inputs"]),
-        (other_box, ["dataset.inputs"]),
+        (changed_token, ["dataset.tokens", "dataset.inputs"]),
+        (changed_sweep, ["dataset.inputs"]),
+        (changed_box, ["dataset.inputs"]),
         (one_point_more, ["dataset.inputs"]),
-        (other_calibration, ["dataset.inputs"]),
+        (changed_calibration, ["dataset.inputs"]),
     ],
 )
 def test_the_smallest_change_of_the_tables_is_refused(
@@ -176,7 +176,7 @@ def test_the_smallest_change_of_the_tables_is_refused(
     capsys: pytest.CaptureFixture[str],
 ) -> None:
     root, before = tmp_path / "nuscenes", times(tiny_store)
-    for folder in (VERSION, "maps"):  # sensor files are not looked at
+    for folder in (VERSION, "maps"):  # sensor files are not read
         shutil.copytree(synthetic_root / folder, root / folder)
     files = sorted((root / VERSION).glob("*.json"))
     tables = {file.stem: json.loads(file.read_text()) for file in files}
@@ -186,7 +186,7 @@ def test_the_smallest_change_of_the_tables_is_refused(
 
     assert extract_features(["tiny", *options(root, tiny_store)]) == 1
 
-    lines = [one for one in capsys.readouterr().err.splitlines() if "in the store" in one]
+    lines = [text for text in capsys.readouterr().err.splitlines() if "in the store" in text]
     assert [line.strip().partition(":")[0] for line in lines] == fields
     assert times(tiny_store) == before
 
@@ -199,7 +199,7 @@ def test_the_smallest_change_of_the_tables_is_refused(
         (["--split", "mini_val"], "the list of samples or its order: another split"),
     ],
 )
-def test_another_option_is_refused(
+def test_a_different_option_is_refused(
     option: list[str],
     explanation: str,
     synthetic_root: Path,
@@ -212,7 +212,7 @@ def test_another_option_is_refused(
     assert times(tiny_store) == before
 
 
-def test_another_number_format_is_refused(
+def test_a_different_precision_is_refused(
     synthetic_root: Path,
     tiny_store: Path,
     capsys: pytest.CaptureFixture[str],

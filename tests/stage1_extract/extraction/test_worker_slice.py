@@ -1,4 +1,4 @@
-"""Which worker this is: `--part` before torchrun before Slurm; arrays of launchers count all."""
+"""A worker's slice: from `--slice`, else torchrun, else Slurm; arrays of launchers count all."""
 
 import argparse
 import logging
@@ -8,6 +8,7 @@ import torch
 
 from cache.coordination.claims import WorkerSlice
 from shared.errors import ConfigError
+from stage1_extract.__main__ import options
 from stage1_extract.extraction.worker_slice import (
     choose_cuda_device,
     choose_slice,
@@ -31,10 +32,10 @@ SRUN = {"SLURM_PROCID": "1", "SLURM_NTASKS": "2"}
         (SRUN, 2, 2, "SLURM_PROCID and SLURM_NTASKS (srun)"),
         (TORCHRUN | SRUN, 3, 5, "torchrun"),  # inside srun
         (ARRAY | SRUN, 6, 6, "array) and SLURM_PROCID"),  # two processes in each of three tasks
-        ({"RANK": "2"}, 1, 1, ""),  # half of it means nothing
+        ({"RANK": "2"}, 1, 1, ""),  # half of the variables mean nothing
     ],
 )
-def test_the_environment_names_the_part(
+def test_the_environment_names_the_slice(
     environment: dict[str, str],
     number: int,
     of: int,
@@ -44,19 +45,19 @@ def test_the_environment_names_the_part(
     with caplog.at_level(logging.INFO):
         assert choose_slice(None, environment) == WorkerSlice(number=number, of=of)
     assert source in caplog.text
-    assert bool(source) == (f"part {number}/{of}, from" in caplog.text)
+    assert bool(source) == (f"slice {number}/{of}, from" in caplog.text)
 
 
-def test_a_named_part_wins(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_named_slice_takes_precedence(caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.INFO):
         assert choose_slice(WorkerSlice(number=2, of=8), TORCHRUN | ARRAY) == WorkerSlice(
             number=2, of=8
         )
-    assert "part 2/8, from --part" in caplog.text
+    assert "slice 2/8, from --slice" in caplog.text
 
 
-def test_workers_of_an_array_of_launchers_hold_every_part_once() -> None:
-    parts = {
+def test_workers_of_an_array_of_launchers_hold_every_slice_once() -> None:
+    slices = {
         choose_slice(
             None,
             {**ARRAY, "SLURM_ARRAY_TASK_ID": str(10 + task), "RANK": str(r), "WORLD_SIZE": "5"},
@@ -64,31 +65,40 @@ def test_workers_of_an_array_of_launchers_hold_every_part_once() -> None:
         for task in range(3)
         for r in range(5)
     }
-    assert {part.number for part in parts} == set(range(1, 16))
+    assert {worker_slice.number for worker_slice in slices} == set(range(1, 16))
 
 
-def test_a_variable_that_is_no_number_is_named() -> None:
-    with pytest.raises(ConfigError, match=r"RANK is 'first'.*--part 2/8"):
+def test_a_variable_that_is_not_a_number_is_named() -> None:
+    with pytest.raises(ConfigError, match=r"RANK is 'first'.*--slice 2/8"):
         choose_slice(None, {**TORCHRUN, "RANK": "first"})
 
 
 @pytest.mark.parametrize("text", ["2", "2/", "a/b", "0/3", "4/3", "-1/3", "1/0"])
-def test_a_part_that_is_none_is_refused(text: str) -> None:
+def test_a_slice_that_does_not_exist_is_refused(text: str) -> None:
     with pytest.raises(argparse.ArgumentTypeError, match=r"form 2/8|does not exist"):
         parse_slice(text)
 
 
-def test_the_recorded_command_is_that_of_a_worker_without_a_part() -> None:
-    command = ["tiny", "--part", "2/8", "--store", "s"]
-    assert without_slice(command) == ["tiny", "--store", "s"]
-    assert without_slice(["tiny", "--part=2/8", "--store", "s"]) == ["tiny", "--store", "s"]
+@pytest.mark.parametrize("option", ["--slice", "--part"])
+def test_the_recorded_command_has_no_slice(option: str) -> None:
+    assert without_slice(["tiny", option, "2/8", "--store", "s"]) == ["tiny", "--store", "s"]
+    assert without_slice(["tiny", f"{option}=2/8", "--store", "s"]) == ["tiny", "--store", "s"]
+
+
+def test_the_earlier_name_of_the_option_is_still_accepted() -> None:
+    where = ["tiny", "--nuscenes", "n", "--store", "s"]
+    for option in ("--slice", "--part"):
+        args = options().parse_args([*where, option, "2/8"])
+        assert args.slice == WorkerSlice(number=2, of=8)
+    assert options().parse_args(where).slice is None
+    assert "--part" not in options().format_help()
 
 
 @pytest.mark.parametrize(
     ("environment", "devices", "taken"),
     [
         ({"LOCAL_RANK": "3"}, 4, [3]),
-        ({"LOCAL_RANK": "3"}, 1, []),  # the launcher shows each process its own device alone
+        ({"LOCAL_RANK": "3"}, 1, []),  # the launcher shows each process only its own device
         ({"LOCAL_RANK": "3"}, 0, []),
         ({"SLURM_LOCALID": "1"}, 2, [1]),
         ({"LOCAL_RANK": "0", "SLURM_LOCALID": "1"}, 2, [0]),

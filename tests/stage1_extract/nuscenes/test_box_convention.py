@@ -32,25 +32,25 @@ def old(row: list[float]) -> list[float]:
 FLEET = [car(yaw, speed_m_s=5) for yaw in (1.5, 1.6, -1.5, 0.1)]
 
 
-def test_new_boxes_are_recognised_and_stay() -> None:
+def test_new_boxes_are_recognised_and_kept() -> None:
     boxes = table(FLEET, ["car"] * 4)
     assert recognise([boxes], "infos.pkl") == NEW
     assert to_new(boxes, NEW) is boxes
 
 
-def test_old_boxes_are_recognised_and_turned() -> None:
+def test_old_boxes_are_recognised_and_converted() -> None:
     boxes = table([old(row) for row in FLEET], ["car"] * 4)
     assert recognise([boxes], "infos.pkl") == OLD
     np.testing.assert_allclose(to_new(boxes, OLD).boxes_lidar, FLEET, rtol=0, atol=1e-15)
 
 
-def test_an_old_box_by_hand() -> None:
+def test_an_old_box_is_converted_as_by_hand() -> None:
     """Width 2, length 4, yaw' = -90 degrees: the heading is 0, along +x."""
     boxes = to_new(table([[0, 0, 0, 2, 4, 1, -np.pi / 2, 0, 0]], ["car"]), OLD)
     assert boxes.boxes_lidar.tolist() == [[0, 0, 0, 4, 2, 1, 0, 0, 0]]
 
 
-def test_barriers_cones_and_pedestrians_say_nothing() -> None:
+def test_barriers_cones_and_pedestrians_do_not_count() -> None:
     barrier = [0, 0, 0, 0.5, 2.5, 1, 0, 0, 0]
     names = ["barrier", "traffic_cone", "pedestrian", "animal", "car", "car"]
     with pytest.raises(
@@ -71,14 +71,14 @@ def test_mixed_sizes_are_asked_about() -> None:
 
 
 @pytest.mark.parametrize("sizes", [NEW, OLD])
-def test_sizes_of_one_and_headings_of_the_other_are_refused(sizes: str) -> None:
+def test_sizes_and_headings_of_different_conventions_are_refused(sizes: str) -> None:
     rows = []
     for row in FLEET:
         wrong = row if sizes == NEW else old(row)
         wrong = list(wrong)
         wrong[6] = old(row)[6] if sizes == NEW else row[6]
         rows.append(wrong)
-    with pytest.raises(DatasetError, match=f"sizes are those of {sizes}.*converted by half"):
+    with pytest.raises(DatasetError, match=f"sizes are those of {sizes}.*half converted"):
         recognise([table(rows, ["car"] * 4)], "infos.pkl")
 
 

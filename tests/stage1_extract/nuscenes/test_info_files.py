@@ -26,21 +26,21 @@ V2_LABELS = {"pedestrian": 0, "truck": 1, "car": 2, "animal": -1}
 
 
 def v1_of(record: SampleRecord) -> dict[str, Any]:
-    """Write a made-up record as mmdet3d's converter would, with another machine's prefix."""
+    """Write a made-up record as mmdet3d's converter would, with a foreign machine's prefix."""
 
     def ego2global(timestamp_us: int) -> list[float]:
         return [10.0, 4.0 + (timestamp_us - 1_500_000_000_000_000) / 250_000, 0.0]
 
-    def sensor(one: Any, timestamp_us: int, axes: list[float]) -> dict[str, Any]:
+    def sensor(source: Any, timestamp_us: int, axes: list[float]) -> dict[str, Any]:
         return {
-            "data_path": "./data/nuscenes/" + record.relative(one.file),
+            "data_path": "./data/nuscenes/" + record.relative(source.file),
             "timestamp": timestamp_us,
             "sensor2ego_rotation": axes,
             "sensor2ego_translation": [1.0, 0.0, 2.0],
             "ego2global_rotation": NINETY_DEGREES,
             "ego2global_translation": ego2global(timestamp_us),
-            "sensor2lidar_rotation": one.rotation,
-            "sensor2lidar_translation": one.translation_m,
+            "sensor2lidar_rotation": source.rotation,
+            "sensor2lidar_translation": source.translation_m,
         }
 
     boxes = record.annotations.boxes_lidar.astype(np.float64)
@@ -68,7 +68,7 @@ def v1_of(record: SampleRecord) -> dict[str, Any]:
 
 
 def old_boxes(info: dict[str, Any]) -> dict[str, Any]:
-    """Turn a v1 info's boxes to what mmdet3d < 1.0 wrote."""
+    """Convert a v1 info's boxes to what mmdet3d < 1.0 wrote."""
     boxes = info["gt_boxes"][:, [0, 1, 2, 4, 3, 5, 6]].copy()
     boxes[:, 6] = -boxes[:, 6] - np.pi / 2
     return info | {"gt_boxes": boxes}
@@ -77,9 +77,10 @@ def old_boxes(info: dict[str, Any]) -> dict[str, Any]:
 def v2_of(info: dict[str, Any], labels: dict[str, int]) -> dict[str, Any]:
     """Write a v1 info as mmdet3d 1.4's update_infos_to_v2.py does: through float32."""
 
-    def inverse(one: dict[str, Any]) -> list[list[float]]:
+    def inverse(sensor: dict[str, Any]) -> list[list[float]]:
         matrix = np.eye(4)
-        rotation, translation = one["sensor2lidar_rotation"], one["sensor2lidar_translation"]
+        rotation = sensor["sensor2lidar_rotation"]
+        translation = sensor["sensor2lidar_translation"]
         matrix[:3, :3] = rotation.T
         matrix[:3, 3:] = -rotation.T @ translation.reshape(3, 1)
         listed: list[list[float]] = matrix.astype(np.float32).tolist()
@@ -145,10 +146,10 @@ def worst_gap(ours: list[SampleRecord], theirs: list[SampleRecord]) -> float:
         assert a.keyframe_files == b.keyframe_files
         for name in ("ego_from_lidar", "global_from_ego"):
             gaps.append(np.abs(getattr(a, name) - getattr(b, name)).max())
-        for one, other in zip((*a.sweeps, *a.cameras), (*b.sweeps, *b.cameras), strict=True):
-            assert one.file == other.file
-            gaps.append(np.abs(one.rotation - other.rotation).max())
-            gaps.append(np.abs(one.translation_m - other.translation_m).max())
+        for mine, their in zip((*a.sweeps, *a.cameras), (*b.sweeps, *b.cameras), strict=True):
+            assert mine.file == their.file
+            gaps.append(np.abs(mine.rotation - their.rotation).max())
+            gaps.append(np.abs(mine.translation_m - their.translation_m).max())
         assert [s.timestamp_us for s in a.sweeps] == [s.timestamp_us for s in b.sweeps]
         for camera, same in zip(a.cameras, b.cameras, strict=True):
             assert camera.name == same.name
@@ -195,7 +196,7 @@ def test_old_boxes_are_recognised_and_give_the_same_records(
             )
 
 
-def test_what_the_user_says_of_the_boxes_is_not_doubted(
+def test_a_convention_that_the_user_names_is_not_questioned(
     made_up_nuscenes: Path, infos: list[dict[str, Any]]
 ) -> None:
     path = save(made_up_nuscenes, {"infos": infos})
@@ -230,10 +231,10 @@ def test_v2_gives_the_same_records_within_float32(
 def test_a_v2_frame_without_sweeps_or_boxes_is_read(
     made_up_nuscenes: Path, infos: list[dict[str, Any]]
 ) -> None:
-    one = v2_of(infos[1], V2_LABELS)
-    del one["lidar_sweeps"]
-    one["instances"] = []
-    path = save(made_up_nuscenes, {"metainfo": {"categories": V2_LABELS}, "data_list": [one]})
+    info = v2_of(infos[1], V2_LABELS)
+    del info["lidar_sweeps"]
+    info["instances"] = []
+    path = save(made_up_nuscenes, {"metainfo": {"categories": V2_LABELS}, "data_list": [info]})
     (record,) = read_infos(path, made_up_nuscenes)
     assert record.sweeps == ()
     assert record.annotations.boxes_lidar.shape == (0, 9)
@@ -248,7 +249,7 @@ def test_a_v1_test_file_has_no_boxes(made_up_nuscenes: Path, infos: list[dict[st
     assert first.annotations.labels.shape == (0,)
 
 
-def test_stored_matrices_serve_where_quaternions_are_missing_or_coarser(
+def test_stored_matrices_are_used_where_quaternions_are_missing_or_coarser(
     made_up_nuscenes: Path, infos: list[dict[str, Any]]
 ) -> None:
     front, back = infos[1]["cams"]["CAM_FRONT"], infos[1]["cams"]["CAM_BACK"]
@@ -282,7 +283,7 @@ def test_a_missing_key_names_file_frame_and_key(
         read_infos(path, made_up_nuscenes)
 
 
-def test_a_value_of_a_strange_form_names_file_and_frame(
+def test_a_value_of_an_unexpected_form_names_file_and_frame(
     made_up_nuscenes: Path, infos: list[dict[str, Any]]
 ) -> None:
     infos[0]["gt_velocity"] = infos[0]["gt_velocity"][:2]
@@ -292,7 +293,9 @@ def test_a_value_of_a_strange_form_names_file_and_frame(
 
 
 @pytest.mark.parametrize("document", [[1, 2], {"images": []}, {"infos": 3}, "text"])
-def test_a_pickle_that_is_no_info_file_is_refused(made_up_nuscenes: Path, document: object) -> None:
+def test_a_pickle_that_is_not_an_info_file_is_refused(
+    made_up_nuscenes: Path, document: object
+) -> None:
     path = save(made_up_nuscenes, document)
     with pytest.raises(DatasetError, match=r"infos\.pkl holds a .*an mmdet3d info file is"):
         read_infos(path, made_up_nuscenes)
@@ -301,9 +304,9 @@ def test_a_pickle_that_is_no_info_file_is_refused(made_up_nuscenes: Path, docume
 def test_a_v2_time_in_microseconds_is_refused(
     made_up_nuscenes: Path, infos: list[dict[str, Any]]
 ) -> None:
-    one = v2_of(infos[1], V2_LABELS)
-    one["timestamp"] *= 1e6
-    path = save(made_up_nuscenes, {"metainfo": {"categories": V2_LABELS}, "data_list": [one]})
+    info = v2_of(infos[1], V2_LABELS)
+    info["timestamp"] *= 1e6
+    path = save(made_up_nuscenes, {"metainfo": {"categories": V2_LABELS}, "data_list": [info]})
     with pytest.raises(DatasetError, match=r"frame 0: timestamp .* is not in seconds"):
         read_infos(path, made_up_nuscenes)
 
@@ -333,13 +336,13 @@ def test_a_missing_root_is_an_error_that_names_it(
         ("a.jpg", "samples/CAM_FRONT/a.jpg"),
     ],
 )
-def test_files_are_found_by_their_part_below_the_root(text: str, expected: str) -> None:
+def test_files_are_located_by_their_path_below_the_root(text: str, expected: str) -> None:
     assert file_below(Path("/root"), text, "samples/CAM_FRONT") == Path("/root") / expected
 
 
 @pytest.mark.parametrize("text", ["data/kitti/a.bin", "data/samples/../../etc/passwd"])
 def test_a_path_outside_samples_and_sweeps_is_refused(text: str) -> None:
-    with pytest.raises(DatasetError, match="has no part samples"):
+    with pytest.raises(DatasetError, match="contains no samples"):
         file_below(Path("/root"), text, "samples/CAM_FRONT")
 
 
@@ -359,7 +362,7 @@ def test_the_conventions_offered_are_those_of_the_type() -> None:
 def test_real_v1_files_give_the_records_of_the_tables_bit_for_bit(
     nuscenes_real: Path, name: str
 ) -> None:
-    """The last two are of mmdet3d < 1.0: width first, other yaw, other key for the intrinsics."""
+    """The last two are of mmdet3d < 1.0: width first, different yaw and key of the intrinsics."""
     tables = read_tables(nuscenes_real, "v1.0-mini", "mini_val")
     assert worst_gap(read_infos(nuscenes_real / "infos" / name, nuscenes_real), tables) == 0
 
@@ -385,21 +388,21 @@ def test_real_frames_through_v2_move_by_less_than_a_tenth_of_a_millimetre(
     names = {index: name for name, index in labels.items()}
     v2 = []
     for info in infos:
-        one = v2_of(info, labels)
-        v2.append(record_v2(one, nuscenes_real, annotations_of(boxes_v2(one, names))))
+        frame = v2_of(info, labels)
+        v2.append(record_v2(frame, nuscenes_real, annotations_of(boxes_v2(frame, names))))
     tables = read_tables(nuscenes_real, "v1.0-mini", "mini_val")
     assert worst_gap(v2, tables) < 1e-4
 
 
 @pytest.mark.real
 def test_real_v2_files_are_recognised_as_new(nuscenes_real: Path) -> None:
-    (one,) = read_infos(nuscenes_real / "infos/mmdet3d_demo_scene0061.v2.pkl", nuscenes_real)
-    (same,) = read_tables(nuscenes_real, "v1.0-mini", "mini_train")
+    (v2,) = read_infos(nuscenes_real / "infos/mmdet3d_demo_scene0061.v2.pkl", nuscenes_real)
+    (tables,) = read_tables(nuscenes_real, "v1.0-mini", "mini_train")
     np.testing.assert_array_equal(
-        one.annotations.boxes_lidar[:, :7], same.annotations.boxes_lidar[:, :7]
+        v2.annotations.boxes_lidar[:, :7], tables.annotations.boxes_lidar[:, :7]
     )
-    for part, boxes in (("train", 130), ("val", 413), ("test", 0)):
-        file = nuscenes_real / f"infos/nuscenes_infos_{part}.trainval_first10.v2.pkl"
+    for split, boxes in (("train", 130), ("val", 413), ("test", 0)):
+        file = nuscenes_real / f"infos/nuscenes_infos_{split}.trainval_first10.v2.pkl"
         records = read_infos(file, nuscenes_real)
         assert [len(record.sweeps) for record in records] == [0] + [10] * 9
         assert sum(len(record.annotations.labels) for record in records) == boxes

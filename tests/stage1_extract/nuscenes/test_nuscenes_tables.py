@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 
 from shared.config.classes import CAMERAS, OTHER_CLASS
-from shared.config.presets import tiny
+from shared.config.preset_catalogue import tiny
 from shared.errors import DatasetError
 from stage1_extract.nuscenes.nuscenes_tables import read_tables
 from stage1_extract.nuscenes.records import SampleRecord
@@ -100,22 +100,24 @@ def test_only_existing_samples_and_sweeps_are_kept_if_asked(
     first.cameras[2].file.unlink()
     second.sweeps[0].file.unlink()
     with caplog.at_level(logging.WARNING):
-        (kept,) = read_tables(made_up_nuscenes, "v1.0-mini", "mini_val", existing_only=True)
-    assert kept.token == "sample-1"
-    assert [sweep.file for sweep in kept.sweeps] == [second.sweeps[1].file]
+        (record,) = read_tables(made_up_nuscenes, "v1.0-mini", "mini_val", existing_only=True)
+    assert record.token == "sample-1"
+    assert [sweep.file for sweep in record.sweeps] == [second.sweeps[1].file]
     assert "kept 1 of 2 samples" in caplog.text
-    assert "1 sweeps of the kept ones are missing" in caplog.text
+    assert "1 sweeps of the kept samples are missing" in caplog.text
 
 
 def test_no_existing_sample_is_an_error(made_up_nuscenes: Path) -> None:
     for record in read_tables(made_up_nuscenes, "v1.0-mini", "mini_val"):
         record.lidar_file.unlink()
-    with pytest.raises(DatasetError, match=r"none of 2 samples.*__LIDAR_TOP__.*root right"):
+    with pytest.raises(DatasetError, match=r"none of 2 samples.*__LIDAR_TOP__.*root correct"):
         read_tables(made_up_nuscenes, "v1.0-mini", "mini_val", existing_only=True)
 
 
 @pytest.mark.parametrize("split", ["minival", "val", "mini_val+train"])
-def test_a_split_of_no_or_another_version_is_refused(made_up_nuscenes: Path, split: str) -> None:
+def test_a_split_that_the_version_does_not_have_is_refused(
+    made_up_nuscenes: Path, split: str
+) -> None:
     with pytest.raises(DatasetError, match=r"v1\.0-mini has no split.*mini_train, mini_val"):
         read_tables(made_up_nuscenes, "v1.0-mini", split)
 

@@ -77,7 +77,7 @@ def test_functions_of_builtins_and_numpy_are_refused_too(
         load_pickle(path)
 
 
-def test_bytes_in_another_encoding_are_refused(tmp_path: Path) -> None:
+def test_bytes_in_a_different_encoding_are_refused(tmp_path: Path) -> None:
     import _codecs
 
     path = tmp_path / "infos.pkl"
@@ -86,10 +86,10 @@ def test_bytes_in_another_encoding_are_refused(tmp_path: Path) -> None:
         load_pickle(path)
 
 
-@pytest.mark.parametrize("kept", [0, 1, 20, -1])
-def test_a_truncated_pickle_is_an_error_that_names_it(tmp_path: Path, kept: int) -> None:
+@pytest.mark.parametrize("end", [0, 1, 20, -1])
+def test_a_truncated_pickle_is_an_error_that_names_it(tmp_path: Path, end: int) -> None:
     path = tmp_path / "infos.pkl"
-    path.write_bytes(pickle.dumps(HARMLESS)[:kept])
+    path.write_bytes(pickle.dumps(HARMLESS)[:end])
     with pytest.raises(DatasetError, match=r"infos\.pkl \(\d+ bytes\) is not a complete pickle"):
         load_pickle(path)
 

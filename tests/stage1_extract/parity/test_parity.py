@@ -1,4 +1,4 @@
-"""Parity holds for a good store and fails for a bad one: a check that cannot fail is none."""
+"""Parity holds for a good store and fails for a bad one: a check that cannot fail is useless."""
 
 import dataclasses
 import json
@@ -14,21 +14,21 @@ from shared.config.aqr_config import AqrConfig
 from shared.config.config_json import to_json
 from shared.config.cut import Cut
 from shared.config.preset import Preset
-from shared.config.presets import tiny
+from shared.config.preset_catalogue import tiny
 from shared.data.features import FrameFeatures
 from shared.model.initial_detector import fresh_detector
 from stage1_extract.backbones.live import LiveFeatures
 from stage1_extract.backbones.weights import frozen_backbones
 from stage1_extract.check_parity import main as check_parity_command
 from stage1_extract.nuscenes.nuscenes_tables import read_tables
-from stage1_extract.parity.parity_check import check_parity, feature_steps
+from stage1_extract.parity.compare_sources import compare_sources, feature_steps
 from stage1_extract.parity.parity_tolerances import TRAINED_HEAD
 
 Change = Callable[[FrameFeatures], FrameFeatures]
 
 
 class Changed:
-    """A source whose every frame was changed."""
+    """A source in which every frame is changed."""
 
     def __init__(self, source: CachedFeatures, change: Change) -> None:
         self.source = source
@@ -47,7 +47,7 @@ class Changed:
         return self.source.tokens
 
     def read(self, tokens: Sequence[str], variant: int = 0) -> list[FrameFeatures]:
-        return [self.change(one) for one in self.source.read(tokens, variant)]
+        return [self.change(frame) for frame in self.source.read(tokens, variant)]
 
 
 @pytest.fixture(scope="module")
@@ -61,7 +61,7 @@ def live(synthetic_root: Path, store: CachedFeatures) -> LiveFeatures:
     return LiveFeatures(records, frozen_backbones(store.preset, None)[0])
 
 
-def test_the_command_passes_a_good_store_and_writes_what_it_found(
+def test_the_command_passes_a_good_store_and_writes_its_comparison(
     tiny_store: Path, synthetic_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     out = tmp_path / "parity.json"
@@ -76,7 +76,7 @@ def test_the_command_passes_a_good_store_and_writes_what_it_found(
     compared = {(row["quantity"], row["batch_size"]) for row in document["rows"]}
     for batch_size in (1, 2):
         assert ("camera/stride16", batch_size) in compared
-        assert ("output cls_logits", batch_size) in compared
+        assert ("output class_logits", batch_size) in compared
         assert ("loss dn_loss_bbox", batch_size) in compared
         assert ("gradient pts_bbox_head.shared_conv", batch_size) in compared
         assert ("decoded boxes", batch_size) in compared
@@ -113,17 +113,18 @@ def test_parity_holds_for_a_head_with_aqr(
 
 
 def scaled(name: str, factor: float) -> Change:
-    def change(one: FrameFeatures) -> FrameFeatures:
-        maps = {**one.maps, name: (one.maps[name] * np.float16(factor)).astype(np.float16)}
-        return dataclasses.replace(one, maps=maps)
+    def change(frame: FrameFeatures) -> FrameFeatures:
+        maps = {**frame.maps, name: (frame.maps[name] * np.float16(factor)).astype(np.float16)}
+        return dataclasses.replace(frame, maps=maps)
 
     return change
 
 
-def moved_camera(one: FrameFeatures) -> FrameFeatures:
-    matrices = one.frame.img_from_lidar.copy()
+def moved_camera(features: FrameFeatures) -> FrameFeatures:
+    matrices = features.frame.img_from_lidar.copy()
     matrices[0, 0, 3] += 1e-9
-    return dataclasses.replace(one, frame=dataclasses.replace(one.frame, img_from_lidar=matrices))
+    frame = dataclasses.replace(features.frame, img_from_lidar=matrices)
+    return dataclasses.replace(features, frame=frame)
 
 
 @pytest.mark.parametrize(
@@ -138,7 +139,7 @@ def moved_camera(one: FrameFeatures) -> FrameFeatures:
 def test_a_changed_store_fails(
     change: Change, quantity: str, store: CachedFeatures, live: LiveFeatures
 ) -> None:
-    rows = check_parity(live, Changed(store, change), samples=2)
+    rows = compare_sources(live, Changed(store, change), samples=2)
 
     failed = {row.quantity for row in rows if not row.passed}
     assert quantity in failed
@@ -147,21 +148,21 @@ def test_a_changed_store_fails(
 def test_noise_on_all_features_fails_every_kind_of_comparison(
     store: CachedFeatures, live: LiveFeatures
 ) -> None:
-    def all_maps(one: FrameFeatures) -> FrameFeatures:
+    def all_maps(frame: FrameFeatures) -> FrameFeatures:
         random = np.random.default_rng(0)
         maps = {
             name: (values * random.normal(1, 0.3, values.shape)).astype(np.float16)
-            for name, values in one.maps.items()
+            for name, values in frame.maps.items()
         }
-        return dataclasses.replace(one, maps=maps)
+        return dataclasses.replace(frame, maps=maps)
 
-    rows = check_parity(live, Changed(store, all_maps), samples=1)
+    rows = compare_sources(live, Changed(store, all_maps), samples=1)
 
     kinds = {row.quantity.split(" ")[0] for row in rows if not row.passed}
     assert {"output", "loss", "gradient", "decoded"} <= kinds
 
 
-def test_features_nowhere_near_finite_fail(store: CachedFeatures, live: LiveFeatures) -> None:
+def test_features_that_are_not_finite_fail(store: CachedFeatures, live: LiveFeatures) -> None:
     live_values = np.ones(3, np.float32)
 
     assert np.isnan(feature_steps(live_values, np.array([1, np.nan, 1], np.float16)))

@@ -1,7 +1,7 @@
 """Where a point lands in the BEV maps: in cell floor((x - x_min) / (8 voxels)), rows y, columns x.
 
-To see it, the network is made to add: a submanifold kernel sees its own site, a strided one its own
-and the next, so that each layer adds up blocks of two by two and the BEV map blocks of 8 by 8.
+To show it, the weights are set to add up: a submanifold kernel sees its own site, a strided kernel
+its own and the next, so each strided layer sums blocks of two by two and the BEV map 8 by 8.
 """
 
 import pytest
@@ -11,7 +11,7 @@ from torch import Tensor, nn
 
 from shared.config.head_config import HeadConfig
 from shared.config.preset import LidarBranch, PointGrid, Preset
-from shared.config.presets import GRID_0075, GRID_0100
+from shared.config.preset_catalogue import GRID_0075, GRID_0100
 from stage1_extract.backbones.frozen import FrozenBackbones
 from stage1_extract.preprocessing.voxels import Voxelizer, Voxels, batch_voxels
 
@@ -51,7 +51,7 @@ pytestmark = pytest.mark.filterwarnings("ignore:Using a non-tuple sequence")
 
 
 def adding_branch(grid: PointGrid) -> FrozenBackbones:
-    """Return a LiDAR branch of one channel that adds up blocks; BatchNorm does nothing."""
+    """Return a LiDAR branch of one channel that sums blocks; BatchNorm does nothing."""
     preset = Preset(name="adding", grid=grid, camera=None, lidar=LIDAR, head=HeadConfig())
     frozen = FrozenBackbones(preset)
     frozen.to_device(CPU)
@@ -126,7 +126,7 @@ def test_a_point_beyond_48_4_m_lights_nothing_on_the_0_1_m_grid(
     voxelizers: dict[PointGrid, Voxelizer],
     beyond: tuple[float, float],
 ) -> None:
-    """Only the point beside it does, at (-29.9, -29.9) m: 24.1 / 0.8 = 30.1."""
+    """Only the second point does, at (-29.9, -29.9) m: 24.1 / 0.8 = 30.1."""
     voxels = voxels_at(voxelizers[GRID_0100], beyond, (-29.9, -29.9))
     assert len(voxels.counts) == 2  # the voxeliser keeps it
 

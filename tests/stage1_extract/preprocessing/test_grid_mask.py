@@ -1,4 +1,4 @@
-"""The grid mask keeps stripes and wipes out squares, where upstream does."""
+"""The grid mask keeps stripes and masks out squares where upstream does."""
 
 import numpy as np
 
@@ -7,7 +7,7 @@ from stage1_extract.preprocessing.grid_mask import GridMask, apply_grid_mask, ma
 MASK = GridMask(period_px=3, stripe_px=1, row_offset_px=1, column_offset_px=0)
 
 
-def test_stripes_are_drawn_over_more_than_the_image_and_its_middle_is_kept() -> None:
+def test_the_mask_is_the_middle_of_a_grid_larger_than_the_image() -> None:
     """Rows 1 and 4 of 6, seen from row 1; columns 0, 3 and 6 of 9, seen from column 1."""
     expected = np.array(
         [
@@ -21,8 +21,8 @@ def test_stripes_are_drawn_over_more_than_the_image_and_its_middle_is_kept() -> 
     np.testing.assert_array_equal(mask_pixels(MASK, 4, 6), expected)
 
 
-def test_no_stripe_is_drawn_before_the_first_nor_beyond_a_whole_period() -> None:
-    """One period of 5 rows fits into 6: its stripe begins at row 4, and -1 is not drawn."""
+def test_there_is_no_stripe_before_the_first_nor_beyond_a_whole_period() -> None:
+    """One period of 5 rows fits into 6: its stripe begins at row 4, and none at -1."""
     mask = GridMask(period_px=5, stripe_px=3, row_offset_px=4, column_offset_px=4)
     np.testing.assert_array_equal(
         mask_pixels(mask, 4, 4),
@@ -30,7 +30,7 @@ def test_no_stripe_is_drawn_before_the_first_nor_beyond_a_whole_period() -> None
     )
 
 
-def test_a_period_longer_than_the_drawn_area_wipes_out_everything() -> None:
+def test_a_period_longer_than_the_grid_masks_out_everything() -> None:
     mask = GridMask(period_px=7, stripe_px=3, row_offset_px=0, column_offset_px=0)
     assert not mask_pixels(mask, 4, 4).any()
 
@@ -39,7 +39,7 @@ def test_the_mask_is_the_same_in_every_image_and_channel() -> None:
     images = np.random.default_rng(0).normal(size=(2, 3, 4, 6)).astype(np.float32)
     masked = images.copy()
     apply_grid_mask(masked, MASK)
-    kept = mask_pixels(MASK, 4, 6) == 1
+    unmasked = mask_pixels(MASK, 4, 6) == 1
     assert masked.dtype == np.float32
-    np.testing.assert_array_equal(masked[..., kept], images[..., kept])
-    assert not masked[..., ~kept].any()
+    np.testing.assert_array_equal(masked[..., unmasked], images[..., unmasked])
+    assert not masked[..., ~unmasked].any()

@@ -9,7 +9,7 @@ import numpy as np
 import pytest
 
 from shared.config.preset import CameraBranch
-from shared.config.presets import r50_800x320, tiny
+from shared.config.preset_catalogue import r50_800x320, tiny
 from shared.errors import DatasetError
 from stage1_extract.nuscenes.nuscenes_tables import read_tables
 from stage1_extract.nuscenes.records import SampleRecord
@@ -53,7 +53,7 @@ def test_the_top_is_cut_in_variant_0() -> None:
 
 
 def test_a_point_ahead_falls_on_the_principal_point(record: SampleRecord) -> None:
-    """Camera and LiDAR share place and time here; 10 m ahead is pixel (800, 450) as recorded."""
+    """Camera and LiDAR share place and time; 10 m ahead is pixel (800, 450) as recorded."""
     _, matrices = load_images(record, r50_800x320().camera)
     assert matrices.shape == (6, 4, 4)
     for matrix in matrices:
@@ -64,7 +64,7 @@ def test_a_point_ahead_falls_on_the_principal_point(record: SampleRecord) -> Non
         np.testing.assert_allclose((matrix @ [10, 1, 0, 1])[0], 10 * (400 - 50), atol=1e-9)
 
 
-def test_images_are_six_normalised_and_in_variant_order(record: SampleRecord) -> None:
+def test_images_are_six_normalised_and_in_camera_order(record: SampleRecord) -> None:
     images, _ = load_images(record, tiny().camera)
     assert images.shape == (6, 3, 64, 160)
     assert images.dtype == np.float32
@@ -74,13 +74,13 @@ def test_images_are_six_normalised_and_in_variant_order(record: SampleRecord) ->
 
 def test_a_crop_takes_zeros_from_outside(pixels: np.ndarray) -> None:
     for left_px, top_px in [(-5, -7), (40, 40), (100, 0), (0, -40)]:
-        got = transform_pixels(
+        cropped = transform_pixels(
             pixels, ImageTransform(resize=1.0, left_px=left_px, top_px=top_px), SMALL
         )
         padded = np.zeros((264, 296, 3), np.uint8)
         padded[100:164, 100:196] = pixels
         expected = padded[100 + top_px :, 100 + left_px :][:32, :64]
-        np.testing.assert_array_equal(got, expected)
+        np.testing.assert_array_equal(cropped, expected)
 
 
 def test_a_flip_mirrors_image_and_projection_alike(
@@ -117,14 +117,14 @@ def test_a_missing_jpeg_is_an_error_that_names_it(record: SampleRecord) -> None:
         load_images(record, tiny().camera)
 
 
-@pytest.mark.parametrize("kept", [0.0, 0.3, 0.999])
-def test_a_truncated_jpeg_is_an_error_that_names_it(record: SampleRecord, kept: float) -> None:
+@pytest.mark.parametrize("share", [0.0, 0.3, 0.999])
+def test_a_truncated_jpeg_is_an_error_that_names_it(record: SampleRecord, share: float) -> None:
     """OpenCV would fill the rest with grey, and say so on stderr only."""
     file = record.cameras[3].file
     whole = file.read_bytes()
-    file.write_bytes(whole[: int(kept * len(whole))])
+    file.write_bytes(whole[: int(share * len(whole))])
     with pytest.raises(
-        DatasetError, match=rf"{re.escape(file.name)} .*truncated or no JPEG.*again"
+        DatasetError, match=rf"{re.escape(file.name)} .*truncated or not a JPEG.*again"
     ):
         load_images(record, tiny().camera)
 
@@ -133,7 +133,7 @@ def test_a_jpeg_whose_end_became_zeros_is_refused(record: SampleRecord) -> None:
     file = record.cameras[0].file
     whole = file.read_bytes()
     file.write_bytes(whole[:5000] + bytes(len(whole) - 5000))
-    with pytest.raises(DatasetError, match="truncated or no JPEG"):
+    with pytest.raises(DatasetError, match="truncated or not a JPEG"):
         load_images(record, tiny().camera)
 
 
@@ -145,7 +145,7 @@ def test_bytes_that_only_look_like_a_jpeg_are_refused(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize("shape", [(450, 800, 3), (900, 1600)])
-def test_an_image_of_another_size_or_without_colour_is_refused(
+def test_an_image_of_a_different_size_or_without_colour_is_refused(
     tmp_path: Path, shape: tuple[int, ...]
 ) -> None:
     file = tmp_path / "other.jpg"

@@ -40,7 +40,7 @@ def test_the_newest_sweeps_are_taken(record: SampleRecord, sweeps: int, points: 
 def test_close_points_are_dropped_from_sweeps_but_not_from_the_keyframe(
     record: SampleRecord,
 ) -> None:
-    """A square of 2 m around the sensor, in the sweep's own frame; its border stays."""
+    """A 2 m square around the sensor, in the sweep's own frame; its border is kept."""
     points = np.array(
         [[0.9, -0.9, 5, 1, 0], [1, 0, 0, 2, 0], [0, -1, 0, 3, 0], [0.5, 3, 0, 4, 0]], np.float32
     )
@@ -75,7 +75,7 @@ def test_a_sweep_turns_before_it_moves(record: SampleRecord) -> None:
     np.testing.assert_array_equal(points[2:, :3], [[10, 22, 30], [9, 23, 29]])
 
 
-def test_product_and_sum_are_rounded_one_after_the_other(record: SampleRecord) -> None:
+def test_product_and_sum_are_rounded_separately(record: SampleRecord) -> None:
     tiny = 2.0**-25  # half a float32 step at 1: lost if the product is rounded before the sum
     sweep = replace(
         record.sweeps[0], rotation=np.eye(3) * (0.5 + tiny), translation_m=np.full(3, 2 * tiny)

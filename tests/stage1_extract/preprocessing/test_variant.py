@@ -1,4 +1,4 @@
-"""A variant is drawn from (seed, token, variant) alone, within the official ranges."""
+"""A variant is drawn only from (seed, token, variant), within the official ranges."""
 
 import hashlib
 import itertools
@@ -11,7 +11,7 @@ import pytest
 
 from shared.config.augmentation import Augmentation, official_augmentation
 from shared.config.preset import CameraBranch
-from shared.config.presets import camera_vov_1600x640, lidar_voxel0075, r50_800x320
+from shared.config.preset_catalogue import camera_vov_1600x640, lidar_voxel0075, r50_800x320
 from shared.errors import ConfigError
 from stage1_extract.preprocessing.images import ImageTransform, identity_transform
 from stage1_extract.preprocessing.variant import Variant, draw_variant
@@ -19,7 +19,7 @@ from stage1_extract.preprocessing.variant import Variant, draw_variant
 CAMERA = r50_800x320().camera
 OFFICIAL = Augmentation()
 TOKEN = "3e8750f331d7499e9b5123e9eb70f2e2"
-SIGMAS = 5  # a mean further off than this many of its deviations is no chance
+SIGMAS = 5  # a mean more than this many of its deviations off is not chance
 DRAWS = 1000
 
 
@@ -55,31 +55,34 @@ def test_variant_0_is_the_sample_as_recorded() -> None:
         Variant(flip_y=True),
     ],
 )
-def test_each_part_of_the_geometry_counts(moved: Variant) -> None:
+def test_each_step_of_the_geometry_counts(moved: Variant) -> None:
     assert not moved.keeps_geometry
 
 
 def test_a_variant_does_not_depend_on_what_was_drawn_before() -> None:
     wanted = list(itertools.product((TOKEN, "abc"), (0, 1, 2), (0, 7)))
-    forth = {one: draw(*one) for one in wanted}
-    back = {one: draw(*one) for one in reversed(wanted)}
-    assert forth == back
+    forwards = {which: draw(*which) for which in wanted}
+    backwards = {which: draw(*which) for which in reversed(wanted)}
+    assert forwards == backwards
 
 
-def test_another_process_draws_the_same_variant() -> None:
+def test_a_different_process_draws_the_same_variant() -> None:
     source = (
-        "from shared.config.augmentation import Augmentation; from shared.config.presets import r50_800x320; "
+        "from shared.config.augmentation import Augmentation; "
+        "from shared.config.preset_catalogue import r50_800x320; "
         "from stage1_extract.preprocessing.variant import draw_variant; "
         f"print(draw_variant({TOKEN!r}, 3, seed=5, camera=r50_800x320().camera, "
         "augmentation=Augmentation()))"
     )
-    found = subprocess.run([sys.executable, "-c", source], capture_output=True, check=True)
-    assert found.stdout.decode().strip() == repr(draw(TOKEN, 3, 5))
+    process = subprocess.run([sys.executable, "-c", source], capture_output=True, check=True)
+    assert process.stdout.decode().strip() == repr(draw(TOKEN, 3, 5))
 
 
-@pytest.mark.parametrize("other", [("abc", 1, 0), (TOKEN, 2, 0), (TOKEN, 1, 1), (TOKEN, 10, 1)])
-def test_another_token_variant_or_seed_is_another_variant(other: tuple[str, int, int]) -> None:
-    first, second = draw(), draw(*other)
+@pytest.mark.parametrize("which", [("abc", 1, 0), (TOKEN, 2, 0), (TOKEN, 1, 1), (TOKEN, 10, 1)])
+def test_a_different_token_number_or_seed_gives_a_different_variant(
+    which: tuple[str, int, int],
+) -> None:
+    first, second = draw(), draw(*which)
     assert first.rotation_rad != second.rotation_rad
     assert first.scale != second.scale
     assert first.translation_m != second.translation_m
@@ -91,7 +94,7 @@ def test_the_first_two_numbers_of_pcg64_are_rotation_and_scale() -> None:
     """Computed from the generator's bits, so that no change of NumPy goes unnoticed."""
     digest = hashlib.sha256(b'[7, "abc", 2]').digest()
     bits = np.random.PCG64(int.from_bytes(digest, "big")).random_raw(2)
-    first, second = (int(one >> np.uint64(11)) / 2**53 for one in bits)
+    first, second = (int(word >> np.uint64(11)) / 2**53 for word in bits)
     variant = draw("abc", 2, 7)
     assert variant.rotation_rad == np.float32(-0.785 + 1.57 * first)
     assert variant.scale == np.float32(0.9 + (1.1 - 0.9) * second)
@@ -127,8 +130,8 @@ def test_flips_and_masks_are_as_frequent_as_they_should(thousand: list[Variant])
     }
     for probability, series in shares.items():
         deviation = np.sqrt(probability * (1 - probability) / DRAWS)
-        for one in series:
-            assert abs(np.mean(one) - probability) < SIGMAS * deviation
+        for outcomes in series:
+            assert abs(np.mean(outcomes) - probability) < SIGMAS * deviation
 
 
 def test_images_are_cropped_within_the_resized_image(thousand: list[Variant]) -> None:
@@ -152,7 +155,7 @@ def test_masks_fit_the_image(thousand: list[Variant]) -> None:
     assert max(periods) > 310
 
 
-def test_a_mask_always_keeps_a_pixel_of_a_period_and_wipes_out_one() -> None:
+def test_a_mask_keeps_at_least_a_pixel_of_each_period_and_masks_out_at_least_one() -> None:
     for ratio, stripe_px in ((0.001, lambda _: 1), (0.999, lambda period_px: period_px - 1)):
         always = Augmentation(grid_mask_probability=1.0, grid_mask_ratio=ratio)
         for variant in range(1, 20):
@@ -167,7 +170,7 @@ def test_a_resized_image_narrower_than_the_input_begins_at_its_left() -> None:
         assert replace(image, flip=False) == ImageTransform(resize=0.47, left_px=0, top_px=103)
 
 
-def test_another_range_changes_only_what_it_is_about() -> None:
+def test_a_different_range_changes_only_what_it_concerns() -> None:
     upright = draw(augmentation=Augmentation(rotation_rad=(0.0, 0.0)))
     assert upright == replace(draw(), rotation_rad=0.0)
     still = draw(augmentation=Augmentation(translation_std_m=0.0))
@@ -189,21 +192,21 @@ def test_what_is_impossible_never_happens_and_what_is_certain_always(probability
         grid_mask_probability=probability,
     )
     for variant in range(1, 50):
-        one = draw(variant=variant, augmentation=augmentation)
-        drawn = {one.flip_x, one.flip_y, one.image.flip, one.grid_mask is not None}
-        assert drawn == {bool(probability)}
+        drawn = draw(variant=variant, augmentation=augmentation)
+        choices = {drawn.flip_x, drawn.flip_y, drawn.image.flip, drawn.grid_mask is not None}
+        assert choices == {bool(probability)}
 
 
 def test_the_official_augmentation_depends_on_the_sensors() -> None:
     assert official_augmentation(r50_800x320()) == Augmentation()
     assert official_augmentation(lidar_voxel0075()) == Augmentation()
-    cameras_alone = official_augmentation(camera_vov_1600x640())
-    one = draw(camera=camera_vov_1600x640().camera, augmentation=cameras_alone)
-    assert cameras_alone.rotation_rad == (-0.3925, 0.3925)
-    assert cameras_alone.scale == (0.95, 1.05)
-    plain = replace(one, rotation_rad=0.0, scale=1.0, image=None)
+    cameras_only = official_augmentation(camera_vov_1600x640())
+    variant = draw(camera=camera_vov_1600x640().camera, augmentation=cameras_only)
+    assert cameras_only.rotation_rad == (-0.3925, 0.3925)
+    assert cameras_only.scale == (0.95, 1.05)
+    plain = replace(variant, rotation_rad=0.0, scale=1.0, image=None)
     assert plain == Variant()  # no shift, no flip of the scene, no mask, no order
-    assert one.image is not None
+    assert variant.image is not None
 
 
 @pytest.mark.parametrize(
@@ -224,7 +227,7 @@ def test_an_impossible_augmentation_is_refused(wrong: dict[str, object], message
 
 
 def test_every_probability_is_checked() -> None:
-    names = [one.name for one in fields(Augmentation) if one.name.endswith("_probability")]
+    names = [field.name for field in fields(Augmentation) if field.name.endswith("_probability")]
     assert len(names) == 4
     for name in names:
         with pytest.raises(ConfigError, match=f"{name} is -0.1"):

@@ -1,4 +1,4 @@
-"""Points, boxes and matrices move together, and every one of them can be taken back."""
+"""Points, boxes and matrices move together, and each of these moves can be undone."""
 
 from dataclasses import replace
 
@@ -7,7 +7,7 @@ import pytest
 from numpy.typing import NDArray
 
 from shared.config.augmentation import Augmentation
-from shared.config.presets import r50_800x320
+from shared.config.preset_catalogue import r50_800x320
 from shared.data.features import NO_CAMERAS, Annotations
 from stage1_extract.preprocessing.variant import Variant, draw_variant
 from stage1_extract.preprocessing.variant_geometry import (
@@ -20,7 +20,7 @@ from stage1_extract.preprocessing.variant_geometry import (
     lidar_from_augmented,
 )
 
-# A quarter turn to the left, twice as large, shifted, then left and right change places.
+# A quarter turn to the left, twice as large, shifted; mirrored, left and right are swapped too.
 HAND = Variant(rotation_rad=float(np.float32(np.pi / 2)), scale=2.0, translation_m=(1.0, 2.0, 3.0))
 MIRRORED = replace(HAND, flip_y=True)
 COORDINATE_M = 2.3e-5  # three float32 steps at 64 m
@@ -136,8 +136,8 @@ def test_a_point_keeps_its_place_in_the_ego_frame(points: NDArray[np.float32]) -
     ego_from_lidar = np.array([[0, 1, 0, 0.9], [-1, 0, 0, 0], [0, 0, 1, 1.8], [0, 0, 0, 1.0]])
     for variant in VARIANTS:
         moved = augment_points(points, replace(variant, points_order_seed=None))
-        found = mapped(ego_from_augmented(ego_from_lidar, variant), moved[:, :3])
-        np.testing.assert_allclose(found, mapped(ego_from_lidar, points[:, :3]), atol=COORDINATE_M)
+        in_ego = mapped(ego_from_augmented(ego_from_lidar, variant), moved[:, :3])
+        np.testing.assert_allclose(in_ego, mapped(ego_from_lidar, points[:, :3]), atol=COORDINATE_M)
 
 
 def test_boxes_still_contain_their_points(boxes: NDArray[np.float32]) -> None:

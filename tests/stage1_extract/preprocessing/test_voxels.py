@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from shared.config.preset import PointGrid
-from shared.config.presets import tiny
+from shared.config.preset_catalogue import tiny
 from stage1_extract.preprocessing.voxels import Voxelizer, batch_voxels
 
 CPU = torch.device("cpu")
@@ -21,8 +21,8 @@ LIDAR = tiny().lidar
 
 def cloud(*xyz: tuple[float, float, float]) -> torch.Tensor:
     points = torch.zeros(len(xyz), 5)
-    for i, one in enumerate(xyz):
-        points[i, :3] = torch.tensor(one)
+    for i, position in enumerate(xyz):
+        points[i, :3] = torch.tensor(position)
         points[i, 3:] = torch.tensor([float(i), 0.5])
     return points
 
@@ -67,9 +67,9 @@ def test_a_second_cloud_does_not_change_the_first(voxelizer: Voxelizer) -> None:
     assert torch.equal(first.points, before)
 
 
-def test_a_batch_counts_clouds_first_also_empty_ones(voxelizer: Voxelizer) -> None:
+def test_the_batch_index_counts_empty_clouds_too(voxelizer: Voxelizer) -> None:
     clouds = [cloud((0.1, 0, 0.05), (-54, -54, -5)), torch.zeros(0, 5), cloud((-54, -54, -5))]
-    voxels = batch_voxels([voxelizer(one) for one in clouds])
+    voxels = batch_voxels([voxelizer(points) for points in clouds])
     assert voxels.coordinates.tolist() == [[0, 25, 216, 216], [0, 0, 0, 0], [2, 0, 0, 0]]
     assert voxels.coordinates.dtype == torch.int32
     assert voxels.points.shape == (3, 10, 5)

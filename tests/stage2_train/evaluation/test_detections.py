@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 
-from shared.config.presets import tiny
+from shared.config.preset_catalogue import tiny
 from shared.data.features import Annotations, Frame
 from shared.model.box_coder import Detections
 from stage2_train.evaluation.detections import to_nuscenes, write_results

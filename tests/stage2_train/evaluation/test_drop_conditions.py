@@ -12,7 +12,7 @@ import pytest
 from cache.coordination.null_store import null_path
 from cache.reader import CachedFeatures
 from shared.config.classes import CAMERAS
-from shared.config.presets import tiny
+from shared.config.preset_catalogue import tiny
 from shared.data.sensor_drop import without_cameras, without_lidar
 from shared.errors import CacheError, ConfigError
 from stage2_train.data.dataset import StoreDataset

@@ -8,7 +8,7 @@ import torch
 
 from cache.reader import CachedFeatures
 from shared.config.classes import CAMERAS
-from shared.config.presets import tiny
+from shared.config.preset_catalogue import tiny
 from shared.errors import DatasetError
 from shared.model.box_coder import Detections
 from stage2_train.__main__ import main as train_stage2

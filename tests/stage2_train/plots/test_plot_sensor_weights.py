@@ -10,7 +10,7 @@ import torch
 from cache.reader import CachedFeatures
 from shared.config.aqr_config import AqrConfig
 from shared.config.classes import LIDAR
-from shared.config.presets import tiny
+from shared.config.preset_catalogue import tiny
 from shared.data.batch import collate
 from shared.data.sensor_drop import NOTHING, without_lidar
 from shared.errors import ConfigError
@@ -52,7 +52,7 @@ def test_the_table_holds_the_detectors_weights_with_and_without_a_sensor(
             outputs = detector(collate([features]))
         np.testing.assert_allclose(routing.weights[0], outputs.sensor_weights[0], atol=1e-5)
         np.testing.assert_allclose(
-            routing.distance_m[0], outputs.center[-1, 0].norm(dim=-1), rtol=1e-4
+            routing.distance_m[0], outputs.center_xy_m[-1, 0].norm(dim=-1), rtol=1e-4
         )
     assert [one.condition for one in table.conditions] == ["all", "no lidar"]
     assert np.abs(table.conditions[0].weights - table.conditions[1].weights).max() > 1e-3
@@ -95,7 +95,7 @@ def test_the_command_draws_and_what_it_writes_is_drawn_over_photos(
     assert draw_routing_command([str(tiny_store), str(run), *drawn]) == 0
     dataset = ["--nuscenes", str(synthetic_root), "--version", "v1.0-mini"]
     dataset += ["--split", "mini_train", "--samples", "1"]
-    routing = ["--routing", str(out / "routing.npz")]
+    routing = ["--sensor-weights", str(out / "routing.npz")]
     assert plot_samples([str(tiny_store), *dataset, *routing, "--out", str(photos)]) == 0
 
     token, *_ = CachedFeatures(tiny_store).tokens
@@ -142,5 +142,5 @@ def test_a_file_without_weights_is_refused(
     dataset = ["--nuscenes", str(synthetic_root), "--version", "v1.0-mini"]
     dataset += ["--split", "mini_train", "--out", str(tmp_path / "photos")]
 
-    assert plot_samples([str(tiny_store), *dataset, "--routing", str(wrong)]) == 1
-    assert "holds no AQR weights" in capsys.readouterr().err
+    assert plot_samples([str(tiny_store), *dataset, "--sensor-weights", str(wrong)]) == 1
+    assert "holds no sensor weights" in capsys.readouterr().err

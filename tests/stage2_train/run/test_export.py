@@ -9,8 +9,8 @@ from torch import Tensor
 
 from cache.reader import CachedFeatures
 from shared.checkpoint.checkpoint_table import TRAINABLE_PARTS, part_of
-from shared.checkpoint.checkpoints import read_state
-from shared.config.presets import tiny
+from shared.checkpoint.strict_loading import read_state
+from shared.config.preset_catalogue import tiny
 from shared.model.initial_detector import fresh_detector
 from stage1_extract.__main__ import main as extract_features
 from stage1_extract.backbones.frozen import FrozenBackbones

@@ -7,7 +7,7 @@ import torch
 from torch import nn
 
 from shared.config.aqr_config import AqrConfig
-from shared.config.presets import tiny
+from shared.config.preset_catalogue import tiny
 from shared.errors import ConfigError
 from shared.model.detector import build_detector
 from stage2_train.freezing.freezing import freeze

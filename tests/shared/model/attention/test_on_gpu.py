@@ -70,11 +70,11 @@ def exact_attention(
             leaves.append(leaf)
             scores = scores + leaf
         attended = scores.softmax(dim=-1) @ value
-        found = torch.autograd.grad((attended * weights[:, head].double()).sum(), leaves)
+        of_head = torch.autograd.grad((attended * weights[:, head].double()).sum(), leaves)
         if added is not None:
-            of_added = found[3] if of_added is None else of_added + found[3]
+            of_added = of_head[3] if of_added is None else of_added + of_head[3]
         outputs.append(attended.detach())
-        gradients.append(found[:3])
+        gradients.append(of_head[:3])
     stacked = [torch.stack(of_input, dim=1) for of_input in zip(*gradients, strict=True)]
     return torch.stack(outputs, dim=1), stacked if of_added is None else [*stacked, of_added]
 

@@ -25,7 +25,7 @@ RANGE_M = torch.tensor([[-10.0, -20.0, -5.0], [10.0, 20.0, 3.0]])
 
 @pytest.fixture
 def camera() -> CameraGeometry:
-    """One camera that looks along z, focal length 10 px, image centre at (15, 10)."""
+    """A camera that looks along z, focal length 10 px, image centre at (15, 10)."""
     matrix = torch.eye(4, dtype=torch.float64)
     matrix[:2, :3] = torch.tensor([[10.0, 0.0, 15.0], [0.0, 10.0, 10.0]])
     return _geometry(matrix)
@@ -99,7 +99,7 @@ def test_a_pixel_ray_starts_at_the_upper_left_corner_of_its_feature(camera) -> N
 
 
 @pytest.mark.parametrize(
-    ("point", "seen"),
+    ("point", "expected"),
     [
         ((0.0, 0.0, 5.0), True),
         ((0.0, 0.0, -5.0), False),  # behind the camera, although it projects to the centre
@@ -109,10 +109,10 @@ def test_a_pixel_ray_starts_at_the_upper_left_corner_of_its_feature(camera) -> N
         ((0.0, 10.1, 10.0), False),  # below the image
     ],
 )
-def test_what_a_camera_sees(camera, point: tuple[float, float, float], seen: bool) -> None:
+def test_what_a_camera_sees(camera, point: tuple[float, float, float], expected: bool) -> None:
     rays, visible = query_rays_m(torch.tensor([[point]]), camera, torch.tensor([2.0]))
     assert visible.shape == (1, 1, 1)
-    assert bool(visible) is seen
+    assert bool(visible) is expected
     assert rays.isfinite().all()
 
 
@@ -137,6 +137,6 @@ def test_geometry_stays_in_float32_under_autocast(camera) -> None:
     points = torch.tensor([[[1.0, -2.0, 40.0]]])
     expected = pixel_rays_m(camera, 2, 3, depths_m), query_rays_m(points, camera, depths_m)[0]
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        found = pixel_rays_m(camera, 2, 3, depths_m), query_rays_m(points, camera, depths_m)[0]
-    assert torch.equal(found[0], expected[0])
-    assert torch.equal(found[1], expected[1])
+        ours = pixel_rays_m(camera, 2, 3, depths_m), query_rays_m(points, camera, depths_m)[0]
+    assert torch.equal(ours[0], expected[0])
+    assert torch.equal(ours[1], expected[1])

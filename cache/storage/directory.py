@@ -1,0 +1,153 @@
+"""A store in a directory: `pathlib` paths, with the verbs that it does not have.
+
+Files are written beside their place and renamed into it.
+"""
+
+import contextlib
+import os
+import shutil
+import uuid
+from collections.abc import Callable, Iterable, Iterator
+from pathlib import Path, PosixPath
+from typing import IO, Any, ClassVar, TypeVar
+
+import numpy as np
+import zarr
+from numpy.typing import NDArray
+
+from cache.storage.file_lock import lock_file
+from cache.storage.protocol import Buffer, Locate
+from shared.errors import CacheError
+from shared.process.whole_file import PARTIAL_SUFFIX, sync_directory, whole_file
+
+# Callers checksum each piece while it is in the core's own cache: checksumming a whole row, which
+# has gone to memory in between, costs as much as reading it (LOG.md).
+PIECE_BYTES = 2**18
+
+_Item = TypeVar("_Item")
+_Result = TypeVar("_Result")
+
+
+class DirectoryPath(PosixPath):
+    """A file or folder of a store in the file system; see `protocol.StorePath`."""
+
+    __slots__ = ()
+    creates_at_once: ClassVar[bool] = True
+
+    def names(self) -> Iterator[str]:
+        """Yield the names of the files in this folder."""
+        with os.scandir(self) as files:
+            for file in files:
+                yield file.name
+
+    def sizes(self) -> dict[str, int]:
+        """Return the bytes of every file below, by its path from here."""
+        sizes = {}
+        for directory, _, files in os.walk(self):
+            for file in (Path(directory) / name for name in files):
+                try:
+                    sizes[str(file.relative_to(self))] = file.stat().st_size
+                except FileNotFoundError:
+                    continue  # a running writer has just renamed it
+        return sizes
+
+    def free_bytes(self) -> int:
+        """Return the free bytes of the disk."""
+        return shutil.disk_usage(self).free
+
+    def read_array(self) -> NDArray[Any]:
+        """Return all values of the Zarr array here."""
+        return np.asarray(zarr.open_array(self, mode="r")[:])
+
+    def read_located(self, tail_bytes: int, locate: Locate) -> Iterator[Buffer]:
+        """Read a range of a file whose position is recorded at the end of the file."""
+        descriptor = os.open(self, os.O_RDONLY)
+        try:
+            size = os.fstat(descriptor).st_size
+            tail = os.pread(descriptor, tail_bytes, max(0, size - tail_bytes))
+            start, buffer = locate(tail, size)
+            done = 0
+            while done < len(buffer):
+                piece = buffer[done : done + PIECE_BYTES]
+                count = os.preadv(descriptor, [piece.data], start + done)
+                if not count:
+                    return
+                yield piece[:count]
+                done += count
+        finally:
+            os.close(descriptor)
+
+    def write_whole(self, chunks: Iterable[bytes]) -> None:
+        """Put a file in place, complete or not at all; on disk when this returns."""
+        with whole_file(self, has_rivals=True) as file:
+            file.writelines(chunks)
+
+    def create_whole(self, content: bytes) -> bool:
+        """Do the same; the caller's lock keeps other workers away."""
+        self.write_whole([content])
+        return True
+
+    def move_aside(self, suffix: str) -> None:
+        """Give a file a different suffix, for good."""
+        self.replace(self.with_suffix(suffix))
+        sync_directory(self.parent)
+
+    def remove_partials(self) -> None:
+        """Remove what killed writers left of a file; call only while holding its lock."""
+        for stale in self.parent.glob(f".{self.name}.*{PARTIAL_SUFFIX}"):
+            stale.unlink(missing_ok=True)
+
+    def lock(self, *, is_patient: bool) -> IO[str] | None:
+        """Create and lock a file, see `file_lock.lock_file`."""
+        return lock_file(self, is_patient=is_patient)
+
+    @contextlib.contextmanager
+    def creating(self, last: str) -> Iterator[Path]:
+        """Build a folder beside its place and rename it when the block ends without an error.
+
+        A kill leaves `.NAME.creating-...` behind, never half a folder.
+        """
+        self._refuse_foreign()
+        building = Path(self.with_name(f".{self.name}.creating-{uuid.uuid4().hex}"))
+        try:
+            building.mkdir(parents=True)
+            yield building
+            _sync_tree(building)
+            self._rename_unless_taken(building, last)
+        finally:
+            shutil.rmtree(building, ignore_errors=True)
+
+    def for_each(
+        self, work: Callable[[_Item], _Result], items: Iterable[_Item]
+    ) -> Iterator[_Result]:
+        """Yield the result for every item, one after the other."""
+        return map(work, items)
+
+    def _refuse_foreign(self) -> None:
+        """Raise if there is something here that must not be touched."""
+        if self.is_dir():
+            if any(self.iterdir()):
+                raise CacheError(
+                    f"{self} is not empty and not a feature store; choose a different --store. "
+                    "Nothing was changed."
+                )
+        elif self.exists() or self.is_symlink():
+            raise CacheError(f"{self} is a file, not a feature store; choose a different --store")
+
+    def _rename_unless_taken(self, building: Path, last: str) -> None:
+        try:
+            building.rename(self)
+        except OSError:
+            if not (self / last).exists():
+                raise
+            return
+        sync_directory(self.parent)
+
+
+def _sync_tree(folder: Path) -> None:
+    """Make sure that all files below a folder are on disk."""
+    for directory, _, files in os.walk(folder):
+        for name in files:
+            with (Path(directory) / name).open("rb") as file:
+                os.fsync(file.fileno())
+        sync_directory(Path(directory))

@@ -1,0 +1,194 @@
+"""A verification from start to end: parallel, interruptible, resumable, and able to repair.
+
+Threads, not processes: all but a few percent of the work (decompression, SHA-256, NumPy) releases
+Python's global lock, so threads read as fast as spawned processes (LOG.md), start at once and can
+be stopped between two rows.
+"""
+
+import contextlib
+import os
+import threading
+from collections.abc import Callable, Generator
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
+from dataclasses import dataclass, field
+
+from tqdm import tqdm
+
+from cache.coordination.null_store import null_path, open_null
+from cache.coordination.store import Store
+from cache.format.schema import row_bytes
+from cache.storage.protocol import StorePath
+from cache.verification.check_rows import Damage, metadata_damage, shard_damage
+from cache.verification.progress import VerificationProgress
+from shared.errors import CacheError, InterruptedWorkError
+from shared.process.interrupts import Interrupts
+
+QUEUED_PER_WORKER = 2
+POLL_S = 0.2  # delay until Ctrl-C is noticed, at most
+
+
+@dataclass(kw_only=True, slots=True)
+class Outcome:
+    """The result of a verification.
+
+    Args:
+        rows_read: rows read now, including damaged ones, but not the null features.
+        rows_before: rows not read, because an interrupted verification found them intact.
+        before: when the first of these was read, ISO 8601.
+        damages: everything that is wrong.
+        dropped: ledger entries that were moved aside.
+    """
+
+    rows_read: int = 0
+    rows_before: int = 0
+    before: str = ""
+    damages: list[Damage] = field(default_factory=list)
+    dropped: list[StorePath] = field(default_factory=list)
+
+
+def cores() -> int:
+    """Return the cores this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def verify(
+    store: Store,
+    *,
+    workers: int = 1,
+    anew: bool = False,
+    repair: bool = False,
+    report: Callable[[Damage], None] = lambda _: None,
+) -> Outcome:
+    """Read every complete row again and compare it with the ledger.
+
+    Args:
+        store: finished or not; shards without a ledger entry do not exist and are skipped.
+        workers: threads.
+        anew: also read what an interrupted verification found intact.
+        repair: move the ledger entries of damaged shards aside, so that they are extracted again.
+        report: called with each damage as soon as it is known.
+
+    Raises:
+        InterruptedWorkError: on Ctrl-C or SIGTERM; what was found intact is noted.
+        CacheError: if a file cannot be read now, which says nothing about its content.
+    """
+    null = _verify_null(store, anew=anew, repair=repair, report=report)  # first: it is one row
+    outcome = _verify_rows(store, workers, anew=anew, repair=repair, report=report)
+    outcome.damages[:0] = null.damages
+    outcome.dropped[:0] = null.dropped
+    return outcome
+
+
+def _verify_null(
+    store: Store, *, anew: bool, repair: bool, report: Callable[[Damage], None]
+) -> Outcome:
+    """Do the same for the null features, which are a store of their own."""
+    try:
+        null = open_null(store)
+    except CacheError as error:
+        damage = Damage(
+            where=f"null features {null_path(store.path)}",
+            problem=str(error),
+            remedy="Or move this directory away and run the extraction again, which makes it anew: "
+            f"{store.metadata.provenance.command}",
+        )
+        report(damage)
+        return Outcome(damages=[damage])
+    if null is None:
+        return Outcome()
+    return _verify_rows(null, 1, anew=anew, repair=repair, report=report)
+
+
+def _verify_rows(
+    store: Store, workers: int, *, anew: bool, repair: bool, report: Callable[[Damage], None]
+) -> Outcome:
+    outcome, progress = Outcome(), VerificationProgress(store, anew=anew)
+    for damage in metadata_damage(store):
+        outcome.damages.append(damage)
+        report(damage)
+    todo = _unread(store, progress, outcome)
+    try:
+        with contextlib.closing(_read(store, todo, workers, outcome)) as results:
+            for shard, fingerprint, damages in results:
+                outcome.rows_read += store.rows_in(frozenset([shard]))
+                outcome.damages += damages
+                for damage in damages:
+                    report(damage)
+                if not damages:
+                    progress.add(shard, fingerprint)
+                elif repair and _drop(store, shard, fingerprint):
+                    outcome.dropped.append(store.ledger.path(shard))
+    except BaseException:
+        progress.save()
+        raise
+    if any(damage.shard is not None for damage in outcome.damages):
+        progress.save()  # after the repair only the rebuilt shards need to be read
+    else:
+        progress.forget()
+    return outcome
+
+
+def _drop(store: Store, shard: int, fingerprint: str) -> bool:
+    """Move a ledger entry aside, unless it has been replaced."""
+    try:
+        return store.ledger.drop(shard, fingerprint)
+    except OSError as error:
+        raise CacheError(
+            f"ledger entry {store.ledger.path(shard)} cannot be moved aside: {error.strerror}. "
+            "Resolve this and run the same command again"
+        ) from error
+
+
+def _unread(store: Store, progress: VerificationProgress, outcome: Outcome) -> list[int]:
+    """Return the complete shards that have to be read; count the others."""
+    todo = []
+    for shard in sorted(store.ledger.complete()):
+        when = progress.when(shard)
+        if when is None:
+            todo.append(shard)
+        else:
+            outcome.rows_before += store.rows_in(frozenset([shard]))
+            outcome.before = min(outcome.before or when, when)
+    return todo
+
+
+def _read(
+    store: Store, todo: list[int], workers: int, outcome: Outcome
+) -> Generator[tuple[int, str, list[Damage]], None, None]:
+    """Read shards in parallel; yield each when it is done, with the entry it was compared with."""
+    stop, waiting = threading.Event(), iter(todo)
+    size = row_bytes(store.arrays)
+    total = store.rows_in(frozenset(todo)) * size
+    active: dict[Future[list[Damage]], tuple[int, str]] = {}
+    bar = tqdm(total=total, desc="verify", unit="B", unit_scale=True, disable=None)
+    pool = ThreadPoolExecutor(workers)
+    with Interrupts() as interrupts, bar:
+        try:
+            while True:
+                while len(active) < QUEUED_PER_WORKER * workers:
+                    shard = next(waiting, None)
+                    if shard is None:
+                        break
+                    key = shard, store.ledger.fingerprint(shard)
+                    active[pool.submit(shard_damage, store, shard, stop)] = key
+                if not active:
+                    return
+                done, _ = wait(active, timeout=POLL_S, return_when=FIRST_COMPLETED)
+                for future in done:
+                    shard, fingerprint = active.pop(future)
+                    bar.update(store.rows_in(frozenset([shard])) * size)
+                    yield shard, fingerprint, future.result()
+                if interrupts.signum is not None:
+                    raise _stopped(outcome, len(todo), interrupts.signum)
+        finally:
+            stop.set()  # shards being read are given up at their next row
+            pool.shutdown(cancel_futures=True)
+
+
+def _stopped(outcome: Outcome, shards: int, signum: int) -> InterruptedWorkError:
+    damages = f"{len(outcome.damages)} damaged" if outcome.damages else "no damage so far"
+    return InterruptedWorkError(
+        f"{outcome.rows_read} rows of {shards} shards were read, {damages}; the same command "
+        "resumes where this one stopped, --anew starts from the beginning",
+        signum,
+    )
