@@ -5,8 +5,8 @@
 
 900 + 830 queries (the most denoising queries a batch can have), forward and backward together; on a
 GPU the decoder's attention in bfloat16, the generator's in float32. Every case runs in its own
-process. Times are the fastest of several runs: on a CPU the processor time, which other jobs disturb
-least. Memory is the peak beyond the inputs (resident, or allocated on a GPU), including the
+process. Times are the fastest of several runs: on a CPU the processor time, which other jobs
+disturb least. Memory is the peak beyond the inputs (resident, or allocated on a GPU), including the
 gradients of the inputs. Prints tables and writes JSON. Takes about seven minutes of processor time.
 
 The generator's attention is compared with its dense twins: `nn.MultiheadAttention` with a boolean
@@ -31,9 +31,9 @@ from torch.nn.functional import scaled_dot_product_attention
 from shared.config.aqr_config import AqrConfig
 from shared.config.preset_catalogue import load_preset
 from shared.model.aqr.weight_generator import AqrWeightGenerator, dense_look
-from shared.model.attention.attention_bias import AttentionBias
 from shared.model.attention.biased_attention import biased_attention
-from shared.model.attention.windows import LocalWindows, QueryCells, TokenLayout
+from shared.model.attention.windows.attention_bias import AttentionBias
+from shared.model.attention.windows.local_windows import LocalWindows, QueryCells, TokenLayout
 from shared.model.detector import build_detector
 
 RESULT = Path("benchmarks/results/aqr.json")
@@ -170,9 +170,16 @@ def measure(kind: str, name: str, preset: str, samples: int, threads: int) -> di
         if device.type == "cuda":
             torch.cuda.synchronize()
         seconds.append(clock() - started)
-    return {"kind": kind, "case": name, "preset": preset, "seconds": min(seconds), "bytes": peak_bytes,
-            "samples": samples, "tokens": windows.cells.layout.tokens,
-            "window": windows.tokens.shape[-1]}  # fmt: skip
+    return {
+        "kind": kind,
+        "case": name,
+        "preset": preset,
+        "samples": samples,
+        "seconds": min(seconds),
+        "bytes": peak_bytes,
+        "tokens": windows.cells.layout.tokens,
+        "window": windows.tokens.shape[-1],
+    }
 
 
 class _Memory:

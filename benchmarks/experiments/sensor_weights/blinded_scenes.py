@@ -21,7 +21,7 @@ from shared.config.cut import Cut
 from shared.config.preset import Preset
 from shared.config.preset_catalogue import tiny
 from shared.data.batch import Batch
-from shared.model.attention.windows import LocalWindows, TokenLayout, query_cells
+from shared.model.attention.windows.local_windows import LocalWindows, TokenLayout, query_cells
 from shared.model.geometry.positions import CameraGeometry, invert_cameras
 
 Sensor = Literal["cameras", "lidar"]

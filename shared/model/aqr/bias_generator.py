@@ -9,8 +9,8 @@ import torch
 from torch import Tensor, nn
 
 from shared.config.aqr_config import AqrConfig
-from shared.model.attention.attention_bias import AttentionBias
-from shared.model.attention.windows import LocalWindows
+from shared.model.attention.windows.attention_bias import AttentionBias
+from shared.model.attention.windows.local_windows import LocalWindows
 
 
 class AttentionBiasGenerator(nn.Module):

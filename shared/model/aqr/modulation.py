@@ -10,7 +10,7 @@ import math
 
 from torch import Tensor
 
-from shared.model.attention.windows import LocalWindows, QueryCells
+from shared.model.attention.windows.local_windows import LocalWindows, QueryCells
 
 REACH = 3.0  # of the Gaussian, in standard deviations
 

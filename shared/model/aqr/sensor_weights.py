@@ -11,8 +11,8 @@ from shared.config.aqr_config import AqrConfig
 from shared.model.aqr.bias_generator import AttentionBiasGenerator
 from shared.model.aqr.modulation import modulate, splat_windows, weight_map
 from shared.model.aqr.weight_generator import AqrWeightGenerator
-from shared.model.attention.attention_bias import AttentionBias
-from shared.model.attention.windows import LocalWindows, QueryCells
+from shared.model.attention.windows.attention_bias import AttentionBias
+from shared.model.attention.windows.local_windows import LocalWindows, QueryCells
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

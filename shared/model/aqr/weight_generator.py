@@ -15,7 +15,7 @@ from shared.config.aqr_config import AqrConfig
 from shared.model.attention.feed_forward import FeedForward
 from shared.model.attention.projected_attention import ProjectedAttention
 from shared.model.attention.window_attention import WindowAttention
-from shared.model.attention.windows import LocalWindows
+from shared.model.attention.windows.local_windows import LocalWindows
 
 UPSTREAM_BIAS = 1.5  # its weights start at tanh(1.5) = 0.91
 

@@ -15,11 +15,11 @@ B samples, Q queries, N memory tokens, E width of a head.
 
 from torch import Tensor
 
-from shared.model.attention.attention_bias import AttentionBias
 from shared.model.attention.chunked_attention import chunked_attention
-from shared.model.attention.kernel_choice import takes_kernels
-from shared.model.attention.masked_attention import masked_attention
+from shared.model.attention.cpu.masked_attention import masked_attention
+from shared.model.attention.kernels.kernel_choice import takes_kernels
 from shared.model.attention.sensor_attention import sensor_attention
+from shared.model.attention.windows.attention_bias import AttentionBias
 
 
 def biased_attention(query: Tensor, key: Tensor, value: Tensor, bias: AttentionBias) -> Tensor:
@@ -43,7 +43,7 @@ def biased_attention(query: Tensor, key: Tensor, value: Tensor, bias: AttentionB
         return sensor_attention(query, key, value, bias)
     if takes_kernels(bias.implementation, query):
         # Triton need not be installed where its kernels are not taken.
-        from shared.model.attention.window_bias_attention import window_bias_attention
+        from shared.model.attention.kernels.window_bias_attention import window_bias_attention
 
         return window_bias_attention(query, key, value, bias)
     if query.device.type == "cpu":

@@ -13,7 +13,7 @@ import torch
 from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
-from shared.model.attention.attention_bias import AttentionBias
+from shared.model.attention.windows.attention_bias import AttentionBias
 
 SCORES = 2**27  # of a chunk, all samples and heads together: 512 MiB, and twice that backward
 

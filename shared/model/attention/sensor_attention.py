@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad, scaled_dot_product_attention
 
-from shared.model.attention.attention_bias import AttentionBias
+from shared.model.attention.windows.attention_bias import AttentionBias
 
 COLUMNS = 8  # more per head: fused kernels want a width that is a multiple of 8
 

@@ -12,7 +12,7 @@ from torch.nn import functional
 from shared.config.aqr_config import Implementation
 from shared.model.attention.projected_attention import ProjectedAttention
 from shared.model.attention.window_mean import window_mean
-from shared.model.attention.windows import LocalWindows
+from shared.model.attention.windows.local_windows import LocalWindows
 
 
 class WindowAttention(ProjectedAttention):

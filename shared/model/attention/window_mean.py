@@ -11,9 +11,9 @@ from torch import Tensor
 from torch.utils.checkpoint import checkpoint
 
 from shared.config.aqr_config import Implementation
-from shared.model.attention.kernel_choice import takes_kernels
-from shared.model.attention.sparse_window_mean import sparse_window_mean
-from shared.model.attention.windows import LocalWindows
+from shared.model.attention.cpu.sparse_window_mean import sparse_window_mean
+from shared.model.attention.kernels.kernel_choice import takes_kernels
+from shared.model.attention.windows.local_windows import LocalWindows
 
 GATHERED = 2**26  # floats of gathered keys at a time: 256 MiB, and as much again for values
 
@@ -43,7 +43,7 @@ def window_mean(
         ConfigError: if the kernels were asked for by name and do not run here.
     """
     if takes_kernels(implementation, folded):
-        from shared.model.attention.kernel_window_mean import kernel_window_mean
+        from shared.model.attention.kernels.kernel_window_mean import kernel_window_mean
 
         return kernel_window_mean(folded, keys, values, types, windows)
     if folded.device.type == "cpu":

@@ -3,7 +3,7 @@
 import torch
 
 from shared.model.aqr.modulation import modulate, splat_windows, weight_map
-from shared.model.attention.windows import QueryCells
+from shared.model.attention.windows.local_windows import QueryCells
 from tests.shared.model.attention.scenes import LAYOUT, B, Q, drawn, random_cells
 
 

@@ -6,7 +6,7 @@ from torch import Tensor
 
 from shared.config.aqr_config import AqrConfig
 from shared.model.aqr.weight_generator import AqrWeightGenerator, dense_look
-from shared.model.attention.windows import LocalWindows
+from shared.model.attention.windows.local_windows import LocalWindows
 from tests.shared.model.attention.scenes import (
     LAYOUT,
     NOTHING,

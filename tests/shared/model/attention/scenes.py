@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from shared.model.attention.windows import LocalWindows, QueryCells, TokenLayout
+from shared.model.attention.windows.local_windows import LocalWindows, QueryCells, TokenLayout
 
 B, Q, HEADS, E = 2, 11, 3, 8
 LAYOUT = TokenLayout(bev=(7, 9), camera=(4, 5, 6))

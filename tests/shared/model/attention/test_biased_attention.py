@@ -11,14 +11,14 @@ from torch import Tensor
 from shared.config.aqr_config import Implementation
 from shared.errors import ConfigError
 from shared.model.attention import chunked_attention as chunks
-from shared.model.attention import kernel_choice
-from shared.model.attention import masked_attention as masks
-from shared.model.attention.attention_bias import AttentionBias
 from shared.model.attention.biased_attention import biased_attention, dense_attention
 from shared.model.attention.chunked_attention import chunked_attention
-from shared.model.attention.kernel_choice import takes_kernels
-from shared.model.attention.masked_attention import masked_attention
+from shared.model.attention.cpu import masked_attention as masks
+from shared.model.attention.cpu.masked_attention import masked_attention
+from shared.model.attention.kernels import kernel_choice
+from shared.model.attention.kernels.kernel_choice import takes_kernels
 from shared.model.attention.sensor_attention import sensor_attention
+from shared.model.attention.windows.attention_bias import AttentionBias
 from tests.shared.model.attention.scenes import (
     HEADS,
     LAYOUT,

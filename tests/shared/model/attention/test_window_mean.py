@@ -4,7 +4,7 @@ import pytest
 import torch
 
 from shared.model.attention import window_mean as module
-from shared.model.attention.sparse_window_mean import sparse_window_mean
+from shared.model.attention.cpu.sparse_window_mean import sparse_window_mean
 from shared.model.attention.window_mean import gathered_window_mean, window_mean
 from tests.shared.model.attention.scenes import (
     HEADS,

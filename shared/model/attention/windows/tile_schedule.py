@@ -19,10 +19,26 @@ import torch
 from torch import Tensor
 from torch.nn.functional import pad
 
-from shared.model.attention.kernel_sizes import Tile
-from shared.model.attention.windows import NOWHERE, LocalWindows, TokenLayout
+from shared.model.attention.windows.local_windows import NOWHERE, LocalWindows, TokenLayout
 
 PADDING = 128  # queries are padded to a multiple: the largest size of a tile, which others divide
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Tile:
+    """How one kernel cuts its work.
+
+    Args:
+        queries: in a block.
+        tokens: in a block.
+        warps: of 32 threads that share a block.
+        stages: loads in flight, ahead of the arithmetic.
+    """
+
+    queries: int
+    tokens: int
+    warps: int
+    stages: int
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

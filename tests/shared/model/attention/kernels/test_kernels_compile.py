@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 import torch
 
-from shared.model.attention.kernel_sizes import Tile, sizes_for
+from shared.model.attention.kernels.kernel_sizes import sizes_for
+from shared.model.attention.windows.tile_schedule import Tile
 
 triton = pytest.importorskip("triton", reason="the kernels need Triton: `pip install triton`")
 
@@ -54,8 +55,8 @@ def test_they_compile_for_a_generation_and_fit_its_shared_memory(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
-    from shared.model.attention import window_bias_gradient_kernels as backward
-    from shared.model.attention.window_bias_kernels import attend_kernel
+    from shared.model.attention.kernels import window_bias_gradient_kernels as backward
+    from shared.model.attention.kernels.window_bias_kernels import attend_kernel
 
     sizes = sizes_for(capability, dtype, E)
     for kernel, tile in (

@@ -6,8 +6,8 @@ B samples, Q queries, N memory tokens, W tokens of the windows, E width of a hea
 import torch
 from torch import Tensor
 
-from shared.model.attention.attention_bias import AttentionBias
-from shared.model.attention.window_matrix import WindowMatrix
+from shared.model.attention.cpu.window_matrix import WindowMatrix
+from shared.model.attention.windows.attention_bias import AttentionBias
 
 
 def bias_gradient(

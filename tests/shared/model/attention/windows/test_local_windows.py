@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from shared.model.attention.windows import LocalWindows, TokenLayout, query_cells
+from shared.model.attention.windows.local_windows import LocalWindows, TokenLayout, query_cells
 from shared.model.geometry.positions import CameraGeometry
 from tests.shared.model.attention.scenes import (
     CORNER,

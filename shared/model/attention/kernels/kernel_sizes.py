@@ -9,22 +9,7 @@ from dataclasses import dataclass
 
 import torch
 
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class Tile:
-    """How one kernel cuts its work.
-
-    Args:
-        queries: in a block.
-        tokens: in a block.
-        warps: of 32 threads that share a block.
-        stages: loads in flight, ahead of the arithmetic.
-    """
-
-    queries: int
-    tokens: int
-    warps: int
-    stages: int
+from shared.model.attention.windows.tile_schedule import Tile
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -15,13 +15,13 @@ import torch
 import triton
 from torch import Tensor
 
-from shared.model.attention.window_mean_kernels import (
+from shared.model.attention.kernels.window_mean_kernels import (
     PATCH,
     folded_gradient_kernel,
     memory_gradient_kernel,
     window_mean_kernel,
 )
-from shared.model.attention.windows import NOWHERE, LocalWindows, TokenLayout
+from shared.model.attention.windows.local_windows import NOWHERE, LocalWindows, TokenLayout
 
 CELLS = 8  # of a window at a time: more would not fit the registers
 QUERY_WARPS, TOKEN_WARPS = 4, 8  # of a query's program, and of a patch's

@@ -10,7 +10,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from shared.model.attention.windows import LocalWindows
+from shared.model.attention.windows.local_windows import LocalWindows
 
 
 class WindowMatrix:

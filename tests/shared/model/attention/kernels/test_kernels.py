@@ -10,7 +10,7 @@ import pytest
 
 pytest.importorskip("triton", reason="the kernels need Triton: `pip install triton`")
 
-ROOT = Path(__file__).parents[4]
+ROOT = Path(__file__).parents[5]
 RELATIVE = 1e-5  # of the largest value
 HALF_STEP = 2.0**-10  # relative, of float16
 
@@ -20,7 +20,7 @@ def errors() -> dict[str, dict[str, dict[str, float]]]:
     """Run all cases in Triton's interpreter."""
     path = os.pathsep.join([str(ROOT), *sys.path])
     done = subprocess.run(
-        [sys.executable, "-m", "tests.shared.model.attention.kernel_cases"],
+        [sys.executable, "-m", "tests.shared.model.attention.kernels.kernel_cases"],
         env={**os.environ, "TRITON_INTERPRET": "1", "PYTHONPATH": path},
         cwd=ROOT,
         capture_output=True,

@@ -15,7 +15,7 @@ Tensors as in window_bias_kernels.py.
 import triton
 from triton import language as tl
 
-from shared.model.attention.window_bias_kernels import (
+from shared.model.attention.kernels.window_bias_kernels import (
     LOG2_E,
     NO_SCORE,
     SIZES,

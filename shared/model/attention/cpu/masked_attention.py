@@ -12,8 +12,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from shared.model.attention.attention_bias import AttentionBias
-from shared.model.attention.bias_gradient import bias_gradient
+from shared.model.attention.cpu.bias_gradient import bias_gradient
+from shared.model.attention.windows.attention_bias import AttentionBias
 
 MASK_FLOATS = 2**25  # of the mask at a time: 128 MiB; every further piece costs a pass over N
 MASK_ROW = 16  # rows of the mask begin at multiples of that many numbers

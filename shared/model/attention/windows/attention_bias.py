@@ -10,8 +10,8 @@ import torch
 from torch import Tensor
 
 from shared.config.aqr_config import Implementation, Reach
-from shared.model.attention.tile_schedule import WindowTiles
-from shared.model.attention.windows import LocalWindows
+from shared.model.attention.windows.local_windows import LocalWindows
+from shared.model.attention.windows.tile_schedule import WindowTiles
 
 
 @dataclass(frozen=True, kw_only=True)

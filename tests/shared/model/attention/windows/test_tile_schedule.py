@@ -4,9 +4,13 @@ import pytest
 import torch
 from torch import Tensor
 
-from shared.model.attention.kernel_sizes import Tile
-from shared.model.attention.tile_schedule import WindowTiles, order_queries, token_cells
-from shared.model.attention.windows import NOWHERE
+from shared.model.attention.windows.local_windows import NOWHERE
+from shared.model.attention.windows.tile_schedule import (
+    Tile,
+    WindowTiles,
+    order_queries,
+    token_cells,
+)
 from tests.shared.model.attention.scenes import LAYOUT, B, Q, membership, random_windows
 
 TILE = Tile(queries=16, tokens=16, warps=4, stages=1)

@@ -70,7 +70,7 @@ def reason_against(tensor: Tensor) -> str | None:
     elif device.type != "cpu" or os.environ.get("TRITON_INTERPRET") != "1":
         return "they are for CUDA (and for a CPU in Triton's interpreter, TRITON_INTERPRET=1)"
     try:
-        from shared.model.attention.kernel_probe import probe
+        from shared.model.attention.kernels.kernel_probe import probe
 
         probe(device)
     except ImportError as error:

@@ -15,14 +15,18 @@ import torch
 import triton
 from torch import Tensor
 
-from shared.model.attention.attention_bias import AttentionBias
-from shared.model.attention.kernel_sizes import KernelSizes, Tile, float32_products, kernel_sizes
-from shared.model.attention.tile_schedule import token_cells
-from shared.model.attention.window_bias_gradient_kernels import (
+from shared.model.attention.kernels.kernel_sizes import (
+    KernelSizes,
+    float32_products,
+    kernel_sizes,
+)
+from shared.model.attention.kernels.window_bias_gradient_kernels import (
     key_gradient_kernel,
     query_gradient_kernel,
 )
-from shared.model.attention.window_bias_kernels import attend_kernel
+from shared.model.attention.kernels.window_bias_kernels import attend_kernel
+from shared.model.attention.windows.attention_bias import AttentionBias
+from shared.model.attention.windows.tile_schedule import Tile, token_cells
 
 LOG2_E = math.log2(math.e)
 NARROWEST = 16  # product of tiles that tensor cores take

@@ -22,7 +22,7 @@ from triton import language as tl
 LOG2_E = tl.constexpr(1.4426950408889634)
 NO_SCORE = tl.constexpr(-1.0e30)
 NEVER = tl.constexpr(1.0e30)  # log-sum-exp where there is no token: all shares are 0
-NO_WINDOW = tl.constexpr(-(2**19))  # rows below are `windows.NOWHERE`
+NO_WINDOW = tl.constexpr(-(2**19))  # rows below are `local_windows.NOWHERE`
 PATCH = tl.constexpr(4)  # rows and columns of a patch of tokens
 SIZES = ("queries", "tokens", "maps", "bev_rows", "bev_columns", "camera_rows", "camera_columns",
          "bev_side", "camera_side", "starts_of_map")  # fmt: skip

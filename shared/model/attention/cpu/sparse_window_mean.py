@@ -9,8 +9,8 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from shared.model.attention.window_matrix import WindowMatrix
-from shared.model.attention.windows import LocalWindows
+from shared.model.attention.cpu.window_matrix import WindowMatrix
+from shared.model.attention.windows.local_windows import LocalWindows
 
 HIDDEN = torch.finfo(torch.float32).min
 

@@ -11,12 +11,12 @@ from torch.nn.functional import scaled_dot_product_attention
 from benchmarks.speed.aqr import windows_of
 from shared.config.aqr_config import AqrConfig
 from shared.model.aqr.weight_generator import AqrWeightGenerator
-from shared.model.attention.attention_bias import AttentionBias
 from shared.model.attention.biased_attention import biased_attention, dense_attention
 from shared.model.attention.chunked_attention import chunked_attention
-from shared.model.attention.kernel_choice import reason_against
+from shared.model.attention.kernels.kernel_choice import reason_against
 from shared.model.attention.window_mean import gathered_window_mean, window_mean
-from shared.model.attention.windows import LocalWindows
+from shared.model.attention.windows.attention_bias import AttentionBias
+from shared.model.attention.windows.local_windows import LocalWindows
 
 pytestmark = pytest.mark.gpu
 

@@ -1,6 +1,6 @@
 """Compares the Triton kernels with their twins, in Triton's interpreter; prints errors as JSON.
 
-    TRITON_INTERPRET=1 python -m tests.shared.model.attention.kernel_cases
+    TRITON_INTERPRET=1 python -m tests.shared.model.attention.kernels.kernel_cases
 
 The environment variable has to be there before Triton is imported, so this is a process of its own.
 """
@@ -11,10 +11,10 @@ from dataclasses import dataclass
 import torch
 from torch import Tensor
 
-from shared.model.attention.attention_bias import AttentionBias
 from shared.model.attention.biased_attention import biased_attention, dense_attention
 from shared.model.attention.window_mean import gathered_window_mean, window_mean
-from shared.model.attention.windows import LocalWindows, QueryCells, TokenLayout
+from shared.model.attention.windows.attention_bias import AttentionBias
+from shared.model.attention.windows.local_windows import LocalWindows, QueryCells, TokenLayout
 
 THREE_CAMERAS = TokenLayout(bev=(7, 9), camera=(3, 4, 7))
 ONE_CAMERA = TokenLayout(bev=(8, 11), camera=(1, 4, 8))
