@@ -33,7 +33,7 @@ from shared.config.preset_catalogue import load_preset
 from shared.model.aqr.weight_generator import AqrWeightGenerator, dense_look
 from shared.model.attention.biased_attention import biased_attention
 from shared.model.attention.windows.attention_bias import AttentionBias
-from shared.model.attention.windows.local_windows import LocalWindows, QueryCells, TokenLayout
+from shared.model.attention.windows.local_windows import LocalWindows, TokenLayout
 from shared.model.detector import build_detector
 
 RESULT = Path("benchmarks/results/aqr.json")
@@ -56,21 +56,12 @@ def windows_of(
     side = preset.grid.bev_cells
     layout = TokenLayout(bev=(side, side), camera=(views, rows, columns))
     references = torch.rand(1, queries, 3, generator=torch.Generator().manual_seed(0))
-    cameras = head.geometry(_ring(*head.image_px).to(device))
-    cells = head.query_cells(references.to(device), cameras, layout)
-    cells = QueryCells(
-        layout=layout,
-        bev=cells.bev.expand(samples, -1, -1),
-        on_grid=cells.on_grid.expand(samples, -1),
-        camera=cells.camera.expand(samples, -1, -1, -1),
-        seen=cells.seen.expand(samples, -1, -1),
-    )
+    references = references.to(device).expand(samples, -1, -1)
+    cameras = head.geometry(_ring(*head.image_px).to(device).expand(samples, -1, -1, -1))
+    cells = head.query_cells(references, cameras, layout)
     config = AqrConfig()
-    return LocalWindows(
-        cells=cells,
-        bev_side=config.bev_window,
-        camera_side=config.camera_side(columns=columns),
-    )
+    camera_side = config.camera_side(columns=columns)
+    return LocalWindows(cells=cells, bev_side=config.bev_window, camera_side=camera_side)
 
 
 def _ring(height_px: int, width_px: int) -> Tensor:

@@ -74,4 +74,5 @@ def sizes_for(capability: tuple[int, int], dtype: torch.dtype, width: int) -> Ke
 
 def float32_products() -> str:
     """Return how kernels multiply float32: exactly, or as TF32 where torch is allowed to."""
-    return "tf32" if torch.backends.cuda.matmul.allow_tf32 else "ieee"
+    # Also what `allow_tf32` set; reading that is an error once `fp32_precision` was used.
+    return "tf32" if torch.backends.cuda.matmul.fp32_precision == "tf32" else "ieee"
