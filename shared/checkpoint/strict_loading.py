@@ -12,12 +12,15 @@ from typing import Any
 
 import numpy as np
 import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from shared.checkpoint.checkpoint_table import PARTS, belongs, part_of
 from shared.checkpoint.sparse_layout import in_our_layout
 from shared.digests import state_digest
 from shared.errors import CheckpointError
+from shared.file_kinds import foreign_kind, is_safetensors
 
 LISTED_KEYS = 8  # keys shown per kind of mismatch; a wrong file has hundreds
 
@@ -43,37 +46,57 @@ UNPICKLED = re.compile(r"GLOBAL ([\w.]+)")  # in torch's message: what the file 
 
 
 def read_checkpoint(path: Path) -> dict[str, Any]:
-    """Load a checkpoint without executing anything in it.
+    """Load a checkpoint, of torch or safetensors, without executing anything in it.
 
     Returns:
-        The file's top-level dictionary, tensors on the CPU.
+        The file's top-level dictionary, tensors on the CPU; a safetensors file holds only tensors.
 
     Raises:
-        CheckpointError: if the file is missing, truncated, or needs code to be unpickled.
+        CheckpointError: if the file is missing, truncated, not a checkpoint at all, or needs code
+            to be unpickled.
     """
     if not path.is_file():
         raise CheckpointError(f"checkpoint {path} does not exist")
+    size = f"{path.stat().st_size} bytes"
     try:
-        with torch.serialization.safe_globals(NUMPY_SCALARS):
-            content = torch.load(path, map_location="cpu", weights_only=True)
-    except pickle.UnpicklingError as error:
-        needed = ", ".join(sorted(set(UNPICKLED.findall(str(error))))) or "code"
+        if is_safetensors(path):
+            return dict(load_file(path))
+        kind = foreign_kind(path)
+    except SafetensorError as fault:
         raise CheckpointError(
-            f"checkpoint {path} needs {needed} besides tensors and plain values, and loading that "
-            "would run code from the file, so it was not loaded. If you trust it, keep only its "
-            'weights: torch.save({"state_dict": torch.load(FILE, weights_only=False)["state_dict"]}'
-            ", NEW_FILE)"
-        ) from error
-    except (RuntimeError, EOFError, ValueError, OSError) as error:
-        raise CheckpointError(
-            f"checkpoint {path} ({path.stat().st_size} bytes) is not a readable torch file; it may "
-            f"be truncated: copy or download it again. ({type(error).__name__}: {error})"
-        ) from error
+            f"checkpoint {path} ({size}) begins as a safetensors file does, but is not a complete "
+            f"one ({fault}); copy or download it again"
+        ) from fault
+    except OSError as fault:
+        raise CheckpointError(f"checkpoint {path} cannot be read: {fault.strerror}") from fault
+    if kind is not None:
+        raise CheckpointError(f"checkpoint {path} ({size}) is not a torch file: it is {kind}")
+    content = _torch_content(path)
     if not isinstance(content, dict):
         raise CheckpointError(
             f"checkpoint {path} holds a {type(content).__name__}, expected a dictionary"
         )
     return content
+
+
+def _torch_content(path: Path) -> object:
+    """Return what torch.load reads with `weights_only`; never its advice to do without."""
+    try:
+        with torch.serialization.safe_globals(NUMPY_SCALARS):
+            return torch.load(path, map_location="cpu", weights_only=True)
+    except (pickle.UnpicklingError, RuntimeError, EOFError, ValueError, OSError) as fault:
+        needed = ", ".join(sorted(set(UNPICKLED.findall(str(fault)))))
+        if isinstance(fault, pickle.UnpicklingError) and needed:
+            raise CheckpointError(
+                f"checkpoint {path} needs {needed} besides tensors and plain values, and loading "
+                "that would run code from the file, so it was not loaded. Where it was made, save "
+                'only its weights: torch.save({"state_dict": model.state_dict()}, FILE)'
+            ) from fault
+        raise CheckpointError(
+            f"checkpoint {path} ({path.stat().st_size} bytes) is not a readable torch or "
+            f"safetensors file ({type(fault).__name__}): it may be truncated, or of a different "
+            "program; copy or download it again"
+        ) from fault
 
 
 def read_state(path: Path) -> Mapping[str, Tensor]:

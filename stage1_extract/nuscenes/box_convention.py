@@ -45,7 +45,7 @@ def recognise(tables: Iterable[BoxTable], source: str) -> BoxConvention:
         names.extend(table.names)
         stacked.append(table.boxes_lidar)
     boxes = np.concatenate(stacked)[np.isin(np.array(names, dtype=str), ELONGATED)]
-    ask = f'say which with box_convention: "{OLD}" (CMT\'s own info files) or "{NEW}"'
+    ask = f'say which with --box-convention "{OLD}" (CMT\'s own info files) or "{NEW}"'
     if len(boxes) < FEWEST_BOXES:
         raise DatasetError(
             f"{source}: the box convention cannot be recognised from {len(boxes)} vehicles "

@@ -5,6 +5,7 @@ files hold float32 matrices, see `info_v2`.
 """
 
 import logging
+from collections import Counter
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -14,7 +15,11 @@ from typing import Any, Literal
 
 from shared.data.features import Annotations
 from shared.errors import DatasetError
-from stage1_extract.nuscenes.annotations import BoxTable, annotations_of
+from stage1_extract.nuscenes.annotations import (
+    BoxTable,
+    annotations_of,
+    refuse_unknown_names,
+)
 from stage1_extract.nuscenes.box_convention import (
     CONVENTIONS,
     NEW,
@@ -24,6 +29,7 @@ from stage1_extract.nuscenes.box_convention import (
 )
 from stage1_extract.nuscenes.info_v1 import boxes_v1, record_v1
 from stage1_extract.nuscenes.info_v2 import boxes_v2, class_names_v2, record_v2
+from stage1_extract.nuscenes.record_checks import checked_boxes, checked_record
 from stage1_extract.nuscenes.records import SampleRecord, arrange
 from stage1_extract.nuscenes.safe_pickle import load_pickle
 
@@ -55,8 +61,8 @@ def read_infos(
         existing_only: leave out samples and sweeps whose files are missing, and log how many.
 
     Raises:
-        DatasetError: if the file is not an info file, is damaged or contradicts itself, or its box
-            convention cannot be recognised.
+        DatasetError: if the file is not an info file, is damaged or contradicts itself, has
+            impossible numbers or unknown class names, or its box convention cannot be recognised.
     """
     path, root = Path(path), Path(root).absolute()
     if not root.is_dir():
@@ -64,14 +70,15 @@ def read_infos(
     dialect = _dialect(load_pickle(path), path)
     tables = []
     for index, info in enumerate(dialect.infos):
-        with _named(path, index):
-            tables.append(dialect.boxes(info))
+        with _named(path, index, info):
+            tables.append(checked_boxes(dialect.boxes(info)))
+    refuse_unknown_names(Counter(name for table in tables for name in table.names), str(path))
     convention = _convention(tables, box_convention, path)
     records = []
     for index, (info, table) in enumerate(zip(dialect.infos, tables, strict=True)):
-        with _named(path, index):
+        with _named(path, index, info):
             annotations = annotations_of(to_new(table, convention))
-            records.append(dialect.record(info, root, annotations))
+            records.append(checked_record(dialect.record(info, root, annotations)))
     return arrange(records, existing_only=existing_only, source=str(path))
 
 
@@ -118,20 +125,21 @@ def _convention(
 
 
 @contextmanager
-def _named(path: Path, index: int | None) -> Iterator[None]:
+def _named(path: Path, index: int | None, info: object = None) -> Iterator[None]:
     """Name the file and frame in which a fault occurs."""
     where = f"{path}, metainfo" if index is None else f"{path}, frame {index}"
+    sample = f" [sample {info['token']}]" if isinstance(info, Mapping) and "token" in info else ""
     try:
         yield
     except DatasetError as fault:
-        raise DatasetError(f"{where}: {fault}") from fault
+        raise DatasetError(f"{where}: {fault}{sample}") from fault
     except KeyError as missing:
         raise DatasetError(
             f"{where} lacks {missing}, which mmdet3d writes; create the file again with mmdet3d, "
-            "or read the nuScenes tables instead"
+            f"or read the nuScenes tables instead{sample}"
         ) from missing
     except (TypeError, ValueError, IndexError, AttributeError) as fault:
         raise DatasetError(
             f"{where} has a value of an unexpected form ({type(fault).__name__}: {fault}); create "
-            "the file again with mmdet3d, or read the nuScenes tables instead"
+            f"the file again with mmdet3d, or read the nuScenes tables instead{sample}"
         ) from fault

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from shared.config.classes import CAMERAS, LIDAR
 from shared.data.features import Annotations
 from shared.errors import DatasetError
-from stage1_extract.nuscenes.annotations import NO_BOXES, BoxTable
+from stage1_extract.nuscenes.annotations import NO_BOXES, BoxTable, class_name
 from stage1_extract.nuscenes.info_paths import file_below
 from stage1_extract.nuscenes.records import Camera, SampleRecord, Sweep, recording_of
 from stage1_extract.nuscenes.transforms import SensorPose, lidar_from_sensor
@@ -26,7 +26,7 @@ def boxes_v1(info: Mapping[str, Any]) -> BoxTable:
     """Return the boxes as stored, in the file's own convention; none in a test file."""
     if "gt_boxes" not in info:
         return NO_BOXES
-    names = tuple(str(name) for name in info["gt_names"])
+    names = tuple(class_name(name) for name in info["gt_names"])
     boxes = np.asarray(info["gt_boxes"], np.float64).reshape(len(names), 7)
     velocities_m_s = np.asarray(info["gt_velocity"], np.float64).reshape(len(names), 2)
     return BoxTable(

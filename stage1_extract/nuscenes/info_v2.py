@@ -16,18 +16,18 @@ from numpy.typing import NDArray
 from shared.config.classes import CAMERAS, LIDAR
 from shared.data.features import Annotations
 from shared.errors import DatasetError
-from stage1_extract.nuscenes.annotations import NO_BOXES, BoxTable
+from stage1_extract.nuscenes.annotations import NO_BOXES, BoxTable, class_name
 from stage1_extract.nuscenes.info_paths import file_below
+from stage1_extract.nuscenes.record_checks import LAST_ROW_ERROR, require_time
 from stage1_extract.nuscenes.records import Camera, SampleRecord, Sweep, recording_of
 
 OTHER_NAME = "other"  # v2 writes label -1 and keeps no name
-LATEST_S = 1e11  # the year 5138; any larger time is not in seconds
 
 
 def class_names_v2(metainfo: Mapping[str, Any]) -> dict[int, str]:
     """Return the name of each label, from the file's own list (not in CMT's order)."""
     labels: Mapping[str, int] = metainfo["categories"]
-    return {label: name for name, label in labels.items() if label >= 0}
+    return {label: class_name(name) for name, label in labels.items() if label >= 0}
 
 
 def boxes_v2(info: Mapping[str, Any], class_names: Mapping[int, str]) -> BoxTable:
@@ -35,10 +35,14 @@ def boxes_v2(info: Mapping[str, Any], class_names: Mapping[int, str]) -> BoxTabl
     instances = info["instances"]
     if not instances:
         return NO_BOXES
-    names = [
-        OTHER_NAME if instance["bbox_label_3d"] < 0 else class_names[instance["bbox_label_3d"]]
-        for instance in instances
-    ]
+    labels = [instance["bbox_label_3d"] for instance in instances]
+    unnamed = sorted({label for label in labels if label >= 0} - class_names.keys())
+    if unnamed:
+        raise DatasetError(
+            f"boxes have the labels {unnamed}, which metainfo's categories do not name; create the "
+            "file again with mmdet3d, or read the nuScenes tables instead"
+        )
+    names = [OTHER_NAME if label < 0 else class_names[label] for label in labels]
     rows = [[*instance["bbox_3d"], *instance["velocity"]] for instance in instances]
     return BoxTable(
         boxes_lidar=np.array(rows, np.float64).reshape(len(instances), 9),
@@ -98,7 +102,13 @@ def _camera(camera: Mapping[str, Any], name: str, root: Path) -> Camera:
 
 
 def _matrix(values: Any) -> NDArray[np.float64]:
-    return np.array(values, np.float64).reshape(4, 4)
+    matrix = np.array(values, np.float64).reshape(4, 4)
+    if not np.abs(matrix[3] - (0, 0, 0, 1)).max() <= LAST_ROW_ERROR:
+        raise DatasetError(
+            f"a pose ends with the row {matrix[3].tolist()}, expected 0, 0, 0, 1: it is transposed "
+            "or damaged, so create the file again, or read the nuScenes tables instead"
+        )
+    return matrix
 
 
 def _inverse(matrix: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
@@ -108,9 +118,5 @@ def _inverse(matrix: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[
 
 
 def _microseconds(time_s: float) -> int:
-    if not 0 < time_s < LATEST_S:
-        raise DatasetError(
-            f"timestamp {time_s!r} is not in seconds since 1970, as in v2 info files; create "
-            "the file with mmdet3d >= 1.1, or read the nuScenes tables"
-        )
+    require_time(time_s, "seconds", "timestamp")
     return round(time_s * 1e6)  # exact: float64 seconds of this century resolve 0.24 us

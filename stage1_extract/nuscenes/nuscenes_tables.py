@@ -4,6 +4,7 @@ The records equal those of mmdet3d's v1 info files bit for bit: same formulas, s
 """
 
 import json
+from collections import Counter
 from pathlib import Path
 from typing import Any
 
@@ -15,11 +16,13 @@ from pyquaternion import Quaternion
 from shared.config.classes import CAMERAS, LIDAR
 from shared.errors import DatasetError
 from stage1_extract.nuscenes.annotations import (
-    CLASS_OF_CATEGORY,
     NO_BOXES,
     BoxTable,
     annotations_of,
+    class_name,
+    refuse_unknown_names,
 )
+from stage1_extract.nuscenes.record_checks import checked_boxes, checked_record
 from stage1_extract.nuscenes.records import (
     MAX_SWEEPS,
     Camera,
@@ -28,7 +31,12 @@ from stage1_extract.nuscenes.records import (
     arrange,
     recording_of,
 )
-from stage1_extract.nuscenes.transforms import SensorPose, lidar_from_sensor, rotation_matrix
+from stage1_extract.nuscenes.transforms import (
+    SensorPose,
+    lidar_from_sensor,
+    rotation_matrix,
+    unit_quaternion,
+)
 
 SPLITS_OF_VERSION = {
     "v1.0-mini": ("mini_train", "mini_val"),
@@ -54,20 +62,19 @@ def read_tables(
     """
     root = Path(root).absolute()
     scenes = _scenes_of(root, version, split)
+    source = f"{root / version}, split {split}"
     tables = _open(root, version)
     chosen = {scene["token"] for scene in tables.scene if scene["name"] in scenes}
     try:
-        records = [
-            _record(tables, root, sample)
-            for sample in tables.sample
-            if sample["scene_token"] in chosen
-        ]
+        samples = [sample for sample in tables.sample if sample["scene_token"] in chosen]
+        refuse_unknown_names(_names(tables, samples), source)
+        records = [_record(tables, root, sample) for sample in samples]
     except KeyError as missing:
         raise DatasetError(
             f"{root / version}: the tables refer to {missing}, which is not in them; "
             "are all of them from the same download?"
         ) from missing
-    return arrange(records, existing_only=existing_only, source=f"{root / version}, split {split}")
+    return arrange(records, existing_only=existing_only, source=source)
 
 
 def _scenes_of(root: Path, version: str, split: str) -> set[str]:
@@ -108,7 +115,22 @@ def _open(root: Path, version: str) -> NuScenes:
         ) from fault
 
 
+def _names(tables: NuScenes, samples: list[dict[str, Any]]) -> Counter[str]:
+    """Count the boxes of each class."""
+    tokens = (token for sample in samples for token in sample["anns"])
+    return Counter(
+        class_name(tables.get("sample_annotation", token)["category_name"]) for token in tokens
+    )
+
+
 def _record(tables: NuScenes, root: Path, sample: dict[str, Any]) -> SampleRecord:
+    try:
+        return checked_record(_unchecked_record(tables, root, sample))
+    except DatasetError as fault:
+        raise DatasetError(f"{tables.table_root}, sample {sample['token']}: {fault}") from fault
+
+
+def _unchecked_record(tables: NuScenes, root: Path, sample: dict[str, Any]) -> SampleRecord:
     keyframe = tables.get("sample_data", sample["data"][LIDAR])
     pose = _pose(tables, keyframe)
     lidar_file = root / keyframe["filename"]
@@ -122,7 +144,7 @@ def _record(tables: NuScenes, root: Path, sample: dict[str, Any]) -> SampleRecor
         cameras=tuple(_camera(tables, root, sample["data"][name], name, pose) for name in CAMERAS),
         ego_from_lidar=pose.ego_from_sensor,
         global_from_ego=pose.global_from_ego,
-        annotations=annotations_of(_boxes(tables, sample["anns"], pose)),
+        annotations=annotations_of(checked_boxes(_boxes(tables, sample["anns"], pose))),
     )
 
 
@@ -189,7 +211,7 @@ def _boxes(tables: NuScenes, tokens: list[str], pose: SensorPose) -> BoxTable:
     for row, annotation in zip(boxes, annotations, strict=True):
         centre = np.array(annotation["translation"]) + -np.array(pose.global_from_ego_m)
         centre = np.dot(ego_from_global, centre) + -np.array(pose.ego_from_sensor_m)
-        turn = lidar_turn * (ego_turn * Quaternion(annotation["rotation"]))
+        turn = lidar_turn * (ego_turn * unit_quaternion(annotation["rotation"]))
         width, length, height = annotation["size"]
         velocity = np.array([*tables.box_velocity(annotation["token"])[:2], 0.0])
         row[:3] = np.dot(lidar_from_ego, centre)
@@ -199,7 +221,7 @@ def _boxes(tables: NuScenes, tokens: list[str], pose: SensorPose) -> BoxTable:
     categories = [annotation["category_name"] for annotation in annotations]
     return BoxTable(
         boxes_lidar=boxes,
-        names=tuple(CLASS_OF_CATEGORY.get(category, category) for category in categories),
+        names=tuple(class_name(category) for category in categories),
         lidar_points=np.array([a["num_lidar_pts"] for a in annotations], dtype=np.int64),
         radar_points=np.array([a["num_radar_pts"] for a in annotations], dtype=np.int64),
     )

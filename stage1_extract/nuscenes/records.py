@@ -5,7 +5,8 @@
 
 import logging
 from collections import Counter
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -99,6 +100,15 @@ class SampleRecord:
         Upstream: the difference of two float64 epoch seconds, so quantised to 2.4e-7 s.
         """
         return np.float32(self.timestamp_us / 1e6 - sweep.timestamp_us / 1e6)
+
+
+@contextmanager
+def naming_sample(record: SampleRecord) -> Iterator[None]:
+    """Name the sample in whose files a fault is found."""
+    try:
+        yield
+    except DatasetError as fault:
+        raise DatasetError(f"sample {record.token}: {fault}") from fault
 
 
 def recording_of(lidar_file: Path) -> str:

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 
 from shared.errors import DatasetError
+from shared.file_kinds import foreign_kind
 
 
 def _latin1(text: str, encoding: str) -> bytes:
@@ -84,7 +85,9 @@ def load_pickle(path: Path) -> Any:
         OverflowError,
         MemoryError,
     ) as fault:
+        kind = foreign_kind(path)
+        what = f"it is {kind}" if kind else "it is damaged or truncated; copy or create it again"
         raise DatasetError(
             f"{path} ({path.stat().st_size} bytes) is not a complete pickle "
-            f"({type(fault).__name__}: {fault}); copy or create it again"
+            f"({type(fault).__name__}: {fault}); {what}"
         ) from fault

@@ -4,12 +4,17 @@ The nuScenes tables and v1 info files hold the same quaternions; both readers co
 here, so both get the same bits.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
 from pyquaternion import Quaternion
+
+from shared.errors import DatasetError
+
+NORM_ERROR = 1e-3  # of a quaternion; float32 is off by 1e-7
 
 Matrix = NDArray[np.float64]
 
@@ -41,7 +46,22 @@ class SensorPose:
 
 def rotation_matrix(quaternion: Sequence[float]) -> Matrix:
     """Return the (3, 3) float64 rotation of a quaternion w, x, y, z."""
-    return np.asarray(Quaternion(quaternion).rotation_matrix, dtype=np.float64)
+    return np.asarray(unit_quaternion(quaternion).rotation_matrix, dtype=np.float64)
+
+
+def unit_quaternion(values: Sequence[float]) -> Quaternion:
+    """Return a quaternion w, x, y, z.
+
+    Raises:
+        DatasetError: if its norm is not 1: pyquaternion would make a rotation of any numbers.
+    """
+    norm = math.hypot(*values)
+    if len(values) != 4 or not abs(norm - 1) <= NORM_ERROR:
+        raise DatasetError(
+            f"the rotation {list(map(float, values))} is {len(values)} numbers of norm {norm:.4g}, "
+            "expected a quaternion w, x, y, z of norm 1; create the file again"
+        )
+    return Quaternion(values)
 
 
 def rigid(rotation: Matrix, translation_m: Sequence[float] | Matrix) -> Matrix:

@@ -6,15 +6,18 @@ from pathlib import Path
 
 import cv2
 import numpy as np
+import simplejpeg
 from numpy.typing import NDArray
 
 from shared.config.preset import CameraBranch
 from shared.errors import DatasetError
-from stage1_extract.nuscenes.records import Camera, SampleRecord
+from shared.file_kinds import foreign_kind
+from stage1_extract.nuscenes.records import Camera, SampleRecord, naming_sample
 from stage1_extract.nuscenes.transforms import camera_from_lidar
 from stage1_extract.preprocessing.grid_mask import GridMask, apply_grid_mask
 
 JPEG_START, JPEG_END = b"\xff\xd8", b"\xff\xd9"
+COLOURS = {"Gray": "GRAY", "CMYK": "CMYK", "YCCK": "CMYK"}  # what else is decoded to
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -68,12 +71,13 @@ def load_images(
         pixels of these images, see `shared.data.features.Frame`.
 
     Raises:
-        DatasetError: if a JPEG is missing, truncated, not decodable or not of the expected size.
+        DatasetError: naming the sample, if a JPEG is missing, damaged or not of the expected size.
     """
     transform = identity_transform(camera) if transform is None else transform
     images = np.empty((len(record.cameras), 3, camera.height_px, camera.width_px), np.float32)
     for image, view in zip(images, record.cameras, strict=True):
-        pixels = decode_jpeg(view.file, camera.raw_height_px, camera.raw_width_px)
+        with naming_sample(record):
+            pixels = decode_jpeg(view.file, camera.raw_height_px, camera.raw_width_px)
         normalise(transform_pixels(pixels, transform, camera), camera, out=image)
     if mask is not None:
         apply_grid_mask(images, mask)
@@ -85,7 +89,8 @@ def decode_jpeg(file: Path, height_px: int, width_px: int) -> NDArray[np.uint8]:
     """Return a JPEG's pixels, (height, width, 3) uint8, BGR.
 
     Raises:
-        DatasetError: if the file is missing, truncated, not decodable or not of the expected size.
+        DatasetError: if the file is missing, truncated, not of the expected size, or damaged in a
+            way that the decoder notices. Flipped bits that leave valid Huffman codes it cannot.
     """
     try:
         encoded = file.read_bytes()
@@ -94,18 +99,23 @@ def decode_jpeg(file: Path, height_px: int, width_px: int) -> NDArray[np.uint8]:
             f"image {file} cannot be read ({fault.strerror}); unpack it again, or restrict the "
             "samples to what exists"
         ) from fault
-    # OpenCV decodes a truncated JPEG to a partly grey image without an error, so look for the end
-    # marker; zeros after it are padding of the file system.
+    size = f"{len(encoded)} bytes"
+    # Zeros after the end marker are padding of the file system.
     if encoded[:2] != JPEG_START or encoded.rstrip(b"\0")[-2:] != JPEG_END:
+        kind = None if encoded[:2] == JPEG_START else foreign_kind(file)
         raise DatasetError(
-            f"image {file} ({len(encoded)} bytes) does not begin and end as a JPEG does: it is "
-            "truncated or not a JPEG, so unpack or download it again"
+            f"image {file} ({size}) does not begin and end as a JPEG does: it is "
+            f"{kind or 'truncated or not a JPEG, so unpack or download it again'}"
         )
-    pixels = cv2.imdecode(np.frombuffer(encoded, np.uint8), cv2.IMREAD_UNCHANGED)
-    if pixels is None:
+    try:
+        colours = simplejpeg.decode_jpeg_header(encoded)[2]
+        # Strict: what libjpeg only warns of, and OpenCV fills with grey or noise, is an error.
+        pixels = simplejpeg.decode_jpeg(encoded, COLOURS.get(colours, "BGR"), strict=True)
+    except ValueError as fault:
         raise DatasetError(
-            f"image {file} ({len(encoded)} bytes) cannot be decoded; unpack it again"
-        )
+            f"image {file} ({size}) is damaged inside, the decoder reports: {fault}. Most viewers "
+            "fill such parts with grey or noise and say nothing; unpack or download it again"
+        ) from fault
     if pixels.shape != (height_px, width_px, 3):
         raise DatasetError(
             f"image {file} is {pixels.shape} (rows, columns, channels), expected "

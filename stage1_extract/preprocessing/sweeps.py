@@ -6,7 +6,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shared.errors import DatasetError
-from stage1_extract.nuscenes.records import SampleRecord
+from stage1_extract.nuscenes.records import SampleRecord, naming_sample
+from stage1_extract.preprocessing.point_checks import require_plausible, what_points_are
 
 CLOSE_M = 1.0  # sweep points nearer than this in x and in y are the ego vehicle's
 
@@ -38,19 +39,20 @@ def load_points(
         (0 for the keyframe, positive for the past); keyframe first, then the sweeps.
 
     Raises:
-        DatasetError: if a file is missing, truncated, or holds a number that is not finite.
+        DatasetError: naming the sample, if a file is missing, truncated or not plausible.
 
     Source: mmdet3d 1.0.0rc5, `LoadPointsFromFile` and `LoadPointsFromMultiSweeps`. mmdet3d 1.4 adds
     R^T t instead of t, which is 8 to 11 cm off at 0.5 s.
     """
-    keyframe = read_points(record.lidar_file)
+    with naming_sample(record):
+        keyframe = read_points(record.lidar_file)
+        recorded = [read_points(sweep.file) for sweep in record.sweeps[:sweeps]]
     keyframe[:, 4] = 0
     merged = [keyframe]
     if pad_without_sweeps and not record.sweeps:
         repeated = without_close_points(keyframe) if drop_close_points else keyframe
         merged += [repeated] * sweeps
-    for sweep in record.sweeps[:sweeps]:
-        points = read_points(sweep.file)
+    for sweep, points in zip(record.sweeps, recorded, strict=False):
         if drop_close_points:
             points = without_close_points(points)
         # Upstream: two roundings, of the product and of the sum; both are computed in float64.
@@ -72,7 +74,8 @@ def read_points(file: Path) -> NDArray[np.float32]:
     """Return a .pcd.bin as (P, 5) float32: x y z in metres, intensity, ring index.
 
     Raises:
-        DatasetError: if the file is missing, truncated, or holds a number that is not finite.
+        DatasetError: if the file is missing, truncated, or holds points that the sensor cannot
+            have written (see `point_checks`).
     """
     try:
         values = np.fromfile(file, dtype=np.uint8)
@@ -84,13 +87,8 @@ def read_points(file: Path) -> NDArray[np.float32]:
     if not values.size or values.size % POINT_BYTES:
         raise DatasetError(
             f"LiDAR file {file} has {values.size} bytes, which is not a positive multiple of "
-            f"{POINT_BYTES} (five float32 a point): it is truncated, so unpack or download it again"
+            f"{POINT_BYTES} (five float32 a point): {what_points_are(values, file)}"
         )
     points: NDArray[np.float32] = values.view("<f4").astype(np.float32).reshape(-1, COLUMNS)
-    finite = np.isfinite(points).all(axis=1)
-    if not finite.all():
-        raise DatasetError(
-            f"LiDAR file {file}: {int((~finite).sum())} of {len(points)} points are not finite, "
-            f"the first is number {int(finite.argmin())}; the file is damaged, so unpack it again"
-        )
+    require_plausible(points, file)
     return points

@@ -60,7 +60,7 @@ def test_barriers_cones_and_pedestrians_do_not_count() -> None:
 
 
 def test_no_boxes_at_all_are_asked_about() -> None:
-    with pytest.raises(DatasetError, match=r"from 0 vehicles.*say which with box_convention"):
+    with pytest.raises(DatasetError, match=r"from 0 vehicles.*say which with --box-convention"):
         recognise([table([], []), table([], [])], "infos.pkl")
 
 

@@ -210,7 +210,7 @@ def test_an_undecidable_convention_is_asked_for(
     made_up_nuscenes: Path, infos: list[dict[str, Any]]
 ) -> None:
     for info in infos:
-        info["gt_names"] = np.full_like(info["gt_names"], "animal")
+        info["gt_names"] = np.array(["animal"] * len(info["gt_names"]))
     path = save(made_up_nuscenes, {"infos": infos})
     with pytest.raises(DatasetError, match=r"infos\.pkl.*from 0 vehicles.*say which"):
         read_infos(path, made_up_nuscenes)

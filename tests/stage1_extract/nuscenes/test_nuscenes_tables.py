@@ -2,6 +2,7 @@
 
 import json
 import logging
+import math
 from pathlib import Path
 
 import numpy as np
@@ -13,6 +14,7 @@ from shared.errors import DatasetError
 from stage1_extract.nuscenes.nuscenes_tables import read_tables
 from stage1_extract.nuscenes.records import SampleRecord
 from stage1_extract.preprocessing.images import load_images
+from tests.stage1_extract.conftest import START_US
 
 
 @pytest.fixture
@@ -158,6 +160,41 @@ def test_tables_that_do_not_fit_together_are_an_error_of_ours(made_up_nuscenes: 
     file = made_up_nuscenes / "v1.0-mini/ego_pose.json"
     file.write_text(json.dumps(json.loads(file.read_text())[:2]))
     with pytest.raises(DatasetError, match=r"refer to 'ego-2', which is not in them"):
+        read_tables(made_up_nuscenes, "v1.0-mini", "mini_val")
+
+
+@pytest.mark.parametrize(
+    ("table", "token", "column", "value", "message"),
+    [
+        ("sample_annotation", "box-1-1", "size", [1.75, 0, 1.5], r"box 1 \(car\): .* got 0, 1\.75"),
+        ("sample_annotation", "box-1-1", "translation", [math.nan, 0, 0], r"box 1 \(car\): .*nan"),
+        ("sample_annotation", "box-1-1", "rotation", [0, 0, 0, 0], "of norm 0, expected a quat"),
+        ("ego_pose", "ego-2", "rotation", [1, 1, 1, 1], "of norm 2, expected a quaternion"),
+        ("ego_pose", "ego-2", "translation", [math.nan, 0, 0], "within 100 m|ego to global|centre"),
+        ("calibrated_sensor", "calibrated-CAM_BACK", "camera_intrinsic", [[0] * 3] * 3, "CAM_BACK"),
+        ("sample_data", "LIDAR_TOP-1", "timestamp", 1_500_000_000, "sweep 0 .*looks like seconds"),
+        ("sample_data", "LIDAR_TOP-1", "timestamp", START_US + 600_000, "0.1 s after the keyframe"),
+        ("sample", "sample-1", "timestamp", 1_500_000_000_500, "looks like milliseconds"),
+    ],
+)
+def test_impossible_numbers_name_the_sample(
+    made_up_nuscenes: Path, table: str, token: str, column: str, value: object, message: str
+) -> None:
+    file = made_up_nuscenes / f"v1.0-mini/{table}.json"
+    rows = json.loads(file.read_text())
+    (row,) = (row for row in rows if row["token"] == token)
+    row[column] = value
+    file.write_text(json.dumps(rows))
+    with pytest.raises(DatasetError, match=rf"v1\.0-mini, sample sample-[01]: .*({message})"):
+        read_tables(made_up_nuscenes, "v1.0-mini", "mini_val")
+
+
+def test_categories_that_are_not_nuscenes_are_refused(made_up_nuscenes: Path) -> None:
+    file = made_up_nuscenes / "v1.0-mini/category.json"
+    file.write_text(file.read_text().replace("vehicle.truck", "lorry"))
+    rows = made_up_nuscenes / "v1.0-mini/instance.json"
+    rows.write_text(rows.read_text().replace("vehicle.truck", "lorry"))
+    with pytest.raises(DatasetError, match=r"split mini_val: 2 of 8 boxes .*'lorry' \(2\)"):
         read_tables(made_up_nuscenes, "v1.0-mini", "mini_val")
 
 

@@ -140,7 +140,7 @@ def test_a_jpeg_whose_end_became_zeros_is_refused(record: SampleRecord) -> None:
 def test_bytes_that_only_look_like_a_jpeg_are_refused(tmp_path: Path) -> None:
     file = tmp_path / "fake.jpg"
     file.write_bytes(b"\xff\xd8" + bytes(range(100)) + b"\xff\xd9")
-    with pytest.raises(DatasetError, match=r"fake\.jpg \(104 bytes\) cannot be decoded"):
+    with pytest.raises(DatasetError, match=r"fake\.jpg \(104 bytes\) is damaged inside"):
         decode_jpeg(file, 900, 1600)
 
 

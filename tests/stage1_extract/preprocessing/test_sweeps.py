@@ -114,5 +114,5 @@ def test_a_number_that_is_not_finite_is_an_error(record: SampleRecord, value: fl
     points = read_points(record.lidar_file)
     points[1, 2] = value
     record.lidar_file.write_bytes(points.tobytes())
-    with pytest.raises(DatasetError, match=r"1 of 2 points are not finite, the first is number 1"):
+    with pytest.raises(DatasetError, match=r"1 of 2 points are implausible, the first is number 1"):
         load_points(record, 10)
