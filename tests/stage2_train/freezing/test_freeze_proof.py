@@ -20,7 +20,8 @@ from stage2_train.training import build
 from stage2_train.training.build import train
 from stage2_train.training.loss_step import LossInput, LossStep
 from stage2_train.training.optimizer import make_optimizer, parameter_groups
-from stage2_train.training.training_step import StepResult, TrainingStep
+from stage2_train.training.queued_step import QueuedStep
+from stage2_train.training.training_step import TrainingStep
 from tests.stage2_train.training.test_training import recipe
 
 NECKS_FROZEN = recipe(steps=4, checkpoint_every=2, frozen=("img_neck", "pts_neck"))
@@ -84,7 +85,7 @@ def test_a_frozen_tensor_that_changes_stops_the_run_before_it_is_saved(
 ) -> None:
     honest = TrainingStep.take
 
-    def careless(self: TrainingStep, batches, whole, step: int) -> StepResult:  # type: ignore[no-untyped-def]
+    def careless(self: TrainingStep, batches, whole, step: int) -> QueuedStep:  # type: ignore[no-untyped-def]
         if step == 2:
             self.raw_module.detector.state_dict()[name].view(-1)[0] += 1e-6
         return honest(self, batches, whole, step)
