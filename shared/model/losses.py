@@ -133,12 +133,11 @@ def _matched_losses(
 ) -> tuple[Tensor, Tensor]:
     """Return (L,) class and box losses of the ordinary queries."""
     logits, codes = outputs.class_logits.float(), outputs.codes.float()
-    layers, samples, queries, classes = logits.shape
+    layers, samples, queries, _ = logits.shape
     layer = torch.arange(layers, device=logits.device).unsqueeze(1)  # (L, 1)
     place = (layer * samples + matches.sample) * queries + matches.query  # (L, M), among L * B * Q
-    targets = torch.zeros_like(logits, memory_format=torch.contiguous_format)
-    of_class = place * classes + truth.labels[matches.box]  # (L, M)
-    targets.view(-1).index_fill_(0, of_class.flatten(), 1.0)
+    targets = torch.zeros_like(logits)
+    targets[layer, matches.sample, matches.query, truth.labels[matches.box]] = 1.0
     focal = focal_loss(logits, targets, alpha=config.focal_alpha, gamma=config.focal_gamma)
     # Upstream: counted on each device by itself; `counts` may be those of all devices.
     unmatched = counts.samples * queries - counts.matched

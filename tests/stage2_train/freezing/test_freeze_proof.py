@@ -64,8 +64,8 @@ def test_a_frozen_parameter_that_gets_a_gradient_stops_the_run(
 def test_a_frozen_parameter_in_the_optimizer_stops_the_run(
     store: CachedFeatures, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def greedy(detector: CmtDetector, chosen: Recipe) -> torch.optim.Optimizer:
-        optimizer = make_optimizer(detector, chosen)
+    def greedy(detector: CmtDetector, chosen: Recipe, **options: bool) -> torch.optim.Optimizer:
+        optimizer = make_optimizer(detector, chosen, **options)
         assert detector.img_neck is not None
         stray = next(detector.img_neck.parameters())
         optimizer.add_param_group({"params": [stray], "initial_lr": 0.1, "factor": 1.0})
