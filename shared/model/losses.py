@@ -137,7 +137,8 @@ def _matched_losses(
     layer = torch.arange(layers, device=logits.device).unsqueeze(1)  # (L, 1)
     place = (layer * samples + matches.sample) * queries + matches.query  # (L, M), among L * B * Q
     targets = torch.zeros_like(logits)
-    targets[layer, matches.sample, matches.query, truth.labels[matches.box]] = 1.0
+    hits = layer, matches.sample, matches.query, truth.labels[matches.box]
+    targets.index_put_(hits, targets.new_ones(()))
     focal = focal_loss(logits, targets, alpha=config.focal_alpha, gamma=config.focal_gamma)
     # Upstream: counted on each device by itself; `counts` may be those of all devices.
     unmatched = counts.samples * queries - counts.matched

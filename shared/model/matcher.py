@@ -71,10 +71,9 @@ def match(
     if skips_overflow and not np.isfinite(on_host).all():
         is_exact, bound = False, REPLACEMENT_COST
         on_host = np.nan_to_num(on_host, nan=bound, posinf=bound, neginf=bound)
-    columns, queries = _cheapest_pairs(on_host, truth.box_counts)  # each (L, pairs)
-    pairs = torch.tensor([min(costs.shape[-1], boxes) for boxes in truth.box_counts])
-    sample = torch.arange(len(pairs)).repeat_interleave(pairs)
-    sample, query, box = send([sample, queries, truth.by_class[columns]], costs.device)
+    sample, columns, queries = _cheapest_pairs(on_host, truth.box_counts)
+    box = truth.by_class[columns]
+    sample, query, box = send([sample, queries, box], costs.device)
     return Matches(sample=sample, query=query, box=box, is_exact=is_exact)
 
 
@@ -107,16 +106,22 @@ def matching_cost(codes: Tensor, logits: Tensor, truth: GroundTruth, config: Hea
 
 def _cheapest_pairs(
     costs: NDArray[np.float32], box_counts: tuple[int, ...]
-) -> tuple[Tensor, Tensor]:
-    """Return box columns and queries of the best assignments, each (L, pairs), of (L, M, Q)."""
+) -> tuple[Tensor, Tensor, Tensor]:
+    """Return samples (pairs,), box columns and queries (L, pairs) of the best assignments.
+
+    Args:
+        costs: (L, M, Q).
+        box_counts: of the samples that the M boxes belong to.
+    """
     of_samples = np.split(costs, np.cumsum(box_counts)[:-1], axis=1)  # B of (L, n, Q)
     pairs = list(_assignment_threads().map(_assign_sample, of_samples, count()))
     starts = np.cumsum([0, *box_counts[:-1]])
     columns = [boxes + start for (boxes, _), start in zip(pairs, starts, strict=True)]
     queries = [of_sample for _, of_sample in pairs]
-    return torch.from_numpy(np.concatenate(columns, 1)), torch.from_numpy(
-        np.concatenate(queries, 1)
-    )
+    samples = np.repeat(np.arange(len(pairs)), [pair.shape[-1] for pair in pairs])
+    joined = samples, np.concatenate(columns, 1), np.concatenate(queries, 1)
+    sample, column, query = (torch.from_numpy(array) for array in joined)
+    return sample, column, query
 
 
 def _assign_sample(costs: NDArray[np.float32], sample: int) -> NDArray[np.int64]:

@@ -9,7 +9,6 @@ import torch
 from torch import Tensor
 
 from shared.config.classes import CAMERAS
-from shared.process.device import send
 
 SENSORS = ("lidar", "cameras")
 SINGLE_CAMERA = "no single camera"
@@ -28,14 +27,13 @@ def sensor_weight_sums(weights: Tensor, conditions: Sequence[str]) -> dict[str, 
     """
     kinds = [SINGLE_CAMERA if name.removeprefix("no ") in CAMERAS else name for name in conditions]
     sums: dict[str, Tensor] = {}
-    queries = torch.tensor([float(kinds.count(kind) * weights.shape[1]) for kind in CONDITIONS])
-    (counts,) = send([queries], weights.device)
-    for index, kind in enumerate(CONDITIONS):
+    for kind in CONDITIONS:
         chosen = [weights[i : i + 1] for i, name in enumerate(kinds) if name == kind]
         # Slices rather than a mask: the host would wait to learn how many samples it selects.
         summed = torch.cat(chosen or [weights[:0]]).detach().sum(dim=(0, 1))
         sums |= {f"aqr/{kind}/{sensor}": summed[i] for i, sensor in enumerate(SENSORS)}
-        sums[f"aqr/{kind}/{COUNT}"] = counts[index]
+        queries = len(chosen) * weights.shape[1]
+        sums[f"aqr/{kind}/{COUNT}"] = weights.new_full((), queries, dtype=torch.float32)
     return sums
 
 
