@@ -19,6 +19,7 @@ from shared.model.aqr.weight_generator import AqrWeightGenerator
 from shared.model.attention.windows.local_windows import QueryCells, TokenLayout, query_cells
 from shared.model.decoder import Decoder
 from shared.model.denoising import DenoisingQueries
+from shared.model.geometry.position_embedding import PositionEmbedding
 from shared.model.geometry.positions import (
     CameraGeometry,
     bev_fractions,
@@ -78,9 +79,11 @@ class CmtHead(nn.Module):
         self.shared_conv = None if bev_channels is None else conv_norm_relu(bev_channels, width)
         self.transformer = nn.ModuleDict({"decoder": decoder})
         self.reference_points = nn.Embedding(queries, 3)
-        self.bev_embedding = _two_layers(2 * width, width, width)
+        self.bev_embedding = PositionEmbedding(2 * width, width, width)
         self.rv_embedding = (
-            None if image_px is None else _two_layers(3 * depths, RAY_EXPANSION * width, width)
+            None
+            if image_px is None
+            else PositionEmbedding(3 * depths, RAY_EXPANSION * width, width)
         )
         self.task_heads = nn.ModuleList([task_heads])
         nn.init.uniform_(self.reference_points.weight, 0.0, 1.0)
@@ -241,10 +244,4 @@ def conv_norm_relu(source: int, target: int) -> nn.Sequential:
     nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
     return nn.Sequential(
         OrderedDict(conv=conv, bn=nn.BatchNorm2d(target), activate=nn.ReLU(inplace=True))
-    )
-
-
-def _two_layers(source: int, hidden: int, target: int) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Linear(source, hidden), nn.ReLU(inplace=True), nn.Linear(hidden, target)
     )

@@ -155,7 +155,7 @@ def query_rays_m(
         depths_m: (depths,) float.
 
     Returns:
-        rays: (B, V, Q, depths, 3) metres, LiDAR frame; meaningless where `visible` is False.
+        rays: (B, V, Q, depths, 3) metres, LiDAR frame; 0 where `visible` is False.
         visible: (B, V, Q) bool, as from `project`.
     """
     pixels, visible = project(points_m, cameras)
@@ -163,4 +163,5 @@ def query_rays_m(
         rays = pixels.unsqueeze(-2) * depths_m.unsqueeze(-1)  # (B, V, Q, depths, 3)
         rays = torch.cat([rays, torch.ones_like(rays[..., :1])], dim=-1)  # (B, V, Q, depths, 4)
         rays_m = torch.einsum("bvqdo,bvco->bvqdc", rays, cameras.lidar_from_img)[..., :3]
-    return rays_m, visible
+    # Next to a camera's plane pixels are unbounded, which float16 cannot hold: 0 * inf is NaN.
+    return rays_m.masked_fill(~visible[..., None, None], 0.0), visible
