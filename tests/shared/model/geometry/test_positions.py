@@ -113,7 +113,7 @@ def test_what_a_camera_sees(camera, point: tuple[float, float, float], expected:
     rays, visible = query_rays_m(torch.tensor([[point]]), camera, torch.tensor([2.0]))
     assert visible.shape == (1, 1, 1)
     assert bool(visible) is expected
-    assert rays.isfinite().all()
+    assert bool((rays != 0).any()) is expected
 
 
 def test_a_query_ray_goes_through_the_query(camera) -> None:
