@@ -8,6 +8,7 @@ Source: CMT, petr_transformer.py, attention.py and cmt_transformer.py; mmcv, tra
 
 from collections.abc import Sequence
 from contextlib import nullcontext
+from typing import Any
 
 import torch
 from torch import Tensor, nn
@@ -176,7 +177,8 @@ class Decoder(nn.Module):
         """Return the memory projected for every layer, None where the layer does so itself."""
         samples, tokens, _ = keys.shape
         if joins_products(keys) and samples * tokens <= JOINED_TOKENS:
-            return project_memory([layer.attentions[1].attn for layer in self.layers], keys, values)
+            layers: list[Any] = list(self.layers)
+            return project_memory([layer.attentions[1].attn for layer in layers], keys, values)
         return [None] * len(self.layers)
 
 

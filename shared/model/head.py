@@ -16,6 +16,7 @@ from shared.config.aqr_config import AqrConfig
 from shared.model.aqr.bias_generator import AttentionBiasGenerator
 from shared.model.aqr.sensor_weights import WeightedMemory, apply_sensor_weights
 from shared.model.aqr.weight_generator import AqrWeightGenerator
+from shared.model.attention.joined_cast import call_with_joined_cast
 from shared.model.attention.windows.local_windows import QueryCells, TokenLayout, query_cells
 from shared.model.decoder import Decoder
 from shared.model.denoising import DenoisingQueries
@@ -130,8 +131,9 @@ class CmtHead(nn.Module):
                 padded=padded,
             )
         allowed = None if denoising is None else ~denoising.blocked
-        decoded = self.transformer["decoder"](
-            positions, weighted.keys, weighted.values, allowed, weighted.bias
+        memory = weighted.keys, weighted.values
+        decoded = call_with_joined_cast(
+            self.transformer["decoder"], positions, positions, *memory, allowed, weighted.bias
         )
         return split_denoising(self.predict(decoded, references), weighted.weights, padded)
 

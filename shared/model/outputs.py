@@ -84,7 +84,7 @@ def split_denoising(
 
 
 def _split(values: Tensor, padded: int, dim: int) -> tuple[Tensor, Tensor]:
-    noised, ordinary = values.split([padded, values.shape[dim] - padded], dim=dim)
+    noised, ordinary = torch.split(values, [padded, values.shape[dim] - padded], dim=dim)
     return noised, ordinary
 
 

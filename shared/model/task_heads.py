@@ -96,11 +96,13 @@ class TaskHeads(nn.Module):
         dtype = product_dtype(decoded)
         first = _joined([conv.weight for conv in firsts], layers, dtype)  # (L, R * H, D)
         rows = decoded.to(dtype).flatten(1, 2)  # (L, B * Q, D)
-        hidden = torch.bmm(rows, first.transpose(1, 2)).unflatten(2, (len(names), -1))
+        hidden = torch.bmm(rows, first.transpose(1, 2)).view(*rows.shape[:2], len(names), -1)
         hidden = _norm_relu(hidden, norms, layers).to(dtype)  # (L, B * Q, R, H)
         sizes = [conv.out_channels // layers for conv in lasts]
-        weights = _joined([conv.weight for conv in lasts], layers, dtype).split(sizes, dim=1)
-        biases = _joined([conv.bias for conv in lasts], layers, dtype).split(sizes, dim=1)
+        weights, biases = (
+            torch.split(_joined(parameters, layers, dtype), sizes, dim=1)
+            for parameters in zip(*((conv.weight, conv.bias) for conv in lasts), strict=True)
+        )  # R of (L, k, H) and of (L, k, 1)
         return {
             OUTPUT_OF_BRANCH[name]: torch.baddbmm(
                 bias.transpose(1, 2), own, weight.transpose(1, 2)

@@ -103,7 +103,8 @@ class ProjectedAttention(nn.Module):
         if queries is keys and joins_products(queries):
             width = queries.shape[-1]
             sizes = [2 * width, width]
-            (weight_qk, weight_v), (bias_qk, bias_v) = weight.split(sizes), bias.split(sizes)
+            weight_qk, weight_v = torch.split(weight, sizes)
+            bias_qk, bias_v = torch.split(bias, sizes)
             query, key = functional.linear(queries, weight_qk, bias_qk).chunk(2, dim=-1)
             return query, key, functional.linear(values, weight_v, bias_v)
         return tuple(
@@ -141,7 +142,7 @@ def project_memory(
     for tokens, weight, bias in zip((keys, values), memory_weights, memory_biases, strict=True):
         rows = tokens.to(dtype).flatten(0, 1).expand(len(attentions), -1, -1)  # (L, B * N, D)
         of_all = torch.baddbmm(bias.unsqueeze(1), rows, weight.transpose(1, 2))
-        projected.append(of_all.unflatten(1, tokens.shape[:2]).unbind())
+        projected.append(of_all.view(len(attentions), *tokens.shape).unbind())
     return [
         ProjectedMemory(query_weight=weight, query_bias=bias, keys=key, values=value)
         for weight, bias, key, value in zip(

@@ -25,5 +25,5 @@ class PositionEmbedding(nn.Sequential):
     def forward(self, places: Tensor) -> Tensor:
         """Return (..., D) from (..., source)."""
         with without_float16(places.device):
-            embedded: Tensor = super().forward(places)
+            embedded: Tensor = super().forward(places)  # type: ignore[no-untyped-call]
         return embedded
