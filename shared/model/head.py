@@ -23,7 +23,7 @@ from shared.model.denoising import DenoisingQueries
 from shared.model.geometry.position_embedding import PositionEmbedding
 from shared.model.geometry.positions import (
     CameraGeometry,
-    bev_fractions,
+    bev_waves,
     fractions_to_metres,
     inverse_sigmoid,
     invert_cameras,
@@ -58,6 +58,7 @@ class CmtHead(nn.Module):
     """
 
     point_range_m: Tensor
+    depths_m: Tensor
 
     def __init__(
         self,
@@ -74,9 +75,10 @@ class CmtHead(nn.Module):
         task_heads: TaskHeads,
     ) -> None:
         super().__init__()
-        self.width, self.depths, self.image_px = width, depths, image_px
+        self.width, self.image_px = width, image_px
         range_m = torch.tensor(point_range_m, dtype=torch.float32).view(2, 3)
         self.register_buffer("point_range_m", range_m, persistent=False)
+        self.register_buffer("depths_m", ray_depths_m(depths, range_m[1, 0]), persistent=False)
         self.shared_conv = None if bev_channels is None else conv_norm_relu(bev_channels, width)
         self.transformer = nn.ModuleDict({"decoder": decoder})
         self.reference_points = nn.Embedding(queries, 3)
@@ -189,13 +191,14 @@ class CmtHead(nn.Module):
 
     def bev_positions(self, rows: int, columns: int) -> Tensor:
         """Return (Y * X, D)."""
-        cells = bev_fractions(rows, columns, like=self.point_range_m)
-        embedded: Tensor = self.bev_embedding(sine_embedding(cells, self.width))
+        range_m = self.point_range_m
+        waves = bev_waves(rows, columns, self.width, range_m.dtype, range_m.device)
+        embedded: Tensor = self.bev_embedding(waves)
         return embedded
 
     def image_positions(self, cameras: CameraGeometry, rows: int, columns: int) -> Tensor:
         """Return (B, V, H, W, D)."""
-        return self._embed_rays(pixel_rays_m(cameras, rows, columns, self._depths_m()))
+        return self._embed_rays(pixel_rays_m(cameras, rows, columns, self.depths_m))
 
     def query_positions(self, references: Tensor, cameras: CameraGeometry | None) -> Tensor:
         """Return (B, Q, D): the position seen from above plus, with cameras, that in the images."""
@@ -216,7 +219,7 @@ class CmtHead(nn.Module):
         """Return (B, Q, D), summed over the cameras that see a query, 0 where none does."""
         # Upstream: a sum, so the position of a query that two cameras see is a longer vector.
         points_m = fractions_to_metres(fractions, self.point_range_m)
-        rays_m, visible = query_rays_m(points_m, cameras, self._depths_m())
+        rays_m, visible = query_rays_m(points_m, cameras, self.depths_m)
         return (self._embed_rays(rays_m) * visible.unsqueeze(-1)).sum(dim=1)
 
     def predict(self, decoded: Tensor, references: Tensor) -> dict[str, Tensor]:
@@ -228,9 +231,6 @@ class CmtHead(nn.Module):
         fractions = (placed + inverse_sigmoid(references)).sigmoid()
         scaled = fractions_to_metres(fractions, self.point_range_m)
         return predictions | {"center_xy_m": scaled[..., :2], "log_length": scaled[..., 2:]}
-
-    def _depths_m(self) -> Tensor:
-        return ray_depths_m(self.depths, self.point_range_m[1, 0])
 
     def _embed_rays(self, rays_m: Tensor) -> Tensor:
         """Return (..., D) from (..., depths, 3)."""

@@ -8,6 +8,7 @@ Source: CMT, cmt_head.py (`pos2embed`, `coords_bev`, `_rv_pe`, `_rv_query_embed`
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -95,6 +96,19 @@ def bev_fractions(rows: int, columns: int, *, like: Tensor) -> Tensor:
     x = (torch.arange(columns, device=like.device, dtype=like.dtype) + 0.5) / columns
     y, x = torch.meshgrid(y, x, indexing="ij")
     return torch.stack([x, y], dim=-1).flatten(0, 1)  # (Y * X, 2)
+
+
+@lru_cache(maxsize=4)
+def bev_waves(
+    rows: int, columns: int, width: int, dtype: torch.dtype, device: torch.device
+) -> Tensor:
+    """Return the sine embedding of the BEV cells, (rows * columns, 2 * width).
+
+    It is the same in every step, so it is kept; do not change it.
+    """
+    with torch.inference_mode(False):  # else autograd would refuse it in a later step
+        like = torch.empty(0, dtype=dtype, device=device)
+        return sine_embedding(bev_fractions(rows, columns, like=like), width)
 
 
 def ray_depths_m(depths: int, farthest_m: Tensor) -> Tensor:

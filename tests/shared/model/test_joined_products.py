@@ -95,12 +95,16 @@ def test_joined_products_train_in_half_precision(
     torch.manual_seed(0)
     detector = build_detector(small).to(device)
     with joining(()):
-        separate, _ = gradients(detector, batch.to(device), dtype)
+        separate, expected = gradients(detector, batch.to(device), dtype)
     with joining((device,)):
         joined, ours = gradients(detector, batch.to(device), dtype)
 
+    largest = max(gradient.norm().item() for gradient in expected.values())
     assert (joined - separate).norm() < 0.02 * separate.norm()
-    assert all(gradient.isfinite().all() for gradient in ours.values())
+    for name, gradient in expected.items():
+        # Gradients that are 0 but for rounding are compared with the largest of the detector.
+        scale = max(gradient.norm().item(), 1e-3 * largest)
+        assert (ours[name] - gradient).norm() < 0.05 * scale, name
 
 
 def test_task_heads_with_neighbours_stay_convolutions(preset: Preset, batch: Batch) -> None:

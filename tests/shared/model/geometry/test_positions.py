@@ -9,6 +9,7 @@ from torch import Tensor
 from shared.model.geometry.positions import (
     CameraGeometry,
     bev_fractions,
+    bev_waves,
     fractions_to_metres,
     inverse_sigmoid,
     invert_cameras,
@@ -67,6 +68,17 @@ def test_upstream_spreads_the_cells_over_the_range_instead_of_their_own_metres()
     """The centre of the last of 128 cells of 0.8 m is at 48 m; its embedding says 53.6 m."""
     last_m = bev_fractions(128, 128, like=RANGE_M)[-1] * 108 - 54
     torch.testing.assert_close(last_m, torch.full((2,), 53.578125))
+
+
+def test_the_embedding_of_the_cells_is_computed_once_and_can_be_trained_with_afterwards() -> None:
+    size = (2, 3, 4, torch.float32, torch.device("cpu"))
+    with torch.inference_mode():
+        waves = bev_waves(*size)
+    assert torch.equal(waves, sine_embedding(bev_fractions(2, 3, like=RANGE_M), 4))
+    assert bev_waves(*size) is waves
+    weight = torch.ones(8, requires_grad=True)
+    (waves @ weight).sum().backward()
+    torch.testing.assert_close(weight.grad, waves.sum(dim=0))
 
 
 def test_fractions_and_metres_are_inverse() -> None:
