@@ -1,4 +1,5 @@
 # The two commands of the README are `make demo` and `make test`; both set up what is missing.
+# PYTHON=python3.12 chooses the Python of .venv, 3.11 or 3.12; without it, that of the present one stays.
 
 SHARED ?= ../shared
 RUN = .venv/bin/python

@@ -1,42 +1,57 @@
 #!/usr/bin/env bash
-# Create .venv with everything (extraction, training, evaluation, development), or do nothing if it is
-# there already: a stamp holds the digest of what was asked for. mmcv is built from source once (7 to 10
-# minutes on two cores) and its wheel kept in the user's cache for the next environment.
+# Make .venv with everything (extraction, training, evaluation, development), unless it is up to date.
+# PYTHON names the interpreter, 3.11 or 3.12; without it, that of the present .venv is preferred.
 set -euo pipefail
 cd "$(dirname "$0")/.."
 
 venv=.venv
-wanted=$(cat env/constraints.txt env/install.sh env/build_mmcv.py pyproject.toml | sha256sum | cut -c1-16)
-stamp=$venv/frozen-cmt-$wanted
-[ -e "$stamp" ] && exit 0
+stamp=$venv/frozen-cmt-stamp # "VERSION DIGEST" of a finished environment, empty while it is being made
 
-python=${PYTHON:-}
-for candidate in python3.11 python3; do
-  [ -n "$python" ] && break
-  if "$candidate" -c 'import sys; sys.exit(sys.version_info[:2] != (3, 11))' 2>/dev/null; then
-    python=$candidate
-  fi
+version_of() { "$1" -c 'import sys; print("%d.%d" % sys.version_info[:2])'; }
+
+# The tables of pyproject.toml from [tool.ruff] on do not decide what is installed.
+digest=$({ cat env/constraints.txt env/install.sh; sed '/^\[tool\.ruff/,$d' pyproject.toml; } |
+  sha256sum | cut -c1-16)
+old_version='' old_digest=''
+[ ! -s "$stamp" ] || read -r old_version old_digest <"$stamp"
+[ -n "${PYTHON:-}" ] || [ "$old_digest" != "$digest" ] || exit 0
+
+candidates=("$(readlink -f "$venv/bin/python" || true)" python3.11 python3.12 python3)
+[ -z "${PYTHON:-}" ] || candidates=("$PYTHON")
+python='' version=''
+for candidate in "${candidates[@]}"; do
+  version=$(version_of "$candidate" 2>/dev/null) || continue
+  case $version in 3.11 | 3.12) python=$candidate && break ;; esac
 done
 if [ -z "$python" ]; then
-  echo "env: Python 3.11 was not found (mmdet3d 1.4.0 and its friends are pinned to it)." >&2
-  echo "env: install it, or name it: make env PYTHON=/path/to/python3.11" >&2
+  echo "env: ${PYTHON:-python3} is ${version:-not a Python that starts}; Python 3.11 or 3.12 is needed" >&2
+  echo "env: (open3d, which mmdet3d requires, has no wheel for a newer one)." >&2
+  echo "env: name one: make env PYTHON=/path/to/python3.12. To train only, any newer Python does:" >&2
+  echo "env: see docs/install.md" >&2
   exit 1
 fi
+[ "$old_version $old_digest" != "$version $digest" ] || exit 0
 
-echo "env: creating $venv with $("$python" --version); a minute, and 7 to 10 more the first time (mmcv)"
-[ -x "$venv/bin/python" ] || "$python" -m venv "$venv"
-pip="$venv/bin/pip --disable-pip-version-check"
-# torch first and by its exact version: a range may bring another build with gigabytes of CUDA.
-$pip install -q -c env/constraints.txt torch==2.13.0 numpy 'setuptools<81' wheel ninja psutil
+if [ -e "$venv" ] || [ -L "$venv" ]; then
+  if ! compgen -G "$venv/frozen-cmt-*" >/dev/null; then
+    echo "env: $venv was not made by \`make env\`; move or delete it, then run again" >&2
+    exit 1
+  fi
+  reason="what it must hold has changed"
+  [ -n "$old_version" ] || reason="it is unfinished or of an earlier release"
+  [ "${old_version:-$version}" = "$version" ] || reason="it has Python $old_version, not $version"
+  echo "env: replacing $venv: $reason"
+  rm -rf "$venv"
+fi
 
-echo "env: mmcv 2.1.0 with its CPU ops"
-wheels=$("$venv/bin/python" env/build_mmcv.py)
-echo "env: everything else"
-$pip install -q -c env/constraints.txt --find-links "$wheels" --no-build-isolation -e '.[extract,evaluate,dev]'
-$venv/bin/python -c 'import mmcv.ops, mmdet3d, spconv' 2>/dev/null || {
-  echo "env: mmcv, mmdet3d or spconv does not import; remove $wheels and $venv and run again" >&2
+echo "env: making $venv with Python $version; two to three minutes"
+"$python" -m venv "$venv"
+: >"$stamp"
+"$venv/bin/python" -m pip install -q --disable-pip-version-check \
+  -c env/constraints.txt -e '.[extract,evaluate,dev]'
+"$venv/bin/python" -W ignore -c 'import stage1_extract.backbones.frozen, nuscenes' || {
+  echo "env: the packages are installed but do not import; docs/install.md, Troubleshooting, may help" >&2
   exit 1
 }
-rm -f "$venv"/frozen-cmt-*
-touch "$stamp"
+echo "$version $digest" >"$stamp"
 echo "env: ready"

@@ -1,11 +1,18 @@
 """What the adaptive query routing of a run looks like; a recipe holds one, or none (plain CMT)."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal, get_args
 
+from shared.config.config_json import from_json
 from shared.errors import ConfigError
 
 CAMERA_REACH_PERCENT = 7  # cells to each side, of the columns of the camera map
+
+Implementation = Literal["auto", "kernels", "pieces", "dense"]
+Profile = Literal["uniform", "gaussian"]
+Reach = Literal["windows", "sensor"]
+FORMER_IMPLEMENTATIONS = ("masked", "flex")  # until November 2026
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -13,14 +20,22 @@ class AqrConfig:
     """Adaptive query routing (AQR).
 
     Args:
-        effect: "bias" adds to the decoder's attention scores inside a query's windows; "modulation"
-            is the older variant, which scales the features around the queries.
-        attention: how the biased attention is computed: "dense" (reference), "masked" (flash
-            kernels with a mask, in pieces), "flex" (FlexAttention, CUDA only), or "auto": flex on
-            CUDA if it runs there (the log says if not), masked elsewhere.
+        effect: "bias" adds to the decoder's attention scores; "modulation" is the older variant,
+            which scales the features around the queries.
+        attention: how attention with the bias, and the generator's attention to the windows, are
+            computed; all ways give the same up to rounding. "kernels" are the Triton kernels for
+            CUDA, "pieces" takes some queries at a time on any device, "dense" is the reference,
+            and "auto" takes the kernels where they run and pieces elsewhere (a log message says so
+            on a GPU).
         bev_window: BEV cells along a side of the window, odd.
         camera_window: pixels of the camera map along a side of the window, odd; None is the
             published size for the map: 15 where it is 100 columns wide, 9 at 50 columns.
+        profile: "uniform" adds the same bias to all tokens of a window, "gaussian" multiplies it
+            by exp(-d^2 / (2 sigma_cells^2)) at a distance of d cells from the window's centre;
+            "bias" only.
+        sigma_cells: standard deviation of that Gaussian; the public fork's is 2.
+        reach: "windows" adds the bias inside the windows only, "sensor" to all tokens of the
+            sensor, which can silence it for a query; "bias" only.
         heads, ffn_width, dropout: of the weight generator; dropout is of its residual branches.
         start: "neutral" starts with weights of exactly 0, so that a pretrained detector gives what
             it gave before; "upstream" starts at tanh(1.5) = 0.91 for every query.
@@ -32,9 +47,12 @@ class AqrConfig:
     """
 
     effect: Literal["bias", "modulation"] = "bias"
-    attention: Literal["auto", "dense", "masked", "flex"] = "auto"
+    attention: Implementation = "auto"
     bev_window: int = 5
     camera_window: int | None = None
+    profile: Profile = "uniform"
+    sigma_cells: float = 2.0
+    reach: Reach = "windows"
     heads: int = 4
     ffn_width: int = 1024
     dropout: float = 0.1
@@ -62,9 +80,51 @@ class AqrConfig:
                 f"residual {self.residual} must be 0 to 1 and splat_cells {self.splat_cells} "
                 "above 0"
             )
+        self._check_attention()
+
+    def _check_attention(self) -> None:
+        if self.attention not in get_args(Implementation):
+            hint = "; it is gone, choose 'auto'" if self.attention in FORMER_IMPLEMENTATIONS else ""
+            raise ConfigError(
+                f"attention {self.attention!r} is none of {get_args(Implementation)}{hint}"
+            )
+        if not self.sigma_cells > 0.0:
+            raise ConfigError(f"sigma_cells {self.sigma_cells} must be above 0")
+        shaped = (self.profile, self.reach) != ("uniform", "windows")
+        if self.effect == "modulation" and shaped:
+            raise ConfigError(
+                f"profile {self.profile!r} and reach {self.reach!r} shape a bias, and effect "
+                "'modulation' has none; leave them at 'uniform' and 'windows'"
+            )
+        if self.profile == "gaussian" and self.reach == "sensor":
+            raise ConfigError(
+                "profile 'gaussian' is a shape inside windows, reach 'sensor' has no windows; "
+                "choose one of them"
+            )
 
     def camera_side(self, columns: int) -> int:
         """Return the side of the camera window on a map of that many columns."""
         if self.camera_window is not None:
             return self.camera_window
         return 2 * -(-CAMERA_REACH_PERCENT * columns // 100) + 1
+
+    @property
+    def bias_sigma_cells(self) -> float | None:
+        """The standard deviation of a Gaussian profile, None for a uniform one."""
+        return self.sigma_cells if self.profile == "gaussian" else None
+
+
+def aqr_config_from_json(record: Mapping[str, Any]) -> AqrConfig:
+    """Rebuild the config of a checkpoint.
+
+    Older checkpoints are read, too, where that is safe: a field that did not exist then (profile,
+    sigma_cells, reach) takes its default, which is what the code did then; an `attention` that is
+    gone was a way to compute the same numbers, so it becomes "auto".
+
+    Raises:
+        ConfigError: naming the fields that are unknown or of the wrong type.
+    """
+    fields = dict(record)
+    if fields.get("attention") in FORMER_IMPLEMENTATIONS:
+        fields["attention"] = "auto"
+    return from_json(AqrConfig, fields)

@@ -10,9 +10,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from shared.model.attention.attention_bias import AttentionBias
 from shared.model.attention.feed_forward import FeedForward
 from shared.model.attention.projected_attention import ProjectedAttention
+from shared.model.attention.windows.attention_bias import AttentionBias
 
 
 class SelfAttention(nn.Module):

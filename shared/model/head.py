@@ -16,7 +16,7 @@ from shared.config.aqr_config import AqrConfig
 from shared.model.aqr.bias_generator import AttentionBiasGenerator
 from shared.model.aqr.sensor_weights import WeightedMemory, apply_sensor_weights
 from shared.model.aqr.weight_generator import AqrWeightGenerator
-from shared.model.attention.windows import QueryCells, TokenLayout, query_cells
+from shared.model.attention.windows.local_windows import QueryCells, TokenLayout, query_cells
 from shared.model.decoder import Decoder
 from shared.model.denoising import DenoisingQueries
 from shared.model.geometry.positions import (

@@ -9,8 +9,7 @@ from torch import Tensor
 
 from shared.checkpoint.checkpoint_table import AQR_PARTS, belongs
 from shared.checkpoint.strict_loading import load_parts, read_checkpoint, read_state
-from shared.config.aqr_config import AqrConfig
-from shared.config.config_json import from_json
+from shared.config.aqr_config import AqrConfig, aqr_config_from_json
 from shared.config.cut import BACKBONE_CUT, Cut
 from shared.config.preset import Preset
 from shared.model.detector import CmtDetector, build_detector
@@ -60,7 +59,7 @@ def aqr_config_of(checkpoint: Path) -> AqrConfig | None:
     meta = content.get("meta")
     exported = meta.get("frozen_cmt") if isinstance(meta, Mapping) else None
     saved = (exported or content).get("aqr")
-    return None if saved is None else from_json(AqrConfig, saved)
+    return None if saved is None else aqr_config_from_json(saved)
 
 
 def load_checkpoint(detector: CmtDetector, state: Mapping[str, Tensor], path: Path) -> None:

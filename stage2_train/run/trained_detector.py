@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from shared.config.aqr_config import AqrConfig
+from shared.config.aqr_config import aqr_config_from_json
 from shared.config.config_json import from_json
 from shared.config.preset import Preset
 from shared.data.feature_store import FeatureStore
@@ -29,7 +29,7 @@ def load_detector(run: Path, store: FeatureStore) -> CmtDetector:
         return fresh_detector(store.preset, store.cut, seed=0, checkpoint=run, aqr=aqr)
     saved = read_run_checkpoint(run)
     require_features(saved, run, store)
-    aqr = None if saved["aqr"] is None else from_json(AqrConfig, saved["aqr"])
+    aqr = None if saved["aqr"] is None else aqr_config_from_json(saved["aqr"])
     detector = build_detector(from_json(Preset, saved["preset"]), store.cut, aqr)
     detector.load_state_dict(trained_weights(saved))
     return detector

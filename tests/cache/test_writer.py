@@ -2,8 +2,6 @@
 
 import errno
 import os
-import subprocess
-import sys
 from dataclasses import replace
 from pathlib import Path
 
@@ -17,8 +15,8 @@ from cache.verification.verify_store import verify
 from shared.data.features import FrameFeatures
 from shared.errors import CacheError, MissingRowError
 from tests.cache.conftest import fill, make_features, make_writer, with_map
+from tests.child_processes import READY, exit_code, let_go, running
 
-REPOSITORY = Path(__file__).parents[2]
 FLOAT16_MAX = 65504.0
 
 
@@ -174,16 +172,12 @@ fill(writer)
 """
 
 
-def run_script(script: str, *arguments: object) -> subprocess.Popen[bytes]:
-    command = [sys.executable, "-c", script, *map(str, arguments)]
-    return subprocess.Popen(command, cwd=REPOSITORY)
-
-
 def test_after_kills_at_any_file_the_store_is_finished_whole(tmp_path: Path) -> None:
     path = tmp_path / "store"
     make_writer(path)
     for at in (1, 20, 27):
-        assert run_script(KILLED, path, at).wait() == -9
+        with running(KILLED, [path, at]) as (killed,):
+            assert exit_code(killed) == -9
     assert list(path.rglob("*.partial"))
 
     fill(make_writer(path))
@@ -192,16 +186,14 @@ def test_after_kills_at_any_file_the_store_is_finished_whole(tmp_path: Path) -> 
     assert not [file for file in path.rglob("*.partial") if "ledger" not in file.parts]
 
 
-RACING = """
-import sys, time
+RACING = f"""
+import sys
 from pathlib import Path
 from tests.cache.conftest import make_features, make_writer, with_map
 
 writer = make_writer(Path(sys.argv[1]), rows_per_shard=1)
-path, offset = Path(sys.argv[1]), float(sys.argv[2])
-path.with_name(f"ready{offset}").touch()
-while len(list(path.parent.glob("ready*"))) < 2:
-    time.sleep(0.001)
+offset = float(sys.argv[2])
+{READY}
 for shard in writer.shards:
     features = make_features(shard.tokens[0])
     for name, values in features.maps.items():
@@ -213,8 +205,9 @@ for shard in writer.shards:
 def test_two_processes_on_the_same_shards_end_in_one_whole_store(tmp_path: Path) -> None:
     """Their numbers differ, as on two GPUs; no shard may mix the two."""
     path = tmp_path / "store"
-    racers = [run_script(RACING, path, offset) for offset in (0.0, 1.0)]
-    assert [process.wait() for process in racers] == [0, 0]
+    with running(RACING, *([path, offset] for offset in (0.0, 1.0))) as racers:
+        let_go(racers)
+        assert [exit_code(racer) for racer in racers] == [0, 0]
 
     store = open_store(path)
     assert not verify(store).damages

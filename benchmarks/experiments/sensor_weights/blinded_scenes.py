@@ -21,7 +21,7 @@ from shared.config.cut import Cut
 from shared.config.preset import Preset
 from shared.config.preset_catalogue import tiny
 from shared.data.batch import Batch
-from shared.model.attention.windows import TokenLayout, local_windows, query_cells
+from shared.model.attention.windows.local_windows import LocalWindows, TokenLayout, query_cells
 from shared.model.geometry.positions import CameraGeometry, invert_cameras
 
 Sensor = Literal["cameras", "lidar"]
@@ -136,7 +136,7 @@ class BlindedScenes:
             origin_m=torch.tensor(grid.point_range_m[:2]),
             bev_cell_m=grid.bev_cell_m,
         )
-        windows = local_windows(cells, bev_side=3, camera_side=3)
+        windows = LocalWindows(cells=cells, bev_side=3, camera_side=3)
         chance = torch.rand(len(labels), 1, generator=self._generator)
         seen_by = torch.cat([chance < VISIBLE, chance >= 1 - VISIBLE], dim=-1)  # (n, 2)
         shown = windows.spread(seen_by.float().unsqueeze(0))[0]  # (n, W)

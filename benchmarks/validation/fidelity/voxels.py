@@ -1,7 +1,8 @@
 """Fidelity of the voxels: coordinates, order, points, what the sparse encoder drops, and means."""
 
 from collections import defaultdict
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -10,14 +11,16 @@ from mmcv.ops import Voxelization
 from mmdet3d.datasets.transforms import PointsRangeFilter
 from mmdet3d.models.data_preprocessors.voxelize import VoxelizationByGridShape
 from mmdet3d.structures import LiDARPoints
-from numpy.typing import NDArray
-from torch import Tensor, nn
+from numpy.typing import ArrayLike, NDArray
+from torch import Tensor
 
+from benchmarks.validation.fidelity.numpy_voxels import numpy_voxels
 from benchmarks.validation.fidelity.points import SWEEPS, mmdet3d_sweeps
 from benchmarks.validation.fidelity.rows import PRESETS, Gap, RealFrame, Row, counted
 from shared.config.preset import PointGrid, Preset
 from shared.data.targets import trainable_annotations
 from stage1_extract.backbones.lidar_backbone import build_voxel_encoder
+from stage1_extract.backbones.mmcv_ops import has_compiled_ops
 from stage1_extract.preprocessing.sweeps import COLUMNS, load_points
 from stage1_extract.preprocessing.voxels import Voxelizer, Voxels
 
@@ -30,18 +33,27 @@ def voxels_of(preset: Preset, points: NDArray[np.float32]) -> Voxels:
     return Voxelizer(preset.grid, preset.lidar, torch.device("cpu"))(torch.from_numpy(points))
 
 
-def _other_voxelizers(preset: Preset) -> dict[str, nn.Module]:
+def _other_voxelizers(
+    preset: Preset,
+) -> dict[str, Callable[[NDArray[np.float32]], Sequence[ArrayLike]]]:
+    """Return the voxelisers of the packages by name, or a twin where mmcv has no compiled ops."""
     assert preset.lidar is not None
-    limits = (TRAINING_VOXELS, preset.lidar.max_voxels)
-    kwargs = {
+    kwargs: dict[str, Any] = {
         "voxel_size": list(preset.grid.voxel_m),
         "point_cloud_range": list(preset.grid.point_range_m),
         "max_num_points": preset.lidar.max_points_per_voxel,
-        "max_voxels": limits,
     }
-    return {
+    if not has_compiled_ops():
+        kwargs["max_voxels"] = preset.lidar.max_voxels
+        return {"NumPy twin of mmcv's hard_voxelize": partial(numpy_voxels, **kwargs)}
+    kwargs["max_voxels"] = (TRAINING_VOXELS, preset.lidar.max_voxels)
+    modules = {
         "mmdet3d VoxelizationByGridShape": VoxelizationByGridShape(**kwargs).eval(),
         "mmcv Voxelization": Voxelization(**kwargs).eval(),
+    }
+    return {
+        name: lambda points, module=module: module(torch.from_numpy(points))
+        for name, module in modules.items()
     }
 
 
@@ -53,7 +65,7 @@ def voxelising(frames: Sequence[RealFrame]) -> Iterator[Row]:
             for frame in frames:
                 points = load_points(frame.record, SWEEPS)
                 voxels = voxels_of(preset, points)
-                kept, coordinates, counts = other(torch.from_numpy(points))
+                kept, coordinates, counts = other(points)
                 gaps[against, "z y x of a voxel, in order"].add(voxels.coordinates, coordinates)
                 gaps[against, "points in a voxel"].add(voxels.counts, counts)
                 gaps[against, "those points, 5 columns"].add(voxels.points, kept)

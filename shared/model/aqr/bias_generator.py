@@ -1,4 +1,4 @@
-"""From weights to a bias on attention scores: scale x weight inside a query's windows, 0 elsewhere.
+"""From sensor weights to a bias on attention scores: scale x weight, added near the query.
 
 B samples, Q queries.
 """
@@ -9,24 +9,24 @@ import torch
 from torch import Tensor, nn
 
 from shared.config.aqr_config import AqrConfig
-from shared.model.attention.attention_bias import AttentionBias, Implementation
-from shared.model.attention.windows import LocalWindows
+from shared.model.attention.windows.attention_bias import AttentionBias
+from shared.model.attention.windows.local_windows import LocalWindows
 
 
 class AttentionBiasGenerator(nn.Module):
     """Scale weights to biases, with a learnt scale that stays inside its bounds.
 
-    The parameter is the logit of the scale's place between the bounds: a clamp would cut off the
-    gradient at a bound for good, while weight decay goes on pushing the parameter outwards.
+    The parameter is the logit of the scale's place between the bounds: at a bound, a clamp would
+    cut off the gradient for good, while weight decay would keep pushing the parameter outwards.
 
     Args:
-        config: bounds and start of the scale.
+        config: bounds and start of the scale, profile and reach of the bias.
     """
 
     def __init__(self, config: AqrConfig) -> None:
         super().__init__()
         self.low, self.high = config.min_scale, config.max_scale
-        self.implementation: Implementation = config.attention
+        self.config = config
         place = (config.initial_scale - self.low) / (self.high - self.low)
         self.bias_scale_logit = nn.Parameter(torch.tensor(math.log(place / (1.0 - place))))
 
@@ -38,5 +38,9 @@ class AttentionBiasGenerator(nn.Module):
     def forward(self, weights: Tensor, windows: LocalWindows) -> AttentionBias:
         """Return the bias of (B, Q, 2) weights."""
         return AttentionBias(
-            per_sensor=self.scale * weights, windows=windows, implementation=self.implementation
+            per_sensor=self.scale * weights,
+            windows=windows,
+            implementation=self.config.attention,
+            sigma_cells=self.config.bias_sigma_cells,
+            reach=self.config.reach,
         )

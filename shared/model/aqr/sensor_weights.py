@@ -1,4 +1,4 @@
-"""What AQR does between memory and decoder: weigh the sensors per query, then act on it.
+"""AQR between memory and decoder: weigh the sensors for each query, then apply the weights.
 
 B samples, Q queries, N memory tokens, D width.
 """
@@ -11,8 +11,8 @@ from shared.config.aqr_config import AqrConfig
 from shared.model.aqr.bias_generator import AttentionBiasGenerator
 from shared.model.aqr.modulation import modulate, splat_windows, weight_map
 from shared.model.aqr.weight_generator import AqrWeightGenerator
-from shared.model.attention.attention_bias import AttentionBias
-from shared.model.attention.windows import QueryCells, local_windows
+from shared.model.attention.windows.attention_bias import AttentionBias
+from shared.model.attention.windows.local_windows import LocalWindows, QueryCells
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -55,13 +55,13 @@ def apply_sensor_weights(
         padded: number of denoising queries.
     """
     camera_side = config.camera_side(columns=cells.layout.camera[-1])
-    windows = local_windows(cells, bev_side=config.bev_window, camera_side=camera_side)
+    windows = LocalWindows(cells=cells, bev_side=config.bev_window, camera_side=camera_side)
     weights = weight_generator(positions, keys, values, windows)  # (B, Q, 2)
     if bias_generator is not None:
         bias = bias_generator(weights, windows)
         return WeightedMemory(keys=keys, values=values, bias=bias, weights=weights)
-    # Denoising queries stand near the true boxes: what they draw, the others would see.
-    learnt = splat_windows(cells.since(padded), config.splat_cells)
-    drawn = weight_map(weights[:, padded:], learnt, config.splat_cells)
-    keys, values = modulate(keys, values, drawn, config.residual)
+    # Denoising queries stand near the true boxes: the others would see what they render.
+    learnt = splat_windows(cells.of_queries(slice(padded, None)), config.splat_cells)
+    rendered = weight_map(weights[:, padded:], learnt, config.splat_cells)
+    keys, values = modulate(keys, values, rendered, config.residual)
     return WeightedMemory(keys=keys, values=values, weights=weights)

@@ -1,4 +1,4 @@
-"""How far each query trusts the LiDAR and the cameras: one look at what lies around it.
+"""How far each query trusts the LiDAR and the cameras, judged by what lies around it.
 
 B samples, Q queries, N memory tokens, D width.
 
@@ -15,13 +15,13 @@ from shared.config.aqr_config import AqrConfig
 from shared.model.attention.feed_forward import FeedForward
 from shared.model.attention.projected_attention import ProjectedAttention
 from shared.model.attention.window_attention import WindowAttention
-from shared.model.attention.windows import LocalWindows
+from shared.model.attention.windows.local_windows import LocalWindows
 
 UPSTREAM_BIAS = 1.5  # its weights start at tanh(1.5) = 0.91
 
 
 class Look(nn.Module):
-    """The attention of one encoder layer, where the official keys have it (`attn`)."""
+    """The attention of an encoder layer, under its official key (`attn`)."""
 
     def __init__(self, width: int, heads: int) -> None:
         super().__init__()
@@ -29,9 +29,9 @@ class Look(nn.Module):
 
 
 class EncoderLayer(nn.Module):
-    """Look at the windows, think, each followed by its norm.
+    """Attention to the windows and a feed-forward part, each followed by its norm.
 
-    Upstream drops attention weights, too; here only the two residual branches.
+    Upstream also drops attention weights; here dropout is of the two residual branches only.
     """
 
     def __init__(self, width: int, config: AqrConfig) -> None:
@@ -53,7 +53,7 @@ class AqrWeightGenerator(nn.Module):
 
     Args:
         width: D.
-        config: sizes and start.
+        config: sizes, start, and how attention is computed.
     """
 
     def __init__(self, width: int, config: AqrConfig) -> None:
@@ -64,8 +64,9 @@ class AqrWeightGenerator(nn.Module):
                 "post_norm": nn.LayerNorm(width),
             }
         )
+        self.implementation = config.attention
         self.weight_predictor = nn.Linear(width, 2)
-        # Upstream: both are added to the queries, where their sum tells nothing apart.
+        # Upstream: both are added to the queries, where their sum does not tell sensors apart.
         self.bev_type_embed = nn.Parameter(torch.randn(width))
         self.rv_type_embed = nn.Parameter(torch.randn(width))
         if config.start == "neutral":
@@ -87,18 +88,20 @@ class AqrWeightGenerator(nn.Module):
             windows: what each query sees.
 
         Returns:
-            (B, Q, 2) float32 in -1..1: LiDAR, cameras; exactly 0 for a sensor of which the query's
-            windows hold nothing.
+            (B, Q, 2) float32 in -1..1: LiDAR, cameras; exactly 0 for a sensor with no token in the
+            query's windows.
         """
-        # In float32 also under autocast: a weight becomes a bias on scores of the whole decoder.
+        # In float32 even under autocast: a weight becomes a bias on scores in every decoder layer.
         with torch.autocast(positions.device.type, enabled=False):
             types = torch.stack([self.bev_type_embed, self.rv_type_embed])
-            seen = self.attention.look(positions.to(types), keys, values, types, windows)
+            seen = self.attention.look(
+                positions.to(types), keys, values, types, windows, self.implementation
+            )
             return self.weigh(seen, windows)
 
     @property
     def attention(self) -> WindowAttention:
-        """The one attention, also for its dense twin."""
+        """The attention of the only layer, also used by its dense twin."""
         attention: WindowAttention = self._layer.attentions[0].attn
         return attention
 
@@ -122,15 +125,14 @@ def dense_look(
 ) -> Tensor:
     """Return what `generator.attention` sees, by masking attention to all tokens: its twin.
 
-    Args: as for `AqrWeightGenerator.forward`; queries without any token are let see everything.
+    Args: as for `AqrWeightGenerator.forward`; a query without any token sees everything.
     """
     types = torch.stack([generator.bev_type_embed, generator.rv_type_embed])
     bev_tokens = windows.cells.layout.bev_tokens
     typed = torch.cat(
         [types[:1].expand(bev_tokens, -1), types[1:].expand(keys.shape[1] - bev_tokens, -1)]
     )
-    seen_by = windows.dense(torch.ones_like(windows.nearby, dtype=keys.dtype)) > 0  # (B, Q, N)
-    allowed = seen_by | ~seen_by.any(dim=-1, keepdim=True)
+    allowed = windows.covered | ~windows.covered.any(dim=-1, keepdim=True)  # (B, Q, N)
     return ProjectedAttention.forward(
         generator.attention, positions, keys + typed, values + typed, mask=allowed.unsqueeze(1)
     )

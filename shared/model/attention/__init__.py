@@ -1,4 +1,4 @@
-"""Attention over the memory of both sensors: with a mask, with a bias, or inside windows alone.
+"""Attention over the memory of both sensors: with a mask, with a bias, or inside windows only.
 
-May import geometry/.
+May import windows/, cpu/, kernels/ and geometry/.
 """

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional
 
-from shared.model.attention.attention_bias import AttentionBias
 from shared.model.attention.biased_attention import biased_attention
 from shared.model.attention.feed_forward import xavier_linear
+from shared.model.attention.windows.attention_bias import AttentionBias
 
 
 class ProjectedAttention(nn.Module):

@@ -1,33 +1,35 @@
-"""Attention of queries to the few tokens in their windows, without a score for any other token.
+"""Attention of queries to the few tokens in their windows, with no score for any other token.
 
 Its readable twin is `ProjectedAttention` with a mask over all tokens; the parameters are the same.
 
 B samples, Q queries, N memory tokens, W tokens of the windows, D width.
 """
 
-from collections.abc import Iterator
-from typing import Any
-
 import torch
 from torch import Tensor
 from torch.nn import functional
 
+from shared.config.aqr_config import Implementation
 from shared.model.attention.projected_attention import ProjectedAttention
-from shared.model.attention.window_matrix import WindowMatrix
-from shared.model.attention.windows import LocalWindows
-
-HIDDEN = torch.finfo(torch.float32).min
+from shared.model.attention.window_mean import window_mean
+from shared.model.attention.windows.local_windows import LocalWindows
 
 
 class WindowAttention(ProjectedAttention):
     """Multi-head attention inside windows, with the parameters of `nn.MultiheadAttention`.
 
-    Keys and values of the whole memory are never projected: a head's scores are taken with the
-    query brought back through the key projection, and its mean of raw values is projected after.
+    Keys and values of the whole memory are never projected: the query goes through the transposed
+    key projection instead, and a head's mean of raw values is projected afterwards.
     """
 
     def look(
-        self, queries: Tensor, keys: Tensor, values: Tensor, types: Tensor, windows: LocalWindows
+        self,
+        queries: Tensor,
+        keys: Tensor,
+        values: Tensor,
+        types: Tensor,
+        windows: LocalWindows,
+        implementation: Implementation = "auto",
     ) -> Tensor:
         """Attend.
 
@@ -37,6 +39,7 @@ class WindowAttention(ProjectedAttention):
             values: (B, N, D).
             types: (2, D), added to keys and values of the LiDAR's and the cameras' tokens.
             windows: which tokens each query sees.
+            implementation: see `AqrConfig.attention`.
 
         Returns:
             (B, Q, D); where a window is empty, what zero values would give.
@@ -50,77 +53,7 @@ class WindowAttention(ProjectedAttention):
         folded = torch.einsum(
             "bqhe,hed->bhqd", query, weight_k.view(self.heads, size, width)
         ).contiguous()  # (B, heads, Q, D)
-        seen: Tensor = _WindowMean.apply(folded, keys, values, types, windows)  # type: ignore[no-untyped-call]
+        seen = window_mean(folded, keys, values, types, windows, implementation)
         merged = torch.einsum("bhqd,hed->bqhe", seen, weight_v.view(self.heads, size, width))
         result: Tensor = self.out_proj(merged.flatten(-2) + bias_v)  # (B, Q, D)
         return result
-
-
-class _WindowMean(torch.autograd.Function):
-    """Softmax over the windows, and the mean of the values under it; (B, heads, Q, D)."""
-
-    @staticmethod
-    def forward(
-        ctx: Any,
-        folded: Tensor,
-        keys: Tensor,
-        values: Tensor,
-        types: Tensor,
-        windows: LocalWindows,
-    ) -> Tensor:
-        shares = folded.new_empty(*folded.shape[:3], windows.tokens.shape[-1])  # (B, heads, Q, W)
-        seen = torch.empty_like(folded)
-        for sample, key, value in _samples(keys, values):
-            matrix = WindowMatrix(windows, sample)
-            for row, share, mean in zip(folded[sample], shares[sample], seen[sample], strict=True):
-                scores = matrix.products(row, key) + _of_type(row, types, windows)
-                scores = scores.masked_fill_(~matrix.inside, HIDDEN)
-                # Times `inside`, because the softmax of an empty window would be even, not nothing.
-                share.copy_(scores.softmax(dim=-1) * matrix.inside)
-                mean.copy_(matrix.gather(share, value))
-                mean += _by_type(share, windows) @ types
-        ctx.save_for_backward(folded, keys, values, types, shares)
-        ctx.windows = windows
-        return seen
-
-    @staticmethod
-    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
-        (grad,) = grads
-        folded, keys, values, types, shares = ctx.saved_tensors
-        windows: LocalWindows = ctx.windows
-        into_folded, into_types = torch.empty_like(folded), torch.zeros_like(types)
-        into_keys, into_values = (
-            torch.zeros_like(one, dtype=torch.float32) for one in (keys, values)
-        )
-        for sample, key, value in _samples(keys, values):
-            matrix = WindowMatrix(windows, sample)
-            for head, (row, share, into) in enumerate(
-                zip(folded[sample], shares[sample], grad[sample], strict=True)
-            ):
-                gain = matrix.products(into, value) + _of_type(into, types, windows)
-                # The gradient of a score: its share times how much better it does than the mean.
-                gain -= (share * gain).sum(dim=-1, keepdim=True)
-                score = share * gain
-                of_kind = _by_type(score, windows)
-                into_folded[sample, head] = matrix.gather(score, key) + of_kind @ types
-                matrix.scatter(score, row, onto=into_keys[sample])
-                matrix.scatter(share, into, onto=into_values[sample])
-                into_types += of_kind.T @ row + _by_type(share, windows).T @ into
-        return into_folded, into_keys.to(keys), into_values.to(values), into_types, None
-
-
-def _samples(keys: Tensor, values: Tensor) -> Iterator[tuple[int, Tensor, Tensor]]:
-    """Give every sample with its keys and values (N, D), float32."""
-    for sample, (key, value) in enumerate(zip(keys, values, strict=True)):
-        yield sample, key.float(), value.float()
-
-
-def _of_type(rows: Tensor, types: Tensor, windows: LocalWindows) -> Tensor:
-    """Return (Q, W): each query's vector (Q, D) times the type of its tokens."""
-    return (rows @ types.T)[:, windows.sensor]
-
-
-def _by_type(entries: Tensor, windows: LocalWindows) -> Tensor:
-    """Return (Q, 2): the sums over LiDAR and camera tokens of (Q, W) entries."""
-    bev, camera = entries[:, : windows.bev_columns], entries[:, windows.bev_columns :]
-    return torch.stack([bev.sum(dim=-1), camera.sum(dim=-1)], dim=-1)

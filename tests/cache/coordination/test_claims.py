@@ -2,11 +2,9 @@
 
 import errno
 import fcntl
-import subprocess
-import sys
 import threading
-import time
 from pathlib import Path
+from typing import IO
 
 import pytest
 
@@ -19,9 +17,8 @@ from cache.storage.file_lock import lock_file
 from cache.verification.verify_store import verify
 from cache.writer import StoreWriter
 from shared.errors import CacheError
-from tests.cache.conftest import fill, make_features, make_writer
-
-REPOSITORY = Path(__file__).parents[3]
+from tests.cache.conftest import fill, make_writer
+from tests.child_processes import READY, exit_code, let_go, running, wait_until_ready
 
 
 @pytest.fixture
@@ -75,31 +72,24 @@ def test_claims_leave_no_file_behind(empty: StoreWriter) -> None:
     assert not list(empty.store.path.rglob("*.claim"))
 
 
-HOLDER = """
-import sys, time
+HOLDER = f"""
+import sys
 from pathlib import Path
 from cache.coordination.claims import Claims
 from cache.coordination.store import open_store
 
 claims = Claims(open_store(Path(sys.argv[1])))
 assert claims.take(2)
-print("held", flush=True)
-time.sleep(60)
+{READY}
 """
 
 
 def test_a_killed_worker_holds_nothing(empty: StoreWriter) -> None:
-    holder = subprocess.Popen(
-        [sys.executable, "-c", HOLDER, str(empty.store.path)],
-        cwd=REPOSITORY,
-        stdout=subprocess.PIPE,
-    )
-    assert holder.stdout is not None
-    assert holder.stdout.readline() == b"held\n"
-    assert not Claims(empty.store).take(2)
-    holder.kill()
-    holder.wait()
-    holder.stdout.close()
+    with running(HOLDER, [empty.store.path]) as (holder,):
+        wait_until_ready(holder)
+        assert not Claims(empty.store).take(2)
+        holder.kill()
+        assert exit_code(holder) == -9
     assert Claims(empty.store).take(2)
 
 
@@ -125,12 +115,21 @@ def test_a_full_disk_is_reported_when_a_shard_is_claimed(
         order(empty, WorkerSlice(), Claims(empty.store))
 
 
-def test_a_lock_on_a_file_that_its_holder_removed_is_none(tmp_path: Path) -> None:
+def test_a_lock_on_a_file_that_its_holder_removed_is_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """Else a third worker would make the file anew and hold it, too."""
     path = tmp_path / "lock"
     first = lock_file(path, is_patient=True)
     assert first is not None
     found: list[bool] = []
+    honest, has_opened = fcntl.flock, threading.Event()
+
+    def tell(file: IO[str], operation: int) -> None:
+        has_opened.set()
+        honest(file, operation)
+
+    monkeypatch.setattr(fcntl, "flock", tell)
 
     def wait_for_it() -> None:
         second = lock_file(path, is_patient=True)
@@ -138,25 +137,23 @@ def test_a_lock_on_a_file_that_its_holder_removed_is_none(tmp_path: Path) -> Non
         found.append(cache.storage.file_lock._is_at(path, second))
         second.close()
 
-    waiting = threading.Thread(target=wait_for_it)
+    waiting = threading.Thread(target=wait_for_it, daemon=True)
     waiting.start()
-    time.sleep(0.05)
+    assert has_opened.wait(60)  # the file that is removed now
     path.unlink()
     first.close()
-    waiting.join(10)
+    waiting.join(60)
     assert found == [True]
 
 
-WORKER = """
+WORKER = f"""
 import sys
 from pathlib import Path
 from cache.coordination.claims import Claims, WorkerSlice, shards_to_do
 from tests.cache.conftest import make_features, make_writer
 
 path, number = Path(sys.argv[1]), int(sys.argv[2])
-path.with_name(f"ready{number}").touch()
-while len(list(path.parent.glob("ready*"))) < 4:
-    pass
+{READY}
 writer = make_writer(path, rows_per_shard=1)  # all four at once: one of them creates it
 claims = Claims(writer.store)
 for shard in shards_to_do(writer.store, WorkerSlice(number=number, of=4), claims):
@@ -168,23 +165,12 @@ for shard in shards_to_do(writer.store, WorkerSlice(number=number, of=4), claims
 def test_four_workers_create_and_fill_one_store(tmp_path: Path, finished: Path) -> None:
     path = tmp_path / "race" / "store"
     path.parent.mkdir()
-    racers = [
-        subprocess.Popen([sys.executable, "-c", WORKER, str(path), str(i)], cwd=REPOSITORY)
-        for i in (1, 2, 3, 4)
-    ]
-    assert [process.wait() for process in racers] == [0] * 4
+    with running(WORKER, *([path, number] for number in (1, 2, 3, 4))) as racers:
+        let_go(racers)
+        assert [exit_code(racer) for racer in racers] == [0] * 4
     store = open_store(path)
     assert not verify(store).damages
     assert content_digest(store, recompute=True) == content_digest(open_store(finished))
     kept = {file.suffix for file in path.rglob("*") if file.is_file()}
     assert not kept & {".claim", ".lock", ".partial"}
     assert [file.name for file in path.parent.glob(".*")] == []  # no half-created store
-
-
-def test_rows_of_two_workers_at_one_shard_are_never_mixed(empty: StoreWriter) -> None:
-    """Claims are not what keeps a store whole: here both workers compute everything."""
-    for shard in empty.shards:
-        rows = [make_features(token) for token in shard.tokens]
-        assert empty.write_shard(shard, rows) is True
-        assert empty.write_shard(shard, rows) is False
-    assert not verify(empty.store).damages

@@ -1,8 +1,6 @@
 """Whatever object storage or another worker does, a store is intact, or says what to do."""
 
 import signal
-import subprocess
-import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,9 +18,8 @@ from cache.verification.verify_store import verify
 from cache.writer import StoreWriter
 from shared.errors import CacheError
 from tests.cache.conftest import fill, make_features, make_writer, with_map
+from tests.child_processes import exit_code, running
 from tests.flaky_server import Flaky
-
-REPOSITORY = Path(__file__).parents[3]
 
 
 def test_an_unreachable_storage_is_not_taken_for_a_damaged_list_of_samples(
@@ -141,8 +138,8 @@ fill(writer)
 def test_a_killed_writer_loses_one_shard(s3: str, finished: Path) -> None:
     store = object_path(f"{s3}/train.zarr")
     arrays = len(open_store(finished).arrays)
-    command = [sys.executable, "-c", KILLED, str(store), str(arrays + 5)]
-    assert subprocess.run(command, cwd=REPOSITORY).returncode == -signal.SIGKILL
+    with running(KILLED, [store, arrays + 5]) as (killed,):
+        assert exit_code(killed) == -signal.SIGKILL
     writer = make_writer(store)
     assert [shard.index for shard in writer.pending()] == [1, 2]
     fill(writer)

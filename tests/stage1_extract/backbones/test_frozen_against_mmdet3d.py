@@ -1,7 +1,8 @@
 """The frozen LiDAR branch gives, bit for bit, what mmdet3d's own classes give.
 
-The classes are called with the values that the official r50 config writes, and the points go
-through mmdet3d's own preprocessor: nothing of ours takes part on that side but the weights.
+The classes are called with the values that the official r50 config writes. Points are voxelised by
+a NumPy twin of the official voxeliser, and by mmdet3d's own preprocessor where mmcv has its
+compiled ops: nothing of ours takes part on that side but the weights.
 
 Source: CMT, projects/configs/fusion/cmt_voxel0100_r50_800x320_cbgs.py.
 """
@@ -19,14 +20,18 @@ from spconv.core import ConvAlgo
 from spconv.pytorch.conv import SparseConvolution
 from torch import Tensor, nn
 
+from benchmarks.validation.fidelity.numpy_voxels import numpy_voxels
 from shared.checkpoint.strict_loading import load_parts
 from shared.config.preset_catalogue import r50_800x320
 from stage1_extract.backbones.frozen import FrozenBackbones
+from stage1_extract.backbones.mmcv_ops import has_compiled_ops
 from stage1_extract.preprocessing.voxels import Voxelizer, Voxels, batch_voxels
 from tests.stage1_extract.backbones.random_weights import randomise
 
 CPU = torch.device("cpu")
 CROWDS, CROWD = 60, 50  # and points in each
+VOXEL_M = [0.1, 0.1, 0.2]
+POINT_RANGE_M = [-54.0, -54.0, -5.0, 54.0, 54.0, 3.0]
 
 both_batch_sizes = pytest.mark.parametrize("samples", [1, 3])
 # spconv 2.3.8 indexes with a list.
@@ -60,19 +65,17 @@ def official_second() -> nn.Module:
     )
 
 
-def official_voxels(samples: int) -> dict[str, Tensor]:
-    preprocessor = Det3DDataPreprocessor(
-        voxel=True,
-        voxel_layer={
-            "max_num_points": 10,
-            "voxel_size": [0.1, 0.1, 0.2],
-            "max_voxels": (120000, 160000),
-            "point_cloud_range": [-54.0, -54.0, -5.0, 54.0, 54.0, 3.0],
-        },
+def plain_voxels(points: Tensor, max_voxels: int = 160_000) -> Voxels:
+    """Voxelise a cloud with the NumPy twin of the official voxeliser, in test mode."""
+    arrays = numpy_voxels(
+        points.numpy(),
+        voxel_size=VOXEL_M,
+        point_cloud_range=POINT_RANGE_M,
+        max_num_points=10,
+        max_voxels=max_voxels,
     )
-    preprocessor.eval()
-    voxels: dict[str, Tensor] = preprocessor.voxelize(clouds(samples), data_samples=[])
-    return voxels
+    grouped, coordinates, counts = map(torch.from_numpy, arrays)
+    return Voxels(points=grouped, coordinates=coordinates, counts=counts)
 
 
 @pytest.fixture(scope="module")
@@ -120,14 +123,22 @@ def our_voxels(voxelizer: Voxelizer, samples: int) -> Voxels:
 
 
 def official_bev(encoder: nn.Module, samples: int) -> Tensor:
-    """Return what the official modules make of the voxels that their sparse_shape has room for."""
-    voxels = official_voxels(samples)
-    inside = (voxels["coors"][:, 2:] < 1024).all(dim=1)
-    points, counts, coors = (voxels[name][inside] for name in ("voxels", "num_points", "coors"))
+    """Return what the official modules make of the voxels inside their sparse_shape."""
+    voxels = batch_voxels([plain_voxels(points) for points in clouds(samples)])
+    inside = (voxels.coordinates[:, 2:] < 1024).all(dim=1)
+    points, counts, coordinates = (
+        values[inside] for values in (voxels.points, voxels.counts, voxels.coordinates)
+    )
     with torch.inference_mode():
-        means = HardSimpleVFE(num_features=5)(points, counts, coors)
-        bev: Tensor = encoder(means, coors, samples)
+        means = HardSimpleVFE(num_features=5)(points, counts, coordinates)
+        bev: Tensor = encoder(means, coordinates, samples)
     return bev
+
+
+def assert_equal(voxels: Voxels, expected: Voxels) -> None:
+    assert torch.equal(voxels.coordinates, expected.coordinates)
+    assert torch.equal(voxels.counts, expected.counts)
+    assert torch.equal(voxels.points, expected.points)
 
 
 def test_names_and_weights_are_those_of_the_official_modules(
@@ -152,16 +163,44 @@ def test_the_batch_norms_have_the_epsilon_of_the_official_modules(
     assert all(theirs == own for theirs, own in epsilons.values())
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_the_voxels_equal_those_of_a_plain_voxeliser(voxelizer: Voxelizer, seed: int) -> None:
+    voxels = voxelizer(cloud(seed))
+
+    assert voxels.counts.max() == 10
+    assert voxels.coordinates[:, 1:].max() >= 1024  # some lie beyond the official sparse_shape
+    assert_equal(voxels, plain_voxels(cloud(seed)))
+
+
+def test_at_the_limit_the_voxels_equal_those_of_a_plain_voxeliser(lidar: FrozenBackbones) -> None:
+    assert lidar.preset.lidar is not None
+    limited = Voxelizer(lidar.preset.grid, replace(lidar.preset.lidar, max_voxels=100), CPU)
+
+    voxels = limited(cloud(0))
+
+    assert len(voxels.counts) == 100
+    assert_equal(voxels, plain_voxels(cloud(0), max_voxels=100))
+
+
 @both_batch_sizes
+@pytest.mark.skipif(not has_compiled_ops(), reason="mmcv-lite: hard_voxelize is a compiled op")
 def test_the_voxels_equal_those_of_mmdet3ds_preprocessor(
     voxelizer: Voxelizer, samples: int
 ) -> None:
-    expected = official_voxels(samples)
+    preprocessor = Det3DDataPreprocessor(
+        voxel=True,
+        voxel_layer={
+            "max_num_points": 10,
+            "voxel_size": VOXEL_M,
+            "max_voxels": (120000, 160000),
+            "point_cloud_range": POINT_RANGE_M,
+        },
+    )
+    preprocessor.eval()
+    expected = preprocessor.voxelize(clouds(samples), data_samples=[])
 
     voxels = our_voxels(voxelizer, samples)
 
-    assert voxels.counts.max() == 10
-    assert voxels.coordinates[:, 2:].max() >= 1024  # some lie beyond the official sparse_shape
     assert torch.equal(voxels.coordinates, expected["coors"])
     assert torch.equal(voxels.counts, expected["num_points"])
     assert torch.equal(voxels.points, expected["voxels"])
@@ -193,7 +232,7 @@ def test_seconds_maps_equal_those_of_mmdet3ds_second(
         expected = official["pts_backbone"](bev)
 
     assert [values.shape[1:] for values in expected] == [(128, 24, 32), (256, 12, 16)]
-    assert all(torch.equal(one, other) for one, other in zip(maps, expected, strict=True))
+    assert all(torch.equal(ours, theirs) for ours, theirs in zip(maps, expected, strict=True))
 
 
 def test_the_lidar_maps_equal_those_of_mmdet3ds_own_path(

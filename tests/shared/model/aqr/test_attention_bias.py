@@ -30,7 +30,7 @@ def test_a_scale_near_its_bound_still_learns() -> None:
     assert generator.bias_scale_logit.grad > 0
 
 
-def test_the_parameter_is_matched_by_the_plans_learning_rate_key() -> None:
+def test_the_name_of_the_parameter_has_the_key_of_its_learning_rate() -> None:
     (name,) = dict(AttentionBiasGenerator(AqrConfig()).named_parameters())
     assert "bias_scale" in name
 

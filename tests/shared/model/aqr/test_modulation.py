@@ -1,13 +1,13 @@
-"""Weights drawn on the maps scale what is there, and only near queries."""
+"""Weights rendered on the maps scale the features there, and only near queries."""
 
 import torch
 
 from shared.model.aqr.modulation import modulate, splat_windows, weight_map
-from shared.model.attention.windows import QueryCells
+from shared.model.attention.windows.local_windows import QueryCells
 from tests.shared.model.attention.scenes import LAYOUT, B, Q, drawn, random_cells
 
 
-def one_query() -> QueryCells:
+def single_query() -> QueryCells:
     return QueryCells(
         layout=LAYOUT,
         bev=torch.tensor([[[3, 4]]]),
@@ -17,25 +17,25 @@ def one_query() -> QueryCells:
     )
 
 
-def test_a_single_query_draws_a_gaussian_around_itself() -> None:
-    drawn_map = weight_map(
-        torch.tensor([[[0.5, -1.0]]]), splat_windows(one_query(), splat_cells=1.0), 1.0
+def test_a_single_query_renders_a_gaussian_around_itself() -> None:
+    rendered = weight_map(
+        torch.tensor([[[0.5, -1.0]]]), splat_windows(single_query(), splat_cells=1.0), 1.0
     )
-    bev = drawn_map[0, : LAYOUT.bev_tokens].view(LAYOUT.bev)
-    cameras = drawn_map[0, LAYOUT.bev_tokens :].view(LAYOUT.camera)
+    bev = rendered[0, : LAYOUT.bev_tokens].view(LAYOUT.bev)
+    cameras = rendered[0, LAYOUT.bev_tokens :].view(LAYOUT.camera)
     rows, columns = torch.meshgrid(torch.arange(7) - 3, torch.arange(9) - 4, indexing="ij")
     expected = 0.5 * torch.exp(-(rows**2 + columns**2) / 2.0) * (columns.abs() <= 3)
     torch.testing.assert_close(bev, expected)
-    assert [float(one.min()) for one in cameras] == [0.0, -1.0, 0.0, -1.0]
+    assert [float(camera.min()) for camera in cameras] == [0.0, -1.0, 0.0, -1.0]
     assert tuple(int(i) for i in torch.unravel_index(cameras[1].argmin(), (5, 6))) == (2, 2)
 
 
 def test_a_map_stays_between_the_weights_however_many_queries_overlap() -> None:
     cells = random_cells(0)
     weights = torch.full((B, Q, 2), -1.0)
-    drawn_map = weight_map(weights, splat_windows(cells, 2.0), 2.0)
-    assert drawn_map.min() >= -1.0 - 1e-6
-    assert drawn_map.max() <= 0.0
+    rendered = weight_map(weights, splat_windows(cells, 2.0), 2.0)
+    assert rendered.min() >= -1.0 - 1e-6
+    assert rendered.max() <= 0.0
 
 
 def test_neutral_weights_leave_the_memory_to_the_bit() -> None:

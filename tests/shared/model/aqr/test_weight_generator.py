@@ -1,4 +1,4 @@
-"""The weight generator looks only at the windows, and says nothing of a sensor it cannot see."""
+"""The weight generator looks only at the windows; a sensor without tokens there has weight 0."""
 
 import pytest
 import torch
@@ -6,7 +6,7 @@ from torch import Tensor
 
 from shared.config.aqr_config import AqrConfig
 from shared.model.aqr.weight_generator import AqrWeightGenerator, dense_look
-from shared.model.attention.windows import LocalWindows
+from shared.model.attention.windows.local_windows import LocalWindows
 from tests.shared.model.attention.scenes import (
     LAYOUT,
     NOTHING,
@@ -59,19 +59,19 @@ def test_looking_at_the_windows_equals_masking_all_tokens(
     dense = dense_look(generator, positions, keys, values, windows)
 
     torch.testing.assert_close(ours * by_any, dense * by_any, rtol=1e-5, atol=1e-6)
-    for one, other in zip(
+    for ours_of, dense_of in zip(
         torch.autograd.grad((ours * upstream).sum(), inputs),
         torch.autograd.grad((dense * upstream).sum(), inputs),
         strict=True,
     ):
-        torch.testing.assert_close(one, other, rtol=1e-5, atol=2e-5)
+        torch.testing.assert_close(ours_of, dense_of, rtol=1e-5, atol=2e-5)
 
 
 def test_a_token_outside_the_windows_cannot_change_the_weights(
     generator: AqrWeightGenerator, windows: LocalWindows
 ) -> None:
-    positions, keys, values = (one.detach() for one in memory())
-    outside = windows.dense(torch.ones(B, Q, 2))[0, UNSEEN] == 0
+    positions, keys, values = (tensor.detach() for tensor in memory())
+    outside = ~windows.covered[0, UNSEEN]
     before = generator(positions, keys, values, windows)
     keys[0, outside] += 100.0
     values[0, outside] -= 100.0
@@ -95,7 +95,7 @@ def test_what_is_not_there_has_a_weight_of_exactly_zero(
 def test_queries_without_windows_leave_all_gradients_finite(
     generator: AqrWeightGenerator, windows: LocalWindows
 ) -> None:
-    windows.inside[:] = False
+    windows.cells.on_grid[:], windows.cells.seen[:] = False, False
     generator(*memory(), windows).sum().backward()
     for parameter in generator.parameters():
         assert parameter.grad is None or parameter.grad.isfinite().all()

@@ -3,7 +3,7 @@
 import torch
 from torch import Tensor
 
-from shared.model.attention.windows import LocalWindows, QueryCells, TokenLayout, local_windows
+from shared.model.attention.windows.local_windows import LocalWindows, QueryCells, TokenLayout
 
 B, Q, HEADS, E = 2, 11, 3, 8
 LAYOUT = TokenLayout(bev=(7, 9), camera=(4, 5, 6))
@@ -31,7 +31,7 @@ def random_cells(seed: int) -> QueryCells:
 
 
 def random_windows(seed: int = 0, *, bev_side: int = 3, camera_side: int = 5) -> LocalWindows:
-    return local_windows(random_cells(seed), bev_side=bev_side, camera_side=camera_side)
+    return LocalWindows(cells=random_cells(seed), bev_side=bev_side, camera_side=camera_side)
 
 
 def membership(cells: QueryCells, bev_side: int, camera_side: int) -> Tensor:

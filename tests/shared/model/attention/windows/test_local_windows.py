@@ -3,7 +3,7 @@
 import pytest
 import torch
 
-from shared.model.attention.windows import LocalWindows, TokenLayout, local_windows, query_cells
+from shared.model.attention.windows.local_windows import LocalWindows, TokenLayout, query_cells
 from shared.model.geometry.positions import CameraGeometry
 from tests.shared.model.attention.scenes import (
     CORNER,
@@ -28,12 +28,14 @@ def windows() -> LocalWindows:
 @pytest.mark.parametrize("seed", range(3))
 def test_a_window_holds_the_tokens_of_its_definition_and_each_once(seed: int) -> None:
     cells = random_cells(seed)
-    windows = local_windows(cells, bev_side=3, camera_side=5)
+    windows = LocalWindows(cells=cells, bev_side=3, camera_side=5)
     near = membership(cells, 3, 5)
     for sensor in (0, 1):
         value = torch.zeros(B, Q, 2)
         value[..., sensor] = 1.0
-        torch.testing.assert_close(windows.dense(value), near[..., sensor].float())
+        over_all = windows.over_memory(windows.spread(value))
+        torch.testing.assert_close(over_all, near[..., sensor].float())
+    assert torch.equal(windows.covered, near.any(dim=-1))
 
 
 def test_a_query_without_neighbourhood_has_none(windows: LocalWindows) -> None:
@@ -54,10 +56,35 @@ def test_windows_end_at_the_border(windows: LocalWindows) -> None:
     assert sorted(bev.tolist()) == [45, 46, 54, 55]
 
 
+@pytest.mark.parametrize("seed", range(3))
+def test_nearby_says_whether_a_window_has_any_token(seed: int) -> None:
+    windows = random_windows(seed)
+    windows.cells.bev[:, 5:8] += torch.tensor([-8, 9])  # around cells beside the map
+    near = membership(windows.cells, 3, 5)
+    assert torch.equal(windows.nearby, near.any(dim=2))
+
+
+def test_windows_of_some_queries_are_those_of_all() -> None:
+    windows = random_windows()
+    some = windows.of_queries(slice(3, 7))
+    assert torch.equal(some.covered, windows.covered[:, 3:7])
+    assert torch.equal(some.nearby, windows.nearby[:, 3:7])
+
+
+def test_a_gaussian_is_one_in_the_middle_and_falls_with_the_distance() -> None:
+    windows = random_windows()
+    profile = windows.gaussian(2.0)
+    bev, camera = profile[:9].view(3, 3), profile[9 : 9 + 25].view(5, 5)
+    assert bev[1, 1] == camera[2, 2] == 1.0
+    torch.testing.assert_close(bev[0, 2], torch.tensor(-2 / 8.0).exp())
+    torch.testing.assert_close(camera[0, 3], torch.tensor(-(4 + 1) / 8.0).exp())
+    assert profile.shape == windows.tokens.shape[-1:]
+
+
 def test_no_query_seen_by_any_camera_leaves_the_bev_windows() -> None:
     cells = random_cells(0)
     cells.seen[:] = False
-    windows = local_windows(cells, bev_side=3, camera_side=5)
+    windows = LocalWindows(cells=cells, bev_side=3, camera_side=5)
     assert windows.tokens.shape == (B, Q, 9)
     assert not windows.nearby[..., 1].any()
 

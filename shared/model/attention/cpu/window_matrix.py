@@ -1,6 +1,6 @@
-"""Products of queries and memory where windows say so: sparse matrices of one pattern.
+"""Products of queries and memory inside windows: sparse matrices that share a pattern, on a CPU.
 
-A row is a query, its entries are the tokens in its windows; no other product is ever computed.
+A row is a query, its entries are the tokens in its windows; no other product is computed.
 Q queries, N memory tokens, W tokens of the windows, D width, S entries of all rows together.
 """
 
@@ -10,7 +10,7 @@ from functools import cached_property
 import torch
 from torch import Tensor
 
-from shared.model.attention.windows import LocalWindows
+from shared.model.attention.windows.local_windows import LocalWindows
 
 
 class WindowMatrix:
@@ -18,7 +18,7 @@ class WindowMatrix:
 
     Args:
         windows: of the batch.
-        sample: of it.
+        sample: number in the batch.
     """
 
     def __init__(self, windows: LocalWindows, sample: int) -> None:
@@ -31,8 +31,8 @@ class WindowMatrix:
     def products(self, rows: Tensor, tokens: Tensor) -> Tensor:
         """Return (Q, W): each row's vector (Q, D) times those of its tokens (N, D), else 0."""
         pattern = self._matrix(rows.new_zeros(len(self.columns)))
-        found = torch.sparse.sampled_addmm(pattern, rows.contiguous(), tokens.T, beta=0.0)
-        spread = rows.new_zeros(self.inside.numel()).index_copy_(0, self.places, found.values())
+        products = torch.sparse.sampled_addmm(pattern, rows.contiguous(), tokens.T, beta=0.0)
+        spread = rows.new_zeros(self.inside.numel()).index_copy_(0, self.places, products.values())
         return spread.view_as(self.inside)
 
     def gather(self, entries: Tensor, tokens: Tensor) -> Tensor:
@@ -41,7 +41,7 @@ class WindowMatrix:
         return summed
 
     def scatter(self, entries: Tensor, rows: Tensor, *, onto: Tensor) -> None:
-        """Add to (N, D): for each token the sum of the rows (Q, D) it is in, times the entries."""
+        """Add to (N, D), for each token, the sum of the rows (Q, D) with it, times the entries."""
         starts, places, row = self._by_token
         turned = _csr(starts, row, entries.flatten()[places], (self.tokens, len(self.inside)))
         onto.addmm_(turned, rows)
