@@ -43,6 +43,7 @@ PAGE = Path("docs/speed.md")
 BEGIN, END = "<!-- benchmarks.speed.gpu: begin -->", "<!-- benchmarks.speed.gpu: end -->"
 MINUTES = 7.5  # with the start of this process and the last table, at most 8
 QUICK_PRESET, QUICK_SAMPLES = "tiny", 6
+INTERRUPTED = "interrupted"
 GRACE_S = 3.0  # from a section's own deadline until its process is ended
 
 
@@ -74,6 +75,8 @@ def main(argv: list[str] | None = None) -> None:
             document["sections"].append(_measured(section, request))
             document["seconds"] = time.monotonic() - started
             _write(arguments, document)
+            if document["sections"][-1]["ended"] == INTERRUPTED:
+                raise SystemExit(f"interrupted; what was measured is in {arguments.json}")
     print(markdown(document))
 
 
@@ -143,6 +146,8 @@ def _measured(section: Planned, request: SectionRequest) -> dict[str, Any]:
             ended = "complete" if status == 0 else _failure(status, errors)
         except subprocess.TimeoutExpired:
             ended = f"cut off after {limit:.0f} s"
+        except KeyboardInterrupt:
+            ended = INTERRUPTED
         finally:
             if process.poll() is None:
                 os.killpg(process.pid, signal.SIGKILL)
@@ -187,4 +192,5 @@ def pasted(page: str, tables: str) -> str:
 
 
 if __name__ == "__main__":
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends as Ctrl-C does
     main()

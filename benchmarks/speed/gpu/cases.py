@@ -1,10 +1,13 @@
 """The cases of a section: each is measured if there is time, and written down at once."""
 
+import gc
 import json
 import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+
+import torch
 
 Row = dict[str, Any]
 NOT_MEASURED = "not measured"  # key of a row that has a reason instead of numbers
@@ -33,6 +36,9 @@ class Cases:
         Returns:
             What was written.
         """
+        gc.collect()  # what an earlier case left on the device
+        if torch.cuda.is_available():
+            torch.cuda.empty_cache()
         started = time.monotonic()
         left_s = self.deadline - started
         if left_s < self.longest_s:

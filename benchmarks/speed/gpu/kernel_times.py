@@ -11,6 +11,8 @@ from benchmarks.speed.gpu.cases import Row
 COPIES = ("Memcpy", "Memset")
 LAUNCHES = ("cudaLaunchKernel", "cuLaunchKernel", "cudaGraphLaunch")
 WAITS = ("cudaStreamSynchronize", "cudaEventSynchronize", "cudaDeviceSynchronize")
+# Spans on the device that only group kernels; older versions of torch do not mark all of them.
+ANNOTATIONS = ("Optimizer.", "ProfilerStep", "Torch-Compiled Region", "## ")
 TOP = 8
 
 
@@ -26,7 +28,8 @@ def kernel_times(profile: Any, steps: int) -> Row:
     on_device, waits, launches = [], Counter[str](), 0
     for event in profile.events():
         if event.device_type == DeviceType.CUDA:
-            if not getattr(event, "is_user_annotation", False):
+            is_annotation = getattr(event, "is_user_annotation", False)
+            if not is_annotation and not event.name.startswith(ANNOTATIONS):
                 on_device.append(event)
         elif event.name.startswith(LAUNCHES):
             launches += 1

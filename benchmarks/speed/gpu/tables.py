@@ -4,7 +4,7 @@ from collections.abc import Callable, Iterable, Sequence
 from typing import Any
 
 from benchmarks.speed.gpu.cases import NOT_MEASURED, Row
-from benchmarks.speed.gpu.goals import Document, goals_table
+from benchmarks.speed.gpu.goals import Document, goals_table, step_of
 
 MILLISECONDS = 1e3
 
@@ -21,6 +21,8 @@ def markdown(document: Document) -> str:
         measured = [row for row in entry["rows"] if NOT_MEASURED not in row]
         if measured:
             parts.append(_table(heads, (cells(row) for row in measured)))
+        if entry["section"] == "loader":
+            parts += _need(document, entry["preset"])
         parts += [
             f"- {_name(row)}: not measured: {row[NOT_MEASURED]}"
             for row in entry["rows"]
@@ -43,6 +45,14 @@ def _about(document: Document) -> str:
         f"{here['python']}, {versions}. {here['measured_at']}, "
         f"{document['seconds']:.0f} s. Stores: {stores}."
     )
+
+
+def _need(document: Document, preset: str) -> list[str]:
+    """Return how many samples per second the largest measured step takes, if one was measured."""
+    step = step_of(document, "cmt", 16, preset)
+    if step is None:
+        return []
+    return [f"A `cmt` step of batch 16 uses {16 / step['step_s']:.0f} samples/s."]
 
 
 def _name(row: Row) -> str:
