@@ -8,7 +8,6 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
-import numpy as np
 import pytest
 from torch.autograd import DeviceType
 
@@ -19,7 +18,7 @@ from benchmarks.speed.gpu.kernel_times import busy_us, kernel_times
 from benchmarks.speed.gpu.plan import R50, SECTION_NAMES, VOV, limit_s, plan
 from benchmarks.speed.gpu.sections import SECTIONS
 from benchmarks.speed.gpu.step_probe import StepProbe, Stretches
-from benchmarks.speed.gpu.synthetic_store import camera_ring, write_synthetic_store
+from benchmarks.speed.gpu.synthetic_store import write_synthetic_store
 from benchmarks.speed.gpu.tables import TABLES, markdown
 from benchmarks.speed.gpu.training_case import (
     run_training,
@@ -207,29 +206,3 @@ def test_kernel_times_are_sums_of_what_ran_on_the_device() -> None:
 def test_busy_time_counts_overlapping_spans_once() -> None:
     assert busy_us([(5.0, 6.0), (0.0, 4.0), (1.0, 2.0), (3.0, 4.5)]) == 5.5
     assert busy_us([]) == 0.0
-
-
-def test_the_synthetic_store_looks_like_a_real_one(store: CachedFeatures) -> None:
-    store.require_complete()
-    first, *_, last = store.read(list(store.tokens))
-    low, high = store.preset.grid.point_range_m[:2], store.preset.grid.point_range_m[3:5]
-    boxes = last.frame.annotations.boxes_lidar
-    assert ((boxes[:, :2] >= low) & (boxes[:, :2] <= high)).all()
-    assert (boxes[:, 3:6] > 0.1).all()
-    assert set(last.frame.annotations.labels) == set(range(10))
-    for values in first.maps.values():
-        numbers = np.asarray(values)
-        assert np.isfinite(numbers).all()
-        assert 0.05 < (numbers == 0).mean() < 0.9
-    assert set(store.null.maps) == set(first.maps)
-
-
-def test_a_point_ahead_of_a_camera_is_in_the_middle_of_its_image_and_in_no_other() -> None:
-    ring = camera_ring(320, 800)
-    for camera, yaw in enumerate(2.0 * np.pi * np.arange(6) / 6):
-        point = np.array([20.0 * np.cos(yaw), 20.0 * np.sin(yaw), 0.0, 1.0])
-        pixels = ring @ point  # (V, 4)
-        assert pixels[camera, :3] / pixels[camera, 2] == pytest.approx([400.0, 160.0, 1.0])
-        columns = pixels[:, 0] / pixels[:, 2]
-        sees = (pixels[:, 2] > 0.0) & (columns >= 0.0) & (columns < 800.0)
-        assert sees.nonzero()[0].tolist() == [camera]
