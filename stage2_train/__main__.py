@@ -22,6 +22,7 @@ from lightning.fabric.utilities.rank_zero import rank_zero_only
 from cache.reader import CachedFeatures
 from cache.storage.location import store_path
 from shared.process.command import run_command
+from stage2_train.data.loader import WORKERS_HELP, default_workers
 from stage2_train.recipes.recipes import RECIPES, load_recipe
 from stage2_train.training.build import train
 
@@ -42,7 +43,9 @@ def main(argv: list[str] | None = None) -> int:
         "--checkpoint", type=Path, help="CMT checkpoint, or run, whose necks and head to start from"
     )
     parser.add_argument("--stop-after", type=int, metavar="STEPS", help="stop early")
-    parser.add_argument("--workers", type=int, default=0, help="loader threads, per device")
+    parser.add_argument(
+        "--workers", type=int, help=WORKERS_HELP % (" per device", ", divided by --devices")
+    )
     parser.add_argument("--devices", type=int, default=1, help="on each node")
     parser.add_argument("--nodes", type=int, default=1, help="of the run, each with --devices")
     args = parser.parse_args(argv)
@@ -54,7 +57,7 @@ def main(argv: list[str] | None = None) -> int:
             args.out,
             checkpoint=args.checkpoint,
             stop_after=args.stop_after,
-            workers=args.workers,
+            workers=default_workers(args.devices) if args.workers is None else args.workers,
             devices=args.devices,
             nodes=args.nodes,
         )

@@ -27,7 +27,7 @@ from shared.model.detector import CmtDetector
 from shared.process.command import run_command
 from shared.process.whole_file import whole_file
 from stage2_train.data.dataset import StoreDataset
-from stage2_train.data.loader import evaluation_batches
+from stage2_train.data.loader import WORKERS_HELP, default_workers, evaluation_batches
 from stage2_train.evaluation.detections import detect, write_results
 from stage2_train.evaluation.drop_conditions import (
     COMPARISON,
@@ -170,7 +170,7 @@ def main(argv: list[str] | None = None) -> int:
         help="how many of the worst samples to plot (default 3, 0 for no pictures), or tokens "
         "separated by commas",
     )
-    parser.add_argument("--workers", type=int, default=0, help="loader threads")
+    parser.add_argument("--workers", type=int, help=WORKERS_HELP % ("", ""))
     args = parser.parse_intermixed_args(argv)  # options may also come before the store
     return run_command(lambda: _work(args))
 
@@ -200,7 +200,7 @@ def _work(args: argparse.Namespace) -> None:
             nuscenes_root=args.nuscenes,
             drops=args.drop,
             plots=args.plot,
-            workers=args.workers,
+            workers=default_workers() if args.workers is None else args.workers,
         )
         results = args.out / RESULTS
     if summary:

@@ -19,6 +19,7 @@ from shared.errors import ConfigError
 from shared.model.detector import CmtDetector
 from shared.process.command import run_command
 from shared.process.even_samples import evenly_spaced
+from stage2_train.data.loader import WORKERS_HELP, default_workers
 from stage2_train.evaluation.sensor_weights_table import sensor_weights_table
 from stage2_train.run.trained_detector import load_detector
 
@@ -83,7 +84,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--plot", type=int, default=2, help="samples to plot (default 2)")
     parser.add_argument("--min-score", type=float, default=0.25, help="of a detecting query")
-    parser.add_argument("--workers", type=int, default=0, help="loader threads")
+    parser.add_argument("--workers", type=int, help=WORKERS_HELP % ("", ""))
     args = parser.parse_args(argv)
 
     def work() -> None:
@@ -95,7 +96,7 @@ def main(argv: list[str] | None = None) -> int:
             samples=args.samples,
             plots=args.plot,
             min_score=args.min_score,
-            workers=args.workers,
+            workers=default_workers() if args.workers is None else args.workers,
         )
         print(args.out)
 

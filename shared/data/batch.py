@@ -4,7 +4,7 @@ B samples, V views, n boxes of a sample.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -15,6 +15,7 @@ from torch import Tensor
 from shared.data.batch_memory import BatchMemory
 from shared.data.features import Frame, FrameFeatures, MapValues, QuantisedMap
 from shared.data.sensor_drop import NOTHING, condition
+from shared.process.device import send
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -45,7 +46,8 @@ class Batch:
         tokens: B sample tokens.
         maps: feature maps by `FeatureMap.name`, (B, ...) in the dtype of the source.
         img_from_lidar: (B, V, 4, 4) float64, see `shared.data.features.Frame`.
-        boxes_lidar: B tensors (n, 9) float32, see `shared.data.features.Annotations`.
+        boxes_lidar: B tensors (n, 9) float32, see `shared.data.features.Annotations`; they and the
+            labels stay on the host until `shared.data.ground_truth` packs them.
         labels: B tensors (n,) int64.
         quantised: maps of a quantised store; `to` expands them into `maps`, which is all that a
             model reads.
@@ -61,7 +63,7 @@ class Batch:
     conditions: tuple[str, ...] = ()
 
     def to(self, device: torch.device | str, *, dtype: torch.dtype | None = None) -> "Batch":
-        """Move everything to `device`, then expand and cast the maps there.
+        """Move maps and cameras to `device`, then expand and cast the maps there.
 
         Args:
             device: of the model.
@@ -73,14 +75,9 @@ class Batch:
         }
         for name, quantised in self.quantised.items():
             maps[name] = quantised.dequantised(device, dtype or torch.float16)
-        return Batch(
-            tokens=self.tokens,
-            maps=maps,
-            img_from_lidar=self.img_from_lidar.to(device, non_blocking=True),
-            boxes_lidar=tuple(boxes.to(device, non_blocking=True) for boxes in self.boxes_lidar),
-            labels=tuple(labels.to(device, non_blocking=True) for labels in self.labels),
-            conditions=self.conditions,
-        )
+        matrices = self.img_from_lidar
+        matrices = matrices.to(device) if matrices.is_cuda else send([matrices], device)[0]
+        return replace(self, maps=maps, img_from_lidar=matrices, quantised={})
 
 
 class BatchBuffer:

@@ -102,13 +102,14 @@ def without(features: FrameFeatures, null: FrameFeatures, absent: Absent) -> Fra
         null: of the same store, `FeatureStore.null`.
         absent: names of sensors.
     """
-    changed = {
-        name: _copied(values)
-        for name, values in features.maps.items()
-        if _rows(name, absent) is not None
-    }
-    fill_absent(changed, null, absent)
-    return replace(features, maps={**features.maps, **changed})
+    maps = dict(features.maps)
+    for name, values in features.maps.items():
+        if is_replaced(name, absent):
+            maps[name] = null.maps[name]
+        elif _absent_rows(name, absent):
+            maps[name] = _copied(values)
+            fill_absent({name: maps[name]}, null, absent)
+    return replace(features, maps=maps)
 
 
 def without_lidar(features: FrameFeatures, null: FrameFeatures) -> FrameFeatures:
@@ -125,32 +126,37 @@ def without_cameras(
 
 def is_replaced(name: str, absent: Absent) -> bool:
     """Return whether the whole feature map is replaced without these sensors."""
-    return _rows(name, absent) == slice(None)
+    return _absent_rows(name, absent) == [slice(None)]
 
 
 def fill_absent(maps: Mapping[str, MapValues], null: FrameFeatures, absent: Absent) -> None:
     """Overwrite, in maps of a sample, what absent sensors would have contributed."""
     for name, values in maps.items():
-        rows = _rows(name, absent)
-        if rows is None:
-            continue
-        nothing = null.maps[name]
-        if isinstance(values, QuantisedMap):
-            assert isinstance(nothing, QuantisedMap), "both maps come from the same store"
-            values.values[rows] = nothing.values[rows]
-            values.scale[rows] = nothing.scale[rows]
-            values.zero[rows] = nothing.zero[rows]
-        else:
-            assert not isinstance(nothing, QuantisedMap), "both maps come from the same store"
-            values[rows] = nothing[rows]
+        for rows in _absent_rows(name, absent):
+            _overwrite(values, null.maps[name], rows)
 
 
-def _rows(name: str, absent: Absent) -> slice | list[int] | None:
-    """Return the absent sensors' places on a map's first axis: views, or all of a BEV map."""
+def _overwrite(values: MapValues, nothing: MapValues, rows: slice) -> None:
+    if isinstance(values, QuantisedMap):
+        assert isinstance(nothing, QuantisedMap), "both maps come from the same store"
+        values.values[rows] = nothing.values[rows]
+        values.scale[rows] = nothing.scale[rows]
+        values.zero[rows] = nothing.zero[rows]
+    else:
+        assert not isinstance(nothing, QuantisedMap), "both maps come from the same store"
+        values[rows] = nothing[rows]
+
+
+def _absent_rows(name: str, absent: Absent) -> list[slice]:
+    """Return the absent sensors' places on a map's first axis: views, or all of a BEV map.
+
+    Slices, since an index made of a list would copy the null map before it is written.
+    """
     if name.startswith("lidar/"):
-        return slice(None) if LIDAR in absent else None
-    views = [view for view, camera in enumerate(CAMERAS) if camera in absent]
-    return slice(None) if len(views) == len(CAMERAS) else views or None
+        return [slice(None)] if LIDAR in absent else []
+    if set(CAMERAS) <= set(absent):
+        return [slice(None)]
+    return [slice(view, view + 1) for view, camera in enumerate(CAMERAS) if camera in absent]
 
 
 def _copied(values: MapValues) -> MapValues:

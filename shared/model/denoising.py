@@ -15,6 +15,7 @@ from torch import Tensor
 
 from shared.config.head_config import Denoising, HeadConfig
 from shared.model.geometry.positions import metres_to_fractions
+from shared.process.device import send
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -57,17 +58,19 @@ def make_denoising_queries(
     generator: torch.Generator | None = None,
     noise: Tensor | None = None,
     fullest: int | None = None,
+    device: torch.device | str = "cpu",
 ) -> DenoisingQueries | None:
-    """Copy and noise the ground truth of a batch.
+    """Copy and noise the ground truth of a batch, on the host, and send that to a device.
 
     Args:
-        boxes: B tensors (n, 9) float32, LiDAR frame, z is the centre.
-        labels: B tensors (n,) int64, 0 to K - 1.
+        boxes: B tensors (n, 9) float32 on the host, LiDAR frame, z is the centre.
+        labels: B tensors (n,) int64 on the host, 0 to K - 1.
         config: queries, classes and denoising settings.
         point_range_m: minima, then maxima of x, y, z.
-        generator: draws the noise; any device.
+        generator: draws the noise; of any device.
         noise: (N, 3) in -1..1, group by group, instead of `generator`.
         fullest: boxes of the fullest sample of the whole batch, if this is a share of its samples.
+        device: of the detector.
 
     Returns:
         The queries, or None if nothing can be noised: no sample has a box, or a sample has more
@@ -88,15 +91,17 @@ def make_denoising_queries(
     references, relabelled = _noised_references(
         clean, strength, config.denoising, clean.new_tensor(point_range_m).view(2, 3)
     )
-    sample, slot = (places.to(clean.device) for places in _places(counts, groups, fullest))
+    sample, slot = _places(counts, groups, fullest)
     padded = references.new_zeros(len(boxes), groups * fullest, 3)
     padded[sample, slot] = references
+    copied = torch.cat(list(labels)).repeat(groups).masked_fill(relabelled, config.classes)  # (N,)
+    padded, sample, slot, copied, clean = send([padded, sample, slot, copied, clean], device)
     return DenoisingQueries(
         references=padded,
         blocked=_blocked(groups, fullest, config.queries, clean.device),
         sample=sample,
         slot=slot,
-        labels=torch.cat(list(labels)).repeat(groups).masked_fill(relabelled, config.classes),
+        labels=copied,
         boxes_lidar=clean,
     )
 
@@ -151,7 +156,7 @@ def _blocked(groups: int, fullest: int, queries: int, device: torch.device) -> T
 
     Upstream: the samples that do not fill a slot see it, empty.
     """
-    group = torch.arange(groups, device=device).repeat_interleave(fullest)  # (P,)
-    group = torch.cat([group, group.new_full((queries,), groups)])  # (P + Q,)
+    place = torch.arange(groups * fullest + queries, device=device)
+    group = (place // fullest).clamp(max=groups)  # (P + Q,); the Q are the last group
     differs = group.unsqueeze(1) != group
     return differs & (group < groups)

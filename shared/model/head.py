@@ -16,12 +16,14 @@ from shared.config.aqr_config import AqrConfig
 from shared.model.aqr.bias_generator import AttentionBiasGenerator
 from shared.model.aqr.sensor_weights import WeightedMemory, apply_sensor_weights
 from shared.model.aqr.weight_generator import AqrWeightGenerator
+from shared.model.attention.joined_cast import call_with_joined_cast
 from shared.model.attention.windows.local_windows import QueryCells, TokenLayout, query_cells
 from shared.model.decoder import Decoder
 from shared.model.denoising import DenoisingQueries
+from shared.model.geometry.position_embedding import PositionEmbedding
 from shared.model.geometry.positions import (
     CameraGeometry,
-    bev_fractions,
+    bev_waves,
     fractions_to_metres,
     inverse_sigmoid,
     invert_cameras,
@@ -56,6 +58,7 @@ class CmtHead(nn.Module):
     """
 
     point_range_m: Tensor
+    depths_m: Tensor
 
     def __init__(
         self,
@@ -72,15 +75,18 @@ class CmtHead(nn.Module):
         task_heads: TaskHeads,
     ) -> None:
         super().__init__()
-        self.width, self.depths, self.image_px = width, depths, image_px
+        self.width, self.image_px = width, image_px
         range_m = torch.tensor(point_range_m, dtype=torch.float32).view(2, 3)
         self.register_buffer("point_range_m", range_m, persistent=False)
+        self.register_buffer("depths_m", ray_depths_m(depths, range_m[1, 0]), persistent=False)
         self.shared_conv = None if bev_channels is None else conv_norm_relu(bev_channels, width)
         self.transformer = nn.ModuleDict({"decoder": decoder})
         self.reference_points = nn.Embedding(queries, 3)
-        self.bev_embedding = _two_layers(2 * width, width, width)
+        self.bev_embedding = PositionEmbedding(2 * width, width, width)
         self.rv_embedding = (
-            None if image_px is None else _two_layers(3 * depths, RAY_EXPANSION * width, width)
+            None
+            if image_px is None
+            else PositionEmbedding(3 * depths, RAY_EXPANSION * width, width)
         )
         self.task_heads = nn.ModuleList([task_heads])
         nn.init.uniform_(self.reference_points.weight, 0.0, 1.0)
@@ -127,8 +133,9 @@ class CmtHead(nn.Module):
                 padded=padded,
             )
         allowed = None if denoising is None else ~denoising.blocked
-        decoded = self.transformer["decoder"](
-            positions, weighted.keys, weighted.values, allowed, weighted.bias
+        memory = weighted.keys, weighted.values
+        decoded = call_with_joined_cast(
+            self.transformer["decoder"], positions, positions, *memory, allowed, weighted.bias
         )
         return split_denoising(self.predict(decoded, references), weighted.weights, padded)
 
@@ -184,13 +191,14 @@ class CmtHead(nn.Module):
 
     def bev_positions(self, rows: int, columns: int) -> Tensor:
         """Return (Y * X, D)."""
-        cells = bev_fractions(rows, columns, like=self.point_range_m)
-        embedded: Tensor = self.bev_embedding(sine_embedding(cells, self.width))
+        range_m = self.point_range_m
+        waves = bev_waves(rows, columns, self.width, range_m.dtype, range_m.device)
+        embedded: Tensor = self.bev_embedding(waves)
         return embedded
 
     def image_positions(self, cameras: CameraGeometry, rows: int, columns: int) -> Tensor:
         """Return (B, V, H, W, D)."""
-        return self._embed_rays(pixel_rays_m(cameras, rows, columns, self._depths_m()))
+        return self._embed_rays(pixel_rays_m(cameras, rows, columns, self.depths_m))
 
     def query_positions(self, references: Tensor, cameras: CameraGeometry | None) -> Tensor:
         """Return (B, Q, D): the position seen from above plus, with cameras, that in the images."""
@@ -211,7 +219,7 @@ class CmtHead(nn.Module):
         """Return (B, Q, D), summed over the cameras that see a query, 0 where none does."""
         # Upstream: a sum, so the position of a query that two cameras see is a longer vector.
         points_m = fractions_to_metres(fractions, self.point_range_m)
-        rays_m, visible = query_rays_m(points_m, cameras, self._depths_m())
+        rays_m, visible = query_rays_m(points_m, cameras, self.depths_m)
         return (self._embed_rays(rays_m) * visible.unsqueeze(-1)).sum(dim=1)
 
     def predict(self, decoded: Tensor, references: Tensor) -> dict[str, Tensor]:
@@ -223,9 +231,6 @@ class CmtHead(nn.Module):
         fractions = (placed + inverse_sigmoid(references)).sigmoid()
         scaled = fractions_to_metres(fractions, self.point_range_m)
         return predictions | {"center_xy_m": scaled[..., :2], "log_length": scaled[..., 2:]}
-
-    def _depths_m(self) -> Tensor:
-        return ray_depths_m(self.depths, self.point_range_m[1, 0])
 
     def _embed_rays(self, rays_m: Tensor) -> Tensor:
         """Return (..., D) from (..., depths, 3)."""
@@ -241,10 +246,4 @@ def conv_norm_relu(source: int, target: int) -> nn.Sequential:
     nn.init.kaiming_normal_(conv.weight, mode="fan_out", nonlinearity="relu")
     return nn.Sequential(
         OrderedDict(conv=conv, bn=nn.BatchNorm2d(target), activate=nn.ReLU(inplace=True))
-    )
-
-
-def _two_layers(source: int, hidden: int, target: int) -> nn.Sequential:
-    return nn.Sequential(
-        nn.Linear(source, hidden), nn.ReLU(inplace=True), nn.Linear(hidden, target)
     )

@@ -14,10 +14,12 @@ from torch import Tensor
 from torch.nn import functional
 
 from shared.config.head_config import HeadConfig
+from shared.data.ground_truth import GroundTruth
 from shared.model.box_coder import encode_boxes
 from shared.model.denoising import DenoisingQueries, denoising_groups
 from shared.model.matcher import Matches, match
 from shared.model.outputs import HeadOutputs
+from shared.process.device import device_constant
 
 UNMATCHED_SHARE = 0.1  # weight of a query without a box in the mean of the focal loss
 MEAN_EPS = torch.finfo(torch.float32).eps  # mmdet adds it to every divisor
@@ -50,26 +52,27 @@ class BatchCounts:
 
 def detection_losses(
     outputs: HeadOutputs,
-    boxes: Sequence[Tensor],
-    labels: Sequence[Tensor],
+    truth: GroundTruth,
     config: HeadConfig,
     *,
     denoising: DenoisingQueries | None = None,
     matches: Matches | None = None,
     counts: BatchCounts | None = None,
+    skips_overflow: bool = False,
 ) -> dict[str, Tensor]:
     """Compute every loss term, in float32 also under autocast.
 
     Args:
         outputs: of the head.
-        boxes: B tensors (n, 9) float32, LiDAR frame, z is the centre. A box with a NaN velocity
-            counts in the mean but is not regressed.
-        labels: B tensors (n,) int64, 0 to K - 1.
+        truth: on the device of the outputs. A box with a NaN velocity counts in the mean but is not
+            regressed.
         config: weights.
         denoising: the queries that `outputs.denoising` answers.
         matches: an assignment to use; by default it is computed from `outputs`.
         counts: of the whole batch, if these are a share of its samples: the losses of all shares
             then add up to those of the whole. By default, of these samples.
+        skips_overflow: whether a gradient scaler skips a step whose loss is not finite. Then
+            matching costs that are not finite give losses of NaN, not an error.
 
     Returns:
         Scalars under the official names: `loss_cls` and `loss_bbox` of the last decoder layer,
@@ -78,26 +81,26 @@ def detection_losses(
 
     Raises:
         ValueError: if only one of `outputs.denoising` and `denoising` is None.
-        FloatingPointError: if a matching cost is not finite.
+        FloatingPointError: if a matching cost is not finite, unless such steps are skipped.
     """
     if (outputs.denoising is None) != (denoising is None):
         raise ValueError("detection_losses: pass the denoising queries the head was run with")
     with torch.autocast(outputs.class_logits.device.type, enabled=False):
         if matches is None:
-            matches = match(outputs, boxes, labels, config)
+            matches = match(outputs, truth, config, skips_overflow=skips_overflow)
         if counts is None:
             counts = BatchCounts(
-                samples=len(boxes),
+                samples=len(truth.box_counts),
                 matched=matches.query.shape[1],
                 copies=0 if denoising is None else len(denoising.slot),
             )
-        classes, codes = _matched_losses(
-            outputs, torch.cat([*boxes]), torch.cat([*labels]), config, matches, counts
-        )
+        classes, codes = _matched_losses(outputs, truth, config, matches, counts)
         losses = _named(classes, "loss_cls") | _named(codes, "loss_bbox")
         if outputs.denoising is not None and denoising is not None:
             classes, codes = _denoising_losses(outputs.denoising, denoising, config, counts.copies)
             losses |= _named(classes, "dn_loss_cls") | _named(codes, "dn_loss_bbox")
+        if not matches.is_exact:
+            losses = {name: value * torch.nan for name, value in losses.items()}
     return losses
 
 
@@ -123,23 +126,28 @@ def focal_loss(logits: Tensor, targets: Tensor, *, alpha: float, gamma: float) -
 
 def _matched_losses(
     outputs: HeadOutputs,
-    boxes: Tensor,
-    labels: Tensor,
+    truth: GroundTruth,
     config: HeadConfig,
     matches: Matches,
     counts: BatchCounts,
 ) -> tuple[Tensor, Tensor]:
     """Return (L,) class and box losses of the ordinary queries."""
     logits, codes = outputs.class_logits.float(), outputs.codes.float()
-    layers, _, queries, _ = logits.shape
+    layers, samples, queries, _ = logits.shape
     layer = torch.arange(layers, device=logits.device).unsqueeze(1)  # (L, 1)
+    place = (layer * samples + matches.sample) * queries + matches.query  # (L, M), among L * B * Q
     targets = torch.zeros_like(logits)
-    targets[layer, matches.sample, matches.query, labels[matches.box]] = 1.0
+    hits = layer, matches.sample, matches.query, truth.labels[matches.box]
+    targets.index_put_(hits, targets.new_ones(()))
     focal = focal_loss(logits, targets, alpha=config.focal_alpha, gamma=config.focal_gamma)
     # Upstream: counted on each device by itself; `counts` may be those of all devices.
     unmatched = counts.samples * queries - counts.matched
     counted = max(counts.matched + UNMATCHED_SHARE * unmatched, 1.0)
-    gap = _code_gap(codes[layer, matches.sample, matches.query], boxes[matches.box], config)
+    # index_select, not indexing: the gradient of that one sorts its indices first.
+    matched = codes.flatten(0, 2).index_select(0, place.flatten())  # (L * M, 10)
+    gap = _code_gap(
+        matched.view(layers, -1, codes.shape[-1]), truth.boxes_lidar[matches.box], config
+    )
     return (
         config.class_weight * focal.sum(dim=(1, 2, 3)) / (counted + MEAN_EPS),
         config.box_weight * gap / (counts.matched + MEAN_EPS),
@@ -154,9 +162,12 @@ def _denoising_losses(
     Upstream: the number of copies is averaged over devices for the box loss only; here every term
     counts the same samples.
     """
-    logits = outputs.class_logits.float()[:, queries.sample, queries.slot]  # (L, N, K)
-    codes = outputs.codes.float()[:, queries.sample, queries.slot]  # (L, N, 10)
-    targets = functional.one_hot(queries.labels, config.classes + 1)[:, :-1].to(logits)  # (N, K)
+    place = queries.sample * outputs.codes.shape[2] + queries.slot  # (N,)
+    logits = outputs.class_logits.float().flatten(1, 2).index_select(1, place)  # (L, N, K)
+    codes = outputs.codes.float().flatten(1, 2).index_select(1, place)  # (L, N, 10)
+    # Not one_hot, which reads its labels on the host: K, the background, is in no column.
+    classes = torch.arange(config.classes, device=logits.device)
+    targets = (queries.labels.unsqueeze(1) == classes).to(logits)  # (N, K)
     focal = focal_loss(
         logits, targets.expand_as(logits), alpha=config.focal_alpha, gamma=config.focal_gamma
     )
@@ -179,7 +190,7 @@ def _code_gap(codes: Tensor, boxes: Tensor, config: HeadConfig) -> Tensor:
     known = targets.isfinite().all(dim=-1, keepdim=True)  # (L, M, 1)
     # Multiplying by a mask would not do: 0 times NaN is NaN, also in the gradient.
     targets = torch.where(known, targets, codes.detach())
-    weights = codes.new_tensor(config.code_weights)
+    weights = device_constant(config.code_weights, codes.device)
     return ((codes - targets).abs() * weights).sum(dim=(1, 2))
 
 

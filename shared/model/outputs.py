@@ -72,16 +72,20 @@ def split_denoising(
         sensor_weights: (B, padded + Q, 2), or None without AQR.
         padded: number of denoising queries, 0 if there are none.
     """
-    denoising = None
-    if padded:
-        noised_weights = None if sensor_weights is None else sensor_weights[:, :padded]
-        denoising = _as_outputs(
-            {name: values[:, :, :padded] for name, values in predictions.items()}, noised_weights
-        )
-    weights = None if sensor_weights is None else sensor_weights[:, padded:]
-    return _as_outputs(
-        {name: values[:, :, padded:] for name, values in predictions.items()}, weights, denoising
-    )
+    if not padded:
+        return _as_outputs(predictions, sensor_weights)
+    # Split, not sliced: the gradients of two slices would each be padded, then added.
+    pairs = {name: _split(values, padded, dim=2) for name, values in predictions.items()}
+    weights: tuple[Tensor | None, Tensor | None] = (None, None)
+    if sensor_weights is not None:
+        weights = _split(sensor_weights, padded, dim=1)
+    noised = _as_outputs({name: first for name, (first, _) in pairs.items()}, weights[0])
+    return _as_outputs({name: rest for name, (_, rest) in pairs.items()}, weights[1], noised)
+
+
+def _split(values: Tensor, padded: int, dim: int) -> tuple[Tensor, Tensor]:
+    noised, ordinary = torch.split(values, [padded, values.shape[dim] - padded], dim=dim)
+    return noised, ordinary
 
 
 def _as_outputs(

@@ -1,14 +1,19 @@
 """A small network per branch and decoder layer; all layers run in one grouped convolution.
 
-B samples, Q queries, D width, L decoder layers.
+Without neighbours such a convolution is a product per layer, and on a GPU it is computed as one.
+B samples, Q queries, D width, L decoder layers, H hidden channels, R branches.
 
 Source: CMT, cmt_head.py `SeparateTaskHead`, `GroupLayerNorm1d`.
 """
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
+from torch.nn import functional
 
 from shared.model.outputs import OUTPUT_OF_BRANCH
+from shared.process.autocast import joins_products, product_dtype
 
 NORM_EPS = 1e-6
 RARE_CLASS_BIAS = -2.19  # sigmoid of it is 0.1: most queries are background
@@ -57,6 +62,7 @@ class TaskHeads(nn.Module):
         self, *, layers: int, width: int, hidden: int, classes: int, kernel: int = 1
     ) -> None:
         super().__init__()
+        self.is_pointwise = kernel == 1
 
         def branch(out: int, bias: float = 0.0) -> nn.Sequential:
             return _branch(layers, width, hidden, out, kernel, bias)
@@ -71,6 +77,8 @@ class TaskHeads(nn.Module):
 
     def forward(self, decoded: Tensor) -> dict[str, Tensor]:
         """Return (L, B, Q, k) by our name of the branch, unscaled, from (L, B, Q, D)."""
+        if self.is_pointwise and joins_products(decoded):
+            return self.products(decoded)
         layers, samples, queries, _ = decoded.shape
         stacked = decoded.permute(1, 0, 3, 2).flatten(1, 2)  # (B, L * D, Q)
         return {
@@ -79,6 +87,46 @@ class TaskHeads(nn.Module):
             .permute(1, 0, 3, 2)
             for official, branch in self.named_children()
         }
+
+    def products(self, decoded: Tensor) -> dict[str, Tensor]:
+        """Return the same as `forward`, by a batched product per layer of a branch or of all."""
+        layers, samples, queries, _ = decoded.shape
+        names, branches = zip(*self.named_children(), strict=True)
+        firsts, norms, _, lasts = zip(*branches, strict=True)
+        dtype = product_dtype(decoded)
+        first = _joined([conv.weight for conv in firsts], layers, dtype)  # (L, R * H, D)
+        rows = decoded.to(dtype).flatten(1, 2)  # (L, B * Q, D)
+        hidden = torch.bmm(rows, first.transpose(1, 2)).view(*rows.shape[:2], len(names), -1)
+        hidden = _norm_relu(hidden, norms, layers).to(dtype)  # (L, B * Q, R, H)
+        sizes = [conv.out_channels // layers for conv in lasts]
+        weights, biases = (
+            torch.split(_joined(parameters, layers, dtype), sizes, dim=1)
+            for parameters in zip(*((conv.weight, conv.bias) for conv in lasts), strict=True)
+        )  # R of (L, k, H) and of (L, k, 1)
+        return {
+            OUTPUT_OF_BRANCH[name]: torch.baddbmm(
+                bias.transpose(1, 2), own, weight.transpose(1, 2)
+            ).view(layers, samples, queries, -1)
+            for name, own, weight, bias in zip(
+                names, hidden.unbind(2), weights, biases, strict=True
+            )
+        }
+
+
+def _joined(parameters: Sequence[Tensor], layers: int, dtype: torch.dtype) -> Tensor:
+    """Return (L, channels of all branches, ...) of each branch's (L * channels, ...)."""
+    return torch.cat([p.view(layers, p.shape[0] // layers, -1) for p in parameters], 1).to(dtype)
+
+
+def _norm_relu(hidden: Tensor, norms: Sequence[GroupLayerNorm1d], layers: int) -> Tensor:
+    """Norm (L, B * Q, R, H), in float32 or wider like `GroupLayerNorm1d`; then ReLU."""
+    precise = hidden.to(torch.promote_types(hidden.dtype, torch.float32))
+    normed = functional.layer_norm(precise, precise.shape[-1:], eps=NORM_EPS)
+    weight, bias = (
+        torch.stack([parameter.view(layers, 1, -1) for parameter in parameters], dim=2)
+        for parameters in zip(*((norm.weight, norm.bias) for norm in norms), strict=True)
+    )  # (L, 1, R, H)
+    return torch.addcmul(bias, weight, normed).relu_()
 
 
 def _branch(

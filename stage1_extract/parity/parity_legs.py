@@ -16,8 +16,10 @@ import numpy as np
 import torch
 from torch import Tensor
 
+from shared.config.head_config import HeadConfig
 from shared.config.preset import Preset
 from shared.data.batch import Batch
+from shared.data.ground_truth import GroundTruth
 from shared.model.box_coder import Detections, decode_boxes
 from shared.model.denoising import make_denoising_queries
 from shared.model.detector import CmtDetector
@@ -65,7 +67,7 @@ class Leg:
 
     Args:
         outputs, losses: of a forward with denoising queries, detached.
-        costs: per sample, (L, Q, n), of assigning each of its boxes to each query.
+        costs: (L, M, Q), of assigning each of the batch's boxes to each query of its sample.
         own_matches: the assignment that this leg would choose itself.
         own_slopes: this leg's own gradient of the total loss at every output.
         gradients: of the parameters, from the slopes that both legs share.
@@ -74,7 +76,7 @@ class Leg:
 
     outputs: dict[str, Tensor]
     losses: dict[str, Tensor]
-    costs: list[Tensor]
+    costs: Tensor
     own_matches: Matches
     own_slopes: list[Tensor]
     gradients: dict[str, Tensor]
@@ -99,13 +101,14 @@ def run_leg(detector: CmtDetector, batch: Batch, preset: Preset, live: Leg | Non
         preset.head,
         preset.grid.point_range_m,
         generator=torch.Generator().manual_seed(SEED),
+        device=detector.device,
     )
+    truth = GroundTruth.of(batch.boxes_lidar, batch.labels).to(detector.device)
     outputs: HeadOutputs = detector(batch, queries)
-    own = match(outputs, batch.boxes_lidar, batch.labels, preset.head)
+    own = match(outputs, truth, preset.head)
     losses = detection_losses(
         outputs,
-        batch.boxes_lidar,
-        batch.labels,
+        truth,
         preset.head,
         denoising=queries,
         matches=own if live is None else live.own_matches,
@@ -124,22 +127,17 @@ def run_leg(detector: CmtDetector, batch: Batch, preset: Preset, live: Leg | Non
             for name, parameter in detector.named_parameters()
             if parameter.grad is not None
         },
-        costs=[
-            matching_cost(
-                outputs.codes[:, sample],
-                outputs.class_logits[:, sample],
-                boxes,
-                labels,
-                preset.head,
-            ).detach()
-            for sample, (boxes, labels) in enumerate(
-                zip(batch.boxes_lidar, batch.labels, strict=True)
-            )
-        ],
+        costs=_costs(outputs, truth, preset.head),
         own_matches=own,
         own_slopes=slopes,
         detections=detections,
     )
+
+
+def _costs(outputs: HeadOutputs, truth: GroundTruth, config: HeadConfig) -> Tensor:
+    """Return (L, M, Q) matching costs, the boxes in the order of the batch."""
+    by_class = matching_cost(outputs.codes, outputs.class_logits, truth, config).detach()
+    return by_class[:, truth.by_class.argsort()]
 
 
 def _branches(outputs: HeadOutputs) -> dict[str, Tensor]:
@@ -190,9 +188,8 @@ def compare_legs(live: Leg, cached: Leg, size: int, allowed: Tolerances) -> list
 
 def _chosen_costs(leg: Leg, matches: Matches) -> Tensor:
     """Return the (L, M) costs of an assignment's pairs, as a leg prices them."""
-    table = torch.cat(leg.costs, dim=-1)  # (L, Q, n): a box's column belongs to its own sample only
-    layer = torch.arange(len(table)).unsqueeze(1)
-    return table[layer, matches.query, matches.box]
+    layer = torch.arange(len(leg.costs)).unsqueeze(1)
+    return leg.costs[layer, matches.box, matches.query]
 
 
 def _by_module(gradients: dict[str, Tensor]) -> dict[str, list[str]]:

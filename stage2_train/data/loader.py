@@ -1,10 +1,12 @@
 """Batches read ahead by threads.
 
 Threads rather than processes: reading, checking and decompressing release Python's lock, and moving
-what another process has decoded would cost as much as decoding it again (LOG.md). Every sample is
-decoded straight into its batch.
+what another process has decoded would cost as much as decoding it again (LOG.md). They share the
+memory of the process, so the size of /dev/shm does not matter. Every sample is decoded straight
+into its batch.
 """
 
+import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence, Sized
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -16,16 +18,65 @@ from shared.data.batch import Batch, BatchBuffer
 from shared.data.batch_memory import BatchMemory
 from shared.data.features import Frame
 from shared.data.sensor_drop import NOTHING, Absent, condition
+from shared.process.device import available_device
 from stage2_train.data.dataset import StoreDataset
 from stage2_train.data.sampler import Place
 
 AHEAD_PER_WORKER = 2  # queued samples per thread, so that none waits while a batch is late
+MOST_WORKERS = 16  # by default: more threads than a device can use read ahead of it
+WORKERS_HELP = (
+    "loader threads%s; 0 loads in the thread that computes. Default: of the cores that this "
+    "process may use%s, all but one and at most 16 with a GPU, half of them on a CPU, where "
+    "loading competes with computing. The result is the same for any number. Threads need no "
+    "/dev/shm"
+)
+
+
+def default_workers(devices: int = 1) -> int:
+    """Return how many loader threads a process starts unless it is told.
+
+    With a GPU, one core is left to the thread that queues its work. On a CPU, training itself uses
+    all cores, and a sample is loaded much faster than it is trained on: half of the cores can keep
+    ahead, and most of the time they wait.
+
+    Args:
+        devices: processes of this run on this machine, which share its cores; torchrun's own number
+            overrides it.
+    """
+    processes = int(os.environ.get("LOCAL_WORLD_SIZE", devices))
+    share = available_cores() // max(1, processes)
+    if available_device().type == "cuda":
+        return min(max(1, share - 1), MOST_WORKERS)
+    return min(share // 2, MOST_WORKERS)
+
+
+def available_cores() -> int:
+    """Return the number of cores that this process may use, which a job's limits can lower."""
+    if hasattr(os, "sched_getaffinity"):  # not on macOS
+        return len(os.sched_getaffinity(0))
+    return os.cpu_count() or 1
+
+
+def batches_ahead(workers: int, batch_size: int) -> int:
+    """Return how many batches are read while an earlier one is in use.
+
+    `AHEAD_PER_WORKER` samples for each thread, rounded up to whole batches, so at least one batch:
+    two batches of 16 for 15 threads, 15 batches of 2. Besides these, one batch is in use and one is
+    being handed over, so a device needs at most
+
+        (batches_ahead + 2) x batch_size x bytes of a sample (float16 or 8 bit, as stored)
+
+    of memory, page-locked with a GPU: 1.6 GB for batches of 16 and 15 threads at r50_800x320 (24.7
+    MB a sample), 3.9 GB at vov_1600x640 (61.6 MB).
+    """
+    return ceil(AHEAD_PER_WORKER * workers / batch_size)
 
 
 class BatchLoader:
     """The batches of a dataset in a fixed order; each iteration has its own threads.
 
-    Threads end with their iterator: when it is exhausted, closed or dropped.
+    Threads end with their iterator: when it is exhausted, closed or dropped. How much memory they
+    fill ahead is said in `batches_ahead`.
 
     Args:
         dataset: what to read from.
@@ -66,7 +117,7 @@ class BatchLoader:
             buffer = self._buffer(places)
             reads = [pool.submit(self._read, buffer, i, place) for i, place in enumerate(places)]
             ahead.append((buffer, places, reads))
-            if len(ahead) > ceil(AHEAD_PER_WORKER * self.workers / len(places)):
+            if len(ahead) > batches_ahead(self.workers, len(places)):
                 yield _finished(*ahead.popleft())
         while ahead:
             yield _finished(*ahead.popleft())

@@ -40,5 +40,5 @@ def prefetch_to_device(
 
 def _keep_for(batch: Batch, stream: torch.cuda.Stream) -> None:
     """Keep memory that a different stream allocated from being reused while this one reads it."""
-    for tensor in (*batch.maps.values(), batch.img_from_lidar, *batch.boxes_lidar, *batch.labels):
+    for tensor in (*batch.maps.values(), batch.img_from_lidar):
         tensor.record_stream(stream)

@@ -37,7 +37,10 @@ class Recipe:
         ema_decay: share that an exponential moving average of the weights keeps at each step; such
             a run is evaluated and exported with its average. Worth its memory in long runs.
         seed: of weights, order and denoising noise.
-        precision: as Lightning Fabric names it.
+        precision: as Lightning Fabric names it. "auto" is "bf16-mixed" on a GPU that computes in
+            bfloat16, "16-mixed" on any other, and "32-true" on a CPU; a run keeps what it started
+            with.
+        tf32: whether float32 products on a GPU may be rounded to TF32's 10 bits, which is faster.
         checkpoint_every: steps between checkpoints.
         keep_last: checkpoints to keep, besides the one with the lowest loss.
     """
@@ -62,7 +65,8 @@ class Recipe:
     warmup_steps: int = 500
     ema_decay: float | None = None
     seed: int = 0
-    precision: Literal["32-true", "bf16-mixed", "16-mixed"] = "32-true"
+    precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = "auto"
+    tf32: bool = False
     checkpoint_every: int = 500
     keep_last: int = 3
 

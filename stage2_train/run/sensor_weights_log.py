@@ -28,10 +28,12 @@ def sensor_weight_sums(weights: Tensor, conditions: Sequence[str]) -> dict[str, 
     kinds = [SINGLE_CAMERA if name.removeprefix("no ") in CAMERAS else name for name in conditions]
     sums: dict[str, Tensor] = {}
     for kind in CONDITIONS:
-        chosen = torch.tensor([name == kind for name in kinds], device=weights.device)
-        summed = weights.detach()[chosen].sum(dim=(0, 1))
+        chosen = [weights[i : i + 1] for i, name in enumerate(kinds) if name == kind]
+        # Slices rather than a mask: the host would wait to learn how many samples it selects.
+        summed = torch.cat(chosen or [weights[:0]]).detach().sum(dim=(0, 1))
         sums |= {f"aqr/{kind}/{sensor}": summed[i] for i, sensor in enumerate(SENSORS)}
-        sums[f"aqr/{kind}/{COUNT}"] = chosen.sum() * weights.shape[1]
+        queries = len(chosen) * weights.shape[1]
+        sums[f"aqr/{kind}/{COUNT}"] = weights.new_full((), queries, dtype=torch.float32)
     return sums
 
 

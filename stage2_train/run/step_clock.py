@@ -1,9 +1,41 @@
 """Where the time of a step goes, on a CPU or, without synchronising in between, on a GPU."""
 
 import time
+from dataclasses import dataclass
 from itertools import pairwise
 
 import torch
+
+Mark = float | torch.cuda.Event
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Lap:
+    """The marks of a step.
+
+    Args:
+        names: of the pieces of work.
+        marks: the start, then the end of each piece.
+    """
+
+    names: tuple[str, ...]
+    marks: tuple[Mark, ...]
+
+    def seconds(self) -> dict[str, float]:
+        """Return the seconds of each piece, summed by name; a GPU must have reached the marks."""
+        seconds = dict.fromkeys(self.names, 0.0)
+        for name, (start, end) in zip(self.names, pairwise(self.marks), strict=True):
+            seconds[name] += _between(start, end)
+        return seconds
+
+
+def _between(start: Mark, end: Mark) -> float:
+    if isinstance(start, float) and isinstance(end, float):
+        return end - start
+    assert isinstance(start, torch.cuda.Event)
+    assert isinstance(end, torch.cuda.Event)
+    elapsed_ms: float = start.elapsed_time(end)
+    return elapsed_ms / 1000
 
 
 class StepClock:
@@ -16,8 +48,7 @@ class StepClock:
     def __init__(self, device: torch.device) -> None:
         self._on_cuda = device.type == "cuda"
         self._names: list[str] = []
-        self._times: list[float] = []
-        self._events: list[torch.cuda.Event] = []
+        self._marks: list[Mark] = []
 
     def mark(self, name: str) -> None:
         """End the piece of work called `name`; the very first mark only starts the clock."""
@@ -25,20 +56,13 @@ class StepClock:
         if self._on_cuda:
             event = torch.cuda.Event(enable_timing=True)  # type: ignore[no-untyped-call]
             event.record()
-            self._events.append(event)
+            self._marks.append(event)
         else:
-            self._times.append(time.perf_counter())
+            self._marks.append(time.perf_counter())
 
-    def seconds(self) -> dict[str, float]:
-        """Return the seconds of each piece, summed by name; restart the clock at the last mark."""
-        if self._on_cuda:
-            torch.cuda.synchronize()
-            spans = [start.elapsed_time(end) / 1000 for start, end in pairwise(self._events)]
-        else:
-            spans = [end - start for start, end in pairwise(self._times)]
-        seconds = dict.fromkeys(self._names[1:], 0.0)
-        for name, span in zip(self._names[1:], spans, strict=True):
-            seconds[name] += span
-        for marks in (self._names, self._times, self._events):
+    def lap(self) -> Lap:
+        """Return what was marked since the last lap; restart the clock at the last mark."""
+        lap = Lap(names=tuple(self._names[1:]), marks=tuple(self._marks))
+        for marks in (self._names, self._marks):
             del marks[:-1]
-        return seconds
+        return lap

@@ -8,6 +8,8 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
+
 from shared.config.config_json import to_json
 from shared.data.feature_store import FeatureStore
 from shared.digests import state_digest
@@ -23,7 +25,7 @@ from stage2_train.freezing.freezing import absent_parts, freeze, require_trainab
 from stage2_train.recipes.recipe import Recipe
 from stage2_train.run.run_folder import RunFolder
 from stage2_train.run.starting_point import starting_detector, starting_point
-from stage2_train.training.distributed import launch_fabric
+from stage2_train.training.distributed import launch_fabric, resolved_precision
 from stage2_train.training.loss_step import LossStep
 from stage2_train.training.optimizer import make_optimizer
 from stage2_train.training.trainer import Trainer
@@ -154,16 +156,23 @@ def train_batches(
     folder = RunFolder(out)
     folder.start(_config(detector, recipe, samples), writes=is_first)
     order = batches.order()
+    reads_late = reads_results_late(fabric.device)
     step = TrainingStep(
         fabric=fabric,
         recipe=recipe,
-        module=LossStep(detector, detector.preset),
-        optimizer=make_optimizer(detector, recipe),
+        module=LossStep(detector, detector.preset, skips_overflow=scaler is not None),
+        optimizer=make_optimizer(detector, recipe, is_fused=reads_late or scaler is not None),
         steps=recipe.steps or (recipe.epochs or 0) * order.steps_per_epoch,
         scaler=scaler,
+        reads_late=reads_late,
     )
     aqr = None if recipe.aqr is None else to_json(recipe.aqr)
-    about = {"preset": to_json(detector.preset), "aqr": aqr, **origin}
+    about = {
+        "preset": to_json(detector.preset),
+        "aqr": aqr,
+        "precision": resolved_precision(recipe),
+        **origin,
+    }
     trainer = Trainer(step, folder, about)
     trainer.resume()
     order.first_step = trainer.progress.step
@@ -181,10 +190,19 @@ def train_batches(
     return trainer.run(prefetch_to_device(loaded, recipe.accumulate, fabric.device), last)
 
 
+def reads_results_late(device: torch.device) -> bool:
+    """Return whether a step's losses are read only when the next one is queued.
+
+    A CPU has nothing to wait for, and stops before it updates with what is not finite.
+    """
+    return device.type == "cuda"
+
+
 def _config(detector: CmtDetector, recipe: Recipe, samples: str) -> dict[str, Any]:
     """Return what must not change when a run is resumed."""
     return {
         "recipe": dataclasses.asdict(recipe),
+        "precision": resolved_precision(recipe),  # a device with a different one is refused
         "preset": to_json(detector.preset),
         "store": samples,
         "starting weights": state_digest(detector.state_dict()),
@@ -199,9 +217,10 @@ def _announce(trainer: Trainer, samples: int, last: int) -> None:
     about = {} if stored is None else {"backbones, in the store": stored}
     trainer.folder.write(FREEZING, json.dumps({**about, "parts": parts}, indent=2))
     log.info(
-        "training %s with recipe %s: %d samples, steps %d to %d, batch %d on %d devices\n%s",
+        "training %s with recipe %s in %s: %d samples, steps %d to %d, batch %d on %d devices\n%s",
         trainer.detector.preset.name,
         step.recipe.name,
+        resolved_precision(step.recipe),
         samples,
         trainer.progress.step,
         last,

@@ -4,6 +4,8 @@ They are started by this program (`--devices`), by torchrun, or by Slurm's srun.
 """
 
 import os
+import warnings
+from typing import Literal
 
 import torch
 from lightning.fabric import Fabric
@@ -15,6 +17,8 @@ from torch.distributed.rendezvous import rendezvous
 from shared.process.device import available_device
 from stage2_train.recipes.recipe import Recipe
 
+ResolvedPrecision = Literal["32-true", "bf16-mixed", "16-mixed"]
+
 
 def launch_fabric(
     recipe: Recipe, *, devices: int = 1, nodes: int = 1
@@ -22,7 +26,7 @@ def launch_fabric(
     """Start the processes; return Fabric in each, and the gradient scaler that float16 needs.
 
     Args:
-        recipe: says the precision.
+        recipe: says the precision, see `resolved_precision`.
         devices: per node; torchrun's own numbers override both.
         nodes: of the run.
     """
@@ -31,7 +35,8 @@ def launch_fabric(
         nodes = int(os.environ["WORLD_SIZE"]) // devices
         if devices > 1 and nodes == 1:
             _connect_again()
-    precision, scaler = _precision(recipe)
+    allow_tf32(recipe.tf32)
+    precision, scaler = _precision_plugin(resolved_precision(recipe))
     fabric = Fabric(
         accelerator="auto",
         devices=devices,
@@ -59,10 +64,34 @@ def _connect_again() -> None:
     )
 
 
-def _precision(recipe: Recipe) -> tuple[Precision, torch.amp.GradScaler | None]:
+def resolved_precision(recipe: Recipe) -> ResolvedPrecision:
+    """Return the recipe's precision, with what "auto" is on this device."""
+    if recipe.precision != "auto":
+        return recipe.precision
+    if available_device().type == "cpu":
+        return "32-true"
+    has_bfloat16 = torch.cuda.is_bf16_supported(including_emulation=False)
+    return "bf16-mixed" if has_bfloat16 else "16-mixed"
+
+
+def _precision_plugin(
+    precision: ResolvedPrecision,
+) -> tuple[Precision, torch.amp.GradScaler | None]:
     """Return Fabric's plugin and its gradient scaler, whose state belongs in checkpoints."""
-    if recipe.precision == "32-true":
+    if precision == "32-true":
         return Precision(), None
     device = available_device().type
-    scaler = torch.amp.GradScaler(device) if recipe.precision == "16-mixed" else None
-    return MixedPrecision(recipe.precision, device, scaler), scaler
+    scaler = torch.amp.GradScaler(device) if precision == "16-mixed" else None
+    return MixedPrecision(precision, device, scaler), scaler
+
+
+def allow_tf32(is_allowed: bool) -> None:
+    """Say whether CUDA may round float32 products to TF32; by itself, torch does in convolutions.
+
+    With torch's older switches: the newer ones, set for convolutions only, make reading the older
+    ones an error, and `torch.compile` reads them.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # some versions recommend the newer ones
+        torch.backends.cuda.matmul.allow_tf32 = is_allowed
+        torch.backends.cudnn.allow_tf32 = is_allowed

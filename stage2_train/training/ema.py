@@ -1,10 +1,11 @@
 """An exponential moving average of the weights, which often detects better than the last ones."""
 
+import copy
 from collections.abc import Mapping
 from typing import Any
 
-from torch import nn
-from torch.optim.swa_utils import AveragedModel, get_ema_multi_avg_fn
+import torch
+from torch import Tensor, nn
 
 
 class ExponentialMovingAverage:
@@ -16,18 +17,32 @@ class ExponentialMovingAverage:
     """
 
     def __init__(self, module: nn.Module, decay: float) -> None:
-        average = get_ema_multi_avg_fn(decay)  # type: ignore[no-untyped-call]
-        self._model = AveragedModel(module, multi_avg_fn=average)
-        self._model.n_averaged.fill_(1)  # at 0 the first update would replace the average
+        self._average = copy.deepcopy(module)
+        self._decay = decay
 
-    def update(self, module: nn.Module) -> None:
-        """Include the module's weights in the average."""
-        self._model.update_parameters(module)
+    @torch.no_grad()
+    def update(self, module: nn.Module, was_skipped: Tensor | None = None) -> None:
+        """Include the module's weights in the average.
+
+        Args:
+            module: with its present weights.
+            was_skipped: () on the device, 1 if the step has changed nothing, so that there is
+                nothing to include; None if that cannot be.
+        """
+        average: list[Tensor] = [*self._average.parameters()]
+        weights: list[Tensor] = [*module.parameters()]
+        if was_skipped is None:
+            torch._foreach_lerp_(average, weights, 1 - self._decay)
+        else:
+            change = torch._foreach_sub(weights, average)
+            torch._foreach_mul_(change, (1 - self._decay) * (1 - was_skipped))
+            torch._foreach_add_(average, change)
+        torch._foreach_copy_([*self._average.buffers()], [*module.buffers()])
 
     def state(self) -> dict[str, Any]:
         """Return the average as a state dict of the module."""
-        return self._model.module.state_dict()
+        return self._average.state_dict()
 
     def load(self, state: Mapping[str, Any]) -> None:
         """Continue from an average that `state` returned."""
-        self._model.module.load_state_dict(state)
+        self._average.load_state_dict(state)

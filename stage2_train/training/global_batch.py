@@ -38,7 +38,13 @@ class GlobalBatch:
         return BatchCounts.of(self.box_counts, preset.head)
 
     def denoising(
-        self, batch: Batch, first: int, preset: Preset, seed: int
+        self,
+        batch: Batch,
+        first: int,
+        preset: Preset,
+        seed: int,
+        *,
+        device: torch.device | str = "cpu",
     ) -> DenoisingQueries | None:
         """Make the denoising queries of a micro-batch, with its rows of the global batch's noise.
 
@@ -47,6 +53,7 @@ class GlobalBatch:
             first: position of its first sample in the global batch.
             preset: of the detector.
             seed: of the noise.
+            device: of the detector.
         """
         head, boxes = preset.head, sum(self.box_counts)
         fullest = max(self.box_counts)
@@ -62,6 +69,7 @@ class GlobalBatch:
             preset.grid.point_range_m,
             noise=noise[:, start:end].flatten(0, 1),  # (N, 3)
             fullest=fullest,
+            device=device,
         )
 
 

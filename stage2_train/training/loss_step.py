@@ -4,6 +4,7 @@ from torch import Tensor, nn
 
 from shared.config.preset import Preset
 from shared.data.batch import Batch
+from shared.data.ground_truth import GroundTruth
 from shared.model.denoising import DenoisingQueries
 from shared.model.detector import CmtDetector
 from shared.model.losses import BatchCounts, detection_losses
@@ -30,10 +31,14 @@ class LossStep(nn.Module):
     Args:
         detector: what is trained.
         preset: its configuration.
+        skips_overflow: see `shared.model.losses.detection_losses`.
     """
 
-    def __init__(self, detector: CmtDetector, preset: Preset) -> None:
+    def __init__(
+        self, detector: CmtDetector, preset: Preset, *, skips_overflow: bool = False
+    ) -> None:
         super().__init__()
+        self.skips_overflow = skips_overflow
         self.detector = detector
         self.preset = preset
 
@@ -42,16 +47,16 @@ class LossStep(nn.Module):
 
         The sums are those of `sensor_weight_sums`, none without AQR.
         """
-        outputs = self.detector(inputs.batch, inputs.queries)
+        batch = inputs.batch
+        truth = GroundTruth.of(batch.boxes_lidar, batch.labels).to(self.detector.device)
+        outputs = self.detector(batch, inputs.queries)
         terms = detection_losses(
             outputs,
-            inputs.batch.boxes_lidar,
-            inputs.batch.labels,
+            truth,
             self.preset.head,
             denoising=inputs.queries,
             counts=inputs.counts,
+            skips_overflow=self.skips_overflow,
         )
         weights = outputs.sensor_weights
-        return terms, {} if weights is None else sensor_weight_sums(
-            weights, inputs.batch.conditions
-        )
+        return terms, {} if weights is None else sensor_weight_sums(weights, batch.conditions)

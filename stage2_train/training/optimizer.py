@@ -1,7 +1,7 @@
 """AdamW with per-module learning rates."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
 import torch
@@ -82,10 +82,17 @@ def _judge_unused(keys: Sequence[str], unused: Literal["error", "warn"]) -> None
     log.warning(message)
 
 
-def make_optimizer(detector: CmtDetector, recipe: Recipe) -> torch.optim.AdamW:
+def make_optimizer(
+    detector: CmtDetector, recipe: Recipe, *, is_fused: bool = False
+) -> torch.optim.AdamW:
     """Return the optimizer of the trainable parameters.
 
     Multipliers for parts that this detector lacks (of a sensor, or of AQR) are left out.
+
+    Args:
+        detector: to train.
+        recipe: says the rates.
+        is_fused: update in one kernel, which reads on the device whether to skip the update.
 
     Raises:
         ConfigError: if a multiplier matches nothing, or nothing is left to train.
@@ -100,7 +107,20 @@ def make_optimizer(detector: CmtDetector, recipe: Recipe) -> torch.optim.AdamW:
     groups = parameter_groups(detector, multipliers, recipe.learning_rate)
     if not groups:
         raise ConfigError(f"recipe {recipe.name} freezes everything; nothing is left to train")
-    return torch.optim.AdamW(groups, weight_decay=recipe.weight_decay)
+    # None, not False, is torch's own choice of an implementation.
+    return torch.optim.AdamW(groups, weight_decay=recipe.weight_decay, fused=is_fused or None)
+
+
+def load_optimizer(optimizer: torch.optim.Optimizer, state: Mapping[str, Any]) -> None:
+    """Restore an optimizer's state, but not the implementation that it was saved with.
+
+    A run that continues on a different kind of device updates as that device does.
+    """
+    groups = [
+        saved | {"fused": own["fused"], "foreach": own["foreach"]}
+        for saved, own in zip(state["param_groups"], optimizer.param_groups, strict=True)
+    ]
+    optimizer.load_state_dict({**state, "param_groups": groups})
 
 
 def set_learning_rates(optimizer: torch.optim.Optimizer, ratio: float) -> None:

@@ -10,15 +10,18 @@ from typing import Any
 
 from tqdm import tqdm
 
-from shared.errors import InterruptedWorkError
+from shared.errors import InterruptedWorkError, TrainingError
 from shared.process.interrupts import Interrupts
 from stage2_train.data.prefetch import MicroBatches
 from stage2_train.freezing.freezing import eval_frozen
 from stage2_train.run.run_folder import RunFolder
+from stage2_train.run.step_clock import Lap
 from stage2_train.run.training_log import TrainingLog
 from stage2_train.training.ema import ExponentialMovingAverage
 from stage2_train.training.global_batch import GlobalBatch, gather_global_batch
-from stage2_train.training.training_step import TrainingStep, diverged
+from stage2_train.training.optimizer import load_optimizer
+from stage2_train.training.queued_step import QueuedStep, diverged
+from stage2_train.training.training_step import TrainingStep
 
 log = logging.getLogger(__name__)
 
@@ -68,6 +71,7 @@ class Trainer:
         self.ema = None if decay is None else ExponentialMovingAverage(self.detector, decay)
         self.training_log: TrainingLog | None = None  # only the first process has one
         self.losses: list[float] = []
+        self._unread: tuple[QueuedStep, Lap] | None = None  # a step not accounted for yet
         self.saved_at: int | None = None
 
     def resume(self) -> None:
@@ -76,7 +80,7 @@ class Trainer:
         if saved is None:
             return
         self.detector.load_state_dict(saved["state_dict"])
-        self.training_step.raw_optimizer.load_state_dict(saved["optimizer"])
+        load_optimizer(self.training_step.raw_optimizer, saved["optimizer"])
         if self.ema is not None:
             self.ema.load(saved["ema"])
         if self.training_step.scaler is not None:
@@ -134,36 +138,58 @@ class Trainer:
                 self._advance(micro_batches, global_batch)
                 clock.mark("save")
                 bar.update()
-                bar.set_postfix(loss=f"{self.losses[-1]:.3f}")
+                if self.losses:
+                    bar.set_postfix(loss=f"{self.losses[-1]:.3f}")
         return 0
 
     def _advance(self, micro_batches: MicroBatches, global_batch: GlobalBatch) -> None:
-        """Take one step, record it, and save a checkpoint when one is due."""
-        result = self.training_step.take(micro_batches, global_batch, self.progress.step)
+        """Queue one step, account for what can be read, and save a checkpoint when one is due."""
         now = self.progress
+        try:
+            queued = self.training_step.take(micro_batches, global_batch, now.step)
+        except TrainingError:
+            self._account()  # the step before may have failed first
+            raise
         now.step += 1
-        now.skipped += result.was_skipped
-        now.skipped_in_a_row = now.skipped_in_a_row + 1 if result.was_skipped else 0
-        now.recent_losses.append(result.loss)
-        self.losses.append(result.loss)
-        if now.skipped_in_a_row > SKIPPED_IN_A_ROW:
-            reason = f"{now.skipped_in_a_row} steps in a row were skipped"
-            raise diverged(now.step - 1, micro_batches, reason)
-        if self.ema is not None and not result.was_skipped:
-            self.ema.update(self.detector)
-        if self.training_log is not None:
-            scalars = result.scalars | {"skipped_steps": now.skipped}
-            self.training_log.add(now.step, scalars, self._timing(len(global_batch.box_counts)))
+        if self.ema is not None:
+            self.ema.update(self.detector, queued.was_skipped)
+        self._account()
+        self._unread = queued, self.training_step.clock.lap()
+        if not self.training_step.reads_late:
+            self._account()
         if now.step % self.recipe.checkpoint_every == 0 or now.step == self.training_step.steps:
             self._save(is_kept=True)
 
-    def _timing(self, samples: int) -> dict[str, float]:
-        """Return the seconds of each piece of the latest step, and the throughput."""
-        pieces = self.training_step.clock.seconds()
+    def _account(self) -> None:
+        """Read the result of the step that is still unread, if one is, and record it.
+
+        Raises:
+            TrainingError: if a loss or a gradient was not finite, or too many steps were skipped.
+        """
+        if self._unread is None:
+            return
+        (queued, lap), self._unread = self._unread, None
+        result = queued.read()
+        now = self.progress
+        now.skipped += result.was_skipped
+        now.skipped_in_a_row = now.skipped_in_a_row + 1 if result.was_skipped else 0
+        if math.isfinite(result.loss):  # that of a skipped step may not be
+            now.recent_losses.append(result.loss)
+        self.losses.append(result.loss)
+        if now.skipped_in_a_row > SKIPPED_IN_A_ROW:
+            reason = f"{now.skipped_in_a_row} steps in a row were skipped"
+            raise diverged(queued.step, queued.tokens, reason)
+        if self.training_log is not None:
+            scalars = result.scalars | {"skipped_steps": now.skipped}
+            self.training_log.add(queued.step + 1, scalars, self._timing(lap))
+
+    def _timing(self, lap: Lap) -> dict[str, float]:
+        """Return the seconds of each piece of a step that was read, and the throughput."""
+        pieces = lap.seconds()
         pieces.pop("save", None)
         total = sum(pieces.values())
         return {
-            "samples_per_second": samples / total,
+            "samples_per_second": self.recipe.batch_size / total,
             "share_waiting_for_data": pieces["data"] / total,
             **{f"seconds/{name}": value for name, value in pieces.items()},
         }
@@ -173,7 +199,9 @@ class Trainer:
 
         Raises:
             FrozenError: if something frozen has changed; nothing is written.
+            TrainingError: if the last step has failed; nothing is written.
         """
+        self._account()
         self.training_step.proof.check_bytes()
         now = self.progress
         is_best = False

@@ -46,7 +46,8 @@ from stage2_train.recipes.recipe import Recipe
 from stage2_train.recipes.recipes import frozen_a
 from stage2_train.run.starting_point import starting_detector
 from stage2_train.training.global_batch import GlobalBatch
-from stage2_train.training.training_step import StepResult, TrainingStep
+from stage2_train.training.queued_step import QueuedStep
+from stage2_train.training.training_step import TrainingStep
 
 
 def short(steps: int = 2) -> Recipe:
@@ -201,7 +202,7 @@ def test_a_backbone_buffer_that_moves_stops_live_training_and_is_named(
 
     def touching(
         self: TrainingStep, batches: MicroBatches, whole: GlobalBatch, step: int
-    ) -> StepResult:
+    ) -> QueuedStep:
         backbones.get_buffer("pts_backbone.blocks.0.1.running_mean").add_(1)
         return honest(self, batches, whole, step)
 

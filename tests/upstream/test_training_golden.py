@@ -9,6 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
+from shared.data.ground_truth import GroundTruth
 from shared.model.denoising import DenoisingQueries, make_denoising_queries
 from shared.model.losses import detection_losses, total_loss
 from shared.model.matcher import Matches, match, matching_cost
@@ -56,9 +57,9 @@ def trained(head) -> Trained:
         None if maps is None else maps.clone().requires_grad_() for maps in (head.bev, head.camera)
     )
     outputs = module(bev, camera, head.img_from_lidar, denoising)
-    matches = match(outputs, boxes, labels, head.matching_config)
+    matches = match(outputs, GroundTruth.of(boxes, labels), head.matching_config)
     losses = detection_losses(
-        outputs, boxes, labels, head.config, denoising=denoising, matches=matches
+        outputs, GroundTruth.of(boxes, labels), head.config, denoising=denoising, matches=matches
     )
     total_loss(losses).backward()
     gradients = {
@@ -121,16 +122,10 @@ def test_training_decoder(head, trained: Trained) -> None:
 
 
 def test_matching_costs(head, trained: Trained) -> None:
-    boxes, labels = head.ground_truth()
-    for sample in range(head.samples):
-        order = head.arrays[f"train/assign/{sample}/class_sort_order"]
-        cost = matching_cost(
-            trained.outputs.codes[:, sample],
-            trained.outputs.class_logits[:, sample],
-            boxes[sample][order],
-            labels[sample][order],
-            head.matching_config,
-        )
+    truth, outputs = GroundTruth.of(*head.ground_truth()), trained.outputs
+    costs = matching_cost(outputs.codes, outputs.class_logits, truth, head.matching_config)
+    for sample, of_sample in enumerate(costs.split(truth.box_counts, dim=1)):
+        cost = of_sample.transpose(1, 2)  # (L, Q, n)
         for layer in range(head.config.layers):
             key = f"train/assign/layer{layer}/{sample}/cost_sorted"
             if key in head.arrays:
@@ -167,9 +162,13 @@ def test_a_sample_without_ground_truth(head) -> None:
     denoising = head.denoising(boxes, labels, "edge_nogt1")
     with torch.no_grad():
         outputs = head.run(head.build(), denoising)
-        matches = match(outputs, boxes, labels, head.matching_config)
+        matches = match(outputs, GroundTruth.of(boxes, labels), head.matching_config)
         losses = detection_losses(
-            outputs, boxes, labels, head.config, denoising=denoising, matches=matches
+            outputs,
+            GroundTruth.of(boxes, labels),
+            head.config,
+            denoising=denoising,
+            matches=matches,
         )
     for name, value in (losses | {"total": total_loss(losses)}).items():
         official = head.arrays[f"edge_nogt1/loss/{name}"]

@@ -14,6 +14,7 @@ from torch.optim import AdamW
 
 from benchmarks.experiments.sensor_weights.blinded_scenes import CUT, BlindedScenes, Sensor
 from shared.config.aqr_config import AqrConfig
+from shared.data.ground_truth import GroundTruth
 from shared.model.aqr.weight_generator import UPSTREAM_BIAS
 from shared.model.detector import CmtDetector, build_detector
 from shared.model.geometry.positions import metres_to_fractions
@@ -89,9 +90,8 @@ def train(detector: CmtDetector, scenes: BlindedScenes, optimizer: AdamW, steps:
     """Take some steps on only the optimizer's parameters."""
     for _ in range(steps):
         batch = scenes.draw(SCENES_A_STEP)
-        losses = detection_losses(
-            detector(batch), batch.boxes_lidar, batch.labels, scenes.preset.head
-        )
+        truth = GroundTruth.of(batch.boxes_lidar, batch.labels).to(detector.device)
+        losses = detection_losses(detector(batch), truth, scenes.preset.head)
         detector.zero_grad()
         total_loss(losses).backward()
         optimizer.step()

@@ -109,8 +109,9 @@ def new_store(
     cut: Cut = BACKBONE_CUT,
     max_boxes: int = BOXES,
     variants: int = 1,
+    command: str = "python -m benchmarks.speed.store",
 ) -> StoreWriter:
-    """Create a store with an invented identity."""
+    """Create a store with an invented identity; `command` is recorded as what made it."""
     identity = identity_document(
         preset=preset,
         precision="float32",
@@ -127,9 +128,7 @@ def new_store(
         identity=identity,
         samples=samples,
         max_boxes=max_boxes,
-        provenance=Provenance(
-            command="python -m benchmarks.speed.store", weights="none", software={}
-        ),
+        provenance=Provenance(command=command, weights="none", software={}),
         codec=codec,
     )
     return open_or_create(path, spec)
@@ -164,11 +163,11 @@ def _features(samples: Samples, place: int) -> FrameFeatures:
             boxes_lidar=boxes, labels=numbers, lidar_points=numbers, radar_points=numbers
         ),
     )
-    maps = {spec.name: _values(spec, generator) for spec in r50_800x320().maps}
+    maps = {spec.name: map_values(spec, generator) for spec in r50_800x320().maps}
     return FrameFeatures(frame=frame, maps=maps)
 
 
-def _values(spec: FeatureMap, generator: np.random.Generator) -> NDArray[Any]:
+def map_values(spec: FeatureMap, generator: np.random.Generator) -> NDArray[Any]:
     """Return normal numbers after a ReLU, each channel with its own mean and scale."""
     values = generator.standard_normal(spec.shape, np.float32)
     planes = (spec.shape[-3], 1, 1)
@@ -176,6 +175,7 @@ def _values(spec: FeatureMap, generator: np.random.Generator) -> NDArray[Any]:
     values *= generator.lognormal(0.0, 0.3, planes)
     np.maximum(values, 0, out=values)
     if not spec.dims.startswith("V"):
-        coarse = generator.random([size // 8 for size in spec.shape[-2:]]) < EMPTY_CELLS
-        values *= ~np.kron(coarse, np.ones((8, 8), bool))
+        rows, columns = spec.shape[-2:]
+        coarse = generator.random([-(-rows // 8), -(-columns // 8)]) < EMPTY_CELLS
+        values *= ~np.kron(coarse, np.ones((8, 8), bool))[:rows, :columns]
     return values

@@ -8,6 +8,7 @@ Source: CMT, cmt_head.py (`pos2embed`, `coords_bev`, `_rv_pe`, `_rv_query_embed`
 
 import math
 from dataclasses import dataclass
+from functools import lru_cache
 
 import torch
 from torch import Tensor
@@ -97,6 +98,19 @@ def bev_fractions(rows: int, columns: int, *, like: Tensor) -> Tensor:
     return torch.stack([x, y], dim=-1).flatten(0, 1)  # (Y * X, 2)
 
 
+@lru_cache(maxsize=4)
+def bev_waves(
+    rows: int, columns: int, width: int, dtype: torch.dtype, device: torch.device
+) -> Tensor:
+    """Return the sine embedding of the BEV cells, (rows * columns, 2 * width).
+
+    It is the same in every step, so it is kept; do not change it.
+    """
+    with torch.inference_mode(False):  # else autograd would refuse it in a later step
+        like = torch.empty(0, dtype=dtype, device=device)
+        return sine_embedding(bev_fractions(rows, columns, like=like), width)
+
+
 def ray_depths_m(depths: int, farthest_m: Tensor) -> Tensor:
     """Return (depths,) evenly spaced depths from 1 m up to, not including, `farthest_m`."""
     step = torch.arange(depths, device=farthest_m.device, dtype=farthest_m.dtype)
@@ -155,7 +169,7 @@ def query_rays_m(
         depths_m: (depths,) float.
 
     Returns:
-        rays: (B, V, Q, depths, 3) metres, LiDAR frame; meaningless where `visible` is False.
+        rays: (B, V, Q, depths, 3) metres, LiDAR frame; 0 where `visible` is False.
         visible: (B, V, Q) bool, as from `project`.
     """
     pixels, visible = project(points_m, cameras)
@@ -163,4 +177,5 @@ def query_rays_m(
         rays = pixels.unsqueeze(-2) * depths_m.unsqueeze(-1)  # (B, V, Q, depths, 3)
         rays = torch.cat([rays, torch.ones_like(rays[..., :1])], dim=-1)  # (B, V, Q, depths, 4)
         rays_m = torch.einsum("bvqdo,bvco->bvqdc", rays, cameras.lidar_from_img)[..., :3]
-    return rays_m, visible
+    # Next to a camera's plane pixels are unbounded, which float16 cannot hold: 0 * inf is NaN.
+    return rays_m.masked_fill(~visible[..., None, None], 0.0), visible

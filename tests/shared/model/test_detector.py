@@ -7,6 +7,7 @@ import torch
 
 from shared.config.preset import Preset
 from shared.data.batch import Batch
+from shared.data.ground_truth import GroundTruth
 from shared.errors import ConfigError
 from shared.model.box_coder import decode_boxes
 from shared.model.denoising import DenoisingQueries, make_denoising_queries
@@ -43,7 +44,8 @@ def test_outputs_are_per_layer_sample_and_query(detector: CmtDetector, batch: Ba
 def test_gradients_reach_every_parameter(detector, batch: Batch, denoising) -> None:
     config = detector.preset.head
     outputs = detector(batch, denoising)
-    losses = detection_losses(outputs, batch.boxes_lidar, batch.labels, config, denoising=denoising)
+    truth = GroundTruth.of(batch.boxes_lidar, batch.labels)
+    losses = detection_losses(outputs, truth, config, denoising=denoising)
     total_loss(losses).backward()
     silent = {
         name
@@ -64,7 +66,7 @@ def test_a_batch_without_ground_truth_trains(detector, batch: Batch, no_boxes, n
     queries = make_denoising_queries(
         no_boxes, no_labels, config, range_m, generator=torch.Generator()
     )
-    losses = detection_losses(detector(batch, queries), no_boxes, no_labels, config)
+    losses = detection_losses(detector(batch, queries), GroundTruth.of(no_boxes, no_labels), config)
     total = total_loss(losses)
     total.backward()
     assert total.isfinite()

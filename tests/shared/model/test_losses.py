@@ -7,6 +7,7 @@ import pytest
 import torch
 
 from shared.config.head_config import HeadConfig
+from shared.data.ground_truth import GroundTruth
 from shared.model.denoising import make_denoising_queries
 from shared.model.losses import detection_losses, focal_loss, total_loss
 from shared.model.matcher import Matches, match
@@ -31,19 +32,19 @@ def test_focal_loss_is_its_formula() -> None:
 
 
 def test_terms_have_the_official_names(outputs, boxes, labels, config: HeadConfig) -> None:
-    losses = detection_losses(outputs, boxes, labels, config)
+    losses = detection_losses(outputs, GroundTruth.of(boxes, labels), config)
     assert set(losses) == {"loss_cls", "d0.loss_cls", "loss_bbox", "d0.loss_bbox"}
     assert total_loss(losses).item() == pytest.approx(sum(term.item() for term in losses.values()))
 
 
 def test_loss_cls_divides_by_matched_and_a_tenth_of_the_others(outputs, boxes, labels, config):
-    matches = match(outputs, boxes, labels, config)
+    matches = match(outputs, GroundTruth.of(boxes, labels), config)
     targets = torch.zeros_like(outputs.class_logits[1])
     every = torch.cat(labels)
     for sample, query, box in zip(matches.sample, matches.query[1], matches.box[1], strict=True):
         targets[sample, query, every[box]] = 1.0
     focal = focal_loss(outputs.class_logits[1], targets, alpha=0.25, gamma=2.0).sum()
-    losses = detection_losses(outputs, boxes, labels, config)
+    losses = detection_losses(outputs, GroundTruth.of(boxes, labels), config)
     torch.testing.assert_close(losses["loss_cls"], 2.0 * focal / (3 + 0.1 * 7))
 
 
@@ -58,7 +59,7 @@ def test_loss_bbox_is_a_weighted_distance_per_matched_box(boxes, labels, config)
         class_logits=torch.zeros(1, 1, 2, config.classes),
     )
     box = torch.tensor([[1.0, 0.0, 0.0, 1.0, 1.0, 1.0, 0.0, 0.0, 0.0]])
-    losses = detection_losses(outputs, [box], [torch.tensor([0])], config)
+    losses = detection_losses(outputs, GroundTruth.of([box], [torch.tensor([0])]), config)
     assert losses["loss_bbox"].item() == pytest.approx(0.25 * (2.0 + 1.0))
 
 
@@ -66,9 +67,9 @@ def test_a_box_of_unknown_velocity_counts_but_is_not_regressed(outputs, boxes, l
     unknown = boxes[0].clone()
     unknown[1, 7:] = torch.nan
     partly = [unknown, boxes[1]]
-    matches = match(outputs, boxes, labels, config)
-    losses = detection_losses(outputs, partly, labels, config, matches=matches)
-    whole = detection_losses(outputs, boxes, labels, config, matches=matches)
+    matches = match(outputs, GroundTruth.of(boxes, labels), config)
+    losses = detection_losses(outputs, GroundTruth.of(partly, labels), config, matches=matches)
+    whole = detection_losses(outputs, GroundTruth.of(boxes, labels), config, matches=matches)
     known = matches.box != 1  # (L, M)
     rest = Matches(
         sample=matches.sample[known[1]],
@@ -78,7 +79,7 @@ def test_a_box_of_unknown_velocity_counts_but_is_not_regressed(outputs, boxes, l
     last = HeadOutputs(
         **{name: getattr(outputs, name)[1:] for name in OUTPUT_OF_BRANCH.values()},
     )
-    two = detection_losses(last, boxes, labels, config, matches=rest)
+    two = detection_losses(last, GroundTruth.of(boxes, labels), config, matches=rest)
     torch.testing.assert_close(losses["loss_bbox"] * 3, two["loss_bbox"] * 2)
     assert torch.equal(losses["loss_cls"], whole["loss_cls"])
 
@@ -95,7 +96,7 @@ def outputs_grad(outputs: HeadOutputs, name: str) -> torch.Tensor:
 
 
 def test_a_batch_without_ground_truth_trains(outputs, no_boxes, no_labels, config) -> None:
-    losses = detection_losses(outputs, no_boxes, no_labels, config)
+    losses = detection_losses(outputs, GroundTruth.of(no_boxes, no_labels), config)
     total_loss(losses).backward()
     assert losses["loss_bbox"].item() == 0.0
     assert losses["loss_cls"].item() > 0.0
@@ -104,13 +105,14 @@ def test_a_batch_without_ground_truth_trains(outputs, no_boxes, no_labels, confi
 
 
 def test_matches_passed_in_are_used(outputs, boxes, labels, config: HeadConfig) -> None:
-    matches = match(outputs, boxes, labels, config)
+    matches = match(outputs, GroundTruth.of(boxes, labels), config)
     shifted = replace(matches, query=(matches.query + 1) % config.queries)
-    ours = detection_losses(outputs, boxes, labels, config, matches=matches)
+    ours = detection_losses(outputs, GroundTruth.of(boxes, labels), config, matches=matches)
     assert torch.equal(
-        ours["loss_bbox"], detection_losses(outputs, boxes, labels, config)["loss_bbox"]
+        ours["loss_bbox"],
+        detection_losses(outputs, GroundTruth.of(boxes, labels), config)["loss_bbox"],
     )
-    theirs = detection_losses(outputs, boxes, labels, config, matches=shifted)
+    theirs = detection_losses(outputs, GroundTruth.of(boxes, labels), config, matches=shifted)
     assert theirs["loss_bbox"] > ours["loss_bbox"]
 
 
@@ -119,7 +121,7 @@ def test_empty_denoising_slots_do_not_count(outputs, boxes, labels, config) -> N
     assert queries is not None
     # The fixture's first four queries act as denoising slots; the second sample fills 0 and 2.
     noised = replace(outputs, denoising=outputs)
-    losses = detection_losses(noised, boxes, labels, config, denoising=queries)
+    losses = detection_losses(noised, GroundTruth.of(boxes, labels), config, denoising=queries)
     assert {"dn_loss_cls", "d0.dn_loss_cls", "dn_loss_bbox", "d0.dn_loss_bbox"} < set(losses)
     dn = losses["dn_loss_cls"] + losses["dn_loss_bbox"]
     (gradient,) = torch.autograd.grad(dn, outputs.class_logits)
@@ -131,7 +133,10 @@ def test_denoising_averages_over_all_copies(outputs, boxes, labels, config: Head
     queries = make_denoising_queries(boxes, labels, config, RANGE_M, noise=torch.zeros(6, 3))
     assert queries is not None
     losses = detection_losses(
-        replace(outputs, denoising=outputs), boxes, labels, config, denoising=queries
+        replace(outputs, denoising=outputs),
+        GroundTruth.of(boxes, labels),
+        config,
+        denoising=queries,
     )
     logits = outputs.class_logits[1, queries.sample, queries.slot]
     targets = torch.nn.functional.one_hot(queries.labels, config.classes).float()
@@ -142,13 +147,13 @@ def test_denoising_averages_over_all_copies(outputs, boxes, labels, config: Head
 
 def test_denoising_outputs_need_their_queries(outputs, boxes, labels, config) -> None:
     with pytest.raises(ValueError, match="pass the denoising queries"):
-        detection_losses(replace(outputs, denoising=outputs), boxes, labels, config)
+        detection_losses(replace(outputs, denoising=outputs), GroundTruth.of(boxes, labels), config)
 
 
 def test_losses_are_float32_under_autocast(outputs, boxes, labels, config: HeadConfig) -> None:
-    expected = detection_losses(outputs, boxes, labels, config)
+    expected = detection_losses(outputs, GroundTruth.of(boxes, labels), config)
     with torch.autocast("cpu", dtype=torch.bfloat16):
-        ours = detection_losses(outputs, boxes, labels, config)
+        ours = detection_losses(outputs, GroundTruth.of(boxes, labels), config)
     for name, value in expected.items():
         assert ours[name].dtype == torch.float32
         assert torch.equal(ours[name], value)

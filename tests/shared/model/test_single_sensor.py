@@ -7,6 +7,7 @@ import torch
 
 from shared.config.preset import Preset
 from shared.data.batch import Batch
+from shared.data.ground_truth import GroundTruth
 from shared.errors import ConfigError
 from shared.model.denoising import make_denoising_queries
 from shared.model.detector import CmtDetector, build_detector
@@ -51,7 +52,10 @@ def test_it_trains_without_the_other_sensor(preset: Preset, batch: Batch, sensor
 
     outputs = detector(rest, queries)
     losses = detection_losses(
-        outputs, rest.boxes_lidar, rest.labels, preset.head, denoising=queries
+        outputs,
+        GroundTruth.of(rest.boxes_lidar, rest.labels),
+        preset.head,
+        denoising=queries,
     )
     total_loss(losses).backward()
 

@@ -20,7 +20,8 @@ from stage2_train.training import build
 from stage2_train.training.build import train
 from stage2_train.training.loss_step import LossInput, LossStep
 from stage2_train.training.optimizer import make_optimizer, parameter_groups
-from stage2_train.training.training_step import StepResult, TrainingStep
+from stage2_train.training.queued_step import QueuedStep
+from stage2_train.training.training_step import TrainingStep
 from tests.stage2_train.training.test_training import recipe
 
 NECKS_FROZEN = recipe(steps=4, checkpoint_every=2, frozen=("img_neck", "pts_neck"))
@@ -63,8 +64,8 @@ def test_a_frozen_parameter_that_gets_a_gradient_stops_the_run(
 def test_a_frozen_parameter_in_the_optimizer_stops_the_run(
     store: CachedFeatures, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def greedy(detector: CmtDetector, chosen: Recipe) -> torch.optim.Optimizer:
-        optimizer = make_optimizer(detector, chosen)
+    def greedy(detector: CmtDetector, chosen: Recipe, **options: bool) -> torch.optim.Optimizer:
+        optimizer = make_optimizer(detector, chosen, **options)
         assert detector.img_neck is not None
         stray = next(detector.img_neck.parameters())
         optimizer.add_param_group({"params": [stray], "initial_lr": 0.1, "factor": 1.0})
@@ -84,7 +85,7 @@ def test_a_frozen_tensor_that_changes_stops_the_run_before_it_is_saved(
 ) -> None:
     honest = TrainingStep.take
 
-    def careless(self: TrainingStep, batches, whole, step: int) -> StepResult:  # type: ignore[no-untyped-def]
+    def careless(self: TrainingStep, batches, whole, step: int) -> QueuedStep:  # type: ignore[no-untyped-def]
         if step == 2:
             self.raw_module.detector.state_dict()[name].view(-1)[0] += 1e-6
         return honest(self, batches, whole, step)

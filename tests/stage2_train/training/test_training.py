@@ -24,7 +24,8 @@ from stage2_train.run.run_folder import RunFolder
 from stage2_train.training import loss_step
 from stage2_train.training.build import train
 from stage2_train.training.global_batch import GlobalBatch
-from stage2_train.training.training_step import StepResult, TrainingStep
+from stage2_train.training.queued_step import QueuedStep
+from stage2_train.training.training_step import TrainingStep
 
 
 def recipe(**changes: object) -> Recipe:
@@ -77,7 +78,7 @@ def test_a_signal_saves_after_the_step_and_the_run_resumes_from_there(
 
     def interrupted(
         self: TrainingStep, batches: MicroBatches, whole: GlobalBatch, step: int
-    ) -> StepResult:
+    ) -> QueuedStep:
         if step == 2:
             os.kill(os.getpid(), signal.SIGTERM)
         return honest(self, batches, whole, step)
