@@ -18,7 +18,8 @@ from stage1_extract.nuscenes.nuscenes_tables import read_tables
 from stage1_extract.nuscenes.records import SampleRecord
 from tests.cases.damaged_files import JPEGS, POINT_FILES, DamagedFile
 from tests.cases.foreign_checkpoints import FOREIGN_CHECKPOINTS
-from tests.cases.wrong_infos import DIALECTS, WRONG_INFOS, document
+from tests.cases.right_infos import document
+from tests.cases.wrong_infos import DIALECTS, WRONG_INFOS
 
 TABLES = ("--version", "v1.0-mini", "--split", "mini_train")
 

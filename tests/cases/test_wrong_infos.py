@@ -17,7 +17,8 @@ from stage1_extract.nuscenes.info_files import read_infos
 from stage1_extract.nuscenes.nuscenes_tables import read_tables
 from stage1_extract.nuscenes.records import SampleRecord
 from tests.cases.damaged_files import LFS_POINTER, WEB_PAGE
-from tests.cases.wrong_infos import CATEGORY, DIALECTS, WRONG_INFOS, Info, WrongInfo, document
+from tests.cases.right_infos import Info, document
+from tests.cases.wrong_infos import CATEGORY, DIALECTS, WRONG_INFOS, WrongInfo
 
 
 @pytest.fixture(scope="module")
