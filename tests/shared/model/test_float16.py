@@ -5,6 +5,7 @@ import torch
 
 from shared.config.preset import Preset
 from shared.data.batch import Batch
+from shared.data.ground_truth import GroundTruth
 from shared.model.decoder import Decoder
 from shared.model.denoising import make_denoising_queries
 from shared.model.detector import CmtDetector, build_detector
@@ -35,9 +36,8 @@ def test_queries_in_the_plane_of_a_camera_stay_finite(
     torch.manual_seed(1)
     with torch.autocast("cpu", dtype=torch.float16):
         outputs = detector(batch, noised)
-    losses = detection_losses(
-        outputs, batch.boxes_lidar, batch.labels, preset.head, denoising=noised
-    )
+    truth = GroundTruth.of(batch.boxes_lidar, batch.labels)
+    losses = detection_losses(outputs, truth, preset.head, denoising=noised)
     total_loss(losses).backward()
 
     torch.manual_seed(1)

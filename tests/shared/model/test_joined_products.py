@@ -12,6 +12,7 @@ from torch import Tensor
 from shared.config.aqr_config import AqrConfig
 from shared.config.preset import Preset
 from shared.data.batch import Batch
+from shared.data.ground_truth import GroundTruth
 from shared.model import decoder as decoder_module
 from shared.model.denoising import make_denoising_queries
 from shared.model.detector import CmtDetector, build_detector
@@ -39,12 +40,14 @@ def gradients(
         config,
         detector.preset.grid.point_range_m,
         generator=torch.Generator().manual_seed(2),
+        device=device,
     )
     detector.zero_grad()
     is_mixed = dtype != torch.float32
     with torch.autocast(device.type, dtype=dtype if is_mixed else None, enabled=is_mixed):
         outputs = detector(batch, noised)
-    losses = detection_losses(outputs, batch.boxes_lidar, batch.labels, config, denoising=noised)
+    truth = GroundTruth.of(batch.boxes_lidar, batch.labels).to(device)
+    losses = detection_losses(outputs, truth, config, denoising=noised)
     total_loss(losses).backward()
     assert outputs.denoising is not None
     codes = torch.cat([outputs.denoising.codes, outputs.codes], dim=2).detach()

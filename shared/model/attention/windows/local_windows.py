@@ -15,6 +15,7 @@ import torch
 from torch import Tensor
 
 from shared.model.geometry.positions import CameraGeometry, project
+from shared.process.device import device_constant
 
 NOWHERE = -(2**20)  # row and column of a window that does not exist: no token is near it
 
@@ -209,19 +210,18 @@ def query_cells(
         bev_cell_m: side of a BEV cell; the last column of the r50 preset ends at 48.4 m, short of
             the range, and what lies beyond has no cell.
     """
-    rows, columns = layout.bev
     x_then_y = ((points_m[..., :2] - origin_m) / bev_cell_m).floor()  # (B, Q, 2)
     bev = x_then_y.flip(-1).long()
-    size = bev.new_tensor([rows, columns])
     pixels, seen = project(points_m, cameras)  # (B, V, Q, 3)
     _, rows, columns = layout.camera
-    per_px = pixels.new_tensor([columns / cameras.width_px, rows / cameras.height_px])
+    scale = (columns / cameras.width_px, rows / cameras.height_px)
+    per_px = device_constant(scale, pixels.device).to(pixels)
     # A pixel of the map stands for the patch of the image that begins there.
     camera = (pixels[..., :2] * per_px).masked_fill(~seen.unsqueeze(-1), 0.0).floor().flip(-1)
     return QueryCells(
         layout=layout,
         bev=bev,
-        on_grid=((bev >= 0) & (bev < size)).all(dim=-1),
+        on_grid=_meets(bev, 1, layout.bev),
         camera=camera.long(),
         seen=seen,
     )
