@@ -4,7 +4,7 @@ import pytest
 
 pytest.importorskip("triton")
 
-from benchmarks.speed.tile_sizes import table  # noqa: E402  after the check for Triton
+from benchmarks.speed.tile_sizes import table
 
 
 def row(ms: float | None, *, queries: int) -> dict[str, object]:
