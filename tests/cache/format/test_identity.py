@@ -149,8 +149,10 @@ def test_anything_else_at_the_path_is_refused_and_kept(tmp_path: Path) -> None:
 
 def test_an_empty_directory_and_missing_parents_are_accepted(tmp_path: Path) -> None:
     (tmp_path / "empty").mkdir()
-    make_writer(tmp_path / "empty")
-    make_writer(tmp_path / "new/deeper/store")
+    for path in (tmp_path / "empty", tmp_path / "new/deeper/store"):
+        writer = make_writer(path)
+        assert (path / "zarr.json").is_file()
+        assert writer.pending()
 
 
 def test_a_kill_during_creation_leaves_no_store_and_can_be_repeated(

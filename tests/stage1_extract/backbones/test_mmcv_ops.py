@@ -43,7 +43,7 @@ def report_with(folder: Path, *, files: dict[str, str], first: str = "") -> str:
 
 @pytest.mark.parametrize("module", ["mmcv.ops", "mmdet.models", "mmdet3d.models"])
 def test_the_packages_that_need_the_extension_import(module: str) -> None:
-    importlib.import_module(module)
+    assert importlib.import_module(module) is sys.modules[module]
 
 
 def test_an_op_that_is_called_names_itself_and_the_remedy() -> None:

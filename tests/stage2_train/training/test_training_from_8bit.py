@@ -10,6 +10,7 @@ from stage2_train.data.dataset import StoreDataset
 from stage2_train.data.loader import BatchLoader, evaluation_batches
 from stage2_train.data.sampler import EpochSampler
 from stage2_train.evaluate import load_detector
+from stage2_train.evaluation.detections import detect
 from stage2_train.training.build import train
 from tests.stage2_train.training.test_training import recipe
 
@@ -45,4 +46,8 @@ def test_a_model_trained_in_8_bit_is_evaluated_on_float16_and_vice_versa(
     for trained_on, evaluated_on in ((tiny_store, tiny_store_8bit), (tiny_store_8bit, tiny_store)):
         run = tmp_path / trained_on.name
         train(CachedFeatures(trained_on), recipe(steps=1), run)
-        load_detector(run, CachedFeatures(evaluated_on))
+        store = CachedFeatures(evaluated_on)
+        batches = evaluation_batches(StoreDataset(store, store.tokens), 2, workers=0)
+        results = detect(load_detector(run, store), batches, store)
+        assert set(results) == set(store.tokens)
+        assert any(results.values())
