@@ -44,7 +44,10 @@ class ShardSources:
         ]
         return cls(
             digests={
-                sensor: tuple(sources_row_digest(row[sensor]) for row in rows) for sensor in sensors
+                sensor: tuple(
+                    sources_row_digest([file.digest for file in row[sensor]]) for row in rows
+                )
+                for sensor in sensors
             },
             files=base64.b64encode(zlib.compress(json_bytes(listed), 9)).decode(),
         )
@@ -61,6 +64,6 @@ class ShardSources:
         ]
 
 
-def sources_row_digest(files: Sequence[SourceFile]) -> str:
-    """Return the digest of a sensor's files of a row: of their bytes in order, not their names."""
-    return json_digest([file.digest for file in files])
+def sources_row_digest(digests: Sequence[str]) -> str:
+    """Return the digest of a sensor's files of a row, from theirs: of bytes, not of names."""
+    return json_digest(list(digests))

@@ -12,7 +12,7 @@ import torch
 
 from shared.config.config_json import to_json
 from shared.data.feature_store import FeatureStore
-from shared.digests import state_digest
+from shared.digests import json_digest, state_digest
 from shared.model.detector import CmtDetector
 from stage2_train.data.class_balance import class_balance
 from stage2_train.data.dataset import StoreDataset
@@ -86,15 +86,27 @@ def train(
         detector,
         recipe,
         out,
-        samples=store.identity_digest,
+        samples=samples_digest(store),
         origin={
             "features": store.features_digest,
+            "sources": store.sources_digest,
             "backbones": store.identity["weights"],
             "started_from": None if start is None else start.backbones,
         },
         stop_after=stop_after,
         devices=devices,
         nodes=nodes,
+    )
+
+
+def samples_digest(store: FeatureStore) -> str:
+    """Return the digest of what a run's samples are made from: identity, and sensor files if known.
+
+    A run is not resumed on a store of the same tables and other sensor files.
+    """
+    sources = store.sources_digest
+    return (
+        store.identity_digest if sources is None else json_digest([store.identity_digest, sources])
     )
 
 
