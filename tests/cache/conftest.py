@@ -1,6 +1,7 @@
 """A made-up preset whose rows are a few hundred numbers, and stores of it."""
 
 import hashlib
+import json
 import os
 import shutil
 from collections.abc import Iterator
@@ -22,6 +23,7 @@ from cache.writer import StoreWriter
 from shared.config.head_config import HeadConfig
 from shared.config.preset import CameraBranch, LidarBranch, PointGrid, Preset
 from shared.data.features import Annotations, Frame, FrameFeatures, SourceFile, Sources
+from shared.digests import json_digest
 from tests.flaky_server import Flaky, flaky_server
 
 TOKENS = ("ant", "bee", "cow", "dog", "elk")
@@ -162,6 +164,15 @@ def fill(writer: StoreWriter, *, shards: int | None = None) -> None:
     """Write the first pending shards, or all."""
     for shard in writer.pending()[:shards]:
         writer.write_shard(shard, [make_features(t, variant=shard.variant) for t in shard.tokens])
+
+
+def without_sources(store: Path, *shards: int) -> None:
+    """Make ledger entries what an earlier version wrote."""
+    for shard in shards:
+        file = store / f"ledger/{shard:06d}.json"
+        document = json.loads(file.read_text())
+        del document["checksum"], document["sources"]
+        file.write_text(json.dumps({**document, "checksum": json_digest(document)}))
 
 
 @pytest.fixture(autouse=True)
