@@ -78,6 +78,7 @@ def train(
     dataset = StoreDataset(store, store.tokens)
     if recipe.sensor_drop is not None:
         dataset.require_droppable(recipe.sensor_drop.possible)
+    sources = store.sources_digest
     return train_batches(
         TrainingBatches(
             order=partial(training_order, store, recipe),
@@ -86,10 +87,10 @@ def train(
         detector,
         recipe,
         out,
-        samples=samples_digest(store),
+        samples=samples_digest(store.identity_digest, sources),
         origin={
             "features": store.features_digest,
-            "sources": store.sources_digest,
+            "sources": sources,
             "backbones": store.identity["weights"],
             "started_from": None if start is None else start.backbones,
         },
@@ -99,15 +100,16 @@ def train(
     )
 
 
-def samples_digest(store: FeatureStore) -> str:
-    """Return the digest of what a run's samples are made from: identity, and sensor files if known.
+def samples_digest(identity: str, sources: str | None) -> str:
+    """Return the digest of what a run's samples are made from.
 
-    A run is not resumed on a store of the same tables and other sensor files.
+    So a run is not resumed on a store of the same tables and other sensor files.
+
+    Args:
+        identity: digest of the store's identity.
+        sources: digest of its sensor files; None for a store that does not know it.
     """
-    sources = store.sources_digest
-    return (
-        store.identity_digest if sources is None else json_digest([store.identity_digest, sources])
-    )
+    return identity if sources is None else json_digest([identity, sources])
 
 
 def training_order(store: FeatureStore, recipe: Recipe) -> EpochSampler:
