@@ -68,10 +68,10 @@ def print_damage(
 
     if root is None:
         outcome = verify(store, workers=workers, anew=anew, repair=repair, report=report)
-        files, read, bad, good = "", "and were read again", "damaged", "all as written"
+        files, read, bad, good = "", "and were read again", "{} damaged", "all as written"
     else:
         outcome = verify_sources(store, root, workers=workers, anew=anew, report=report)
-        files, read, bad = ", and their sensor files", "were read again", "differences"
+        files, read, bad = ", and their sensor files", "were read again", "differences: {}"
         good = "all as they were extracted"
     complete = outcome.rows_read + outcome.rows_before
     if outcome.rows_before:
@@ -79,7 +79,7 @@ def print_damage(
             f"({outcome.rows_read} read now, {outcome.rows_before} since {outcome.before}; --anew "
             "reads all)"
         )
-    result = f"{len(outcome.damages)} {bad}" if outcome.damages else good
+    result = bad.format(len(outcome.damages)) if outcome.damages else good
     print(f"{complete} of {store.layout.rows} rows are complete{files} {read}: {result}")
     if outcome.dropped:
         entries = ", ".join(str(entry).removeprefix(f"{path}/") for entry in outcome.dropped)

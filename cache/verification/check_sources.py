@@ -4,6 +4,7 @@ Needs no tables: ledger entries name the files of every row.
 """
 
 import random
+import shlex
 import threading
 from collections import Counter, defaultdict
 from collections.abc import Mapping
@@ -14,7 +15,6 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from cache.coordination.ledger import LedgerEntry
 from cache.coordination.shard_sources import ShardSources, sources_row_digest
 from cache.coordination.store import Store
 from cache.verification.check_rows import Damage
@@ -108,22 +108,19 @@ def require_same_sources(store: Store, root: Path, *, workers: int = 1) -> Compa
     Raises:
         IdentityError: if files differ or are missing, naming some.
         DatasetError: if a file is there and cannot be read.
+        CacheError: if a ledger entry is damaged.
     """
-    complete = sorted(shard for shard in store.ledger.complete() if shard in store.all_shards)
-    entries = store.ledger.read_all(complete)
-    known = {entry.shard: entry for entry in entries if entry.sources is not None}
-    drawn = drawn_rows({shard: len(entry.tokens) for shard, entry in known.items()})
-    listed = {shard: entry.sources.unpacked() for shard, entry in known.items() if entry.sources}
+    known, unknown = _recorded_sources(store)
+    drawn = drawn_rows({shard: len(store.layout.span(shard)[1]) for shard in known})
     pool = ThreadPoolExecutor(workers)
     try:
-        compare = partial(_row_differences, known, listed, root)
+        compare = partial(_row_differences, known, root)
         results = pool.map(compare, drawn)
         rows = list(tqdm(results, "sensor files", len(drawn), unit="row", disable=None))
     finally:
         pool.shutdown(cancel_futures=True)
     if any(rows):
         raise IdentityError(_refusal(store, root, rows))
-    unknown = sum(len(entry.tokens) for entry in entries if entry.sources is None)
     return ComparedRows(len(drawn), unknown)
 
 
@@ -174,17 +171,28 @@ def differing_files(
     return differing
 
 
+def _recorded_sources(store: Store) -> tuple[dict[int, ShardSources], int]:
+    """Return the sources of the complete shards that have them, and count the other rows."""
+    complete = sorted(shard for shard in store.ledger.complete() if shard in store.all_shards)
+    known, unknown = {}, 0
+    try:
+        for entry in store.path.for_each(store.ledger.read, complete):
+            if entry.sources is None:
+                unknown += len(entry.tokens)
+            else:
+                known[entry.shard] = entry.sources
+    except CacheError as error:
+        command = f"feature-cache verify {shlex.quote(str(store.path))} --repair"
+        raise CacheError(f"{error}. Run `{command}`, then the same command again") from error
+    return known, unknown
+
+
 def _row_differences(
-    entries: Mapping[int, LedgerEntry],
-    listed: Mapping[int, list[Sources]],
-    root: Path,
-    row: tuple[int, int],
+    known: Mapping[int, ShardSources], root: Path, row: tuple[int, int]
 ) -> dict[str, dict[str, str]]:
     """Return what `differing_files` says of a row."""
     shard, slot = row
-    recorded = entries[shard].sources
-    assert recorded is not None
-    return differing_files(recorded, listed[shard][slot], slot, root)
+    return differing_files(known[shard], known[shard].unpacked()[slot], slot, root)
 
 
 def _digest_now(file: Path) -> str:

@@ -16,7 +16,7 @@ from cache.inspection.sources_digest import sources_digest
 from cache.storage.location import parse_store_path
 from cache.verification.check_rows import Damage
 from cache.verification.check_sources import FEWEST_ROWS, drawn_rows, source_damage
-from shared.errors import DatasetError, IdentityError
+from shared.errors import CacheError, DatasetError, IdentityError
 from tests.cache.conftest import (
     TOKENS,
     fill,
@@ -127,7 +127,7 @@ def test_verify_names_every_file_that_differs(
     assert main(command) == 1
     *lines, last = sorted(capsys.readouterr().out.splitlines(), reverse=True)
     assert last == (
-        "5 of 5 rows are complete, and their sensor files were read again: 3 differences"
+        "5 of 5 rows are complete, and their sensor files were read again: differences: 3"
     )
     where = [
         "lidar files of 1 of 2 samples, variant 0, shard 1",
@@ -229,4 +229,6 @@ def test_a_damaged_entry_is_named(
     (finished / "ledger/000001.json").write_text("{}")
     assert main(["verify", str(finished), "--nuscenes", str(root)]) == 1
     assert "ledger entry" in (printed := capsys.readouterr().out)
-    assert "1 differences" in printed
+    assert "differences: 1" in printed
+    with pytest.raises(CacheError, match=r"is damaged .* Run `feature-cache verify .* --repair`"):
+        make_writer(finished, root=root)
