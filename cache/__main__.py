@@ -5,6 +5,7 @@
     feature-cache show STORE --picture FILE.png
     feature-cache verify STORE            # reads every row again; exit status 1 if one is damaged
     feature-cache verify STORE --repair   # lets the next extraction rebuild the damaged shards
+    feature-cache verify STORE --nuscenes ROOT  # reads the sensor files again, not the rows
     feature-cache diff STORE REFERENCE... # stores or presets; exit status 1 if one differs
     feature-cache estimate r50_800x320 --samples 28130 --codec uint8-zstd-1
     feature-cache digest STORE            # one line, equal for equal content
@@ -30,10 +31,12 @@ from cache.inspection.content_digest import content_digest
 from cache.inspection.estimate import estimate
 from cache.inspection.picture import plot_store
 from cache.inspection.rebuild import explain_rebuild
+from cache.inspection.sources_digest import explain_sources
 from cache.inspection.summary import describe, summary_as_text
 from cache.storage.location import parse_store_path, store_path
 from cache.storage.protocol import StorePath
-from cache.verification.verify_store import cores, verify
+from cache.verification.check_rows import Damage
+from cache.verification.verify_store import cores, verify, verify_sources
 from shared.config.cut import parse_cut
 from shared.config.preset_catalogue import load_preset
 from shared.process.command import run_command
@@ -54,25 +57,30 @@ def print_summary(path: StorePath, *, as_json: bool, picture: Path | None) -> in
     return 0
 
 
-def print_damage(path: StorePath, *, workers: int, anew: bool, repair: bool) -> int:
-    """Verify a store and print every damage; return 1 if there is any."""
+def print_damage(
+    path: StorePath, *, workers: int, anew: bool, repair: bool, root: Path | None
+) -> int:
+    """Verify a store, or its sensor files in `root`; return 1 and print what is not as it was."""
     store = open_store(path)
-    outcome = verify(
-        store,
-        workers=workers,
-        anew=anew,
-        repair=repair,
-        report=lambda damage: tqdm.write(str(damage), file=sys.stdout),
-    )
+
+    def report(damage: Damage) -> None:
+        tqdm.write(str(damage), file=sys.stdout)
+
+    if root is None:
+        outcome = verify(store, workers=workers, anew=anew, repair=repair, report=report)
+        files, read, bad, good = "", "and were read again", "{} damaged", "all as written"
+    else:
+        outcome = verify_sources(store, root, workers=workers, anew=anew, report=report)
+        files, read, bad = ", and their sensor files", "were read again", "differences: {}"
+        good = "all as they were extracted"
     complete = outcome.rows_read + outcome.rows_before
-    read = "and were read again"
     if outcome.rows_before:
         read = (
             f"({outcome.rows_read} read now, {outcome.rows_before} since {outcome.before}; --anew "
             "reads all)"
         )
-    result = f"{len(outcome.damages)} damaged" if outcome.damages else "all as written"
-    print(f"{complete} of {store.layout.rows} rows are complete {read}: {result}")
+    result = bad.format(len(outcome.damages)) if outcome.damages else good
+    print(f"{complete} of {store.layout.rows} rows are complete{files} {read}: {result}")
     if outcome.dropped:
         entries = ", ".join(str(entry).removeprefix(f"{path}/") for entry in outcome.dropped)
         print(
@@ -91,16 +99,20 @@ def print_difference(path: StorePath, references: Sequence[str]) -> int:
     arrays = tuple(spec.name for spec in store.arrays)
     has_difference = False
     for reference in references:
-        mine = store.metadata.identity
+        mine, sources, notes = store.metadata.identity, list[str](), list[str]()
         if _names_store(reference):
-            theirs = open_store(parse_store_path(reference)).metadata.identity
+            compared = open_store(parse_store_path(reference))
+            theirs = compared.metadata.identity
+            sources, notes = explain_sources(store, compared)
         else:
             theirs = {"preset": frozen_document(load_preset(reference), parse_cut(mine["cut"]))}
             mine = {"preset": mine["preset"]}
         lines = explain_rebuild(mine, theirs, arrays, names=(f"in {path}", f"in {reference}"))
+        lines += sources
         if len(references) > 1:
             print(f"{path} and {reference}:")
-        print("\n".join(lines) or "no difference in what determines the features")
+        same = "no difference in what determines the features"
+        print("\n".join([*(lines or [same]), *notes]))
         has_difference |= bool(lines)
     return 1 if has_difference else 0
 
@@ -173,6 +185,12 @@ def _parser() -> argparse.ArgumentParser:
         action="store_true",
         help="drop the ledger entries of damaged shards; extract-features then rebuilds them",
     )
+    command.add_argument(
+        "--nuscenes",
+        type=Path,
+        metavar="ROOT",
+        help="compare the sensor files below this root with those of the rows, instead of the rows",
+    )
     command = commands.add_parser("diff", help="why two stores, or a store and a preset, differ")
     command.add_argument("store", type=store_path)
     command.add_argument("references", nargs="+", metavar="reference", help="a store, or a preset")
@@ -195,7 +213,11 @@ def _run(args: argparse.Namespace) -> int:
             return print_summary(args.store, as_json=args.json, picture=args.picture)
         case "verify":
             return print_damage(
-                args.store, workers=args.workers, anew=args.anew, repair=args.repair
+                args.store,
+                workers=args.workers,
+                anew=args.anew,
+                repair=args.repair,
+                root=args.nuscenes,
             )
         case "diff":
             return print_difference(args.store, args.references)
@@ -215,7 +237,10 @@ def _run(args: argparse.Namespace) -> int:
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command; return its exit status."""
-    args = _parser().parse_args(argv)
+    parser = _parser()
+    args = parser.parse_args(argv)
+    if args.command == "verify" and args.repair and args.nuscenes is not None:
+        parser.error("--repair rebuilds rows, it cannot mend sensor files: omit it or --nuscenes")
     return run_command(lambda: _run(args))
 
 

@@ -14,7 +14,8 @@ import numpy as np
 import zarr
 
 from cache.coordination.ledger import ABOUT, LEDGER_GROUP
-from cache.extend import extend_variants
+from cache.coordination.store import open_store
+from cache.extend import differs_in_variants_only, extend_variants
 from cache.format.codec import CODECS, DEFAULT_CODEC
 from cache.format.identity import Identity, check_identity
 from cache.format.layout import SHARD_BYTES, Layout, slots_per_shard
@@ -30,6 +31,8 @@ from cache.format.samples import Samples, write_samples
 from cache.format.schema import ArraySpec, array_specs, row_bytes
 from cache.storage.location import as_store_path
 from cache.storage.protocol import StorePath
+from cache.verification.check_sources import UNKNOWN_SOURCES, require_same_sources
+from cache.verification.verify_store import cores
 from cache.writer import StoreWriter
 from shared.config.config_json import to_json
 from shared.config.cut import parse_cut
@@ -51,6 +54,7 @@ class StoreSpec:
         provenance: recorded for people.
         codec: of the feature maps, see `cache.format.codec`; fits the identity's value format.
         shard_bytes: uncompressed size of a shard, all arrays together.
+        root: dataset root; the sensor files of finished rows have to be the same there.
     """
 
     preset: Preset
@@ -60,6 +64,7 @@ class StoreSpec:
     provenance: Provenance
     codec: str = DEFAULT_CODEC
     shard_bytes: int = SHARD_BYTES
+    root: Path | None = None
 
     def __post_init__(self) -> None:
         assert self.identity["value_format"] == CODECS[self.codec].value_format
@@ -87,12 +92,16 @@ def open_or_create(path: Path | StorePath, spec: StoreSpec) -> StoreWriter:
     """Return a writer for the store at `path`, creating it if there is none.
 
     Raises:
-        IdentityError: if the store there was not made from the same; it is left as it is.
+        IdentityError: if the store there was not made from the same, as its identity says or as
+            the sensor files of finished rows show; it is left as it is.
         CacheError: if there is something other than a store, or the store has a different codec.
+        DatasetError: if a sensor file of a finished row cannot be read.
     """
     path = as_store_path(path)
     if not (path / METADATA_FILE).exists():
         create_store(path, spec)
+    elif spec.root is not None and differs_in_variants_only(path, spec.identity):
+        _check_sources(path, spec.root)
     extend_variants(path, spec.identity, spec.provenance)
     check_identity(path, spec.identity)  # of ours too: another worker may have been faster
     metadata = read_metadata(path)
@@ -157,6 +166,22 @@ def _create_array(root: zarr.Group, spec: ArraySpec, layout: Layout) -> None:
         dimension_names=("variant", "sample", *spec.dims),
         attributes={"about": spec.about} if spec.about else {},
     )
+
+
+def _check_sources(path: StorePath, root: Path) -> None:
+    rows = require_same_sources(open_store(path), root, workers=cores())
+    if rows.compared:
+        _log.info(
+            "the sensor files of %d finished rows are still those that they were made from",
+            rows.compared,
+        )
+    if rows.unknown:
+        _log.warning(
+            "%d finished rows of %s cannot be compared with their sensor files: they were %s",
+            rows.unknown,
+            path,
+            UNKNOWN_SOURCES,
+        )
 
 
 def _warn_about_versions(then: dict[str, str], now: dict[str, str], path: StorePath) -> None:

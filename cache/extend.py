@@ -35,6 +35,11 @@ def variants_at(path: Path | StorePath) -> int:
     return variants
 
 
+def differs_in_variants_only(path: StorePath, identity: Identity) -> bool:
+    """Return whether the store at `path` has this identity but for its variants, or all of it."""
+    return _rest(read_metadata(path).identity) == _rest(identity)
+
+
 def extend_variants(path: StorePath, identity: Identity, provenance: Provenance) -> None:
     """Give the store at `path` the variants of `identity`, if they are all that it lacks.
 

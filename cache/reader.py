@@ -19,6 +19,7 @@ from cache.format.identity import Identity, features_digest
 from cache.format.metadata import Provenance
 from cache.format.row_codec import decode_frame, decode_maps
 from cache.format.schema import BOX_COUNT, LABELS, ArraySpec, Row, scale_name
+from cache.inspection.sources_digest import sources_digest
 from cache.storage.protocol import StorePath
 from shared.config.cut import Cut, parse_cut
 from shared.config.preset import Preset
@@ -76,6 +77,11 @@ class CachedFeatures:
     def features_digest(self) -> str:
         """Digest of weights and preprocessing only: equal for two splits of an extraction."""
         return features_digest(self.identity)
+
+    @property
+    def sources_digest(self) -> str | None:
+        """Digest of all sensor files, from the ledger; None if rows or their files are unknown."""
+        return sources_digest(self._store)
 
     @property
     def provenance(self) -> Provenance:

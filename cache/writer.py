@@ -12,6 +12,7 @@ import numpy as np
 
 from cache.coordination.free_space import explain_failed_write
 from cache.coordination.ledger import LedgerEntry
+from cache.coordination.shard_sources import ShardSources
 from cache.coordination.store import Store, open_store
 from cache.format.codec import CODECS
 from cache.format.layout import Shard
@@ -57,9 +58,9 @@ class StoreWriter:
         Raises:
             CacheError: if rows are missing or unfit (then nothing is written), or the disk is full.
         """
-        encoded = [
-            encode_frame(self.store.arrays, features) for features in self._ordered(shard, rows)
-        ]
+        ordered = self._ordered(shard, rows)
+        encoded = [encode_frame(self.store.arrays, features) for features in ordered]
+        sources = ShardSources.of([features.sources for features in ordered])
         ledger = self.store.ledger
         try:
             with ledger.lock(shard.index) as is_locked:
@@ -68,7 +69,7 @@ class StoreWriter:
                 started = time.monotonic()
                 while True:
                     size = self._write_arrays(shard, encoded, is_locked=is_locked)
-                    entry = _entry(shard, self.store.arrays, encoded, size, started)
+                    entry = _entry(shard, self.store.arrays, encoded, sources, size, started)
                     if ledger.write(entry):
                         return True
                     if self._is_settled(entry):
@@ -129,7 +130,12 @@ class StoreWriter:
 
 
 def _entry(
-    shard: Shard, specs: Sequence[ArraySpec], encoded: Sequence[Row], size: int, started: float
+    shard: Shard,
+    specs: Sequence[ArraySpec],
+    encoded: Sequence[Row],
+    sources: ShardSources | None,
+    size: int,
+    started: float,
 ) -> LedgerEntry:
     """Return the ledger entry of a shard whose bytes are on disk."""
     digests = {
@@ -155,4 +161,5 @@ def _entry(
             "numcodecs": version("numcodecs"),
         },
         written_at=datetime.now(UTC).isoformat(timespec="seconds"),
+        sources=sources,
     )

@@ -1,8 +1,10 @@
-"""SHA-256 of arrays, state dicts and JSON documents: of bytes, never of names, paths or objects."""
+"""SHA-256 of arrays, files, state dicts, JSON: of bytes, never of names, paths or objects."""
 
 import hashlib
 import json
+import os
 from collections.abc import Mapping
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -10,6 +12,9 @@ from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from torch import Tensor  # importing torch costs every `feature-cache` call two seconds
+
+MOST_REMEMBERED = 16_384  # files, in 5 MB
+_remembered: dict[tuple[str, int, int], str] = {}  # digest by path, size and time of change
 
 
 def array_digest(values: NDArray[Any]) -> str:
@@ -32,3 +37,35 @@ def state_digest(state: Mapping[str, "Tensor"]) -> str:
     return json_digest(
         {name: array_digest(tensor.detach().cpu().numpy()) for name, tensor in state.items()}
     )
+
+
+def read_digested(file: Path) -> tuple[bytes, str]:
+    """Read a file; return its bytes and their hex digest, as `sha256sum` prints it.
+
+    A file that has not changed is digested once per process: sweeps belong to several samples.
+
+    Raises:
+        OSError: if it cannot be read.
+    """
+    with file.open("rb") as opened:
+        content = opened.read()
+        key = _key(file, os.fstat(opened.fileno()))
+    digest = _remembered.get(key)
+    if digest is None:
+        if len(_remembered) >= MOST_REMEMBERED:
+            _remembered.clear()
+        digest = _remembered[key] = hashlib.sha256(content).hexdigest()
+    return content, digest
+
+
+def file_digest(file: Path) -> str:
+    """Return the hex digest of a file, without reading it where `read_digested` just did.
+
+    Raises:
+        OSError: if it cannot be read.
+    """
+    return _remembered.get(_key(file, file.stat())) or read_digested(file)[1]
+
+
+def _key(file: Path, status: os.stat_result) -> tuple[str, int, int]:
+    return str(file), status.st_size, status.st_mtime_ns

@@ -105,6 +105,7 @@ def open_or_create_store(
         ),
         codec=codec,
         shard_bytes=shard_bytes,
+        root=dataset.nuscenes,
     )
     return open_or_create(path, spec)
 

@@ -11,6 +11,7 @@ import json
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
+from cache.coordination.shard_sources import ShardSources
 from cache.format.checked_json import add_checksum, json_bytes, remove_checksum
 from cache.format.statistics import Statistics
 from cache.storage.protocol import NoLocksError, StorePath
@@ -35,6 +36,8 @@ class LedgerEntry:
         write_seconds: encoding and writing.
         software: version by package name.
         written_at: ISO 8601, UTC.
+        sources: what its sensor files were; None where there were none, and in entries of versions
+            of frozen-cmt that did not digest them.
     """
 
     shard: int
@@ -46,6 +49,7 @@ class LedgerEntry:
     write_seconds: float
     software: dict[str, str]
     written_at: str
+    sources: ShardSources | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,8 +1,9 @@
 """What a store was made from, and an explanation of how two stores differ.
 
-The identity holds everything that determines the features and nothing else: digests instead of
-paths, no times, no library versions. Two stores of the same thing have equal identity on any
-machine.
+The identity holds everything that is known before a sensor file is read and determines the
+features, and nothing else: digests instead of paths, no times, no library versions. Two stores of
+the same thing have equal identity on any machine; what their sensor files held is compared by
+`cache.inspection.sources_digest`.
 """
 
 import json

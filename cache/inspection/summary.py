@@ -5,6 +5,8 @@ from typing import Any
 
 from cache.coordination.store import Store
 from cache.format.statistics import merge_by_array
+from cache.inspection.sources_digest import SampleSources
+from cache.verification.check_sources import UNKNOWN_SOURCES
 from shared.digests import json_digest
 from shared.process.whole_file import PARTIAL_SUFFIX
 
@@ -17,7 +19,7 @@ def describe(store: Store) -> dict[str, Any]:
     complete = sorted(shard for shard in store.ledger.complete() if shard in store.all_shards)
     entries = store.ledger.read_all(complete)
     rows = store.rows_in(frozenset(complete))
-    sizes = store.path.sizes()
+    sizes, sources = store.path.sizes(), SampleSources.of(entries)
     partial = sum(size for name, size in sizes.items() if name.endswith(PARTIAL_SUFFIX))
     return {
         "store": str(store.path),
@@ -45,6 +47,10 @@ def describe(store: Store) -> dict[str, Any]:
         },
         "identity": metadata.identity,
         "identity_digest": json_digest(metadata.identity),
+        "sources": {
+            "digest": sources.digest if rows == layout.rows else None,
+            "unknown_rows": sources.unknown,
+        },
         "provenance": {**asdict(metadata.provenance), "created_at": metadata.created_at},
         "write_seconds": round(sum(entry.write_seconds for entry in entries), 3),
         "schema_version": metadata.schema_version,
@@ -72,6 +78,7 @@ def summary_as_text(description: dict[str, Any]) -> str:
         f"on disk     {size['on_disk'] / MEGABYTE:.1f} MB; a row {per_row}",
         f"codec       {description['codec']}",
         f"identity    {description['identity_digest']}",
+        f"sources     {_sources(description)}",
         f"created     {provenance['created_at']} by: {provenance['command']}",
         f"software    {', '.join(f'{k} {v}' for k, v in provenance['software'].items())}",
     ]
@@ -91,3 +98,11 @@ def summary_as_text(description: dict[str, Any]) -> str:
         for name, values in description["statistics"].items():
             lines.append(f"{name:26}" + "".join(f"{values[column]:12.5g}" for column in columns))
     return "\n".join(lines)
+
+
+def _sources(description: dict[str, Any]) -> str:
+    """Say what is known of the sensor files that the rows were made from."""
+    rows, sources = description["rows"], description["sources"]
+    if sources["unknown_rows"]:
+        return f"{sources['unknown_rows']} of {rows['complete']} rows {UNKNOWN_SOURCES}"
+    return sources["digest"] or "the digest of all sensor files is known once the store is complete"

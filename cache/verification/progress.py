@@ -1,7 +1,8 @@
 """Which shards a verification has found intact, so that an interrupted one can resume.
 
-A file of its own in the ledger's directory, `ledger/verified.json`, where Zarr readers do not look;
-losing it costs time and nothing else. A shard counts as checked only while its ledger entry is the
+A file of its own in the ledger's directory, `ledger/verified.json`, or `verified_sources.json` for
+a comparison with sensor files. Zarr readers do not look there; losing it costs time and nothing
+else. A shard counts as checked only while its ledger entry is the
 one it was compared with. A verification that ends without damage removes the file: the next one
 reads everything.
 """
@@ -12,6 +13,7 @@ import logging
 import time
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
+from pathlib import Path
 
 from cache.coordination.ledger import LEDGER_GROUP
 from cache.coordination.store import Store
@@ -19,7 +21,7 @@ from cache.format.checked_json import add_checksum, json_bytes, remove_checksum
 from cache.storage.bucket import RemoteError
 from shared.config.config_json import from_json
 
-FILE_NAME = "verified.json"
+ROWS_FILE, SOURCES_FILE = "verified.json", "verified_sources.json"
 SAVED_EVERY_S = 5.0
 
 _log = logging.getLogger(__name__)
@@ -30,7 +32,7 @@ class CheckedShard:
     """A shard that was read and is intact.
 
     Args:
-        entry: fingerprint of the ledger entry it was compared with.
+        entry: fingerprint of the ledger entry it was compared with; then the dataset root, if any.
         at: ISO 8601, UTC.
     """
 
@@ -49,11 +51,13 @@ class VerificationProgress:
     Args:
         store: being verified.
         anew: forget what an earlier verification checked.
+        root: of the sensor files that it is compared with; None if its own rows are read.
     """
 
-    def __init__(self, store: Store, *, anew: bool) -> None:
+    def __init__(self, store: Store, *, anew: bool, root: Path | None = None) -> None:
         self._store = store
-        self.path = store.path / LEDGER_GROUP / FILE_NAME
+        self._root = "" if root is None else str(root.resolve())
+        self.path = store.path / LEDGER_GROUP / (ROWS_FILE if root is None else SOURCES_FILE)
         self._checked = {} if anew else self._load()
         self._saved_at = time.monotonic()
         self._can_save = True
@@ -61,14 +65,14 @@ class VerificationProgress:
     def when(self, shard: int) -> str | None:
         """Return when a shard was read and found intact; None if it has to be read."""
         checked = self._checked.get(shard)
-        if checked is None or checked.entry != self._store.ledger.fingerprint(shard):
+        if checked is None or checked.entry != self._key(self._store.ledger.fingerprint(shard)):
             return None
         return checked.at
 
     def add(self, shard: int, fingerprint: str) -> None:
         """Note an intact shard; on disk within seconds."""
         self._checked[shard] = CheckedShard(
-            entry=fingerprint, at=datetime.now(UTC).isoformat(timespec="seconds")
+            entry=self._key(fingerprint), at=datetime.now(UTC).isoformat(timespec="seconds")
         )
         if time.monotonic() - self._saved_at > SAVED_EVERY_S:
             self.save()
@@ -90,6 +94,9 @@ class VerificationProgress:
         """Remove the file."""
         with contextlib.suppress(OSError, RemoteError):
             self.path.unlink(missing_ok=True)
+
+    def _key(self, fingerprint: str) -> str:
+        return f"{fingerprint} {self._root}".strip()
 
     def _load(self) -> dict[int, CheckedShard]:
         try:

@@ -11,6 +11,8 @@ import threading
 from collections.abc import Callable, Generator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
 
 from tqdm import tqdm
 
@@ -19,12 +21,15 @@ from cache.coordination.store import Store
 from cache.format.schema import row_bytes
 from cache.storage.protocol import StorePath
 from cache.verification.check_rows import Damage, metadata_damage, shard_damage
+from cache.verification.check_sources import require_root, source_damage
 from cache.verification.progress import VerificationProgress
 from shared.errors import CacheError, InterruptedWorkError
 from shared.process.interrupts import Interrupts
 
 QUEUED_PER_WORKER = 2
 POLL_S = 0.2  # delay until Ctrl-C is noticed, at most
+
+Check = Callable[[int, threading.Event], list[Damage]]  # of a shard, until the event is set
 
 
 @dataclass(kw_only=True, slots=True)
@@ -102,13 +107,56 @@ def _verify_null(
 def _verify_rows(
     store: Store, workers: int, *, anew: bool, repair: bool, report: Callable[[Damage], None]
 ) -> Outcome:
-    outcome, progress = Outcome(), VerificationProgress(store, anew=anew)
-    for damage in metadata_damage(store):
-        outcome.damages.append(damage)
+    outcome = Outcome(damages=[*metadata_damage(store)])
+    for damage in outcome.damages:
         report(damage)
+    progress, check = VerificationProgress(store, anew=anew), partial(shard_damage, store)
+    _check_shards(store, check, progress, outcome, workers, repair=repair, report=report)
+    return outcome
+
+
+def verify_sources(
+    store: Store,
+    root: Path,
+    *,
+    workers: int = 1,
+    anew: bool = False,
+    report: Callable[[Damage], None] = lambda _: None,
+) -> Outcome:
+    """Read the sensor files of every complete row again and compare them with the ledger.
+
+    Args:
+        store: finished or not.
+        root: dataset root.
+        workers: threads.
+        anew: also read what an interrupted verification against this root has compared.
+        report: called with each difference as soon as it is known.
+
+    Raises:
+        InterruptedWorkError: on Ctrl-C or SIGTERM; what was compared is noted.
+        DatasetError: if `root` is no folder, or a file cannot be read now.
+    """
+    require_root(root)
+    outcome, progress = Outcome(), VerificationProgress(store, anew=anew, root=root)
+    check = partial(source_damage, store, root)
+    _check_shards(store, check, progress, outcome, workers, repair=False, report=report)
+    return outcome
+
+
+def _check_shards(
+    store: Store,
+    check: Check,
+    progress: VerificationProgress,
+    outcome: Outcome,
+    workers: int,
+    *,
+    repair: bool,
+    report: Callable[[Damage], None],
+) -> None:
+    """Check every complete shard that `progress` does not know, and add to `outcome`."""
     todo = _unread(store, progress, outcome)
     try:
-        with contextlib.closing(_read(store, todo, workers, outcome)) as results:
+        with contextlib.closing(_read(store, check, todo, workers, outcome)) as results:
             for shard, fingerprint, damages in results:
                 outcome.rows_read += store.rows_in(frozenset([shard]))
                 outcome.damages += damages
@@ -125,7 +173,6 @@ def _verify_rows(
         progress.save()  # after the repair only the rebuilt shards need to be read
     else:
         progress.forget()
-    return outcome
 
 
 def _drop(store: Store, shard: int, fingerprint: str) -> bool:
@@ -142,7 +189,10 @@ def _drop(store: Store, shard: int, fingerprint: str) -> bool:
 def _unread(store: Store, progress: VerificationProgress, outcome: Outcome) -> list[int]:
     """Return the complete shards that have to be read; count the others."""
     todo = []
-    for shard in sorted(store.ledger.complete()):
+    # The variants of the same samples together: they were made from the same sensor files.
+    per_variant = store.layout.shards_per_variant
+    order = sorted(store.ledger.complete(), key=lambda shard: (shard % per_variant, shard))
+    for shard in order:
         when = progress.when(shard)
         if when is None:
             todo.append(shard)
@@ -153,9 +203,9 @@ def _unread(store: Store, progress: VerificationProgress, outcome: Outcome) -> l
 
 
 def _read(
-    store: Store, todo: list[int], workers: int, outcome: Outcome
+    store: Store, check: Check, todo: list[int], workers: int, outcome: Outcome
 ) -> Generator[tuple[int, str, list[Damage]], None, None]:
-    """Read shards in parallel; yield each when it is done, with the entry it was compared with."""
+    """Check shards in parallel; yield each when it is done, with the entry it was compared with."""
     stop, waiting = threading.Event(), iter(todo)
     size = row_bytes(store.arrays)
     total = store.rows_in(frozenset(todo)) * size
@@ -170,7 +220,7 @@ def _read(
                     if shard is None:
                         break
                     key = shard, store.ledger.fingerprint(shard)
-                    active[pool.submit(shard_damage, store, shard, stop)] = key
+                    active[pool.submit(check, shard, stop)] = key
                 if not active:
                     return
                 done, _ = wait(active, timeout=POLL_S, return_when=FIRST_COMPLETED)

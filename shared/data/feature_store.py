@@ -82,6 +82,10 @@ class FeatureStore(SampleReader, Protocol):
     def features_digest(self) -> str:
         """Digest of weights and preprocessing: equal for two splits of one extraction."""
 
+    @property
+    def sources_digest(self) -> str | None:
+        """Digest of the bytes of all sensor files that the rows were made from; None if unknown."""
+
     def require_complete(self) -> None:
         """Check that every sample is there.
 

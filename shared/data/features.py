@@ -8,7 +8,7 @@ n boxes of a frame, V views (cameras, in the order of `shared.config.classes.CAM
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 import numpy as np
@@ -95,15 +95,36 @@ def as_floats(values: MapValues) -> NDArray[np.floating[Any]]:
     return values.dequantised() if isinstance(values, QuantisedMap) else values
 
 
+@dataclass(frozen=True, slots=True)
+class SourceFile:
+    """A sensor file as it was read.
+
+    Args:
+        name: its path below the dataset root, with "/".
+        digest: SHA-256 of its bytes, hex, as `sha256sum` prints it.
+    """
+
+    name: str
+    digest: str
+
+
+Sources = Mapping[str, tuple[SourceFile, ...]]  # by sensor, "camera" or "lidar", as they were read
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class FrameFeatures:
-    """A frame with its feature maps, keyed by `FeatureMap.name`.
+    """A frame with its feature maps.
 
-    float32 if live; if cached, float16, or 8 bit in a store whose codec quantises.
+    Args:
+        frame: geometry and annotations.
+        maps: by `FeatureMap.name`; float32 if live; if cached, float16, or 8 bit in a store whose
+            codec quantises.
+        sources: the files they were computed from; empty if cached, or computed from no file.
     """
 
     frame: Frame
     maps: Mapping[str, MapValues]
+    sources: Sources = field(default_factory=dict)
 
 
 class FeatureSource(Protocol):

@@ -4,7 +4,7 @@ B samples, V cameras.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 import numpy as np
 import torch
@@ -14,11 +14,12 @@ from torch.utils.data import Dataset
 from shared.config.augmentation import VariantDraws
 from shared.config.cut import Cut
 from shared.config.preset import Preset
-from shared.data.features import NO_CAMERAS, Frame, FrameFeatures
+from shared.data.features import NO_CAMERAS, Frame, FrameFeatures, Sources
 from shared.errors import MissingRowError
 from stage1_extract.backbones.frozen import FrozenBackbones
 from stage1_extract.nuscenes.records import SampleRecord
 from stage1_extract.preprocessing.images import load_images
+from stage1_extract.preprocessing.source_log import SourceLog
 from stage1_extract.preprocessing.sweeps import load_points
 from stage1_extract.preprocessing.variant import Variant, draw_variant
 from stage1_extract.preprocessing.variant_geometry import (
@@ -38,11 +39,13 @@ class RawFrame:
         frame: geometry and annotations.
         images: (V, 3, height, width) float32, normalised; None for a preset without cameras.
         voxels: of this sample; None for a preset without LiDAR.
+        sources: the files that images and voxels were read from.
     """
 
     frame: Frame
     images: Tensor | None
     voxels: Voxels | None
+    sources: Sources = field(default_factory=dict)
 
 
 class RawFrames(Dataset[RawFrame]):
@@ -71,11 +74,14 @@ class RawFrames(Dataset[RawFrame]):
     def __getitem__(self, place: tuple[int, int]) -> RawFrame:
         number, index = place
         record, camera = self.records[index], self.preset.camera
-        variant = self._variant(record.token, number)
+        variant, log = self._variant(record.token, number), SourceLog(record)
         images, img_from_lidar = None, NO_CAMERAS
         if camera is not None:
-            pixels, img_from_lidar = load_images(record, camera, variant.image, variant.grid_mask)
+            pixels, img_from_lidar = load_images(
+                record, camera, variant.image, variant.grid_mask, read=log.reader("camera")
+            )
             images = torch.from_numpy(pixels)
+        voxels = None if self.preset.lidar is None else self._voxels(record, variant, log)
         return RawFrame(
             frame=Frame(
                 token=record.token,
@@ -88,7 +94,8 @@ class RawFrames(Dataset[RawFrame]):
                 annotations=augment_annotations(record.annotations, variant),
             ),
             images=images,
-            voxels=None if self.preset.lidar is None else self._voxels(record, variant),
+            voxels=voxels,
+            sources=log.sources,
         )
 
     def _variant(self, token: str, number: int) -> Variant:
@@ -103,7 +110,7 @@ class RawFrames(Dataset[RawFrame]):
             augmentation=self.variants.augmentation,
         )
 
-    def _voxels(self, record: SampleRecord, variant: Variant) -> Voxels:
+    def _voxels(self, record: SampleRecord, variant: Variant, log: SourceLog) -> Voxels:
         lidar = self.preset.lidar
         assert lidar is not None
         if self._voxelizer is None:
@@ -113,6 +120,7 @@ class RawFrames(Dataset[RawFrame]):
             lidar.sweeps,
             drop_close_points=lidar.drop_close_points,
             pad_without_sweeps=lidar.pad_without_sweeps,
+            read=log.reader("lidar"),
         )
         return self._voxelizer(torch.from_numpy(augment_points(points, variant)))
 
@@ -175,6 +183,10 @@ class LiveFeatures:
             for name, values in self.frozen(images, voxels).items()
         }
         return [
-            FrameFeatures(frame=sample.frame, maps={name: maps[name][i] for name in maps})
+            FrameFeatures(
+                frame=sample.frame,
+                maps={name: maps[name][i] for name in maps},
+                sources=sample.sources,
+            )
             for i, sample in enumerate(raw)
         ]

@@ -1,6 +1,7 @@
 """From six JPEGs to the network's input, and the projection that goes with it."""
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -57,6 +58,8 @@ def load_images(
     camera: CameraBranch,
     transform: ImageTransform | None = None,
     mask: GridMask | None = None,
+    *,
+    read: Callable[[Path], bytes] = Path.read_bytes,
 ) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
     """Return a frame's images in one variant.
 
@@ -65,6 +68,7 @@ def load_images(
         camera: size and normalisation of the network's input.
         transform: for all cameras; None is that of variant 0.
         mask: squares to mask out in all cameras.
+        read: reads a file.
 
     Returns:
         Images (V, 3, H, W) float32, BGR, normalised; and `img_from_lidar` (V, 4, 4) float64 in the
@@ -77,7 +81,7 @@ def load_images(
     images = np.empty((len(record.cameras), 3, camera.height_px, camera.width_px), np.float32)
     for image, view in zip(images, record.cameras, strict=True):
         with naming_sample(record):
-            pixels = decode_jpeg(view.file, camera.raw_height_px, camera.raw_width_px)
+            pixels = decode_jpeg(view.file, camera.raw_height_px, camera.raw_width_px, read)
         normalise(transform_pixels(pixels, transform, camera), camera, out=image)
     if mask is not None:
         apply_grid_mask(images, mask)
@@ -85,15 +89,20 @@ def load_images(
     return images, np.stack(matrices)
 
 
-def decode_jpeg(file: Path, height_px: int, width_px: int) -> NDArray[np.uint8]:
-    """Return a JPEG's pixels, (height, width, 3) uint8, BGR.
+def decode_jpeg(
+    file: Path,
+    height_px: int,
+    width_px: int,
+    read: Callable[[Path], bytes] = Path.read_bytes,
+) -> NDArray[np.uint8]:
+    """Return a JPEG's pixels, (height, width, 3) uint8, BGR; `read` reads the file.
 
     Raises:
         DatasetError: if the file is missing, truncated, not of the expected size, or damaged in a
             way that the decoder notices. Flipped bits that leave valid Huffman codes it cannot.
     """
     try:
-        encoded = file.read_bytes()
+        encoded = read(file)
     except OSError as fault:
         raise DatasetError(
             f"image {file} cannot be read ({fault.strerror}); unpack it again, or restrict the "

@@ -12,7 +12,7 @@ import torch
 
 from shared.config.config_json import to_json
 from shared.data.feature_store import FeatureStore
-from shared.digests import state_digest
+from shared.digests import json_digest, state_digest
 from shared.model.detector import CmtDetector
 from stage2_train.data.class_balance import class_balance
 from stage2_train.data.dataset import StoreDataset
@@ -78,6 +78,7 @@ def train(
     dataset = StoreDataset(store, store.tokens)
     if recipe.sensor_drop is not None:
         dataset.require_droppable(recipe.sensor_drop.possible)
+    sources = store.sources_digest
     return train_batches(
         TrainingBatches(
             order=partial(training_order, store, recipe),
@@ -86,9 +87,10 @@ def train(
         detector,
         recipe,
         out,
-        samples=store.identity_digest,
+        samples=samples_digest(store.identity_digest, sources),
         origin={
             "features": store.features_digest,
+            "sources": sources,
             "backbones": store.identity["weights"],
             "started_from": None if start is None else start.backbones,
         },
@@ -96,6 +98,18 @@ def train(
         devices=devices,
         nodes=nodes,
     )
+
+
+def samples_digest(identity: str, sources: str | None) -> str:
+    """Return the digest of what a run's samples are made from.
+
+    So a run is not resumed on a store of the same tables and other sensor files.
+
+    Args:
+        identity: digest of the store's identity.
+        sources: digest of its sensor files; None for a store that does not know it.
+    """
+    return identity if sources is None else json_digest([identity, sources])
 
 
 def training_order(store: FeatureStore, recipe: Recipe) -> EpochSampler:

@@ -1,5 +1,7 @@
 """A made-up preset whose rows are a few hundred numbers, and stores of it."""
 
+import hashlib
+import json
 import os
 import shutil
 from collections.abc import Iterator
@@ -20,7 +22,8 @@ from cache.storage.protocol import StorePath
 from cache.writer import StoreWriter
 from shared.config.head_config import HeadConfig
 from shared.config.preset import CameraBranch, LidarBranch, PointGrid, Preset
-from shared.data.features import Annotations, Frame, FrameFeatures
+from shared.data.features import Annotations, Frame, FrameFeatures, SourceFile, Sources
+from shared.digests import json_digest
 from tests.flaky_server import Flaky, flaky_server
 
 TOKENS = ("ant", "bee", "cow", "dog", "elk")
@@ -85,7 +88,27 @@ def make_features(token: str, *, variant: int = 0, boxes: int | None = None) -> 
             radar_points=np.zeros(boxes, np.int64),
         ),
     )
-    return FrameFeatures(frame=frame, maps=maps)
+    return FrameFeatures(frame=frame, maps=maps, sources=make_sources(token))
+
+
+def make_sources(token: str) -> Sources:
+    """Return the files of a sample: each holds its name; a keyframe is a sweep of the next one."""
+    number = TOKENS.index(token)
+    sweeps = [f"samples/LIDAR/{name}.bin" for name in TOKENS[max(0, number - 1) : number + 1][::-1]]
+    names = {"camera": [f"samples/CAM_{view}/{token}.jpg" for view in range(6)], "lidar": sweeps}
+    return {
+        sensor: tuple(SourceFile(name, hashlib.sha256(name.encode()).hexdigest()) for name in files)
+        for sensor, files in names.items()
+    }
+
+
+def write_sources(root: Path, tokens: tuple[str, ...] = TOKENS) -> Path:
+    """Write the files of `make_sources` below a root, and return it."""
+    for files in (files for token in tokens for files in make_sources(token).values()):
+        for file in files:
+            (root / file.name).parent.mkdir(parents=True, exist_ok=True)
+            (root / file.name).write_text(file.name)
+    return root
 
 
 def with_map(features: FrameFeatures, name: str, values: np.ndarray) -> FrameFeatures:
@@ -121,6 +144,7 @@ def make_writer(
     variants: int = 1,
     max_boxes: int = MAX_BOXES,
     codec: str = DEFAULT_CODEC,
+    root: Path | None = None,
 ) -> StoreWriter:
     """Create or open a store of the small preset."""
     spec = StoreSpec(
@@ -131,6 +155,7 @@ def make_writer(
         provenance=Provenance(command=COMMAND, weights="none", software={"torch": "2.13.0"}),
         codec=codec,
         shard_bytes=rows_per_shard * row_bytes(array_specs(small_preset(), max_boxes, codec)),
+        root=root,
     )
     return open_or_create(path, spec)
 
@@ -139,6 +164,15 @@ def fill(writer: StoreWriter, *, shards: int | None = None) -> None:
     """Write the first pending shards, or all."""
     for shard in writer.pending()[:shards]:
         writer.write_shard(shard, [make_features(t, variant=shard.variant) for t in shard.tokens])
+
+
+def without_sources(store: Path, *shards: int) -> None:
+    """Make ledger entries what an earlier version wrote."""
+    for shard in shards:
+        file = store / f"ledger/{shard:06d}.json"
+        document = json.loads(file.read_text())
+        del document["checksum"], document["sources"]
+        file.write_text(json.dumps({**document, "checksum": json_digest(document)}))
 
 
 @pytest.fixture(autouse=True)
