@@ -15,8 +15,9 @@ from shared.config.classes import CAMERAS
 from shared.config.preset import CameraBranch, Preset
 from shared.data.features import NO_CAMERAS, Annotations, Frame
 from stage1_extract.backbones.frozen import FrozenBackbones
-from stage1_extract.backbones.live import LiveFeatures, RawFrame
+from stage1_extract.backbones.live import LiveFeatures
 from stage1_extract.preprocessing.images import normalise
+from stage1_extract.preprocessing.raw_frames import RawFrame
 from stage1_extract.preprocessing.sweeps import COLUMNS
 from stage1_extract.preprocessing.voxels import Voxelizer, Voxels
 
