@@ -81,4 +81,4 @@ def zero_voxels(preset: Preset) -> Voxels:
     """Return the voxels of a cloud in which every number is 0."""
     assert preset.lidar is not None
     points = torch.zeros(preset.lidar.max_points_per_voxel, COLUMNS)
-    return Voxelizer(preset.grid, preset.lidar, torch.device("cpu"))(points)
+    return Voxelizer(preset.grid, preset.lidar)(points)

@@ -103,7 +103,7 @@ class RawFrames(Dataset[RawFrame]):
         lidar = self.preset.lidar
         assert lidar is not None
         if self._voxelizer is None:
-            self._voxelizer = Voxelizer(self.preset.grid, lidar, torch.device("cpu"))
+            self._voxelizer = Voxelizer(self.preset.grid, lidar)
         points = load_points(
             record,
             lidar.sweeps,
