@@ -110,4 +110,6 @@ class RawFrames(Dataset[RawFrame]):
             drop_close_points=lidar.drop_close_points,
             pad_without_sweeps=lidar.pad_without_sweeps,
         )
-        return self._voxelizer(torch.from_numpy(augment_points(points, variant)))
+        return self._voxelizer(
+            torch.from_numpy(augment_points(points, variant)), variant.max_voxels
+        )

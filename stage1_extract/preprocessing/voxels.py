@@ -70,21 +70,23 @@ class Voxelizer:
             max_num_points_per_voxel=lidar.max_points_per_voxel,
         )
 
-    def __call__(self, points: Tensor) -> Voxels:
+    def __call__(self, points: Tensor, max_voxels: int | None = None) -> Voxels:
         """Voxelise one cloud; points outside the range are dropped.
 
         Args:
             points: (P, 5) float32 on the CPU, see `sweeps.load_points`; P may be 0.
+            max_voxels: a limit below that of `lidar`: voxels that appear later are dropped.
         """
+        limit = min(self.lidar.max_voxels, max_voxels or self.lidar.max_voxels)
         assert points.dtype == torch.float32
         assert points.shape[1:] == (COLUMNS,)
         native = self._native.point_to_voxel(tensorview.from_numpy(points.contiguous().numpy()))
         # Views of the voxeliser's own memory, which the next cloud overwrites.
         grouped, coordinates, counts = (
-            torch.from_numpy(values.numpy_view().copy()) for values in native
+            torch.from_numpy(values.numpy_view()[:limit].copy()) for values in native
         )
-        if len(grouped) == self.lidar.max_voxels:
-            _warn_of_the_limit(self.grid, self.lidar.max_voxels, points)
+        if len(grouped) == limit:
+            _warn_of_the_limit(self.grid, limit, points)
         return Voxels(points=grouped, coordinates=coordinates, counts=counts)
 
 

@@ -86,3 +86,15 @@ def test_too_many_voxels_are_dropped_with_a_warning(caplog: pytest.LogCaptureFix
     caplog.clear()
     few(cloud(*inside[:2]))
     assert not caplog.records  # exactly full: nothing is lost
+
+
+def test_a_lower_limit_keeps_the_voxels_that_appear_first(
+    voxelizer: Voxelizer, caplog: pytest.LogCaptureFixture
+) -> None:
+    inside = [(0.1, 0.1, 0.1), (1, 1, 1), (2, 2, 1), (1, 1, 1.01)]
+    limited = voxelizer(cloud(*inside), 2)
+    low = Voxelizer(GRID, replace(LIDAR, max_voxels=2))(cloud(*inside), 9)
+    for values in (limited, low):
+        assert values.coordinates.tolist() == [[25, 216, 216], [30, 220, 220]]
+        assert values.counts.tolist() == [1, 2]  # later points of a kept voxel still count
+    assert caplog.text.count("fills 3 voxels, the limit is 2: the last 1 are dropped") == 2
