@@ -5,10 +5,11 @@
 
 Official ModalMask3D takes a sensor away before the augmentation, so in an augmented sample the
 absent LiDAR is one voxel at the drawn shift, and black images have GridMask's holes. A store keeps
-the answer to the recorded sample. Both answers go through a detector here (--head: a run of
-`train-stage2`; seeded without), beside a second official answer, that of the next variant: what
-training sees anyway. DATA is a folder of nuScenes, complete or not. Also printed: what storing
-an answer of its own for every augmented row would cost.
+the answer to the recorded sample. Both answers go through a detector here (--checkpoint: of
+official CMT, for backbones and head; --head: a run of `train-stage2`; seeded without), beside a
+second official answer, that of the next variant: what training sees anyway. DATA is a folder of
+nuScenes, complete or not. Also printed: what storing an answer of its own for every augmented row
+would cost, in processor time and bytes.
 """
 
 import argparse
@@ -76,10 +77,10 @@ def absent_maps(frozen: FrozenBackbones, variant: Variant) -> tuple[Maps, dict[s
     return maps, seconds
 
 
-def compressed_bytes(maps: Mapping[str, Any]) -> int:
-    """Return the size of maps in float16 under zstd 1, one view of the camera's."""
-    one_view = (v[:1] if name.startswith("camera") else v for name, v in maps.items())
-    return sum(len(Zstd(1).encode(v.astype(np.float16).tobytes())) for v in one_view)
+def compressed_bytes(maps: Mapping[str, Any], views: int) -> int:
+    """Return the size of maps in float16 under zstd 1, with so many of the views."""
+    stored = (v[:views] if name.startswith("camera") else v for name, v in maps.items())
+    return sum(len(Zstd(1).encode(v.astype(np.float16).tobytes())) for v in stored)
 
 
 def add_comparison(
@@ -105,15 +106,21 @@ def add_comparison(
 
 
 @torch.inference_mode()
-def measure(root: Path, preset_name: str, head: Path | None, samples: int) -> dict[str, Any]:
+def measure(
+    root: Path,
+    preset_name: str,
+    head: Path | None,
+    samples: int,
+    checkpoint: Path | None = None,
+) -> dict[str, Any]:
     """Return the figures of both conditions, over samples in two variants each."""
     preset = load_preset(preset_name)
     assert preset.camera is not None
     augmentation = official_augmentation(preset)
     records = read_tables(root, VERSION, SPLITS, existing_only=True)[:samples]
-    frozen = frozen_backbones(preset, None)[0]
+    frozen = frozen_backbones(preset, checkpoint)[0]
     live = LiveFeatures(records, frozen, VariantDraws(augmentation=augmentation))
-    detector = fresh_detector(preset, seed=0).eval()
+    detector = fresh_detector(preset, seed=0, checkpoint=checkpoint).eval()
     if head is not None:
         detector.load_state_dict(trained_weights(read_run_checkpoint(head)))
     null = live.run([null_raw_frame(preset)])[0]
@@ -134,8 +141,8 @@ def measure(root: Path, preset_name: str, head: Path | None, samples: int) -> di
             cost["backbones of a row, s"].append(time.process_time() - began)
             cost["of them for absent cameras, s"].append(exact[n][1]["camera"])
             cost["of them for an absent LiDAR, s"].append(exact[n][1]["lidar"])
-            cost["bytes of a row's maps"].append(compressed_bytes(features.maps))
-            cost["bytes of absent maps"].append(compressed_bytes(exact[n][0]))
+            cost["bytes of a row's maps"].append(compressed_bytes(features.maps, len(CAMERAS)))
+            cost["bytes of absent maps"].append(compressed_bytes(exact[n][0], 1))
             frame = replace(
                 features.frame,
                 annotations=trainable_annotations(features.frame.annotations, preset.grid),
@@ -151,7 +158,7 @@ def measure(root: Path, preset_name: str, head: Path | None, samples: int) -> di
                 add_comparison(by_condition[condition(absent)], detector, sources, "exact")
     return {
         "preset": preset_name,
-        "head": "seeded" if head is None else "trained",
+        "head": "seeded" if (head or checkpoint) is None else "trained",
         "samples": len(records),
         "outputs": {
             name: {key: float(np.mean(values)) for key, values in figures.items()}
@@ -167,11 +174,12 @@ def main() -> None:
     )
     parser.add_argument("root", type=Path, help="folder of nuScenes")
     parser.add_argument("--preset", default="tiny")
+    parser.add_argument("--checkpoint", type=Path, help="CMT checkpoint")
     parser.add_argument("--head", type=Path, help="run of train-stage2")
     parser.add_argument("--samples", type=int, default=8)
     parser.add_argument("--json", type=Path)
     args = parser.parse_args()
-    document = measure(args.root, args.preset, args.head, args.samples)
+    document = measure(args.root, args.preset, args.head, args.samples, args.checkpoint)
     text = json.dumps(document, indent=1)
     print(text)
     if args.json is not None:

@@ -204,6 +204,7 @@ def test_the_official_augmentation_depends_on_the_sensors() -> None:
     variant = draw(camera=camera_vov_1600x640().camera, augmentation=cameras_only)
     assert cameras_only.rotation_rad == (-0.3925, 0.3925)
     assert cameras_only.scale == (0.95, 1.05)
+    assert (Augmentation().max_voxels, cameras_only.max_voxels) == (120_000, None)
     plain = replace(variant, rotation_rad=0.0, scale=1.0, image=None)
     assert plain == Variant()  # no shift, no flip of the scene, no mask, no order
     assert variant.image is not None
