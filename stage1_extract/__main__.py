@@ -23,6 +23,7 @@ import sys
 import time
 from collections.abc import Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from cache.create import StoreSpec, codec_at, open_or_create
 from cache.extend import variants_at
@@ -38,25 +39,24 @@ from shared.config.preset import Preset
 from shared.config.preset_catalogue import PRESETS, load_preset
 from shared.errors import ConfigError
 from shared.process.command import run_command
-from stage1_extract.backbones.frozen import FrozenBackbones
-from stage1_extract.backbones.weights import frozen_backbones
-from stage1_extract.extraction.extraction_identity import draws_of, store_identity
-from stage1_extract.extraction.fill_store import fill_store
 from stage1_extract.extraction.installed_versions import installed_versions
-from stage1_extract.extraction.null_sample import write_null_features
 from stage1_extract.extraction.worker_slice import (
     choose_cuda_device,
     choose_slice,
     parse_slice,
     without_slice,
 )
-from stage1_extract.mm_config.preset_from_config import preset_from_config
 from stage1_extract.nuscenes.dataset_options import (
     DatasetChoice,
     add_dataset_options,
     chosen_dataset,
 )
 from stage1_extract.nuscenes.records import SampleRecord
+
+# What brings torch is imported where it is used: neither --help, nor a mistyped option, nor a
+# process that loads raw files, which imports this module too, has to wait for it.
+if TYPE_CHECKING:
+    from stage1_extract.backbones.frozen import FrozenBackbones
 
 log = logging.getLogger("stage1_extract")
 
@@ -65,7 +65,7 @@ MIB = 2**20
 
 def open_or_create_store(
     path: StorePath,
-    frozen: FrozenBackbones,
+    frozen: "FrozenBackbones",
     records: Sequence[SampleRecord],
     dataset: DatasetChoice,
     *,
@@ -81,6 +81,8 @@ def open_or_create_store(
         IdentityError: if the existing store was made from something else.
         CacheError: if the path holds something else, or the store has a different codec.
     """
+    from stage1_extract.extraction.extraction_identity import store_identity
+
     codec = codec_at(path) if codec is None else codec
     spec = StoreSpec(
         preset=frozen.preset,
@@ -119,6 +121,8 @@ def chosen_preset(name: str | None, config: Path | None) -> Preset:
     if name is not None and config is None:
         return load_preset(name)
     if config is not None and name is None:
+        from stage1_extract.mm_config.preset_from_config import preset_from_config
+
         return preset_from_config(config)
     raise ConfigError(
         f"name either a preset ({', '.join(PRESETS)}, or file.py:function) or a --config file"
@@ -205,6 +209,11 @@ def extract(args: argparse.Namespace, command: Sequence[str]) -> None:
         args: from the parser of `options`.
         command: the words they were parsed from, which the store records.
     """
+    from stage1_extract.backbones.weights import frozen_backbones
+    from stage1_extract.extraction.extraction_identity import draws_of
+    from stage1_extract.extraction.fill_store import fill_store
+    from stage1_extract.extraction.null_sample import write_null_features
+
     preset = chosen_preset(args.preset, args.config)
     worker_slice = choose_slice(args.slice)
     choose_cuda_device()

@@ -23,12 +23,15 @@ class Augmentation:
         grid_mask_ratio: share of a mask's period that a stripe covers.
         shuffle_points: put the points in random order, which decides which ten of an overfull voxel
             are kept.
+        max_voxels: training limit of the voxeliser; the preset's own where that is lower, or None.
 
     Raises:
-        ConfigError: if a range is reversed, a scale not positive, or a probability outside 0 to 1.
+        ConfigError: if a range is reversed, a scale or limit not positive, or a probability outside
+            0 to 1.
 
     Source: CMT, cmt_voxel0100_r50_800x320_cbgs.py and cmt_voxel0075_vov_1600x640_cbgs.py
-    (GlobalRotScaleTransAll, CustomRandomFlip3D, PointShuffle, ResizeCropFlipImage, GridMask).
+    (GlobalRotScaleTransAll, CustomRandomFlip3D, PointShuffle, pts_voxel_layer, ResizeCropFlipImage,
+    GridMask).
     Pasted objects (UnifiedObjectSample) and absent sensors (ModalMask3D) are not in a variant.
     """
 
@@ -41,6 +44,7 @@ class Augmentation:
     grid_mask_probability: float = 0.7
     grid_mask_ratio: float = 0.5
     shuffle_points: bool = True
+    max_voxels: int | None = 120_000
 
     def __post_init__(self) -> None:
         for name in ("rotation_rad", "scale"):
@@ -57,6 +61,8 @@ class Augmentation:
             probability = getattr(self, f"{name}_probability")
             if not 0 <= probability <= 1:
                 raise ConfigError(f"{name}_probability is {probability}, not within 0 and 1")
+        if self.max_voxels is not None and not self.max_voxels > 0:
+            raise ConfigError(f"augmentation max_voxels is {self.max_voxels}; it must be above 0")
         if not 0 < self.grid_mask_ratio < 1:
             raise ConfigError(f"grid_mask_ratio is {self.grid_mask_ratio}, not between 0 and 1")
 
@@ -93,4 +99,5 @@ def official_augmentation(preset: Preset) -> Augmentation:
         flip_x_probability=0.0,
         grid_mask_probability=0.0,
         shuffle_points=False,
+        max_voxels=None,
     )

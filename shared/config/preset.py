@@ -150,7 +150,8 @@ class LidarBranch:
             of the ego vehicle); no official CMT config does.
         pad_without_sweeps: repeat a keyframe that has no sweeps `sweeps` times; no official CMT
             config does.
-        max_points_per_voxel, max_voxels: limits of the voxeliser (test setting).
+        max_points_per_voxel, max_voxels: limits of the voxeliser (test setting; augmented variants
+            have the lower training limit of `Augmentation`).
         encoder_channels: SparseEncoder's stages; the last number of all but the last stage is the
             output of a strided convolution.
         encoder_out_channels: channels of the sparse encoder per height slice; BEV has two slices.

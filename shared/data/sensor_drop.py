@@ -1,4 +1,8 @@
-"""Leave sensors out of a sample, exactly: their maps become the frozen part's null answer.
+"""Leave sensors out of a sample: their maps become the frozen part's null answer.
+
+That is exact for a sample as recorded. An augmented variant gets the answer to the recorded sample,
+too, where official training gets one that depends on the augmentation: docs/fidelity.md, "Absent
+sensors", has the difference.
 
 The backbone processes cameras separately, so a single one can be dropped, too. A feature map of
 zeros is not what the backbone returns for an absent sensor.

@@ -1,7 +1,6 @@
 """The frozen image backbone of a preset: mmdet's ResNet-50, or VoVNet-99, which mmdet lacks."""
 
-from mmdet.registry import MODELS
-from mmdet.utils import register_all_modules
+from mmdet.models.backbones import ResNet
 from torch import nn
 
 from shared.config.preset import CameraBranch
@@ -28,17 +27,13 @@ def build_camera_backbone(camera: CameraBranch) -> nn.Module:
 
 
 def _build_resnet50(base_channels: int) -> nn.Module:
-    register_all_modules(init_default_scope=False)
-    backbone: nn.Module = MODELS.build(
-        {
-            "type": "ResNet",
-            "depth": 50,
-            "base_channels": base_channels,
-            "stem_channels": base_channels,
-            "num_stages": 4,
-            "out_indices": (2, 3),
-            "norm_cfg": {"type": "BN", "requires_grad": True},
-            "style": "pytorch",
-        }
+    backbone: nn.Module = ResNet(
+        depth=50,
+        base_channels=base_channels,
+        stem_channels=base_channels,
+        num_stages=4,
+        out_indices=(2, 3),
+        norm_cfg={"type": "BN", "requires_grad": True},
+        style="pytorch",
     )
     return backbone

@@ -3,8 +3,10 @@
 B samples, V views.
 """
 
+import gc
 import warnings
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 
 import torch
 from torch import Tensor, nn
@@ -16,13 +18,6 @@ from shared.digests import state_digest
 from shared.errors import FrozenError
 from shared.model.detector import build_bev_neck, build_camera_neck
 from shared.model.head import conv_norm_relu
-from stage1_extract.backbones.camera_backbone import build_camera_backbone
-from stage1_extract.backbones.lidar_backbone import (
-    build_second,
-    build_sparse_encoder,
-    build_voxel_encoder,
-    use_native_convolutions,
-)
 from stage1_extract.preprocessing.voxels import Voxels, inside_sparse_shape
 
 
@@ -39,12 +34,7 @@ class FrozenBackbones(nn.Module):
         super().__init__()
         self.preset, self.cut = preset, cut
         camera, lidar = preset.camera, preset.lidar
-        self.img_backbone = None if camera is None else build_camera_backbone(camera)
-        self.pts_voxel_encoder = None if lidar is None else build_voxel_encoder()
-        self.pts_middle_encoder = (
-            None if lidar is None else build_sparse_encoder(preset.grid, lidar)
-        )
-        self.pts_backbone = None if lidar is None else build_second(lidar)
+        self._build_backbones()
         self.img_neck = self.pts_neck = self.pts_bbox_head = None
         if camera is not None and cut.camera != "backbone":
             self.img_neck = build_camera_neck(camera, preset.head)
@@ -56,6 +46,22 @@ class FrozenBackbones(nn.Module):
             self.pts_bbox_head = nn.ModuleDict({"shared_conv": shared_conv})
         self.requires_grad_(False)
         self.train(False)
+
+    def _build_backbones(self) -> None:
+        """Build the backbones; only now mmdet, mmdet3d and spconv are imported, which is slow."""
+        camera, lidar = self.preset.camera, self.preset.lidar
+        self.img_backbone = self.pts_voxel_encoder = None
+        self.pts_middle_encoder = self.pts_backbone = None
+        if camera is not None:
+            with _without_collection():
+                from stage1_extract.backbones.camera_backbone import build_camera_backbone
+            self.img_backbone = build_camera_backbone(camera)
+        if lidar is not None:
+            with _without_collection():
+                from stage1_extract.backbones import lidar_backbone
+            self.pts_voxel_encoder = lidar_backbone.build_voxel_encoder()
+            self.pts_middle_encoder = lidar_backbone.build_sparse_encoder(self.preset.grid, lidar)
+            self.pts_backbone = lidar_backbone.build_second(lidar)
 
     @property
     def parts(self) -> tuple[str, ...]:
@@ -80,6 +86,8 @@ class FrozenBackbones(nn.Module):
         """Move to `device` and choose the sparse algorithm that runs there."""
         self.to(device)
         if device.type == "cpu" and self.pts_middle_encoder is not None:
+            from stage1_extract.backbones.lidar_backbone import use_native_convolutions
+
             use_native_convolutions(self.pts_middle_encoder)
 
     @property
@@ -168,3 +176,19 @@ class FrozenBackbones(nn.Module):
 
     def _half(self) -> torch.autocast:
         return torch.autocast("cuda", torch.float16, enabled=self.device.type == "cuda")
+
+
+@contextmanager
+def _without_collection() -> Iterator[None]:
+    """Pause Python's garbage collector, e.g. while half a million objects come to stay.
+
+    spconv describes its GPU kernels when it is imported; looking again and again for garbage among
+    them takes longer than making them (LOG.md, 2026-11-26).
+    """
+    was_enabled = gc.isenabled()
+    gc.disable()
+    try:
+        yield
+    finally:
+        if was_enabled:
+            gc.enable()

@@ -1,4 +1,4 @@
-"""The frozen point backbone: mmdet3d's modules, built from their registry.
+"""The frozen point backbone: mmdet3d's modules.
 
 P points per voxel at most, M voxels.
 """
@@ -6,8 +6,9 @@ P points per voxel at most, M voxels.
 import logging
 
 import spconv.pytorch as spconv
-from mmdet3d.registry import MODELS
-from mmdet3d.utils import register_all_modules
+from mmdet3d.models.backbones import SECOND
+from mmdet3d.models.middle_encoders import SparseEncoder
+from mmdet3d.models.voxel_encoders import HardSimpleVFE
 from spconv.core import ConvAlgo
 from torch import nn
 
@@ -19,8 +20,7 @@ BATCH_NORM = {"eps": 1e-3, "momentum": 0.01}
 
 def build_voxel_encoder() -> nn.Module:
     """Build the mean over a voxel's points: (M, P, 5) and counts (M,) to (M, 5)."""
-    register_all_modules(init_default_scope=False)
-    encoder: nn.Module = MODELS.build({"type": "HardSimpleVFE", "num_features": POINT_CHANNELS})
+    encoder: nn.Module = HardSimpleVFE(num_features=POINT_CHANNELS)
     return encoder
 
 
@@ -29,22 +29,18 @@ def build_sparse_encoder(grid: PointGrid, lidar: LidarBranch) -> nn.Module:
 
     Source: CMT, cmt_voxel0100_r50_800x320_cbgs.py `pts_middle_encoder`.
     """
-    register_all_modules(init_default_scope=False)
     # spconv creates its tensors through a class of torch.fx, which warns about its own internals.
     logging.getLogger("torch.fx._symbolic_trace").setLevel(logging.ERROR)
-    encoder: nn.Module = MODELS.build(
-        {
-            "type": "SparseEncoder",
-            "in_channels": POINT_CHANNELS,
-            "base_channels": lidar.encoder_channels[0][0],
-            "sparse_shape": list(grid.sparse_shape),
-            "output_channels": lidar.encoder_out_channels,
-            "order": ("conv", "norm", "act"),
-            "encoder_channels": lidar.encoder_channels,
-            "encoder_paddings": ((0, 0, 1), (0, 0, 1), (0, 0, [0, 1, 1]), (0, 0)),
-            "norm_cfg": {"type": "BN1d", **BATCH_NORM},
-            "block_type": "basicblock",
-        }
+    encoder: nn.Module = SparseEncoder(
+        in_channels=POINT_CHANNELS,
+        base_channels=lidar.encoder_channels[0][0],
+        sparse_shape=list(grid.sparse_shape),
+        output_channels=lidar.encoder_out_channels,
+        order=("conv", "norm", "act"),
+        encoder_channels=lidar.encoder_channels,
+        encoder_paddings=((0, 0, 1), (0, 0, 1), (0, 0, [0, 1, 1]), (0, 0)),
+        norm_cfg={"type": "BN1d", **BATCH_NORM},
+        block_type="basicblock",
     )
     _share_index_pairs(encoder)
     return encoder
@@ -72,17 +68,13 @@ def build_second(lidar: LidarBranch) -> nn.Module:
 
     Source: CMT, cmt_voxel0100_r50_800x320_cbgs.py `pts_backbone`.
     """
-    register_all_modules(init_default_scope=False)
-    second: nn.Module = MODELS.build(
-        {
-            "type": "SECOND",
-            "in_channels": 2 * lidar.encoder_out_channels,
-            "out_channels": list(lidar.second_channels),
-            "layer_nums": list(lidar.second_layers),
-            "layer_strides": [1, 2],
-            "norm_cfg": {"type": "BN", **BATCH_NORM},
-            "conv_cfg": {"type": "Conv2d", "bias": False},
-        }
+    second: nn.Module = SECOND(
+        in_channels=2 * lidar.encoder_out_channels,
+        out_channels=list(lidar.second_channels),
+        layer_nums=list(lidar.second_layers),
+        layer_strides=[1, 2],
+        norm_cfg={"type": "BN", **BATCH_NORM},
+        conv_cfg={"type": "Conv2d", "bias": False},
     )
     return second
 

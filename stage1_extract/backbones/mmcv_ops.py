@@ -8,7 +8,7 @@ whose functions name the op that was called and say what to install. A compiled 
 import importlib.util
 import sys
 from collections.abc import Callable
-from importlib.machinery import ModuleSpec
+from importlib.machinery import ModuleSpec, PathFinder
 from types import ModuleType
 from typing import NoReturn
 
@@ -41,9 +41,11 @@ class MissingOps(ModuleType):
 
 def allow_missing_ops() -> None:
     """Register the stand-in if mmcv's extension is missing; call this before importing mmdet."""
-    if EXTENSION in sys.modules or importlib.util.find_spec("mmcv") is None:
+    package = None if EXTENSION in sys.modules else importlib.util.find_spec("mmcv")
+    if package is None:
         return
-    if importlib.util.find_spec(EXTENSION) is None:
+    # Unlike `importlib.util.find_spec`, this does not import mmcv.
+    if PathFinder.find_spec(EXTENSION, package.submodule_search_locations) is None:
         stand_in = MissingOps(EXTENSION)
         stand_in.__spec__ = ModuleSpec(EXTENSION, loader=None)  # mmengine looks for it
         sys.modules[EXTENSION] = stand_in

@@ -17,10 +17,11 @@ from shared.data.features import FrameFeatures
 from shared.errors import FrozenError, InterruptedWorkError
 from shared.process.interrupts import Interrupts
 from stage1_extract.backbones.frozen import FrozenBackbones
-from stage1_extract.backbones.live import LiveFeatures, RawFrame
+from stage1_extract.backbones.live import LiveFeatures
 from stage1_extract.extraction.background_writer import BackgroundWriter
 from stage1_extract.extraction.forecast import Forecast
 from stage1_extract.nuscenes.records import SampleRecord
+from stage1_extract.preprocessing.raw_frames import RawFrame
 
 log = logging.getLogger(__name__)
 

@@ -1,8 +1,11 @@
 """The sample without sensors: what the frozen part computes where LiDAR or cameras are absent.
 
-Upstream: ModalMask3D drops a sensor by multiplying its raw values by 0, before normalisation and
-voxels. So absent images are black, and an absent cloud is points at the origin, one voxel of zeros:
-that, not an empty cloud, is what a pretrained detector has learnt to take for an absent LiDAR.
+Upstream: ModalMask3D drops a sensor by multiplying its raw values by 0, before augmentation,
+normalisation and voxels. So absent images are black, and an absent cloud is points at the origin,
+one voxel of zeros: that, not an empty cloud, is what a pretrained detector has learnt to take for
+an absent LiDAR. In an augmented sample the voxel is where the cloud was shifted to, and the images
+have GridMask's holes; a store keeps only the answer to the recorded sample, and docs/fidelity.md
+says how much that differs.
 """
 
 import numpy as np
@@ -15,10 +18,16 @@ from shared.config.classes import CAMERAS
 from shared.config.preset import CameraBranch, Preset
 from shared.data.features import NO_CAMERAS, Annotations, Frame
 from stage1_extract.backbones.frozen import FrozenBackbones
-from stage1_extract.backbones.live import LiveFeatures, RawFrame
+from stage1_extract.backbones.live import LiveFeatures
+from stage1_extract.preprocessing.grid_mask import apply_grid_mask
 from stage1_extract.preprocessing.images import normalise
+from stage1_extract.preprocessing.raw_frames import RawFrame
 from stage1_extract.preprocessing.sweeps import COLUMNS
+from stage1_extract.preprocessing.variant import Variant
+from stage1_extract.preprocessing.variant_geometry import augment_points
 from stage1_extract.preprocessing.voxels import Voxelizer, Voxels
+
+RECORDED = Variant()
 
 
 def write_null_features(store: Store, frozen: FrozenBackbones, *, shard_bytes: int) -> None:
@@ -68,16 +77,18 @@ def null_raw_frame(preset: Preset) -> RawFrame:
     )
 
 
-def black_images(camera: CameraBranch) -> torch.Tensor:
-    """Return (V, 3, height, width) float32: pixels of 0, normalised."""
+def black_images(camera: CameraBranch, variant: Variant = RECORDED) -> torch.Tensor:
+    """Return (V, 3, height, width) float32: pixels of 0, normalised, with the variant's holes."""
     pixels = np.zeros((camera.height_px, camera.width_px, 3), np.uint8)
     image = np.empty((3, camera.height_px, camera.width_px), np.float32)
     normalise(pixels, camera, out=image)
+    if variant.grid_mask is not None:
+        apply_grid_mask(image, variant.grid_mask)
     return torch.from_numpy(image).expand(len(CAMERAS), -1, -1, -1)
 
 
-def zero_voxels(preset: Preset) -> Voxels:
-    """Return the voxels of a cloud in which every number is 0."""
+def zero_voxels(preset: Preset, variant: Variant = RECORDED) -> Voxels:
+    """Return the voxels of a cloud in which every number is 0, moved as the variant moves it."""
     assert preset.lidar is not None
-    points = torch.zeros(preset.lidar.max_points_per_voxel, COLUMNS)
-    return Voxelizer(preset.grid, preset.lidar, torch.device("cpu"))(points)
+    points = np.zeros((preset.lidar.max_points_per_voxel, COLUMNS), np.float32)
+    return Voxelizer(preset.grid, preset.lidar)(torch.from_numpy(augment_points(points, variant)))

@@ -9,8 +9,6 @@ import logging
 import os
 from collections.abc import Mapping, Sequence
 
-import torch
-
 from cache.coordination.claims import WorkerSlice
 from shared.errors import ConfigError
 
@@ -74,6 +72,8 @@ def choose_cuda_device(environment: Mapping[str, str] = os.environ) -> None:
     Raises:
         ConfigError: if the machine has fewer devices.
     """
+    import torch  # here, since every command line with a slice imports this module
+
     name = "LOCAL_RANK" if "LOCAL_RANK" in environment else "SLURM_LOCALID"
     devices = torch.cuda.device_count()
     if name not in environment or devices <= 1:  # a launcher may show each process only its own

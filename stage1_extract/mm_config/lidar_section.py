@@ -133,7 +133,10 @@ def _read_sweeps(sections: ConfigSections) -> tuple[int, bool, bool]:
 
 
 def _read_max_voxels(voxels: Section) -> int:
-    """Return the limit for testing, the second of a pair."""
+    """Return the limit for testing, the second of a pair.
+
+    The first is for training; augmented variants have the official one (`Augmentation`).
+    """
     if voxels.has_list("max_voxels"):
         return voxels.integers("max_voxels", 2)[1]
     return voxels.integer("max_voxels")

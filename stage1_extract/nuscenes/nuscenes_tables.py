@@ -6,11 +6,9 @@ The records equal those of mmdet3d's v1 info files bit for bit: same formulas, s
 import json
 from collections import Counter
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from nuscenes.nuscenes import NuScenes
-from nuscenes.utils.splits import create_splits_scenes
 from pyquaternion import Quaternion
 
 from shared.config.classes import CAMERAS, LIDAR
@@ -37,6 +35,10 @@ from stage1_extract.nuscenes.transforms import (
     rotation_matrix,
     unit_quaternion,
 )
+
+# The devkit also imports matplotlib and scikit-learn, so it waits until tables are read.
+if TYPE_CHECKING:
+    from nuscenes.nuscenes import NuScenes
 
 SPLITS_OF_VERSION = {
     "v1.0-mini": ("mini_train", "mini_val"),
@@ -95,11 +97,15 @@ def _scenes_of(root: Path, version: str, split: str) -> set[str]:
             f"{version} has no split {unknown[0]!r}; its splits are {', '.join(known)}, "
             'and several may be joined by "+"'
         )
+    from nuscenes.utils.splits import create_splits_scenes
+
     by_split = create_splits_scenes()
     return {scene for name in split.split("+") for scene in by_split[name]}
 
 
-def _open(root: Path, version: str) -> NuScenes:
+def _open(root: Path, version: str) -> "NuScenes":
+    from nuscenes.nuscenes import NuScenes
+
     try:
         return NuScenes(version, str(root), verbose=False)
     except (AssertionError, FileNotFoundError) as missing:
@@ -115,7 +121,7 @@ def _open(root: Path, version: str) -> NuScenes:
         ) from fault
 
 
-def _names(tables: NuScenes, samples: list[dict[str, Any]]) -> Counter[str]:
+def _names(tables: "NuScenes", samples: list[dict[str, Any]]) -> Counter[str]:
     """Count the boxes of each class."""
     tokens = (token for sample in samples for token in sample["anns"])
     return Counter(
@@ -123,14 +129,14 @@ def _names(tables: NuScenes, samples: list[dict[str, Any]]) -> Counter[str]:
     )
 
 
-def _record(tables: NuScenes, root: Path, sample: dict[str, Any]) -> SampleRecord:
+def _record(tables: "NuScenes", root: Path, sample: dict[str, Any]) -> SampleRecord:
     try:
         return checked_record(_unchecked_record(tables, root, sample))
     except DatasetError as fault:
         raise DatasetError(f"{tables.table_root}, sample {sample['token']}: {fault}") from fault
 
 
-def _unchecked_record(tables: NuScenes, root: Path, sample: dict[str, Any]) -> SampleRecord:
+def _unchecked_record(tables: "NuScenes", root: Path, sample: dict[str, Any]) -> SampleRecord:
     keyframe = tables.get("sample_data", sample["data"][LIDAR])
     pose = _pose(tables, keyframe)
     lidar_file = root / keyframe["filename"]
@@ -148,7 +154,7 @@ def _unchecked_record(tables: NuScenes, root: Path, sample: dict[str, Any]) -> S
     )
 
 
-def _pose(tables: NuScenes, sample_data: dict[str, Any]) -> SensorPose:
+def _pose(tables: "NuScenes", sample_data: dict[str, Any]) -> SensorPose:
     sensor = tables.get("calibrated_sensor", sample_data["calibrated_sensor_token"])
     ego = tables.get("ego_pose", sample_data["ego_pose_token"])
     return SensorPose(
@@ -160,7 +166,7 @@ def _pose(tables: NuScenes, sample_data: dict[str, Any]) -> SensorPose:
 
 
 def _sweeps(
-    tables: NuScenes, root: Path, keyframe: dict[str, Any], pose: SensorPose
+    tables: "NuScenes", root: Path, keyframe: dict[str, Any], pose: SensorPose
 ) -> tuple[Sweep, ...]:
     sweeps: list[Sweep] = []
     previous = keyframe["prev"]
@@ -179,7 +185,7 @@ def _sweeps(
     return tuple(sweeps)
 
 
-def _camera(tables: NuScenes, root: Path, token: str, name: str, pose: SensorPose) -> Camera:
+def _camera(tables: "NuScenes", root: Path, token: str, name: str, pose: SensorPose) -> Camera:
     data = tables.get("sample_data", token)
     sensor = tables.get("calibrated_sensor", data["calibrated_sensor_token"])
     rotation, translation_m = lidar_from_sensor(_pose(tables, data), pose)
@@ -192,7 +198,7 @@ def _camera(tables: NuScenes, root: Path, token: str, name: str, pose: SensorPos
     )
 
 
-def _boxes(tables: NuScenes, tokens: list[str], pose: SensorPose) -> BoxTable:
+def _boxes(tables: "NuScenes", tokens: list[str], pose: SensorPose) -> BoxTable:
     """Return a keyframe's boxes in its LiDAR frame, mmdet3d >= 1.0 convention.
 
     Source: nuscenes-devkit `NuScenes.get_sample_data` and mmdet3d's `_fill_trainval_infos`; the

@@ -56,6 +56,7 @@ class Variant:
         image: the same for all cameras; None for a detector without cameras.
         grid_mask: the same for all cameras, or None.
         points_order_seed: seed of a random order of the points; None keeps the merged order.
+        max_voxels: limit of the voxeliser; None is the preset's, that of the official evaluation.
     """
 
     rotation_rad: float = 0.0
@@ -66,6 +67,7 @@ class Variant:
     image: ImageTransform | None = None
     grid_mask: GridMask | None = None
     points_order_seed: int | None = None
+    max_voxels: int | None = None
 
     @property
     def keeps_geometry(self) -> bool:
@@ -104,6 +106,7 @@ def draw_variant(
         image=None if camera is None else _image_transform(draws, camera, augmentation),
         grid_mask=None if camera is None else _grid_mask(draws, camera.height_px, augmentation),
         points_order_seed=order_seed if augmentation.shuffle_points else None,
+        max_voxels=augmentation.max_voxels,
     )
 
 

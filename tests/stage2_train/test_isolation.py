@@ -29,7 +29,8 @@ def run_walled(module: str, *arguments: str) -> subprocess.CompletedProcess[str]
 
 
 def test_the_wall_stops_stage_1() -> None:
-    done = run_walled("stage1_extract.__main__", "--help")
+    nowhere = ("--nuscenes", "nowhere", "--store", "none.zarr")
+    done = run_walled("stage1_extract.__main__", "tiny", *nowhere)
 
     assert done.returncode != 0
     assert "blocked: " in done.stderr

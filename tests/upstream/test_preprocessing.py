@@ -277,7 +277,7 @@ def test_projections_of_the_networks_input_are_the_official_ones(
 def test_voxels_have_the_official_bytes(golden: PreprocessingGolden) -> None:
     for leg in golden.legs():
         expected = leg.numbers["vox"]
-        voxelizer = Voxelizer(leg.grid, leg.lidar, torch.device("cpu"))
+        voxelizer = Voxelizer(leg.grid, leg.lidar)
         voxels = voxelizer(torch.from_numpy(load_points(leg.record, SWEEPS)))
         coordinates, counts = voxels.coordinates.numpy(), voxels.counts.numpy()
         assert len(counts) == expected["n_voxels"], leg.name

@@ -30,7 +30,7 @@ TRAINING_VOXELS = 120_000
 def voxels_of(preset: Preset, points: NDArray[np.float32]) -> Voxels:
     """Voxelise as stage 1 does."""
     assert preset.lidar is not None
-    return Voxelizer(preset.grid, preset.lidar, torch.device("cpu"))(torch.from_numpy(points))
+    return Voxelizer(preset.grid, preset.lidar)(torch.from_numpy(points))
 
 
 def _other_voxelizers(

@@ -40,7 +40,7 @@ def cloud(seed: int, points: int) -> torch.Tensor:
 
 
 def inputs(preset: Preset, seeds: tuple[int, ...]) -> tuple[torch.Tensor, Voxels]:
-    voxelizer = Voxelizer(preset.grid, preset.lidar, CPU)
+    voxelizer = Voxelizer(preset.grid, preset.lidar)
     size = (6, 3, preset.camera.height_px, preset.camera.width_px)
     images = [torch.randn(size, generator=torch.Generator().manual_seed(s)) for s in seeds]
     clouds = [voxelizer(cloud(s, 500 + 100 * s)) for s in seeds]
@@ -74,7 +74,7 @@ def test_a_sample_without_a_voxel_leaves_the_others_as_they_are(
     preset: Preset, frozen: FrozenBackbones
 ) -> None:
     images, alone = inputs(preset, (0,))
-    voxelizer = Voxelizer(preset.grid, preset.lidar, CPU)
+    voxelizer = Voxelizer(preset.grid, preset.lidar)
     nothing = voxelizer(torch.zeros(0, 5))
     something = voxelizer(cloud(0, 500))
 
@@ -97,7 +97,7 @@ def test_a_batch_without_any_voxel_gives_what_an_empty_grid_gives(
     preset: Preset, frozen: FrozenBackbones
 ) -> None:
     """Zeros from the sparse encoder; SECOND then gives its biases, equal in every inner cell."""
-    voxelizer = Voxelizer(preset.grid, preset.lidar, CPU)
+    voxelizer = Voxelizer(preset.grid, preset.lidar)
     nothing = batch_voxels([voxelizer(torch.zeros(0, 5))] * 2)
 
     bev = frozen.encode_voxels(nothing)

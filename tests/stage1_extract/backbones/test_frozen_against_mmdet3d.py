@@ -99,7 +99,7 @@ def official(lidar: FrozenBackbones) -> dict[str, nn.Module]:
 
 @pytest.fixture(scope="module")
 def voxelizer(lidar: FrozenBackbones) -> Voxelizer:
-    return Voxelizer(lidar.preset.grid, lidar.preset.lidar, CPU)
+    return Voxelizer(lidar.preset.grid, lidar.preset.lidar)
 
 
 def cloud(seed: int) -> Tensor:
@@ -174,7 +174,7 @@ def test_the_voxels_equal_those_of_a_plain_voxeliser(voxelizer: Voxelizer, seed:
 
 def test_at_the_limit_the_voxels_equal_those_of_a_plain_voxeliser(lidar: FrozenBackbones) -> None:
     assert lidar.preset.lidar is not None
-    limited = Voxelizer(lidar.preset.grid, replace(lidar.preset.lidar, max_voxels=100), CPU)
+    limited = Voxelizer(lidar.preset.grid, replace(lidar.preset.lidar, max_voxels=100))
 
     voxels = limited(cloud(0))
 

@@ -52,7 +52,7 @@ def cloud(seed: int) -> Tensor:
 @pytest.mark.skipif(not torch.cuda.is_available(), reason="needs a CUDA device")
 @pytest.mark.parametrize("samples", [1, 3])
 def test_a_gpu_gives_the_bev_map_of_the_cpu(preset: Preset, samples: int) -> None:
-    voxelizer = Voxelizer(preset.grid, preset.lidar, CPU)
+    voxelizer = Voxelizer(preset.grid, preset.lidar)
     voxels = batch_voxels([voxelizer(cloud(seed)) for seed in range(samples)])
     gpu = torch.device("cuda")
 

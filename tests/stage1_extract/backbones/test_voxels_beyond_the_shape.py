@@ -182,7 +182,7 @@ def test_we_leave_them_out_and_nothing_else() -> None:
 @pytest.mark.real
 def test_in_the_real_frames_they_reach_no_voxel_within(nuscenes_real: Path) -> None:
     infos = nuscenes_real / "infos" / "real_complete.v1.pkl"
-    voxelizer = Voxelizer(GRID_0100, r50_800x320().lidar, CPU)
+    voxelizer = Voxelizer(GRID_0100, r50_800x320().lidar)
     for record in read_infos(infos, nuscenes_real):
         voxels = voxelizer(torch.from_numpy(load_points(record, sweeps=10)))
         sites = voxels.coordinates

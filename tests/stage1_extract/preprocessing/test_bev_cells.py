@@ -78,7 +78,7 @@ def branches() -> dict[PointGrid, FrozenBackbones]:
 
 @pytest.fixture(scope="module")
 def voxelizers() -> dict[PointGrid, Voxelizer]:
-    return {grid: Voxelizer(grid, LIDAR, CPU) for grid in (GRID_0100, GRID_0075)}
+    return {grid: Voxelizer(grid, LIDAR) for grid in (GRID_0100, GRID_0075)}
 
 
 def voxels_at(voxelizer: Voxelizer, *points: tuple[float, float]) -> Voxels:

@@ -204,6 +204,7 @@ def test_the_official_augmentation_depends_on_the_sensors() -> None:
     variant = draw(camera=camera_vov_1600x640().camera, augmentation=cameras_only)
     assert cameras_only.rotation_rad == (-0.3925, 0.3925)
     assert cameras_only.scale == (0.95, 1.05)
+    assert (Augmentation().max_voxels, cameras_only.max_voxels) == (120_000, None)
     plain = replace(variant, rotation_rad=0.0, scale=1.0, image=None)
     assert plain == Variant()  # no shift, no flip of the scene, no mask, no order
     assert variant.image is not None
@@ -218,6 +219,7 @@ def test_the_official_augmentation_depends_on_the_sensors() -> None:
         ({"translation_std_m": -0.5}, r"translation_std_m is -0.5; it must be 0 or more"),
         ({"flip_x_probability": 1.5}, r"flip_x_probability is 1.5, not within 0 and 1"),
         ({"grid_mask_probability": float("nan")}, r"grid_mask_probability is nan"),
+        ({"max_voxels": 0}, r"max_voxels is 0; it must be above 0"),
         ({"grid_mask_ratio": 1.0}, r"grid_mask_ratio is 1.0, not between 0 and 1"),
     ],
 )

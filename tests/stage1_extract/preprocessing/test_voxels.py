@@ -29,7 +29,7 @@ def cloud(*xyz: tuple[float, float, float]) -> torch.Tensor:
 
 @pytest.fixture(scope="module")
 def voxelizer() -> Voxelizer:
-    return Voxelizer(GRID, LIDAR, CPU)
+    return Voxelizer(GRID, LIDAR)
 
 
 def test_points_are_grouped_by_cell_z_y_x(voxelizer: Voxelizer) -> None:
@@ -77,7 +77,7 @@ def test_the_batch_index_counts_empty_clouds_too(voxelizer: Voxelizer) -> None:
 
 
 def test_too_many_voxels_are_dropped_with_a_warning(caplog: pytest.LogCaptureFixture) -> None:
-    few = Voxelizer(GRID, replace(LIDAR, max_voxels=2), CPU)
+    few = Voxelizer(GRID, replace(LIDAR, max_voxels=2))
     inside = [(0.1, 0.1, 0.1), (1, 1, 1), (2, 2, 1), (1, 1, 1.01), (99, 0, 0)]
     with caplog.at_level(logging.WARNING):
         voxels = few(cloud(*inside))
@@ -86,3 +86,15 @@ def test_too_many_voxels_are_dropped_with_a_warning(caplog: pytest.LogCaptureFix
     caplog.clear()
     few(cloud(*inside[:2]))
     assert not caplog.records  # exactly full: nothing is lost
+
+
+def test_a_lower_limit_keeps_the_voxels_that_appear_first(
+    voxelizer: Voxelizer, caplog: pytest.LogCaptureFixture
+) -> None:
+    inside = [(0.1, 0.1, 0.1), (1, 1, 1), (2, 2, 1), (1, 1, 1.01)]
+    limited = voxelizer(cloud(*inside), 2)
+    low = Voxelizer(GRID, replace(LIDAR, max_voxels=2))(cloud(*inside), 9)
+    for values in (limited, low):
+        assert values.coordinates.tolist() == [[25, 216, 216], [30, 220, 220]]
+        assert values.counts.tolist() == [1, 2]  # later points of a kept voxel still count
+    assert caplog.text.count("fills 3 voxels, the limit is 2: the last 1 are dropped") == 2

@@ -1,0 +1,66 @@
+"""What a command and a loader process import before there is work for it: nothing that is slow."""
+
+import pickle
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from shared.config.augmentation import VariantDraws, official_augmentation
+from shared.config.preset_catalogue import tiny
+from stage1_extract.nuscenes.nuscenes_tables import read_tables
+from stage1_extract.preprocessing.raw_frames import RawFrames
+
+FRAMEWORKS = ("mmdet3d", "mmdet", "mmcv", "mmengine", "spconv.pytorch", "nuscenes")
+COMMANDS = ("stage1_extract.__main__", "stage1_extract.check_parity", "stage1_extract.plot_samples")
+REPORT = "print(*sorted({names!r} & set(sys.modules)))"
+
+
+def imported(code: str, *names: str, given: bytes = b"") -> list[str]:
+    """Return which of these modules a fresh process has imported after this code."""
+    report = REPORT.format(names=set(names))
+    done = subprocess.run(
+        [sys.executable, "-c", f"import sys\n{code}\n{report}"],
+        input=given,
+        capture_output=True,
+        check=False,
+        timeout=120,
+    )
+    assert done.returncode == 0, done.stderr.decode()
+    return done.stdout.decode().splitlines()[-1].split()
+
+
+@pytest.mark.parametrize("command", COMMANDS)
+def test_a_command_imports_no_framework_and_no_devkit(command: str) -> None:
+    assert imported(f"import {command}", command, *FRAMEWORKS) == [command]
+
+
+def test_the_options_of_an_extraction_are_read_without_torch() -> None:
+    code = "from stage1_extract.__main__ import options; options().format_help()"
+    assert imported(code, "torch", "cv2", "spconv", *FRAMEWORKS) == []
+
+
+def test_a_frozen_branch_brings_the_frameworks() -> None:
+    code = """
+from shared.config.preset_catalogue import tiny
+from stage1_extract.backbones.frozen import FrozenBackbones
+assert "mmdet3d" not in sys.modules
+FrozenBackbones(tiny())
+"""
+    assert "mmdet3d" in imported(code, *FRAMEWORKS)
+
+
+def test_a_loader_process_prepares_frames_without_frameworks_and_devkit(
+    synthetic_root: Path,
+) -> None:
+    records = read_tables(synthetic_root, "v1.0-mini", "mini_train")
+    draws = VariantDraws(augmentation=official_augmentation(tiny()))
+    frames = pickle.dumps(RawFrames(records, tiny(), draws))
+    code = """
+import pickle
+frames = pickle.load(sys.stdin.buffer)
+assert len(pickle.dumps([frames[0, 0], frames[1, 0]])) > 1_000_000
+"""
+    loaded = imported(code, "torch", "zarr", "scipy", *FRAMEWORKS, given=frames)
+    assert loaded == ["torch"]
