@@ -38,6 +38,7 @@ from shared.config.preset import Preset
 from shared.config.preset_catalogue import PRESETS, load_preset
 from shared.errors import ConfigError
 from shared.process.command import run_command
+from shared.process.number_options import whole_number
 from stage1_extract.backbones.frozen import FrozenBackbones
 from stage1_extract.backbones.weights import frozen_backbones
 from stage1_extract.extraction.extraction_identity import draws_of, store_identity
@@ -125,14 +126,6 @@ def chosen_preset(name: str | None, config: Path | None) -> Preset:
     )
 
 
-def positive(text: str) -> int:
-    """Read a number that is at least 1."""
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not at least 1")
-    return number
-
-
 def cut_option(text: str) -> Cut:
     """Read --cut."""
     try:
@@ -168,7 +161,7 @@ def options() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--variants",
-        type=positive,
+        type=whole_number(1),
         help="variants per sample, the recorded one included (default as in the store to resume, "
         "else 1); variants that the store lacks are added",
     )
@@ -178,15 +171,19 @@ def options() -> argparse.ArgumentParser:
         help=f"how maps are stored, see docs/store.md (default as in the store to resume, "
         f"else {DEFAULT_CODEC})",
     )
-    parser.add_argument("--batch-size", type=int, default=1, help="samples per forward (default 1)")
+    parser.add_argument(
+        "--batch-size", type=whole_number(1), default=1, help="samples per forward (default 1)"
+    )
     parser.add_argument(
         "--shard-mib",
-        type=int,
+        type=whole_number(1),
         default=SHARD_BYTES // MIB,
         help=f"size of a shard before compression (default {SHARD_BYTES // MIB}); a killed run "
         "loses its current shard, and small shards make many files",
     )
-    parser.add_argument("--workers", type=int, default=0, help="processes that load raw files")
+    parser.add_argument(
+        "--workers", type=whole_number(0), default=0, help="processes that load raw files"
+    )
     parser.add_argument(
         "--slice",
         type=parse_slice,

@@ -4,6 +4,7 @@ Files are written beside their place and renamed into it.
 """
 
 import contextlib
+import glob
 import os
 import shutil
 import uuid
@@ -15,10 +16,10 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
-from cache.storage.file_lock import lock_file
 from cache.storage.protocol import Buffer, Locate
 from shared.errors import CacheError
-from shared.process.whole_file import PARTIAL_SUFFIX, sync_directory, whole_file
+from shared.process.file_lock import lock_file
+from shared.process.whole_file import remove_partials, sync_directory, whole_file
 
 # Callers checksum each piece while it is in the core's own cache: checksumming a whole row, which
 # has gone to memory in between, costs as much as reading it (LOG.md).
@@ -79,7 +80,7 @@ class DirectoryPath(PosixPath):
 
     def write_whole(self, chunks: Iterable[bytes]) -> None:
         """Put a file in place, complete or not at all; on disk when this returns."""
-        with whole_file(self, has_rivals=True) as file:
+        with whole_file(self) as file:
             file.writelines(chunks)
 
     def create_whole(self, content: bytes) -> bool:
@@ -94,8 +95,7 @@ class DirectoryPath(PosixPath):
 
     def remove_partials(self) -> None:
         """Remove what killed writers left of a file; call only while holding its lock."""
-        for stale in self.parent.glob(f".{self.name}.*{PARTIAL_SUFFIX}"):
-            stale.unlink(missing_ok=True)
+        remove_partials(self.parent, glob.escape(self.name))
 
     def lock(self, *, is_patient: bool) -> IO[str] | None:
         """Create and lock a file, see `file_lock.lock_file`."""
