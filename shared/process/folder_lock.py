@@ -60,8 +60,11 @@ def locked_folder(path: Path, lock: str) -> Iterator[None]:
         file.truncate(0)
         file.write(f"process {os.getpid()} on {socket.gethostname()}")
         file.flush()
-        yield
-        (path / lock).unlink(missing_ok=True)  # before it is closed: see `lock_file`
+        try:
+            yield
+        finally:
+            with contextlib.suppress(OSError):  # a disk that became read-only keeps it, unlocked
+                (path / lock).unlink()  # before it is closed: see `lock_file`
 
 
 def _holder(lock: Path) -> str:
