@@ -36,7 +36,7 @@ def whole_file(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
         fault = error.__context__ if isinstance(error, RuntimeError) else error
         if isinstance(fault, OSError):
             if fault.filename in (None, str(partial)):
-                fault.filename, fault.filename2 = str(path), None
+                fault.filename = str(path)
             raise fault from None
         raise
     sync_directory(path.parent)
