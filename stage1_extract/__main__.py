@@ -39,11 +39,13 @@ from shared.config.preset_catalogue import PRESETS, load_preset
 from shared.errors import ConfigError
 from shared.process.command import run_command
 from shared.process.number_options import whole_number
+from shared.process.shared_memory import affordable_workers
 from stage1_extract.backbones.frozen import FrozenBackbones
 from stage1_extract.backbones.weights import frozen_backbones
 from stage1_extract.extraction.extraction_identity import draws_of, store_identity
 from stage1_extract.extraction.fill_store import fill_store
 from stage1_extract.extraction.installed_versions import installed_versions
+from stage1_extract.extraction.loader_memory import most_raw_bytes
 from stage1_extract.extraction.null_sample import write_null_features
 from stage1_extract.extraction.worker_slice import (
     choose_cuda_device,
@@ -62,6 +64,7 @@ from stage1_extract.nuscenes.records import SampleRecord
 log = logging.getLogger("stage1_extract")
 
 MIB = 2**20
+DEFAULT_WORKERS = 0
 
 
 def open_or_create_store(
@@ -182,7 +185,9 @@ def options() -> argparse.ArgumentParser:
         "loses its current shard, and small shards make many files",
     )
     parser.add_argument(
-        "--workers", type=whole_number(0), default=0, help="processes that load raw files"
+        "--workers",
+        type=whole_number(0),
+        help=f"processes that load raw files (default {DEFAULT_WORKERS})",
     )
     parser.add_argument(
         "--slice",
@@ -203,6 +208,9 @@ def extract(args: argparse.Namespace, command: Sequence[str]) -> None:
     """
     preset = chosen_preset(args.preset, args.config)
     worker_slice = choose_slice(args.slice)
+    workers = affordable_workers(
+        args.workers, DEFAULT_WORKERS, args.batch_size * most_raw_bytes(preset)
+    )
     choose_cuda_device()
     dataset = chosen_dataset(args)
     records = dataset.read()
@@ -227,7 +235,7 @@ def extract(args: argparse.Namespace, command: Sequence[str]) -> None:
         records,
         frozen,
         batch_size=args.batch_size,
-        workers=args.workers,
+        workers=workers,
         worker_slice=worker_slice,
         draws=draws_of(preset, variants),
     )
