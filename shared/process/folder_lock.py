@@ -21,9 +21,12 @@ def make_folder(path: Path) -> None:
     """
     try:
         path.mkdir(parents=True, exist_ok=True)
-    except (FileExistsError, NotADirectoryError) as error:
+    except (FileExistsError, NotADirectoryError):
+        above = (place for place in (path, *path.parents) if place.is_symlink() or place.exists())
+        in_the_way = next(above, path)
+        kind = "a broken link" if in_the_way.is_symlink() else "a file"
         raise ConfigError(
-            f"{path} cannot be a folder: {error.filename} is a file; choose another --out"
+            f"{path} cannot be a folder: {in_the_way} is {kind}; choose another --out"
         ) from None
 
 

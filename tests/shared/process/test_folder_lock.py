@@ -67,6 +67,12 @@ def test_a_file_system_without_locks_is_a_warning(
 @pytest.mark.parametrize("below", ["", "run", "run/deeper"])
 def test_a_folder_that_is_a_file_is_refused(below: str, tmp_path: Path) -> None:
     (tmp_path / "file").write_text("kept")
-    with pytest.raises(ConfigError, match=r"cannot be a folder: .*file is a file; choose"):
+    with pytest.raises(ConfigError, match=r"cannot be a folder: \S*/file is a file; choose"):
         make_folder(tmp_path / "file" / below)
     assert (tmp_path / "file").read_text() == "kept"
+
+
+def test_a_folder_that_is_a_broken_link_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "link").symlink_to(tmp_path / "nowhere")
+    with pytest.raises(ConfigError, match=r"/link is a broken link; choose another --out"):
+        make_folder(tmp_path / "link")
