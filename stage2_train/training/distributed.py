@@ -33,12 +33,20 @@ def launch_fabric(
         recipe: says the precision, see `resolved_precision`.
         devices: per node; torchrun's own numbers override both.
         nodes: of the run.
+
+    Raises:
+        ConfigError: if this machine has fewer GPUs than `devices`.
     """
     if distributed.is_torchelastic_launched():
         devices = int(os.environ["LOCAL_WORLD_SIZE"])
         nodes = int(os.environ["WORLD_SIZE"]) // devices
         if devices > 1 and nodes == 1:
             _connect_again()
+    if available_device().type == "cuda" and devices > torch.cuda.device_count():
+        raise ConfigError(
+            f"--devices {devices}: this machine shows {torch.cuda.device_count()} GPUs; start at "
+            "most one process per GPU"
+        )
     allow_tf32(recipe.tf32)
     precision, scaler = _precision_plugin(resolved_precision(recipe))
     fabric = Fabric(

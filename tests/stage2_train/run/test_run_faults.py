@@ -18,6 +18,7 @@ from shared.process.whole_file import PARTIAL_SUFFIX
 from stage2_train.__main__ import main as train_stage2
 from stage2_train.run import event_file
 from stage2_train.run.run_folder import LOCK, RunFolder
+from stage2_train.training import distributed
 from stage2_train.training.training_step import TrainingStep
 from tests.child_processes import PATIENCE_S, REPOSITORY
 from tests.small_disk import make_read_only, resize, small_disk
@@ -346,3 +347,17 @@ def test_a_second_run_in_a_folder_is_refused_until_the_first_is_dead(
     assert not (run / LOCK).exists()
     with (run / "log.csv").open(newline="") as handle:
         assert [int(row["step"]) for row in csv.DictReader(handle)] == [1, 2, 3, 4, 5, 6]
+
+
+def test_more_devices_than_gpus_are_refused(
+    tiny_store: Path,
+    recipe: list[str],
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(distributed, "available_device", lambda: torch.device("cuda"))
+    monkeypatch.setattr("torch.cuda.device_count", lambda: 1)
+    command = [str(tiny_store), "--out", str(tmp_path / "run"), *recipe, "--devices", "2"]
+    assert train_stage2(command) == 1
+    assert "--devices 2: this machine shows 1 GPUs" in error_in(capsys)
