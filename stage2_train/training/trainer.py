@@ -22,6 +22,7 @@ from stage2_train.training.ema import ExponentialMovingAverage
 from stage2_train.training.global_batch import GlobalBatch, gather_global_batch
 from stage2_train.training.optimizer import load_optimizer
 from stage2_train.training.queued_step import QueuedStep, diverged
+from stage2_train.training.run_progress import Progress
 from stage2_train.training.training_step import TrainingStep
 
 log = logging.getLogger(__name__)
@@ -29,25 +30,6 @@ log = logging.getLogger(__name__)
 # Steps that float16 may skip in a row. The gradient scale starts at 65,536 and halves each time, so
 # by then it is not the scale that makes gradients overflow.
 SKIPPED_IN_A_ROW = 25
-
-
-@dataclasses.dataclass
-class Progress:
-    """How far a run is.
-
-    Args:
-        step: steps taken, skipped ones included.
-        skipped: steps that updated nothing because a gradient overflowed in float16.
-        skipped_in_a_row: how many of the latest steps were skipped.
-        recent_losses: of the steps since the last checkpoint that is kept.
-        lowest_loss: lowest mean of those so far.
-    """
-
-    step: int = 0
-    skipped: int = 0
-    skipped_in_a_row: int = 0
-    recent_losses: list[float] = dataclasses.field(default_factory=list)
-    lowest_loss: float = math.inf
 
 
 class Trainer:
