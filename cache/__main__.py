@@ -16,7 +16,6 @@ interrupted resumes where it stopped.
 
 import argparse
 import json
-import math
 import sys
 from collections.abc import Sequence
 from pathlib import Path
@@ -40,9 +39,11 @@ from cache.verification.verify_store import cores, verify, verify_sources
 from shared.config.cut import parse_cut
 from shared.config.preset_catalogue import load_preset
 from shared.process.command import run_command
+from shared.process.number_options import real_number, whole_number
 
 GIGABYTE = 1e9
 SECONDS_PER_HOUR = 3600
+MICROSECOND = 1e-6
 
 
 def print_summary(path: StorePath, *, as_json: bool, picture: Path | None) -> int:
@@ -147,20 +148,6 @@ def print_estimate(
     return 0
 
 
-def _positive(text: str) -> int:
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not at least 1")
-    return number
-
-
-def _seconds(text: str) -> float:
-    number = float(text)
-    if not 0 < number < math.inf:
-        raise argparse.ArgumentTypeError(f"{text} is not a duration")
-    return number
-
-
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="feature-cache",
@@ -175,7 +162,7 @@ def _parser() -> argparse.ArgumentParser:
     command = commands.add_parser("verify", help="read every row again")
     command.add_argument("store", type=store_path)
     command.add_argument(
-        "--workers", type=_positive, default=cores(), help="threads (default: cores)"
+        "--workers", type=whole_number(1), default=cores(), help="threads (default: cores)"
     )
     command.add_argument(
         "--anew", action="store_true", help="do not resume an interrupted verification"
@@ -196,11 +183,13 @@ def _parser() -> argparse.ArgumentParser:
     command.add_argument("references", nargs="+", metavar="reference", help="a store, or a preset")
     command = commands.add_parser("estimate", help="how large a store would be")
     command.add_argument("preset", help="a name, or path/to/file.py:function")
-    command.add_argument("--samples", type=_positive, required=True)
-    command.add_argument("--variants", type=_positive, default=1)
+    command.add_argument("--samples", type=whole_number(1), required=True)
+    command.add_argument("--variants", type=whole_number(1), default=1)
     command.add_argument("--codec", choices=tuple(CODECS), default=DEFAULT_CODEC)
     command.add_argument("--cut", default="backbone", help="as extract-features takes it")
-    command.add_argument("--seconds-per-sample", type=_seconds, help="measured; adds hours")
+    command.add_argument(
+        "--seconds-per-sample", type=real_number(MICROSECOND), help="measured; adds hours"
+    )
     command = commands.add_parser("digest", help="digest of a store's content")
     command.add_argument("store", type=store_path)
     command.add_argument("--recompute", action="store_true", help="read every byte again")

@@ -2,7 +2,8 @@
 
 A store is built in a temporary directory and put in place when it is complete. A kill before that
 leaves that directory (a few kilobytes, `.NAME.creating-...`), never half a store. On object storage
-files are put one by one, `zarr.json` of the root last: without it the others are not a store.
+and in a folder that exists, files are put one by one, `zarr.json` of the root last: without it the
+others are not a store.
 """
 
 import logging

@@ -39,6 +39,8 @@ from shared.config.preset import Preset
 from shared.config.preset_catalogue import PRESETS, load_preset
 from shared.errors import ConfigError
 from shared.process.command import run_command
+from shared.process.number_options import whole_number
+from shared.process.shared_memory import affordable_workers
 from stage1_extract.extraction.installed_versions import installed_versions
 from stage1_extract.extraction.worker_slice import (
     choose_cuda_device,
@@ -61,6 +63,7 @@ if TYPE_CHECKING:
 log = logging.getLogger("stage1_extract")
 
 MIB = 2**20
+DEFAULT_WORKERS = 0
 
 
 def open_or_create_store(
@@ -130,14 +133,6 @@ def chosen_preset(name: str | None, config: Path | None) -> Preset:
     )
 
 
-def positive(text: str) -> int:
-    """Read a number that is at least 1."""
-    number = int(text)
-    if number < 1:
-        raise argparse.ArgumentTypeError(f"{text} is not at least 1")
-    return number
-
-
 def cut_option(text: str) -> Cut:
     """Read --cut."""
     try:
@@ -173,7 +168,7 @@ def options() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--variants",
-        type=positive,
+        type=whole_number(1),
         help="variants per sample, the recorded one included (default as in the store to resume, "
         "else 1); variants that the store lacks are added",
     )
@@ -183,15 +178,21 @@ def options() -> argparse.ArgumentParser:
         help=f"how maps are stored, see docs/store.md (default as in the store to resume, "
         f"else {DEFAULT_CODEC})",
     )
-    parser.add_argument("--batch-size", type=int, default=1, help="samples per forward (default 1)")
+    parser.add_argument(
+        "--batch-size", type=whole_number(1), default=1, help="samples per forward (default 1)"
+    )
     parser.add_argument(
         "--shard-mib",
-        type=int,
+        type=whole_number(1),
         default=SHARD_BYTES // MIB,
         help=f"size of a shard before compression (default {SHARD_BYTES // MIB}); a killed run "
         "loses its current shard, and small shards make many files",
     )
-    parser.add_argument("--workers", type=int, default=0, help="processes that load raw files")
+    parser.add_argument(
+        "--workers",
+        type=whole_number(0),
+        help=f"processes that load raw files (default {DEFAULT_WORKERS})",
+    )
     parser.add_argument(
         "--slice",
         type=parse_slice,
@@ -212,10 +213,14 @@ def extract(args: argparse.Namespace, command: Sequence[str]) -> None:
     from stage1_extract.backbones.weights import frozen_backbones
     from stage1_extract.extraction.extraction_identity import draws_of
     from stage1_extract.extraction.fill_store import fill_store
+    from stage1_extract.extraction.loader_memory import most_raw_bytes
     from stage1_extract.extraction.null_sample import write_null_features
 
     preset = chosen_preset(args.preset, args.config)
     worker_slice = choose_slice(args.slice)
+    workers = affordable_workers(
+        args.workers, DEFAULT_WORKERS, args.batch_size * most_raw_bytes(preset)
+    )
     choose_cuda_device()
     dataset = chosen_dataset(args)
     records = dataset.read()
@@ -240,7 +245,7 @@ def extract(args: argparse.Namespace, command: Sequence[str]) -> None:
         records,
         frozen,
         batch_size=args.batch_size,
-        workers=args.workers,
+        workers=workers,
         worker_slice=worker_slice,
         draws=draws_of(preset, variants),
     )

@@ -19,6 +19,7 @@ from cache.reader import CachedFeatures
 from cache.storage.location import store_path
 from shared.errors import ParityError
 from shared.process.command import run_command
+from shared.process.number_options import whole_number
 from stage1_extract.backbones.live import LiveFeatures
 from stage1_extract.backbones.weights import frozen_backbones
 from stage1_extract.extraction.extraction_identity import draws_of, store_identity
@@ -50,7 +51,9 @@ def main(argv: list[str] | None = None) -> int:
     add_dataset_options(parser)
     parser.add_argument("--checkpoint", type=Path, help="checkpoint that the store was made with")
     parser.add_argument("--head", type=Path, help="checkpoint with the necks and head to compare")
-    parser.add_argument("--samples", type=int, default=4, help="samples to recompute (default 4)")
+    parser.add_argument(
+        "--samples", type=whole_number(1), default=4, help="samples to recompute (default 4)"
+    )
     parser.add_argument("--json", type=Path, help="also write the comparison to this file")
     args = parser.parse_args(argv)
 

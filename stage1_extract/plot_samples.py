@@ -26,6 +26,8 @@ from shared.data.features import Frame
 from shared.errors import DatasetError
 from shared.process.command import run_command
 from shared.process.even_samples import evenly_spaced
+from shared.process.folder_lock import make_folder
+from shared.process.number_options import real_number, whole_number
 from stage1_extract.nuscenes.dataset_options import add_dataset_options, chosen_dataset
 from stage1_extract.plots.plot_features import plot_features
 from stage1_extract.plots.plot_scene import (
@@ -81,7 +83,7 @@ def plot_samples(
     min_score: float,
 ) -> None:
     """Plot a few samples, spread evenly over the store."""
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     by_token = {record.token: record for record in records}
     for i in evenly_spaced(len(store.tokens), samples):
         (features,) = store.read([store.tokens[i]])
@@ -113,10 +115,12 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True, help="folder for the pictures")
     parser.add_argument("--results", type=Path, help="results_nusc.json of evaluate-stage2")
     parser.add_argument("--sensor-weights", type=Path, help=".npz file of plot-sensor-weights")
-    parser.add_argument("--samples", type=int, default=2, help="samples to plot (default 2)")
+    parser.add_argument(
+        "--samples", type=whole_number(1), default=2, help="samples to plot (default 2)"
+    )
     parser.add_argument(
         "--min-score",
-        type=float,
+        type=real_number(0, 1),
         default=0.25,
         help="least score of predicted boxes (default 0.25)",
     )

@@ -22,6 +22,7 @@ from lightning.fabric.utilities.rank_zero import rank_zero_only
 from cache.reader import CachedFeatures
 from cache.storage.location import store_path
 from shared.process.command import run_command
+from shared.process.number_options import whole_number
 from stage2_train.data.loader import WORKERS_HELP, default_workers
 from stage2_train.recipes.recipes import RECIPES, load_recipe
 from stage2_train.training.build import train
@@ -42,12 +43,16 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--checkpoint", type=Path, help="CMT checkpoint, or run, whose necks and head to start from"
     )
-    parser.add_argument("--stop-after", type=int, metavar="STEPS", help="stop early")
+    parser.add_argument("--stop-after", type=whole_number(0), metavar="STEPS", help="stop early")
     parser.add_argument(
-        "--workers", type=int, help=WORKERS_HELP % (" per device", ", divided by --devices")
+        "--workers",
+        type=whole_number(0),
+        help=WORKERS_HELP % (" per device", ", divided by --devices"),
     )
-    parser.add_argument("--devices", type=int, default=1, help="on each node")
-    parser.add_argument("--nodes", type=int, default=1, help="of the run, each with --devices")
+    parser.add_argument("--devices", type=whole_number(1), default=1, help="on each node")
+    parser.add_argument(
+        "--nodes", type=whole_number(1), default=1, help="of the run, each with --devices"
+    )
     args = parser.parse_args(argv)
 
     def work() -> None:

@@ -25,7 +25,9 @@ from shared.data.feature_store import FeatureStore
 from shared.errors import ConfigError
 from shared.model.detector import CmtDetector
 from shared.process.command import run_command
-from shared.process.whole_file import whole_file
+from shared.process.folder_lock import locked_folder, make_folder
+from shared.process.number_options import whole_number
+from shared.process.whole_file import remove_partials, whole_file
 from stage2_train.data.dataset import StoreDataset
 from stage2_train.data.loader import WORKERS_HELP, default_workers, evaluation_batches
 from stage2_train.evaluation.detections import detect, write_results
@@ -33,6 +35,7 @@ from stage2_train.evaluation.drop_conditions import (
     COMPARISON,
     DROPS,
     FULL,
+    Condition,
     conditions,
     write_comparison,
 )
@@ -53,6 +56,8 @@ log = logging.getLogger(__name__)
 BATCH_SIZE = 4
 RESULTS = "results_nusc.json"
 TABLES = "metrics.txt"
+LOCK = ".evaluation.lock"
+WRITTEN = (RESULTS, TABLES, "metrics_*.json", "sensor_drop.*")  # with `whole_file`
 
 
 def evaluate(
@@ -81,11 +86,26 @@ def evaluate(
 
     Raises:
         CacheError: if the store is incomplete, or has no null features to drop a sensor with.
-        ConfigError: if a sensor cannot be dropped or a sample not be plotted.
+        ConfigError: if a sensor cannot be dropped or a sample not be plotted, or if another
+            process evaluates into this folder.
         DatasetError: if the tables do not fit.
     """
     store.require_complete()
     wanted = conditions(drops, store)
+    with locked_folder(out, LOCK):
+        return _evaluate(store, detector, out, wanted, nuscenes_root, plots, workers)
+
+
+def _evaluate(
+    store: FeatureStore,
+    detector: CmtDetector,
+    out: Path,
+    wanted: Sequence[Condition],
+    nuscenes_root: Path | None,
+    plots: PlotChoice,
+    workers: int,
+) -> dict[str, Any]:
+    """Evaluate under every condition; see `evaluate`."""
     tables = covered = None
     if nuscenes_root is not None:
         require_plottable(plots, store.tokens)
@@ -94,7 +114,7 @@ def evaluate(
     dataset, summaries = StoreDataset(store, store.tokens), {}
     for condition in wanted:
         folder = out if condition == FULL else out / condition.name
-        folder.mkdir(parents=True, exist_ok=True)
+        _prepare(folder)
         log.info("%s: detecting in %d samples of %s", condition.name, len(store.tokens), store.path)
         batches = evaluation_batches(dataset, BATCH_SIZE, workers, condition.absent)
         results = detect(detector, batches, store)
@@ -117,7 +137,7 @@ def evaluate_submission(
         The metrics summary.
 
     Raises:
-        ConfigError: if a sample to plot is not in it.
+        ConfigError: if a sample to plot is not in it, or another process evaluates into `out`.
         DatasetError: if it is no valid submission, or its samples are not in the tables.
     """
     submission = read_submission(results)
@@ -126,8 +146,16 @@ def evaluate_submission(
     tables = open_tables(nuscenes_root, version_of(nuscenes_root, tokens, results))
     covered = coverage(tables, tokens)
     log.info("%s: %d boxes in %s", results, submission.boxes, covered.statement())
-    out.mkdir(parents=True, exist_ok=True)
-    return _judged(results, tables, covered, tokens, out, plots)
+    with locked_folder(out, LOCK):
+        _prepare(out)
+        return _judged(results, tables, covered, tokens, out, plots)
+
+
+def _prepare(folder: Path) -> None:
+    """Create a folder, and remove what killed evaluations left half written."""
+    make_folder(folder)
+    for name in WRITTEN:
+        remove_partials(folder, name)
 
 
 def _judged(
@@ -170,7 +198,7 @@ def main(argv: list[str] | None = None) -> int:
         help="how many of the worst samples to plot (default 3, 0 for no pictures), or tokens "
         "separated by commas",
     )
-    parser.add_argument("--workers", type=int, help=WORKERS_HELP % ("", ""))
+    parser.add_argument("--workers", type=whole_number(0), help=WORKERS_HELP % ("", ""))
     args = parser.parse_intermixed_args(argv)  # options may also come before the store
     return run_command(lambda: _work(args))
 

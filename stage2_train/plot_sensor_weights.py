@@ -19,6 +19,8 @@ from shared.errors import ConfigError
 from shared.model.detector import CmtDetector
 from shared.process.command import run_command
 from shared.process.even_samples import evenly_spaced
+from shared.process.folder_lock import make_folder
+from shared.process.number_options import real_number, whole_number
 from stage2_train.data.loader import WORKERS_HELP, default_workers
 from stage2_train.evaluation.sensor_weights_table import sensor_weights_table
 from stage2_train.run.trained_detector import load_detector
@@ -60,7 +62,7 @@ def plot_sensor_weights(
     store.require_complete()
     tokens = [store.tokens[i] for i in evenly_spaced(len(store.tokens), samples)]
     table = sensor_weights_table(detector, store, tokens, workers=workers)
-    out.mkdir(parents=True, exist_ok=True)
+    make_folder(out)
     table.save(out / WEIGHTS)
     plot_detecting_queries(table, min_score, out / "detections.png")
     for sample in evenly_spaced(len(tokens), plots):
@@ -80,11 +82,15 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("run", type=Path, help="run folder or checkpoint of train-stage2, with AQR")
     parser.add_argument("--out", type=Path, required=True, help="folder for the pictures")
     parser.add_argument(
-        "--samples", type=int, default=200, help="samples to evaluate (default 200)"
+        "--samples", type=whole_number(1), default=200, help="samples to evaluate (default 200)"
     )
-    parser.add_argument("--plot", type=int, default=2, help="samples to plot (default 2)")
-    parser.add_argument("--min-score", type=float, default=0.25, help="of a detecting query")
-    parser.add_argument("--workers", type=int, help=WORKERS_HELP % ("", ""))
+    parser.add_argument(
+        "--plot", type=whole_number(0), default=2, help="samples to plot (default 2)"
+    )
+    parser.add_argument(
+        "--min-score", type=real_number(0, 1), default=0.25, help="of a detecting query"
+    )
+    parser.add_argument("--workers", type=whole_number(0), help=WORKERS_HELP % ("", ""))
     args = parser.parse_args(argv)
 
     def work() -> None:

@@ -13,7 +13,8 @@ from typing import IO
 from cache.coordination.free_space import explain_failed_write
 from cache.coordination.store import Store
 from cache.format.layout import Shard
-from cache.storage.protocol import NoLocksError, StorePath
+from cache.storage.protocol import StorePath
+from shared.process.file_lock import NoLocksError
 
 _log = logging.getLogger(__name__)
 

@@ -14,9 +14,10 @@ from dataclasses import dataclass
 from cache.coordination.shard_sources import ShardSources
 from cache.format.checked_json import add_checksum, json_bytes, remove_checksum
 from cache.format.statistics import Statistics
-from cache.storage.protocol import NoLocksError, StorePath
+from cache.storage.protocol import StorePath
 from shared.config.config_json import from_json
 from shared.errors import CacheError
+from shared.process.file_lock import NoLocksError
 
 LEDGER_GROUP = "ledger"
 ABOUT = "This directory has a JSON file per complete shard; a shard without one does not exist."

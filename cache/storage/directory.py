@@ -4,6 +4,7 @@ Files are written beside their place and renamed into it.
 """
 
 import contextlib
+import glob
 import os
 import shutil
 import uuid
@@ -15,14 +16,18 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
-from cache.storage.file_lock import lock_file
 from cache.storage.protocol import Buffer, Locate
 from shared.errors import CacheError
-from shared.process.whole_file import PARTIAL_SUFFIX, sync_directory, whole_file
+from shared.process.file_lock import NoLocksError, lock_file
+from shared.process.whole_file import remove_partials, sync_directory, whole_file
 
 # Callers checksum each piece while it is in the core's own cache: checksumming a whole row, which
 # has gone to memory in between, costs as much as reading it (LOG.md).
 PIECE_BYTES = 2**18
+
+CREATING = ".creating-"  # folders in which something is built, or was when its creator was killed
+CREATION_LOCK = ".creating.lock"
+UNCOUNTED = (CREATION_LOCK, "lost+found")  # in an empty folder; the second is a file system's own
 
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
@@ -79,7 +84,7 @@ class DirectoryPath(PosixPath):
 
     def write_whole(self, chunks: Iterable[bytes]) -> None:
         """Put a file in place, complete or not at all; on disk when this returns."""
-        with whole_file(self, has_rivals=True) as file:
+        with whole_file(self) as file:
             file.writelines(chunks)
 
     def create_whole(self, content: bytes) -> bool:
@@ -94,8 +99,7 @@ class DirectoryPath(PosixPath):
 
     def remove_partials(self) -> None:
         """Remove what killed writers left of a file; call only while holding its lock."""
-        for stale in self.parent.glob(f".{self.name}.*{PARTIAL_SUFFIX}"):
-            stale.unlink(missing_ok=True)
+        remove_partials(self.parent, glob.escape(self.name))
 
     def lock(self, *, is_patient: bool) -> IO[str] | None:
         """Create and lock a file, see `file_lock.lock_file`."""
@@ -105,15 +109,21 @@ class DirectoryPath(PosixPath):
     def creating(self, last: str) -> Iterator[Path]:
         """Build a folder beside its place and rename it when the block ends without an error.
 
-        A kill leaves `.NAME.creating-...` behind, never half a folder.
+        A folder that exists, perhaps as a mounted disk or by a link, is filled from a folder inside
+        it, `last` last: until then what is there counts as nothing. A kill leaves
+        `.NAME.creating-...` or `NAME/.creating-...` behind.
         """
-        self._refuse_foreign()
-        building = Path(self.with_name(f".{self.name}.creating-{uuid.uuid4().hex}"))
+        is_there, own = self.is_dir(), f"{CREATING}{uuid.uuid4().hex}"
+        self._refuse_foreign(self._names_inside(last) if is_there else set())
+        building = Path(self / own if is_there else self.with_name(f".{self.name}{own}"))
         try:
             building.mkdir(parents=True)
             yield building
             _sync_tree(building)
-            self._rename_unless_taken(building, last)
+            if is_there:
+                self._fill_unless_taken(building, last)
+            else:
+                self._rename_unless_taken(building, last)
         finally:
             shutil.rmtree(building, ignore_errors=True)
 
@@ -123,16 +133,25 @@ class DirectoryPath(PosixPath):
         """Yield the result for every item, one after the other."""
         return map(work, items)
 
-    def _refuse_foreign(self) -> None:
+    def _names_inside(self, last: str) -> set[str]:
+        """Return what is in this folder, unless it is of somebody who creates here or has done."""
+        names = set(self.names())
+        is_begun = last in names or any(name.startswith(CREATING) for name in names)
+        return set() if is_begun else names - set(UNCOUNTED)
+
+    def _refuse_foreign(self, present: set[str]) -> None:
         """Raise if there is something here that must not be touched."""
-        if self.is_dir():
-            if any(self.iterdir()):
-                raise CacheError(
-                    f"{self} is not empty and not a feature store; choose a different --store. "
-                    "Nothing was changed."
-                )
-        elif self.exists() or self.is_symlink():
-            raise CacheError(f"{self} is a file, not a feature store; choose a different --store")
+        if present:
+            raise CacheError(
+                f"{self} is not empty and not a feature store ({min(present)} is there); choose a "
+                "different --store. Nothing was changed."
+            )
+        if not self.is_dir() and (self.exists() or self.is_symlink()):
+            kind = "a broken link" if self.is_symlink() else "a file"
+            raise CacheError(
+                f"{self} is {kind}, not a feature store; choose a different --store. Nothing was "
+                "changed."
+            )
 
     def _rename_unless_taken(self, building: Path, last: str) -> None:
         try:
@@ -142,6 +161,36 @@ class DirectoryPath(PosixPath):
                 raise
             return
         sync_directory(self.parent)
+
+    def _fill_unless_taken(self, building: Path, last: str) -> None:
+        """Move what was built into this folder; what killed creators left there is replaced."""
+        with self._creation_lock():
+            if (self / last).exists():
+                return
+            built = sorted({path.name for path in building.iterdir()} - {last})
+            inside = {name for name in self.names() if not name.startswith(CREATING)}
+            self._refuse_foreign(inside - set(UNCOUNTED) - set(built))
+            for name in built:
+                shutil.rmtree(self / name, ignore_errors=True)
+                (building / name).rename(self / name)
+            sync_directory(self)
+            (building / last).rename(self / last)
+            sync_directory(self)
+
+    @contextlib.contextmanager
+    def _creation_lock(self) -> Iterator[None]:
+        """Keep other creators out; without locks, none are expected."""
+        try:
+            lock = lock_file(self / CREATION_LOCK, is_patient=True)
+        except NoLocksError:
+            yield
+            return
+        assert lock is not None
+        with lock:
+            try:
+                yield
+            finally:
+                (self / CREATION_LOCK).unlink(missing_ok=True)
 
 
 def _sync_tree(folder: Path) -> None:

@@ -20,8 +20,9 @@ from numpy.typing import NDArray
 from zarr.storage import ObjectStore
 
 from cache.storage.bucket import KEPT_TAILS, SCHEME, Bucket, ChangedError
-from cache.storage.protocol import Buffer, Locate, NoLocksError
+from cache.storage.protocol import Buffer, Locate
 from shared.errors import CacheError, ConfigError
+from shared.process.file_lock import NoLocksError
 
 if TYPE_CHECKING:
     from obstore.store import S3Store

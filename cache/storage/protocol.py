@@ -25,10 +25,6 @@ _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
 
-class NoLocksError(OSError):
-    """A place where files cannot be locked."""
-
-
 class StorePath(Protocol):
     """A file or folder of a store; the verbs that `pathlib.Path` has too mean the same."""
 
@@ -105,7 +101,7 @@ class StorePath(Protocol):
         """Remove what killed writers left of a file; call only while holding its lock."""
 
     def lock(self, *, is_patient: bool) -> IO[str] | None:
-        """Create and lock a file, see `file_lock.lock_file`.
+        """Create and lock a file, see `shared.process.file_lock`.
 
         Raises:
             NoLocksError: if files cannot be locked here.

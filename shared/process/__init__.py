@@ -1,4 +1,4 @@
-"""How a command behaves as a process: exit status, signals, files that are never half written.
+"""How a command behaves as a process: exit status, signals, locks, whole files, shared memory.
 
 May import `shared.errors` only.
 """

@@ -1,23 +1,33 @@
 """How every command ends: with status 0, or with one message and another status."""
 
+import contextlib
+import io
 import logging
+import os
+import select
 import signal
 import sys
 from collections.abc import Callable
 
 from shared.errors import FrozenCmtError, InterruptedWorkError
+from shared.process.system_faults import explain_system_fault
+
+STDOUT = "standard output"
 
 
 def run_command(work: Callable[[], int | None]) -> int:
     """Run a command's work; turn the errors a user can cause into one message on stderr.
 
     Returns:
-        The exit status: what `work` returned (None is 0), 1 after a `FrozenCmtError`, 128 + signal
-        number after an interruption. Anything else is a bug of ours and keeps its traceback.
+        The exit status: what `work` returned (None is 0), 1 after a `FrozenCmtError` and where the
+        system refuses a file, 128 + signal number after an interruption, which includes that the
+        reader of a pipe has gone: `| head` ends a command silently, as it ends any other. Anything
+        else is a bug of ours and keeps its traceback.
     """
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     try:
-        return work() or 0
+        status = work() or 0
+        _flush_stdout()
     except InterruptedWorkError as stopped:
         print(f"stopped: {stopped}", file=sys.stderr)
         return 128 + stopped.signum
@@ -27,3 +37,46 @@ def run_command(work: Callable[[], int | None]) -> int:
     except FrozenCmtError as error:
         print(f"error: {error}", file=sys.stderr)
         return 1
+    except OSError as error:
+        return _status_after(error)
+    return status
+
+
+def _status_after(error: OSError) -> int:
+    """Return the exit status after an error of the system, reported if it is not a bug of ours."""
+    if isinstance(error, BrokenPipeError) and _has_lost_reader():
+        _discard_stdout()
+        return 128 + signal.SIGPIPE
+    reason = explain_system_fault(error)
+    if reason is None:
+        raise error
+    if error.filename == STDOUT:
+        _discard_stdout()
+    print(f"error: {reason}", file=sys.stderr)
+    return 1
+
+
+def _flush_stdout() -> None:
+    """Write what is buffered now, since Python reports a failure at its very end badly."""
+    try:
+        sys.stdout.flush()
+    except OSError as error:
+        error.filename = STDOUT
+        raise
+
+
+def _has_lost_reader() -> bool:
+    """Return whether stdout or stderr is a pipe that nobody reads any more."""
+    poll = select.poll()
+    for stream in (sys.stdout, sys.stderr):
+        with contextlib.suppress(io.UnsupportedOperation):
+            poll.register(stream.fileno(), 0)
+    return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
+
+
+def _discard_stdout() -> None:
+    """Let what stdout still buffers go nowhere: Python would fail to write it when it ends."""
+    with contextlib.suppress(io.UnsupportedOperation):
+        nowhere = os.open(os.devnull, os.O_WRONLY)
+        os.dup2(nowhere, sys.stdout.fileno())
+        os.close(nowhere)

@@ -11,27 +11,46 @@ PARTIAL_SUFFIX = ".partial"  # a file still being written, or left by a killed w
 
 
 @contextlib.contextmanager
-def whole_file(path: Path, mode: str = "wb", *, has_rivals: bool = False) -> Iterator[IO[Any]]:
+def whole_file(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
     """Open a file for writing that appears at `path`, on disk, if the block ends without an error.
+
+    Every writer has a temporary file of its own; a killed one leaves it for `remove_partials`.
 
     Args:
         path: file to create or replace.
         mode: "w" (line ends are not translated) or "wb".
-        has_rivals: other processes may write it at the same time, each to a temporary file of its
-            own; otherwise the next writer overwrites what a killed writer left.
+
+    Raises:
+        OSError: if the disk is full, for example; it names `path`.
     """
-    own = f".{uuid.uuid4().hex}" if has_rivals else ""
-    partial = path.with_name(f".{path.name}{own}{PARTIAL_SUFFIX}")
+    partial = path.with_name(f".{path.name}.{uuid.uuid4().hex}{PARTIAL_SUFFIX}")
     try:
         with partial.open(mode, newline=None if "b" in mode else "") as file:
             yield file
             file.flush()
             os.fsync(file.fileno())
         partial.replace(path)
-    except BaseException:  # also Ctrl-C: leave no partial file behind
+    except BaseException as error:  # also Ctrl-C: leave no partial file behind
         partial.unlink(missing_ok=True)
+        # torch.save hides that the disk is full behind a RuntimeError.
+        fault = error.__context__ if isinstance(error, RuntimeError) else error
+        if isinstance(fault, OSError):
+            if fault.filename in (None, str(partial)):
+                fault.filename = str(path)
+            raise fault from None
         raise
     sync_directory(path.parent)
+
+
+def remove_partials(folder: Path, name: str) -> None:
+    """Remove what killed writers left of files; call only while nobody else can be writing them.
+
+    Args:
+        folder: with the files.
+        name: of the files, a pattern for `glob`.
+    """
+    for stale in folder.glob(f".{name}.*{PARTIAL_SUFFIX}"):
+        stale.unlink(missing_ok=True)
 
 
 def sync_directory(directory: Path) -> None:

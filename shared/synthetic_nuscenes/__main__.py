@@ -8,12 +8,12 @@ again, and anything else in OUT is refused.
 """
 
 import argparse
-import logging
 import sys
 from pathlib import Path
 
-from shared.errors import FrozenCmtError
-from shared.synthetic_nuscenes.world.synthetic_config import SyntheticConfig
+from shared.process.command import run_command
+from shared.process.number_options import whole_number
+from shared.synthetic_nuscenes.world.synthetic_config import LIMITS, SyntheticConfig
 from shared.synthetic_nuscenes.write import write_synthetic_nuscenes
 
 OPTIONS = {
@@ -30,7 +30,7 @@ def main(argv: list[str] | None = None) -> int:
     """Parse the command line and write the data set.
 
     Returns:
-        Exit status: 0, or 1 for a refused number or folder.
+        Exit status, see `run_command`.
     """
     parser = argparse.ArgumentParser(
         prog="python -m shared.synthetic_nuscenes",
@@ -38,24 +38,22 @@ def main(argv: list[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("out", type=Path, metavar="OUT", help="data root to write")
-    parser.add_argument("--workers", type=int, help="processes (one per core)")
+    parser.add_argument("--workers", type=whole_number(1), help="processes (one per core)")
     defaults = SyntheticConfig()
     for name, meaning in OPTIONS.items():
         parser.add_argument(
             "--" + name.replace("_", "-"),
-            type=int,
+            type=whole_number(*LIMITS[name]),
             default=getattr(defaults, name),
             help=f"{meaning} (%(default)s)",
         )
     options = vars(parser.parse_args(argv))
     out, workers = options.pop("out"), options.pop("workers")
-    logging.basicConfig(level=logging.INFO, format="%(message)s")
-    try:
+
+    def work() -> None:
         write_synthetic_nuscenes(out, SyntheticConfig(**options), workers=workers)
-    except FrozenCmtError as error:
-        print(f"{parser.prog}: {error}", file=sys.stderr)
-        return 1
-    return 0
+
+    return run_command(work)
 
 
 if __name__ == "__main__":

@@ -21,7 +21,8 @@ class ClassBalance:
     """Draws the samples of an epoch: equally many for every class, among the samples with it.
 
     An epoch has as many draws as there are (sample, class in it) pairs: 28,130 training samples of
-    nuScenes become about 124,000. A sample without any class is never drawn.
+    nuScenes become about 124,000. A sample without any class is never drawn. Where there are fewer
+    pairs than classes, every class that occurs is drawn once.
 
     Args:
         present: (n, classes) bool, whether a class occurs in a sample.
@@ -46,8 +47,9 @@ class ClassBalance:
         # In this order of operations: upstream truncates the float, and one less is another list.
         share = 1.0 / present.shape[1]
         self.draws = [
-            # Upstream: divides by zero where a class does not occur at all.
-            int(len(samples) * (share / (len(samples) / pairs))) if len(samples) else 0
+            # Upstream: divides by zero where a class does not occur at all, and draws nothing from
+            # fewer pairs than classes: its epoch is empty.
+            max(1, int(len(samples) * (share / (len(samples) / pairs)))) if len(samples) else 0
             for samples in self.samples_of
         ]
 

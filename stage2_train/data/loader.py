@@ -9,7 +9,8 @@ into its batch.
 import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence, Sized
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import Future
+from functools import partial
 from math import ceil
 
 import torch
@@ -20,6 +21,7 @@ from shared.data.features import Frame
 from shared.data.sensor_drop import NOTHING, Absent, condition
 from shared.process.device import available_device
 from stage2_train.data.dataset import StoreDataset
+from stage2_train.data.loader_threads import LoaderThreads
 from stage2_train.data.sampler import Place
 
 AHEAD_PER_WORKER = 2  # queued samples per thread, so that none waits while a batch is late
@@ -75,8 +77,8 @@ def batches_ahead(workers: int, batch_size: int) -> int:
 class BatchLoader:
     """The batches of a dataset in a fixed order; each iteration has its own threads.
 
-    Threads end with their iterator: when it is exhausted, closed or dropped. How much memory they
-    fill ahead is said in `batches_ahead`.
+    Threads end with their iterator: when it is exhausted, closed or dropped. One that hangs is left
+    behind. How much memory they fill ahead is said in `batches_ahead`.
 
     Args:
         dataset: what to read from.
@@ -104,18 +106,20 @@ class BatchLoader:
                 frames = [self._read(buffer, i, place) for i, place in enumerate(places)]
                 yield _batch(buffer, places, frames)
             return
-        # Not `with`: what is queued when the iterator is dropped must not be read any more.
-        pool = ThreadPoolExecutor(self.workers, thread_name_prefix="loader")
+        threads = LoaderThreads(self.workers)
         try:
-            yield from self._read_ahead(pool)
+            yield from self._read_ahead(threads)
         finally:
-            pool.shutdown(cancel_futures=True)
+            threads.close()
 
-    def _read_ahead(self, pool: ThreadPoolExecutor) -> Iterator[Batch]:
+    def _read_ahead(self, threads: LoaderThreads) -> Iterator[Batch]:
         ahead: deque[tuple[BatchBuffer, Sequence[Place], list[Future[Frame]]]] = deque()
         for places in self.batches:
             buffer = self._buffer(places)
-            reads = [pool.submit(self._read, buffer, i, place) for i, place in enumerate(places)]
+            reads = [
+                threads.submit(partial(self._read, buffer, i, place))
+                for i, place in enumerate(places)
+            ]
             ahead.append((buffer, places, reads))
             if len(ahead) > batches_ahead(self.workers, len(places)):
                 yield _finished(*ahead.popleft())

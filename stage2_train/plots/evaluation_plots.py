@@ -3,6 +3,7 @@
 matplotlib is imported only when there is something to plot: detecting and training do not need it.
 """
 
+import argparse
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -17,6 +18,10 @@ PlotChoice = int | tuple[str, ...]
 
 def parse_plots(text: str) -> PlotChoice:
     """Read "4" as a number of samples and "token,token" as samples."""
+    if text.startswith("-") or not text.replace(",", ""):
+        raise argparse.ArgumentTypeError(
+            f"{text!r} is neither a whole number of at least 0 nor tokens separated by commas"
+        )
     return int(text) if text.isdecimal() and len(text) < 9 else tuple(text.split(","))
 
 

@@ -1,5 +1,6 @@
 """What a training run writes to disk: its config, its log, and checkpoints, each of them whole."""
 
+import contextlib
 import csv
 import json
 from collections.abc import Iterator, Mapping, Sequence
@@ -9,17 +10,22 @@ from typing import Any
 import torch
 
 from shared.checkpoint.strict_loading import read_checkpoint
-from shared.errors import CheckpointError, ConfigError
-from shared.process.whole_file import whole_file
+from shared.errors import CheckpointError, ConfigError, TrainingError
+from shared.process.folder_lock import locked_folder, make_folder
+from shared.process.system_faults import explain_system_fault
+from shared.process.whole_file import remove_partials, whole_file
 
 CHECKPOINT = "checkpoint.pt"
 BEST = "best.pt"
 CONFIG = "config.json"
+LOCK = ".training.lock"
+WRITTEN = ("*.pt", "*.csv", CONFIG, "freezing.json")  # with `whole_file`
 
 # What every checkpoint of `train-stage2` holds: weights of the trained part, its preset, steps
 # taken, digest of the features it was trained on, digests of the frozen parts they came from, and
-# the checkpoint that training started from. The rest is for resuming: `ema`, `optimizer`, ...
+# the checkpoint that training started from. The rest is for resuming.
 REQUIRED = ("state_dict", "preset", "aqr", "step", "features", "backbones", "started_from")
+RESUMING = ("ema", "optimizer", "scaler", "progress")
 
 
 class RunFolder:
@@ -27,11 +33,46 @@ class RunFolder:
 
     Args:
         path: created if missing.
+
+    Raises:
+        ConfigError: if it is a file.
     """
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        path.mkdir(parents=True, exist_ok=True)
+        make_folder(path)
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """Keep other runs out while entered; remove what killed ones left half written.
+
+        Raises:
+            ConfigError: if another process trains in this folder.
+        """
+        with locked_folder(self.path, LOCK):
+            for name in WRITTEN:
+                remove_partials(self.path, name)
+            yield
+
+    @contextlib.contextmanager
+    def writing(self) -> Iterator[None]:
+        """Write something of the run in this block.
+
+        Raises:
+            TrainingError: if the disk is full, for example; it says from where the run resumes.
+        """
+        try:
+            yield
+        except OSError as error:
+            error.filename = error.filename or str(self.path)
+            reason = explain_system_fault(error)
+            if reason is None:
+                raise
+            is_saved = (self.path / CHECKPOINT).exists()
+            resumes = f"resumes from {self.path / CHECKPOINT}, which is whole" if is_saved else ""
+            raise TrainingError(
+                f"{reason}. The run {resumes or 'has saved nothing yet and starts over'}"
+            ) from error
 
     def start(self, config: Mapping[str, Any], *, writes: bool = True) -> None:
         """Record what the run is made of, or check that it has not changed since.
@@ -41,7 +82,8 @@ class RunFolder:
             writes: whether this process is the one that writes.
 
         Raises:
-            ConfigError: if the folder holds a run with a different config.
+            ConfigError: if the folder holds a run with a different config, or a damaged one.
+            TrainingError: if it cannot be written.
         """
         file = self.path / CONFIG
         text = json.dumps(config, indent=2, sort_keys=True)
@@ -49,7 +91,7 @@ class RunFolder:
             if writes:
                 self.write(CONFIG, text)
             return
-        before = json.loads(file.read_text())
+        before = self._config(file)
         wanted = json.loads(text)
         changed = [key for key in sorted(before | wanted) if before.get(key) != wanted.get(key)]
         if changed:
@@ -58,9 +100,22 @@ class RunFolder:
                 "choose another --out, or repeat what the run was started with"
             )
 
+    def _config(self, file: Path) -> dict[str, Any]:
+        try:
+            config = json.loads(file.read_bytes())
+        except ValueError as error:
+            config = error
+        if not isinstance(config, dict):
+            raise ConfigError(
+                f"{file} is damaged: expected a JSON object, got {config!s:.80}. It says what the "
+                "run is made of, without which resuming it is not safe; restore it from a backup, "
+                "or choose another --out (--checkpoint takes this run's weights as a start)"
+            )
+        return config
+
     def write(self, name: str, text: str) -> None:
         """Write a text file of the run, atomically."""
-        with whole_file(self.path / name, "w") as handle:
+        with self.writing(), whole_file(self.path / name, "w") as handle:
             handle.write(text)
 
     def save(self, checkpoint: Mapping[str, Any], *, is_best: bool, keep_last: int) -> None:
@@ -85,32 +140,57 @@ class RunFolder:
         self._save(CHECKPOINT, checkpoint)
 
     def load(self) -> dict[str, Any] | None:
-        """Return the run's checkpoint, or None if there is none yet."""
+        """Return the run's checkpoint, or None if there is none yet.
+
+        Raises:
+            CheckpointError: if it is damaged, or no checkpoint to resume from.
+        """
         file = self.path / CHECKPOINT
-        return read_checkpoint(file) if file.exists() else None
+        if not file.exists():
+            return None
+        try:
+            saved = read_run_checkpoint(file)
+            _require_keys(saved, RESUMING, file)
+        except CheckpointError as error:
+            kept = ", ".join(path.name for path in sorted(self.path.glob(_step_checkpoint("*"))))
+            raise CheckpointError(
+                f"the run cannot be resumed: {error}. "
+                + (f"To go on from an earlier one, copy it there: {kept}" if kept else "")
+                + ("" if kept else "No earlier checkpoint is kept; choose another --out")
+            ) from error
+        return saved
 
     def log(self, name: str, rows: Sequence[Mapping[str, float]]) -> None:
         """Append rows to a CSV file; rows that a resumed run repeats are dropped first."""
         file = self.path / name
-        earlier: list[Mapping[str, Any]] = []
-        if file.exists():
-            with file.open(newline="") as handle:
-                first = int(rows[0]["step"])
-                earlier = [row for row in csv.DictReader(handle) if int(row["step"]) < first]
-        all_rows = [*earlier, *rows]
+        all_rows = [*_rows_before(int(rows[0]["step"]), file), *rows]
         columns = list(dict.fromkeys(key for row in all_rows for key in row))
-        with whole_file(file, "w") as handle:
+        with self.writing(), whole_file(file, "w") as handle:
             writer = csv.DictWriter(handle, columns)
             writer.writeheader()
             writer.writerows(all_rows)
 
     def _save(self, name: str, checkpoint: Mapping[str, Any]) -> None:
-        with whole_file(self.path / name) as file:
+        with self.writing(), whole_file(self.path / name) as file:
             torch.save(dict(checkpoint), file)
 
     def _saved_steps(self) -> Iterator[int]:
         for file in self.path.glob(_step_checkpoint("*")):
             yield int(file.stem.rpartition("_")[2])
+
+
+def _rows_before(step: int, file: Path) -> list[dict[str, Any]]:
+    """Return the rows of an existing log before a step."""
+    if not file.exists():
+        return []
+    try:
+        with file.open(newline="") as handle:
+            return [row for row in csv.DictReader(handle) if int(row["step"]) < step]
+    except (ValueError, KeyError, TypeError, csv.Error) as error:
+        raise TrainingError(
+            f"{file} is damaged ({error!r}), expected a table with the column step. Move it away "
+            "and run the same command again; the run resumes, with a log from there on"
+        ) from error
 
 
 def _step_checkpoint(step: int | str) -> str:
@@ -126,12 +206,16 @@ def read_run_checkpoint(path: Path) -> dict[str, Any]:
     """
     file = path / CHECKPOINT if path.is_dir() else path
     content = read_checkpoint(file)
-    missing = [key for key in REQUIRED if key not in content]
+    _require_keys(content, REQUIRED, file)
+    return content
+
+
+def _require_keys(content: Mapping[str, Any], keys: Sequence[str], file: Path) -> None:
+    missing = [key for key in keys if key not in content]
     if missing:
         raise CheckpointError(
             f"{file} has no {', '.join(missing)}; expected a checkpoint that train-stage2 wrote"
         )
-    return content
 
 
 def trained_weights(checkpoint: Mapping[str, Any]) -> dict[str, Any]:

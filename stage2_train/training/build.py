@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from lightning.fabric import Fabric
 
 from shared.config.config_json import to_json
 from shared.data.feature_store import FeatureStore
@@ -25,7 +26,7 @@ from stage2_train.freezing.freezing import absent_parts, freeze, require_trainab
 from stage2_train.recipes.recipe import Recipe
 from stage2_train.run.run_folder import RunFolder
 from stage2_train.run.starting_point import starting_detector, starting_point
-from stage2_train.training.distributed import launch_fabric, resolved_precision
+from stage2_train.training.distributed import launch_fabric, locked_for_all, resolved_precision
 from stage2_train.training.loss_step import LossStep
 from stage2_train.training.optimizer import make_optimizer
 from stage2_train.training.trainer import Trainer
@@ -159,49 +160,63 @@ def train_batches(
         took, None if there were none.
 
     Raises:
-        ConfigError: if `out` holds a different run, or the recipe's batches cannot be divided
-            evenly among so many devices.
+        ConfigError: if `out` holds a different run or is in use by another process, or the
+            recipe's batches cannot be divided evenly among so many devices.
+        CheckpointError: if the run in `out` has a damaged checkpoint.
         FrozenError: if something frozen changes or would be trained.
-        TrainingError: if a loss is not finite.
+        TrainingError: if a loss is not finite, or the disk is full.
         InterruptedWorkError: on Ctrl-C or SIGTERM, with the run's state saved.
     """
     fabric, scaler = launch_fabric(recipe, devices=devices, nodes=nodes)
-    is_first = fabric.global_rank == 0
     folder = RunFolder(out)
-    folder.start(_config(detector, recipe, samples), writes=is_first)
-    order = batches.order()
+    with locked_for_all(folder, fabric):
+        folder.start(_config(detector, recipe, samples), writes=fabric.global_rank == 0)
+        order = batches.order()
+        trainer = _trainer(fabric, scaler, detector, recipe, folder, order.steps_per_epoch, origin)
+        trainer.resume()
+        order.first_step = trainer.progress.step
+        own = MicroBatchSampler(
+            order,
+            order.batch_size,
+            process=fabric.global_rank,
+            processes=fabric.world_size,
+            passes=recipe.accumulate,
+        )
+        steps = trainer.training_step.steps
+        last = steps if stop_after is None else min(steps, stop_after)
+        if fabric.global_rank == 0:
+            _announce(trainer, order.samples, last)
+        loaded = batches.load(own)
+        return trainer.run(prefetch_to_device(loaded, recipe.accumulate, fabric.device), last)
+
+
+def _trainer(
+    fabric: Fabric,
+    scaler: torch.amp.GradScaler | None,
+    detector: CmtDetector,
+    recipe: Recipe,
+    folder: RunFolder,
+    steps_per_epoch: int,
+    origin: Mapping[str, Any],
+) -> Trainer:
+    """Put together what takes the steps; see `train_batches`."""
     reads_late = reads_results_late(fabric.device)
     step = TrainingStep(
         fabric=fabric,
         recipe=recipe,
         module=LossStep(detector, detector.preset, skips_overflow=scaler is not None),
         optimizer=make_optimizer(detector, recipe, is_fused=reads_late or scaler is not None),
-        steps=recipe.steps or (recipe.epochs or 0) * order.steps_per_epoch,
+        steps=recipe.steps or (recipe.epochs or 0) * steps_per_epoch,
         scaler=scaler,
         reads_late=reads_late,
     )
-    aqr = None if recipe.aqr is None else to_json(recipe.aqr)
     about = {
         "preset": to_json(detector.preset),
-        "aqr": aqr,
+        "aqr": None if recipe.aqr is None else to_json(recipe.aqr),
         "precision": resolved_precision(recipe),
         **origin,
     }
-    trainer = Trainer(step, folder, about)
-    trainer.resume()
-    order.first_step = trainer.progress.step
-    own = MicroBatchSampler(
-        order,
-        order.batch_size,
-        process=fabric.global_rank,
-        processes=fabric.world_size,
-        passes=recipe.accumulate,
-    )
-    last = step.steps if stop_after is None else min(step.steps, stop_after)
-    if is_first:
-        _announce(trainer, order.samples, last)
-    loaded = batches.load(own)
-    return trainer.run(prefetch_to_device(loaded, recipe.accumulate, fabric.device), last)
+    return Trainer(step, folder, about)
 
 
 def reads_results_late(device: torch.device) -> bool:

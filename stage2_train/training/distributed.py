@@ -3,8 +3,10 @@
 They are started by this program (`--devices`), by torchrun, or by Slurm's srun.
 """
 
+import contextlib
 import os
 import warnings
+from collections.abc import Iterator
 from typing import Literal
 
 import torch
@@ -14,8 +16,10 @@ from torch import distributed
 from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 
+from shared.errors import ConfigError
 from shared.process.device import available_device
 from stage2_train.recipes.recipe import Recipe
+from stage2_train.run.run_folder import RunFolder
 
 ResolvedPrecision = Literal["32-true", "bf16-mixed", "16-mixed"]
 
@@ -29,12 +33,20 @@ def launch_fabric(
         recipe: says the precision, see `resolved_precision`.
         devices: per node; torchrun's own numbers override both.
         nodes: of the run.
+
+    Raises:
+        ConfigError: if this machine has fewer GPUs than `devices`.
     """
     if distributed.is_torchelastic_launched():
         devices = int(os.environ["LOCAL_WORLD_SIZE"])
         nodes = int(os.environ["WORLD_SIZE"]) // devices
         if devices > 1 and nodes == 1:
             _connect_again()
+    if available_device().type == "cuda" and devices > torch.cuda.device_count():
+        raise ConfigError(
+            f"--devices {devices}: this machine shows {torch.cuda.device_count()} GPUs; start at "
+            "most one process per GPU"
+        )
     allow_tf32(recipe.tf32)
     precision, scaler = _precision_plugin(resolved_precision(recipe))
     fabric = Fabric(
@@ -46,6 +58,27 @@ def launch_fabric(
     )
     fabric.launch()
     return fabric, scaler
+
+
+@contextlib.contextmanager
+def locked_for_all(folder: RunFolder, fabric: Fabric) -> Iterator[None]:
+    """Keep other runs out of a folder while entered; the first process holds the lock.
+
+    Raises:
+        ConfigError: in every process, if another run has the folder.
+        OSError: in every process, if the folder cannot be written to.
+    """
+    refusal: ConfigError | OSError | None = None
+    with contextlib.ExitStack() as held:
+        if fabric.global_rank == 0:
+            try:
+                held.enter_context(folder.locked())
+            except (ConfigError, OSError) as error:
+                refusal = error
+        refusal = fabric.broadcast(refusal)
+        if refusal is not None:
+            raise refusal
+        yield
 
 
 def _connect_again() -> None:

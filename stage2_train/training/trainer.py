@@ -1,5 +1,6 @@
 """A training run: its progress, what it saves, and when it stops."""
 
+import contextlib
 import dataclasses
 import logging
 import math
@@ -11,7 +12,7 @@ from typing import Any
 from tqdm import tqdm
 
 from shared.errors import InterruptedWorkError, TrainingError
-from shared.process.interrupts import Interrupts
+from shared.process.interrupts import Interrupts, StuckError
 from stage2_train.data.prefetch import MicroBatches
 from stage2_train.freezing.freezing import eval_frozen
 from stage2_train.run.run_folder import RunFolder
@@ -21,6 +22,7 @@ from stage2_train.training.ema import ExponentialMovingAverage
 from stage2_train.training.global_batch import GlobalBatch, gather_global_batch
 from stage2_train.training.optimizer import load_optimizer
 from stage2_train.training.queued_step import QueuedStep, diverged
+from stage2_train.training.run_progress import Progress
 from stage2_train.training.training_step import TrainingStep
 
 log = logging.getLogger(__name__)
@@ -28,25 +30,6 @@ log = logging.getLogger(__name__)
 # Steps that float16 may skip in a row. The gradient scale starts at 65,536 and halves each time, so
 # by then it is not the scale that makes gradients overflow.
 SKIPPED_IN_A_ROW = 25
-
-
-@dataclasses.dataclass
-class Progress:
-    """How far a run is.
-
-    Args:
-        step: steps taken, skipped ones included.
-        skipped: steps that updated nothing because a gradient overflowed in float16.
-        skipped_in_a_row: how many of the latest steps were skipped.
-        recent_losses: of the steps since the last checkpoint that is kept.
-        lowest_loss: lowest mean of those so far.
-    """
-
-    step: int = 0
-    skipped: int = 0
-    skipped_in_a_row: int = 0
-    recent_losses: list[float] = dataclasses.field(default_factory=list)
-    lowest_loss: float = math.inf
 
 
 class Trainer:
@@ -73,6 +56,7 @@ class Trainer:
         self.losses: list[float] = []
         self._unread: tuple[QueuedStep, Lap] | None = None  # a step not accounted for yet
         self.saved_at: int | None = None
+        self._lost_loader = ""  # says that it was left behind, in a run that it held up
 
     def resume(self) -> None:
         """Restore the folder's checkpoint, if it has one."""
@@ -97,19 +81,15 @@ class Trainer:
         self.training_step.module.train()
         eval_frozen(self.detector, self.recipe.frozen)
         started = time.perf_counter()
-        try:
-            with Interrupts() as interrupts:
-                signum = self._take_steps(batches, last, interrupts)
-                seconds = time.perf_counter() - started
-                if self.saved_at != self.progress.step:
-                    self._save(is_kept=False)
-        finally:
-            if self.training_log is not None:
-                self.training_log.close()
+        with self._closed_log(), Interrupts() as interrupts:
+            signum = self._take_steps(batches, last, interrupts)
+            seconds = time.perf_counter() - started
+            if self.saved_at != self.progress.step:
+                self._save(is_kept=False)
         if signum:
             raise InterruptedWorkError(
-                f"step {self.progress.step} of {last} is saved in {self.folder.path}; run the same "
-                "command again to resume",
+                f"step {self.progress.step} of {last} is saved in {self.folder.path}"
+                f"{self._lost_loader}; run the same command again to resume",
                 signum,
             )
         return {
@@ -118,6 +98,40 @@ class Trainer:
             "last_loss": self.losses[-1] if self.losses else None,
             "seconds_per_step": seconds / len(self.losses) if self.losses else None,
         }
+
+    @contextlib.contextmanager
+    def _closed_log(self) -> Iterator[None]:
+        """Close the log at the end; a disk that is full then does not hide why a run failed."""
+        try:
+            yield
+        except BaseException:
+            if self.training_log is not None:
+                with contextlib.suppress(TrainingError):
+                    self.training_log.close()
+            raise
+        if self.training_log is not None:
+            self.training_log.close()
+
+    def _next(self, batches: Iterator[MicroBatches], interrupts: Interrupts) -> MicroBatches | None:
+        """Return the next batches, or None after a signal if they do not come.
+
+        Raises:
+            InterruptedWorkError: if that happens to one of several processes: the others do not
+                know, so that nothing can be saved together.
+        """
+        try:
+            with interrupts.waiting():
+                return next(batches)
+        except StuckError as stuck:
+            assert interrupts.signum is not None
+            self._lost_loader = f" (the store was being read, and {stuck})"
+            if self.fabric.world_size == 1:
+                return None
+            raise InterruptedWorkError(
+                f"{stuck}: the store cannot be read. The run resumes from step "
+                f"{self.saved_at or 0}; run the same command again",
+                interrupts.signum,
+            ) from stuck
 
     def _take_steps(
         self, batches: Iterator[MicroBatches], last: int, interrupts: Interrupts
@@ -128,7 +142,9 @@ class Trainer:
         clock.mark("save")
         with tqdm(total=last, initial=done, unit="step", disable=hidden) as bar:
             while self.progress.step < last:
-                micro_batches = next(batches)
+                micro_batches = self._next(batches, interrupts)
+                if micro_batches is None:
+                    return interrupts.signum or 0
                 clock.mark("data")
                 global_batch = gather_global_batch(
                     self.fabric, micro_batches, self.progress.step, interrupts.signum or 0

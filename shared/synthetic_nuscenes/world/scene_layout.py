@@ -93,7 +93,7 @@ class _Ground:
                 return body
         raise ConfigError(
             f"{self.where}: no free place after {TRIES} tries; use another seed or fewer "
-            "samples_per_scene"
+            "samples per scene"
         )
 
 

@@ -24,6 +24,18 @@ IMAGE_HEIGHT_PX = 900
 HIGHEST_SWEEP_RATE_HZ = 20  # the real LiDAR's; sweeps are then 50 ms apart, as in the real set
 
 
+LIMITS = {
+    "seed": (0, 2**63 - 1),
+    "scenes_train": (1, len(MINI_TRAIN_SCENES)),
+    "scenes_val": (0, len(MINI_VAL_SCENES)),
+    "samples_per_scene": (1, 1000),
+    "sweep_rate_hz": (KEYFRAME_RATE_HZ, HIGHEST_SWEEP_RATE_HZ),
+    "azimuth_steps": (8, 4096),
+    "render_stride_px": (1, 100),
+    "jpeg_quality": (1, 95),
+}
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class SyntheticConfig:
     """Size and seed of a synthetic data set; equal configs give equal bytes.
@@ -53,22 +65,13 @@ class SyntheticConfig:
     jpeg_quality: int = 85
 
     def __post_init__(self) -> None:
-        for name, lowest, highest in (
-            ("seed", 0, 2**63 - 1),
-            ("scenes_train", 1, len(MINI_TRAIN_SCENES)),
-            ("scenes_val", 0, len(MINI_VAL_SCENES)),
-            ("samples_per_scene", 1, 1000),
-            ("sweep_rate_hz", KEYFRAME_RATE_HZ, HIGHEST_SWEEP_RATE_HZ),
-            ("azimuth_steps", 8, 4096),
-            ("render_stride_px", 1, 100),
-            ("jpeg_quality", 1, 95),
-        ):
+        for name, (lowest, highest) in LIMITS.items():
             value = getattr(self, name)
             if not lowest <= value <= highest:
                 raise ConfigError(f"{name} is {value}; it must be in [{lowest}, {highest}]")
         if self.sweep_rate_hz % KEYFRAME_RATE_HZ:
             raise ConfigError(
-                f"sweep_rate_hz is {self.sweep_rate_hz}; every keyframe must be a sweep, so it "
+                f"the sweep rate is {self.sweep_rate_hz} Hz; every keyframe must be a sweep, so it "
                 f"must be a multiple of the keyframe rate, {KEYFRAME_RATE_HZ} Hz"
             )
         if IMAGE_WIDTH_PX % self.render_stride_px or IMAGE_HEIGHT_PX % self.render_stride_px:

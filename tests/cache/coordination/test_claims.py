@@ -8,15 +8,15 @@ from typing import IO
 
 import pytest
 
-import cache.storage.file_lock
+import shared.process.file_lock
 from cache.coordination.claims import Claims, WorkerSlice, shards_to_do
 from cache.coordination.store import open_store
 from cache.inspection.content_digest import content_digest
 from cache.storage.directory import DirectoryPath
-from cache.storage.file_lock import lock_file
 from cache.verification.verify_store import verify
 from cache.writer import StoreWriter
 from shared.errors import CacheError
+from shared.process.file_lock import lock_file
 from tests.cache.conftest import fill, make_writer
 from tests.child_processes import READY, exit_code, let_go, running, wait_until_ready
 
@@ -134,7 +134,7 @@ def test_a_lock_on_a_file_that_its_holder_removed_is_none(
     def wait_for_it() -> None:
         second = lock_file(path, is_patient=True)
         assert second is not None
-        found.append(cache.storage.file_lock._is_at(path, second))
+        found.append(shared.process.file_lock._is_at(path, second))
         second.close()
 
     waiting = threading.Thread(target=wait_for_it, daemon=True)

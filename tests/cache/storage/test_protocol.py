@@ -9,8 +9,9 @@ import pytest
 from cache.storage.directory import DirectoryPath
 from cache.storage.location import as_store_path
 from cache.storage.object_storage import object_path
-from cache.storage.protocol import NoLocksError, StorePath
+from cache.storage.protocol import StorePath
 from shared.errors import CacheError
+from shared.process.file_lock import NoLocksError
 
 
 @pytest.fixture(params=["directory", "object storage"])

@@ -3,7 +3,6 @@
 import shutil
 import threading
 from collections.abc import Mapping
-from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import islice
 from pathlib import Path
@@ -22,6 +21,7 @@ from shared.data.targets import with_trainable_annotations
 from shared.errors import CacheError, ConfigError
 from stage2_train.data.dataset import StoreDataset
 from stage2_train.data.loader import BatchLoader, evaluation_batches
+from stage2_train.data.loader_threads import LoaderThreads
 from stage2_train.data.sampler import EpochSampler, Place
 
 LOSSES: tuple[Absent, ...] = ((), (LIDAR,), CAMERAS, (CAMERAS[2],))
@@ -166,20 +166,19 @@ def test_a_dropped_iterator_ends_its_threads_and_queued_samples_are_not_read(
     """All but the first sample are held back until the threads are told to end."""
     begun: list[int] = []
     gate = threading.Event()
-    read, shutdown = dataset.read, ThreadPoolExecutor.shutdown
+    read, cancel = dataset.read, LoaderThreads.cancel
 
     def held_back(place: Place, maps: Mapping[str, MapValues]) -> Frame:
         begun.append(place.sample)
         assert place.sample == 0 or gate.wait(30)
         return read(place, maps)
 
-    def open_the_gate(pool: ThreadPoolExecutor, *, cancel_futures: bool = False) -> None:
-        shutdown(pool, wait=False, cancel_futures=cancel_futures)
+    def open_the_gate(threads: LoaderThreads) -> None:
+        cancel(threads)
         gate.set()
-        shutdown(pool)
 
     monkeypatch.setattr(dataset, "read", held_back)
-    monkeypatch.setattr(ThreadPoolExecutor, "shutdown", open_the_gate)
+    monkeypatch.setattr(LoaderThreads, "cancel", open_the_gate)
     batches = iter(BatchLoader(dataset, [[Place(0, i)] for i in (0, 1, 2, 1, 2, 1)], workers=2))
     next(batches)
     assert len(loader_threads()) == 2

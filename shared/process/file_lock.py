@@ -6,9 +6,11 @@ import os
 from pathlib import Path
 from typing import IO
 
-from cache.storage.protocol import NoLocksError
-
 UNSUPPORTED = (errno.ENOLCK, errno.ENOSYS, errno.EOPNOTSUPP)  # from a file system without locks
+
+
+class NoLocksError(OSError):
+    """A place where files cannot be locked."""
 
 
 def lock_file(path: Path, *, is_patient: bool) -> IO[str] | None:

@@ -1,0 +1,168 @@
+"""An evaluation ends with one message on a bad disk, keeps the old result, and has one writer."""
+
+import errno
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import pytest
+
+from shared.process.folder_lock import locked_folder
+from shared.process.whole_file import PARTIAL_SUFFIX
+from stage2_train.__main__ import main as train_stage2
+from stage2_train.evaluate import LOCK
+from stage2_train.evaluate import main as evaluate_stage2
+from stage2_train.export_checkpoint import main as export_checkpoint
+from tests.child_processes import PATIENCE_S, REPOSITORY
+from tests.small_disk import make_read_only, small_disk
+
+RESULTS = "results_nusc.json"
+HANGING = """
+import sys, threading
+from stage2_train.data import loader_threads
+from stage2_train.data.dataset import StoreDataset
+from stage2_train.evaluate import main
+loader_threads.CLOSING_S = 1.0
+def hanging(*arguments):
+    print("ready", flush=True)
+    threading.Event().wait()
+StoreDataset.read = hanging
+raise SystemExit(main(sys.argv[1:]))
+"""
+
+
+@pytest.fixture(scope="module")
+def run(tiny_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    folder = tmp_path_factory.mktemp("runs") / "run"
+    options = ["--out", str(folder), "--recipe", "first_steps", "--stop-after", "1"]
+    assert train_stage2([str(tiny_store), *options]) == 0
+    return folder
+
+
+def error_in(capsys: pytest.CaptureFixture[str]) -> str:
+    """Return the only error on stderr."""
+    said = capsys.readouterr().err
+    assert "Traceback" not in said
+    errors = [line for line in said.splitlines() if line.startswith("error: ")]
+    assert len(errors) == 1, said
+    return errors[0]
+
+
+def test_a_full_disk_keeps_the_old_result(
+    tiny_store: Path, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with small_disk(tmp_path / "disk", 2**16) as disk:
+        (disk / RESULTS).write_text("of the last evaluation")
+        assert evaluate_stage2([str(tiny_store), str(run), "--out", str(disk)]) == 1
+        assert [file.name for file in disk.iterdir()] == [RESULTS]
+        assert (disk / RESULTS).read_text() == "of the last evaluation"
+    said = error_in(capsys)
+    assert f"{RESULTS}: No space left on device; free space on this disk and run the same" in said
+
+
+def test_a_read_only_disk_is_one_message(
+    tiny_store: Path, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    with small_disk(tmp_path / "disk", 2**20) as disk:
+        make_read_only(disk)
+        assert evaluate_stage2([str(tiny_store), str(run), "--out", str(disk / "val")]) == 1
+        assert "Read-only file system; choose a place that can be written" in error_in(capsys)
+        assert export_checkpoint([str(run), "--out", str(disk / "a.pth")]) == 1
+        assert error_in(capsys)
+
+
+def test_a_disk_that_fails_during_any_file_is_one_message(
+    tiny_store: Path,
+    synthetic_root: Path,
+    run: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    command = [str(tiny_store), str(run), "--out", str(tmp_path / "val"), "--plot", "0"]
+    for syncs in (0, 2, 4):
+        honest, left = os.fsync, syncs
+
+        def failing(descriptor: int) -> None:
+            nonlocal left
+            if not left:
+                raise OSError(errno.EIO, os.strerror(errno.EIO))
+            left -= 1
+            honest(descriptor)  # noqa: B023 - used within this turn only
+
+        with monkeypatch.context() as patch:
+            patch.setattr("os.fsync", failing)
+            assert evaluate_stage2([*command, "--nuscenes", str(synthetic_root)]) == 1
+        assert "check the disk, or the network it is reached by" in error_in(capsys)
+        assert not list((tmp_path / "val").glob(f".*{PARTIAL_SUFFIX}"))
+
+
+@pytest.mark.parametrize("below", ["", "deeper"])
+def test_an_out_that_is_a_file_is_refused(
+    below: str,
+    tiny_store: Path,
+    run: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    (tmp_path / "val").write_text("kept")
+    command = [str(tiny_store), str(run), "--out", str(tmp_path / "val" / below)]
+    assert evaluate_stage2(command) == 1
+    assert "val is a file; choose another --out" in error_in(capsys)
+    assert (tmp_path / "val").read_text() == "kept"
+
+
+def test_a_second_evaluation_into_a_folder_is_refused(
+    tiny_store: Path, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    command = [str(tiny_store), str(run), "--out", str(tmp_path / "val")]
+    with locked_folder(tmp_path / "val", LOCK):
+        assert evaluate_stage2(command) == 1
+        assert f"val is in use by process {os.getpid()} on " in error_in(capsys)
+    (tmp_path / "val" / f".{RESULTS}.0123{PARTIAL_SUFFIX}").touch()  # of one that was killed
+    assert evaluate_stage2(command) == 0
+    assert [file.name for file in (tmp_path / "val").iterdir()] == [RESULTS]
+
+
+def test_an_unreadable_store_is_one_message(
+    tiny_store: Path,
+    run: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    def denied(path: Path) -> bytes:
+        raise PermissionError(errno.EACCES, "Permission denied", str(path))
+
+    monkeypatch.setattr(Path, "read_bytes", denied)
+    assert evaluate_stage2([str(tiny_store), str(run), "--out", str(tmp_path / "val")]) == 1
+    said = error_in(capsys)
+    assert "Permission denied" in said
+    assert str(tiny_store) in said
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_the_first_signal_ends_an_evaluation_whose_loader_hangs(
+    number: signal.Signals, tiny_store: Path, run: Path, tmp_path: Path
+) -> None:
+    command = [str(tiny_store), str(run), "--out", str(tmp_path / "val"), "--workers", "1"]
+    with subprocess.Popen(
+        [sys.executable, "-c", HANGING, *command],
+        cwd=REPOSITORY,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as child:
+        assert child.stdout is not None
+        assert child.stdout.readline() == "ready\n"
+        started = time.monotonic()
+        child.send_signal(number)
+        _, said = child.communicate(timeout=PATIENCE_S)
+        seconds = time.monotonic() - started
+    # SIGTERM keeps its usual effect where nothing needs saving; a shell reports 143 for it, too.
+    assert child.returncode in (-number, 128 + number)
+    assert "Traceback" not in said
+    assert seconds < 60
