@@ -38,6 +38,7 @@ from shared.config.preset import Preset
 from shared.config.preset_catalogue import PRESETS, load_preset
 from shared.errors import ConfigError
 from shared.process.command import run_command
+from shared.process.device import device_name
 from stage1_extract.backbones.frozen import FrozenBackbones
 from stage1_extract.backbones.weights import frozen_backbones
 from stage1_extract.extraction.extraction_identity import draws_of, store_identity
@@ -102,6 +103,7 @@ def open_or_create_store(
             weights=origin,
             software=installed_versions(),
             dataset=dataset.document(),
+            device=device_name(frozen.device),
         ),
         codec=codec,
         shard_bytes=shard_bytes,

@@ -5,6 +5,7 @@ from typing import Any
 
 from cache.coordination.store import Store
 from cache.format.statistics import merge_by_array
+from cache.inspection.parity_record import parity_note
 from shared.digests import json_digest
 from shared.process.whole_file import PARTIAL_SUFFIX
 
@@ -45,6 +46,7 @@ def describe(store: Store) -> dict[str, Any]:
         },
         "identity": metadata.identity,
         "identity_digest": json_digest(metadata.identity),
+        "parity": parity_note(store),
         "provenance": {**asdict(metadata.provenance), "created_at": metadata.created_at},
         "write_seconds": round(sum(entry.write_seconds for entry in entries), 3),
         "schema_version": metadata.schema_version,
@@ -72,6 +74,7 @@ def summary_as_text(description: dict[str, Any]) -> str:
         f"on disk     {size['on_disk'] / MEGABYTE:.1f} MB; a row {per_row}",
         f"codec       {description['codec']}",
         f"identity    {description['identity_digest']}",
+        f"parity      {description['parity']}",
         f"created     {provenance['created_at']} by: {provenance['command']}",
         f"software    {', '.join(f'{k} {v}' for k, v in provenance['software'].items())}",
     ]

@@ -82,6 +82,9 @@ class FeatureStore(SampleReader, Protocol):
     def features_digest(self) -> str:
         """Digest of weights and preprocessing: equal for two splits of one extraction."""
 
+    def parity_note(self) -> str:
+        """Return in a line what the last `check-parity` says of the features."""
+
     def require_complete(self) -> None:
         """Check that every sample is there.
 
