@@ -172,12 +172,10 @@ def _told(record: ParityRecord) -> str:
             f"FAILED: {len(record.failed)} quantities outside their tolerance, first "
             f"{record.failed[0]} ({rows}); do not train from this store"
         )
-    finds = (
-        ""
-        if record.rows == record.total_rows
-        else (f", which finds a fault in {record.found_share:.2g} of the rows with 95% probability")
-    )
-    return f"holds: {rows}{finds}"
+    if record.rows == record.total_rows:
+        return f"holds: {rows}"
+    share = f"{100 * record.found_share:.2g}%"
+    return f"holds: {rows}, which finds a fault in {share} of the rows with 95% probability"
 
 
 def _ledger_digest(store: Store) -> str:

@@ -82,10 +82,14 @@ def sampling_report(drawn: int, rows: int, seed: int) -> str:
     wanted = rows_to_find(SMALL_SHARE, rows)
     return (
         f"{drawn} of {rows} rows were compared (drawn with seed {seed}), which finds a fault in "
-        f"{share_found(drawn, rows):.2g} of the rows with {CONFIDENCE:.0%} probability; one in "
-        f"{SMALL_SHARE:g} of them takes {'all' if wanted == rows else f'{wanted}'} rows "
+        f"{_percent(share_found(drawn, rows))} of the rows with {CONFIDENCE:.0%} probability; one "
+        f"in {_percent(SMALL_SHARE)} of them takes {'all' if wanted == rows else wanted} rows "
         f"(--samples {wanted})"
     )
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.2g}%"
 
 
 def _chance(faulty: int, rows: int, drawn: int) -> float:
