@@ -97,6 +97,7 @@ def check(args: argparse.Namespace) -> None:
         seed=args.seed,
         batch_sizes=batches.sizes,
         exact_at=batches.exact_at,
+        slots=None if live.frozen.device.type == "cpu" else store.layout.slots,
     )
     log.info("comparing %d of %d rows on %s", rows, total, device_name(live.frozen.device))
     content = checked_content(store)  # before: what is written meanwhile is not covered

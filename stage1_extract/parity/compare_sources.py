@@ -20,6 +20,7 @@ from shared.errors import InterruptedWorkError
 from shared.model.detector import CmtDetector
 from shared.model.initial_detector import aqr_config_of, fresh_detector
 from shared.process.interrupts import Interrupts
+from stage1_extract.parity.batch_composition import read_as_extracted, read_batches
 from stage1_extract.parity.frame_bits import frames_difference
 from stage1_extract.parity.leg_differences import leg_differences
 from stage1_extract.parity.map_distance import as_stored, map_differences
@@ -45,6 +46,7 @@ class Extent:
         seed: of the draw.
         batch_sizes: of the live side, at least two.
         exact_at: those at which the store must hold the rounded live values bit for bit.
+        slots: rows of a shard, where bit-equality needs the batches of the extraction; else None.
     """
 
     rows: int
@@ -53,6 +55,7 @@ class Extent:
     seed: int = 0
     batch_sizes: tuple[int, ...] = BATCH_SIZES
     exact_at: Collection[int] = ()
+    slots: int | None = None
 
 
 def compare_sources(
@@ -112,9 +115,8 @@ class _Comparison:
             done += len(places)
             yield done
         for variant, places in self._others:
-            tokens = [self._cached.tokens[place] for place in places]
-            live = _read_batches(self._live, tokens, variant, self._batch_size)
-            self._compare(self._batch_size, live, self._cached.read(tokens, variant))
+            live = self._read_live(places, variant, self._batch_size)
+            self._compare(self._batch_size, live, self._read_stored(places, variant))
             done += len(places)
             yield done
 
@@ -138,12 +140,11 @@ class _Comparison:
         Returns:
             Seconds per row that comparing it at a single batch size takes.
         """
-        tokens = [self._cached.tokens[place] for place in places]
         sizes = self._extent.batch_sizes
-        at = {size: _read_batches(self._live, tokens, variant, size) for size in sizes[:-1]}
+        at = {size: self._read_live(places, variant, size) for size in sizes[:-1]}
         started = time.monotonic()
-        at[sizes[-1]] = _read_batches(self._live, tokens, variant, sizes[-1])
-        stored = self._cached.read(tokens, variant)
+        at[sizes[-1]] = self._read_live(places, variant, sizes[-1])
+        stored = self._read_stored(places, variant)
         is_finite = self._compare(sizes[-1], at[sizes[-1]], stored)
         row_s = (time.monotonic() - started) / len(places)
         for size in sizes:
@@ -154,6 +155,15 @@ class _Comparison:
             if has_legs and is_finite:
                 self._run_legs(size, at[size], stored, rounded)
         return row_s
+
+    def _read_live(self, places: Sequence[int], variant: int, size: int) -> list[FrameFeatures]:
+        slots = self._extent.slots
+        if slots is None or size not in self._extent.exact_at:
+            return read_batches(self._live, places, variant, size)
+        return read_as_extracted(self._live, places, variant, size, slots)
+
+    def _read_stored(self, places: Sequence[int], variant: int) -> list[FrameFeatures]:
+        return self._cached.read([self._cached.tokens[place] for place in places], variant)
 
     def _compare(
         self, size: int, live: Sequence[FrameFeatures], stored: Sequence[FrameFeatures]
@@ -194,18 +204,6 @@ class _Comparison:
         joined = [replace(a, frame=b.frame) for a, b in zip(maps, frames, strict=True)]
         batch = collate([with_trainable_annotations(sample, preset.grid) for sample in joined])
         return run_leg(self._detector, batch.to("cpu"), preset, live)
-
-
-def _read_batches(
-    source: FeatureSource, tokens: Sequence[str], variant: int, size: int
-) -> list[FrameFeatures]:
-    """Read samples in batches of exactly `size`; the last sample fills up the last batch."""
-    frames = []
-    for start in range(0, len(tokens), size):
-        batch = tokens[start : start + size]
-        full = [*batch, *[batch[-1]] * (size - len(batch))]
-        frames += source.read(full, variant)[: len(batch)]
-    return frames
 
 
 def _as_stored(live: Sequence[FrameFeatures], like: Sequence[FrameFeatures]) -> list[FrameFeatures]:

@@ -134,12 +134,14 @@ def test_noise_of_several_steps_fails_downstream_too(
     assert {"output", "loss", "gradient", *MAPS} <= kinds
 
 
-def test_in_a_constant_plane_no_difference_is_allowed() -> None:
+def test_in_a_constant_plane_a_step_is_that_of_float16() -> None:
     cached = QuantisedMap(
-        values=np.zeros((1, 1), np.uint8), scale=np.float32(0), zero=np.float32(1)
+        values=np.zeros((1, 1, 1), np.uint8),
+        scale=np.zeros(1, np.float32),
+        zero=np.ones(1, np.float32),
     )
-    assert quantised_steps(np.ones((1, 1), np.float32), cached) == 0
-    assert quantised_steps(np.full((1, 1), 1.01, np.float32), cached) > 1e30
+    assert map_distance(np.ones((1, 1, 1), np.float32), cached).largest == 0
+    assert map_distance(np.full((1, 1, 1), 1 + 2**-8, np.float32), cached).largest == 4
 
 
 def test_its_features_can_be_plotted(store: CachedFeatures, tmp_path: Path) -> None:
