@@ -97,7 +97,7 @@ def check(args: argparse.Namespace) -> None:
         seed=args.seed,
         batch_sizes=batches.sizes,
         exact_at=batches.exact_at,
-        slots=None if live.frozen.device.type == "cpu" else store.layout.slots,
+        slots=store.layout.slots,
     )
     log.info("comparing %d of %d rows on %s", rows, total, device_name(live.frozen.device))
     content = checked_content(store)  # before: what is written meanwhile is not covered
@@ -151,18 +151,14 @@ def _live_side(
         identity["precision"] = recorded
     check_identity(cached.path, identity)
     provenance = cached.provenance
+    made_with = Computer(
+        device=provenance.device,
+        torch=provenance.software.get("torch", ""),
+        precision=recorded,
+        command=provenance.command,
+    )
     batches = live_batches(
-        Computer(
-            device=provenance.device,
-            torch=provenance.software.get("torch", ""),
-            precision=recorded,
-        ),
-        Computer(
-            device=device_name(frozen.device),
-            torch=installed_versions()["torch"],
-            precision=recorded,
-        ),
-        is_cpu=frozen.device.type == "cpu",
+        made_with, device=device_name(frozen.device), torch=installed_versions()["torch"]
     )
     return LiveFeatures(records, frozen, draws_of(cached.preset, cached.variants)), batches
 

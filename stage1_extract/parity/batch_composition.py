@@ -1,6 +1,6 @@
 """Which samples the live side computes together.
 
-A GPU's kernels may treat a sample differently by its place in a batch and by what is beside it, so
+Kernels may treat a sample differently by its place in a batch and by what is beside it, so
 bit-equality is asked of the very batches of the extraction: they start with each shard.
 """
 

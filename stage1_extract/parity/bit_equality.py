@@ -1,7 +1,8 @@
 """Where a store must hold the rounded live values bit for bit: where the same kernels compute both.
 
-On a CPU that is wherever the CPU has the same model and torch the same version, at any batch size.
-A GPU's libraries choose kernels by batch size, so there it must be that of the extraction too.
+That is on the same model of device, with the same version of torch, at the batch size of the
+extraction. Libraries choose kernels by batch size, on a CPU too: from three samples on, the last
+bit of some float32 maps changed on one (docs/parity.md).
 """
 
 import re
@@ -9,7 +10,9 @@ from dataclasses import dataclass
 
 from stage1_extract.parity.compare_sources import BATCH_SIZES
 
-BATCH = re.compile(r"\bbatch\D*(\d+)")  # in the precision policy of a store from a GPU
+# In the precision policy of a store from a GPU; in the command of the extraction.
+BATCH = re.compile(r"\bbatch\D*(\d+)"), re.compile(r"--batch-size[= ](\d+)")
+DEFAULT_BATCH = 1  # of an extraction that names none
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -20,17 +23,21 @@ class Computer:
         device: see `shared.process.device.device_name`; "" if not known.
         torch: version; "" if not known.
         precision: policy, see `cache.format.identity`.
+        command: of the extraction.
     """
 
     device: str
     torch: str
     precision: str
+    command: str
 
     @property
-    def batch_size(self) -> int | None:
-        """Samples per forward, if the policy names them; on a CPU they do not matter."""
-        named = BATCH.search(self.precision)
-        return None if named is None else int(named[1])
+    def batch_size(self) -> int:
+        """Samples per forward."""
+        for pattern, text in zip(BATCH, (self.precision, self.command), strict=True):
+            if named := pattern.search(text):
+                return int(named[1])
+        return DEFAULT_BATCH
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,25 +55,20 @@ class LiveBatches:
     reason: str
 
 
-def live_batches(store: Computer, now: Computer, *, is_cpu: bool) -> LiveBatches:
+def live_batches(store: Computer, *, device: str, torch: str) -> LiveBatches:
     """Choose the batch sizes of the live side, and those at which bit-equality is asked.
 
     Args:
         store: what the store was made with.
-        now: what the live side runs on.
-        is_cpu: whether that is a CPU.
+        device: that the live side runs on.
+        torch: its version there.
     """
     own = store.batch_size
-    sizes = BATCH_SIZES if own is None else tuple(sorted({*BATCH_SIZES, own}))
-    for what, then, today in (("", store.device, now.device), ("torch ", store.torch, now.torch)):
+    sizes = tuple(sorted({*BATCH_SIZES, own}))
+    for what, then, today in (("", store.device, device), ("torch ", store.torch, torch)):
         if then != today:
             was = f"{what}{then}" if then else f"a {what or 'device '}that it does not name"
-            reason = f"the store was made with {was}, this is {what}{today}"
-            return LiveBatches(sizes=sizes, exact_at=(), reason=f"nowhere: {reason}")
-    if is_cpu:
-        return LiveBatches(sizes=sizes, exact_at=sizes, reason=f"everywhere, on {now.device}")
-    if own is None:
-        reason = "the store does not name the batch size it was made with"
-        return LiveBatches(sizes=sizes, exact_at=(), reason=f"nowhere: {reason}")
-    reason = f"at batch size {own}, that of the extraction, on {now.device}"
+            reason = f"nowhere: the store was made with {was}, this is {what}{today}"
+            return LiveBatches(sizes=sizes, exact_at=(), reason=reason)
+    reason = f"at batch size {own}, that of the extraction, on {device}"
     return LiveBatches(sizes=sizes, exact_at=(own,), reason=reason)

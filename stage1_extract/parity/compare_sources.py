@@ -46,7 +46,8 @@ class Extent:
         seed: of the draw.
         batch_sizes: of the live side, at least two.
         exact_at: those at which the store must hold the rounded live values bit for bit.
-        slots: rows of a shard, where bit-equality needs the batches of the extraction; else None.
+        slots: rows of a shard, so that the batches at `exact_at` are those of the extraction; None
+            for batches of any samples.
     """
 
     rows: int
