@@ -174,7 +174,7 @@ def _told(record: ParityRecord) -> str:
         )
     if record.rows == record.total_rows:
         return f"holds: {rows}"
-    share = f"{100 * record.found_share:.2g}%"
+    share = f"{100 * record.found_share:.3g}%"
     return f"holds: {rows}, which finds a fault in {share} of the rows with 95% probability"
 
 

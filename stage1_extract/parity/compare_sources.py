@@ -126,12 +126,13 @@ class _Comparison:
         rest = sum(len(places) for _, places in self._others)
         left_s = (len(self._probed) - 1) * seconds + rest * row_s
         log.info(
-            "%d of %d rows took %.0f s, at batch sizes %s and through the detector; the rest takes "
-            "about %.1f min. Ctrl-C stops it",
+            "%d of %d rows took %.0f s, at batch sizes %s%s; the rest takes about %.1f min. Ctrl-C "
+            "stops it",
             done,
             self.bar.total,
             seconds,
             ", ".join(map(str, self._extent.batch_sizes)),
+            " and through the detector" if self._extent.detector_samples else "",
             left_s / 60,
         )
 

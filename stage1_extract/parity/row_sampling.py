@@ -89,7 +89,7 @@ def sampling_report(drawn: int, rows: int, seed: int) -> str:
 
 
 def _percent(share: float) -> str:
-    return f"{100 * share:.2g}%"
+    return f"{100 * share:.3g}%"
 
 
 def _chance(faulty: int, rows: int, drawn: int) -> float:
