@@ -19,6 +19,7 @@ from cache.format.identity import Identity, features_digest
 from cache.format.metadata import Provenance
 from cache.format.row_codec import decode_frame, decode_maps
 from cache.format.schema import BOX_COUNT, LABELS, ArraySpec, Row, scale_name
+from cache.inspection.parity_record import parity_note
 from cache.inspection.sources_digest import sources_digest
 from cache.storage.protocol import StorePath
 from shared.config.cut import Cut, parse_cut
@@ -97,6 +98,10 @@ class CachedFeatures:
     def variants(self) -> int:
         """Augmented variants per sample; variant 0 is the sample as recorded."""
         return self._store.layout.variants
+
+    def parity_note(self) -> str:
+        """Return in a line what the last `check-parity` says of the store's present content."""
+        return parity_note(self._store)
 
     def missing(self) -> tuple[str, ...]:
         """Return the tokens of the samples of which a variant is not extracted yet."""

@@ -39,6 +39,7 @@ from shared.config.preset import Preset
 from shared.config.preset_catalogue import PRESETS, load_preset
 from shared.errors import ConfigError
 from shared.process.command import run_command
+from shared.process.device import device_name
 from shared.process.number_options import whole_number
 from shared.process.shared_memory import affordable_workers
 from stage1_extract.extraction.installed_versions import installed_versions
@@ -107,6 +108,7 @@ def open_or_create_store(
             weights=origin,
             software=installed_versions(),
             dataset=dataset.document(),
+            device=device_name(frozen.device),
         ),
         codec=codec,
         shard_bytes=shard_bytes,

@@ -12,7 +12,8 @@ OPTIONS = {
     "extract-features": DATASET
     | {"--config", "--cut", "--variants", "--store", "--checkpoint", "--codec", "--batch-size"}
     | {"--shard-mib", "--workers", "--slice"},
-    "check-parity": DATASET | {"--checkpoint", "--head", "--samples", "--json"},
+    "check-parity": DATASET
+    | {"--checkpoint", "--head", "--samples", "--detector-samples", "--seed", "--json"},
     "plot-samples": DATASET
     | {"--out", "--results", "--sensor-weights", "--samples", "--min-score"},
     "train-stage2": {

@@ -35,12 +35,15 @@ class Provenance:
         weights: where the weights came from, e.g. "seeded random weights (seed 0)".
         software: version by package name.
         dataset: the options that chose the samples, for commands that read the same raw data again.
+        device: that computed the features, see `shared.process.device.device_name`; "" in stores
+            from before this was recorded. A worker that joins later may have a different one.
     """
 
     command: str
     weights: str
     software: dict[str, str]
     dataset: dict[str, Any] = field(default_factory=dict)
+    device: str = ""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -5,6 +5,7 @@ from typing import Any
 
 from cache.coordination.store import Store
 from cache.format.statistics import merge_by_array
+from cache.inspection.parity_record import parity_note
 from cache.inspection.sources_digest import SampleSources
 from cache.verification.check_sources import UNKNOWN_SOURCES
 from shared.digests import json_digest
@@ -51,6 +52,7 @@ def describe(store: Store) -> dict[str, Any]:
             "digest": sources.digest if rows == layout.rows else None,
             "unknown_rows": sources.unknown,
         },
+        "parity": parity_note(store),
         "provenance": {**asdict(metadata.provenance), "created_at": metadata.created_at},
         "write_seconds": round(sum(entry.write_seconds for entry in entries), 3),
         "schema_version": metadata.schema_version,
@@ -79,6 +81,7 @@ def summary_as_text(description: dict[str, Any]) -> str:
         f"codec       {description['codec']}",
         f"identity    {description['identity_digest']}",
         f"sources     {_sources(description)}",
+        f"parity      {description['parity']}",
         f"created     {provenance['created_at']} by: {provenance['command']}",
         f"software    {', '.join(f'{k} {v}' for k, v in provenance['software'].items())}",
     ]

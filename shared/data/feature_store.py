@@ -86,6 +86,9 @@ class FeatureStore(SampleReader, Protocol):
     def sources_digest(self) -> str | None:
         """Digest of the bytes of all sensor files that the rows were made from; None if unknown."""
 
+    def parity_note(self) -> str:
+        """Return in a line what the last `check-parity` says of the features."""
+
     def require_complete(self) -> None:
         """Check that every sample is there.
 

@@ -4,9 +4,12 @@ A copy between pageable memory and a GPU makes the host wait until everything qu
 done. Copies here go through pinned memory, and the host waits only in `HostCopy.wait`.
 """
 
+import contextlib
+import platform
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from functools import cache
+from pathlib import Path
 
 import torch
 from torch import Tensor
@@ -17,6 +20,21 @@ ALIGNMENT = 16  # bytes; more than any dtype needs
 def available_device() -> torch.device:
     """Return CUDA where torch can use it, otherwise the CPU."""
     return torch.device("cuda" if torch.cuda.is_available() else "cpu")
+
+
+def device_name(device: torch.device) -> str:
+    """Return the model of a device, e.g. "NVIDIA H200", or a CPU's with its vector instructions.
+
+    Two devices of one name run the same kernels of one torch version.
+    """
+    if device.type == "cuda":
+        return torch.cuda.get_device_name(device)
+    with contextlib.suppress(OSError):
+        for line in Path("/proc/cpuinfo").read_text().splitlines():
+            if line.startswith("model name"):
+                model = line.partition(":")[2].strip()
+                return f"{model} ({torch.backends.cpu.get_cpu_capability()})"
+    return f"{platform.machine()} ({torch.backends.cpu.get_cpu_capability()})"
 
 
 def send(tensors: Sequence[Tensor], device: torch.device | str) -> list[Tensor]:

@@ -94,6 +94,7 @@ def train(
             "sources": sources,
             "backbones": store.identity["weights"],
             "started_from": None if start is None else start.backbones,
+            "parity": store.parity_note(),
         },
         stop_after=stop_after,
         devices=devices,
@@ -244,6 +245,9 @@ def _announce(trainer: Trainer, samples: int, last: int) -> None:
     parts = freeze_report(trainer.detector, step.raw_optimizer)
     stored = trainer.about.get("backbones")
     about = {} if stored is None else {"backbones, in the store": stored}
+    if "parity" in trainer.about:  # of the features, if they are from a store
+        about["parity"] = trainer.about["parity"]
+        log.info("parity of the store: %s", about["parity"])
     trainer.folder.write(FREEZING, json.dumps({**about, "parts": parts}, indent=2))
     log.info(
         "training %s with recipe %s in %s: %d samples, steps %d to %d, batch %d on %d devices\n%s",

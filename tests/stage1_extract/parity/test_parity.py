@@ -21,8 +21,7 @@ from stage1_extract.backbones.live import LiveFeatures
 from stage1_extract.backbones.weights import frozen_backbones
 from stage1_extract.check_parity import main as check_parity_command
 from stage1_extract.nuscenes.nuscenes_tables import read_tables
-from stage1_extract.parity.compare_sources import compare_sources, feature_steps
-from stage1_extract.parity.parity_tolerances import TRAINED_HEAD
+from stage1_extract.parity.compare_sources import Extent, compare_sources
 
 Change = Callable[[FrameFeatures], FrameFeatures]
 
@@ -93,7 +92,7 @@ def test_the_head_to_compare_can_come_from_a_checkpoint(
     printed = capsys.readouterr().out
     assert check_parity_command([*command, str(tmp_path / "none.pt")]) == 1
 
-    assert f"{TRAINED_HEAD.gradient:.3g}  of norm" in printed
+    assert "gradient pts_bbox_head.transformer" in printed
     assert "none.pt does not exist" in capsys.readouterr().err
 
 
@@ -112,39 +111,6 @@ def test_parity_holds_for_a_head_with_aqr(
     assert "gradient pts_bbox_head.attention_bias_generator" in printed
 
 
-def scaled(name: str, factor: float) -> Change:
-    def change(frame: FrameFeatures) -> FrameFeatures:
-        maps = {**frame.maps, name: (frame.maps[name] * np.float16(factor)).astype(np.float16)}
-        return dataclasses.replace(frame, maps=maps)
-
-    return change
-
-
-def moved_camera(features: FrameFeatures) -> FrameFeatures:
-    matrices = features.frame.img_from_lidar.copy()
-    matrices[0, 0, 3] += 1e-9
-    frame = dataclasses.replace(features.frame, img_from_lidar=matrices)
-    return dataclasses.replace(features, frame=frame)
-
-
-@pytest.mark.parametrize(
-    ("change", "quantity"),
-    [
-        (scaled("camera/stride16", 1.01), "camera/stride16"),
-        (scaled("lidar/stride16", 0.99), "lidar/stride16"),
-        (moved_camera, "geometry and annotations"),
-    ],
-    ids=["camera features", "LiDAR features", "camera matrix"],
-)
-def test_a_changed_store_fails(
-    change: Change, quantity: str, store: CachedFeatures, live: LiveFeatures
-) -> None:
-    rows = compare_sources(live, Changed(store, change), samples=2)
-
-    failed = {row.quantity for row in rows if not row.passed}
-    assert quantity in failed
-
-
 def test_noise_on_all_features_fails_every_kind_of_comparison(
     store: CachedFeatures, live: LiveFeatures
 ) -> None:
@@ -156,36 +122,10 @@ def test_noise_on_all_features_fails_every_kind_of_comparison(
         }
         return dataclasses.replace(frame, maps=maps)
 
-    rows = compare_sources(live, Changed(store, all_maps), samples=1)
+    rows = compare_sources(live, Changed(store, all_maps), Extent(rows=1))
 
     kinds = {row.quantity.split(" ")[0] for row in rows if not row.passed}
     assert {"output", "loss", "gradient", "decoded"} <= kinds
-
-
-def test_features_that_are_not_finite_fail(store: CachedFeatures, live: LiveFeatures) -> None:
-    live_values = np.ones(3, np.float32)
-
-    assert np.isnan(feature_steps(live_values, np.array([1, np.nan, 1], np.float16)))
-
-
-@pytest.mark.parametrize(
-    ("live_value", "cached_value", "steps"),
-    [
-        (1.0, 1.0, 0.0),
-        (1.0, 1.0 + 2**-10, 1.0),
-        (1.0 + 2**-11, 1.0, 0.5),
-        (-4.0, -4.0 - 2**-8, 1.0),
-        (0.0, 2**-24, 1.0),  # the smallest float16 there is
-    ],
-)
-def test_distances_are_counted_in_float16_steps(
-    live_value: float, cached_value: float, steps: float
-) -> None:
-    measured = feature_steps(
-        np.array([live_value], np.float32), np.array([cached_value], np.float16)
-    )
-
-    assert measured == pytest.approx(steps)
 
 
 def test_a_store_made_with_other_weights_is_refused_with_the_field(

@@ -1,0 +1,57 @@
+"""The command keeps its result in the store, and training quotes it."""
+
+import json
+import shutil
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from cache.coordination.store import open_store
+from cache.inspection.content_digest import content_digest
+from cache.inspection.parity_record import parity_note, read_record
+from shared.data.features import FrameFeatures
+from stage1_extract.check_parity import main as check_parity
+from stage1_extract.parity.compare_sources import compare_sources
+from stage2_train.__main__ import main as train_stage2
+from tests.stage1_extract.parity.test_parity import Changed
+
+
+def moved_camera(features: FrameFeatures) -> FrameFeatures:
+    matrices = features.frame.img_from_lidar.copy()
+    matrices[0, 0, 3] += 1e-9
+    return replace(features, frame=replace(features.frame, img_from_lidar=matrices))
+
+
+def test_the_store_keeps_the_result_and_training_quotes_it(
+    tiny_store: Path,
+    synthetic_root: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    path = shutil.copytree(tiny_store, tmp_path / "store.zarr")
+    store, digest = open_store(path), content_digest(open_store(tiny_store))
+    command = [str(path), "--nuscenes", str(synthetic_root), "--detector-samples", "0"]
+
+    assert check_parity([*command, "--seed", "7"]) == 0
+
+    record = read_record(store)
+    assert record is not None
+    assert (record.rows, record.total_rows, record.seed, record.failed) == (3, 3, 7, ())
+    assert record.content.content_digest == content_digest(store) == digest
+    assert record.margins["geometry and annotations"] == 0
+    caplog.set_level("INFO")
+    run = tmp_path / "run"
+    train = [str(path), "--out", str(run), "--recipe", "first_steps", "--stop-after", "0"]
+    assert train_stage2(train) == 0
+    assert f"parity of the store: {parity_note(store)}" in caplog.text
+    assert json.loads((run / "freezing.json").read_text())["parity"] == parity_note(store)
+
+    monkeypatch.setattr(
+        "stage1_extract.check_parity.compare_sources",
+        lambda live, cached, *rest: compare_sources(live, Changed(cached, moved_camera), *rest),
+    )
+    assert check_parity([*command, "--samples", "1"]) == 1
+    assert parity_note(store).startswith("FAILED: ")
+    assert "geometry and annotations at batch size" in parity_note(store)
