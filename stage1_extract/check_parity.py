@@ -53,7 +53,7 @@ from stage1_extract.parity.row_sampling import (
 log = logging.getLogger(__name__)
 
 
-def options() -> argparse.ArgumentParser:
+def parity_options() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     parser = argparse.ArgumentParser(
         prog="check-parity",
@@ -71,7 +71,7 @@ def options() -> argparse.ArgumentParser:
     )
     parser.add_argument(
         "--detector-samples",
-        type=whole_number(1),
+        type=whole_number(0),
         default=NOISE_SAMPLES,
         help=f"those of them to run through the detector (default {NOISE_SAMPLES})",
     )
@@ -198,7 +198,7 @@ def _record(
 
 def main(argv: list[str] | None = None) -> int:
     """Parse the command line and start the work."""
-    args = options().parse_args(argv)
+    args = parity_options().parse_args(argv)
     return run_command(lambda: check(args))
 
 
