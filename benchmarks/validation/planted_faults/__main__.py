@@ -62,6 +62,21 @@ def judge_all(
             yield done.result()
 
 
+def failing_without_a_fault(faults: Sequence[Fault], copies: Sequence[Path]) -> list[str]:
+    """Return tests that fail, or are too slow, in copies as they are; each copy runs its share."""
+    files = sorted({test.partition("::")[0] for fault in faults for test in fault.tests})
+    shares = [files[start :: len(copies)] for start in range(len(copies))]
+
+    def failing(copy: Path, share: Sequence[str]) -> str | None:
+        verdict = run_tests(copy, share, TIME_LIMIT_S * len(share)) if share else None
+        return (
+            None if verdict is None else verdict.by or ("time limit" if verdict.is_late else None)
+        )
+
+    with ThreadPoolExecutor(len(copies)) as pool:
+        return [name for name in pool.map(failing, copies, shares) if name]
+
+
 def in_order(results: Sequence[dict[str, Any]], earlier: Path | None) -> list[dict[str, Any]]:
     """Return these results and the earlier ones of other faults, in the order of the lists."""
     before = json.loads(earlier.read_text())["faults"] if earlier and earlier.exists() else []
@@ -92,11 +107,9 @@ def main(arguments: Sequence[str] | None = None) -> int:
         copies = [copy_repository(ROOT, Path(folder) / f"{i}") for i in range(args.processes)]
         for copy in copies:
             require_own_modules(copy, PACKAGES)
-        # Sorted, and one by one: a file that is named whole and by one of its tests runs once.
-        files = sorted({test.partition("::")[0] for fault in faults for test in fault.tests})
-        sound = run_tests(copies[0], files, TIME_LIMIT_S * len(files))
-        if sound.noticed or sound.is_late:
-            print(f"without a fault, {sound.by or 'nothing'} fails already", file=sys.stderr)
+        failing = failing_without_a_fault(faults, copies)
+        if failing:
+            print(f"without a fault, these fail already: {failing}", file=sys.stderr)
             return 1
         for result in judge_all(faults, copies, args.time_limit):
             results.append(result)

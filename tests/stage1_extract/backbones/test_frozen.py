@@ -93,7 +93,7 @@ def test_voxels_beyond_the_sparse_shape_change_nothing(preset: Preset) -> None:
     frozen = FrozenBackbones(narrow)
     seed_weights(frozen, 0)
     frozen.to_device(CPU)
-    voxels = batch_voxels([Voxelizer(narrow.grid, narrow.lidar, CPU)(cloud(0, 3000))])
+    _, voxels = inputs(narrow, (0,))
     inside = (voxels.coordinates[:, 1:] < 272).all(dim=1)
     edge = torch.tensor([[0, 20, 100, 272], [0, 20, 272, 100]], dtype=torch.int32)
     # In spconv, without the filter, these act on voxels at the opposite end of the grid.
