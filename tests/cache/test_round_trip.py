@@ -171,6 +171,7 @@ def test_a_source_can_be_sent_to_another_process(finished: Path, tmp_path: Path)
         capture_output=True,
         text=True,
         check=True,
+        timeout=120,
     )
 
     assert answer.stdout.strip() == "elk"

@@ -125,6 +125,11 @@ def test_a_fault_is_noticed_unnoticed_or_late_and_the_code_restored(
         judge(replace(fault, new="return x * 2\nimport nothing_like_it"), repository)
     assert not run_tests(repository, fault.tests, 60).noticed
 
+    (repository / "test_mine.py").write_text(f"{TESTS}\ndef test_anyway():\n    assert False\n")
+    always = replace(fault, new="return x + x", tests=("test_mine.py::test_anyway",))
+    with pytest.raises(RuntimeError, match="test_anyway fails without fault mine, too"):
+        judge(always, repository)
+
 
 def test_a_copy_holds_what_git_does_not_ignore_as_it_is_now(
     repository: Path, tmp_path_factory: pytest.TempPathFactory

@@ -52,20 +52,35 @@ def copy_repository(root: Path, copy: Path) -> Path:
     return copy
 
 
-def judge(fault: Fault, copy: Path, time_limit_s: float = TIME_LIMIT_S) -> Verdict:
+def judge(
+    fault: Fault, copy: Path, time_limit_s: float = TIME_LIMIT_S, *, sound: set[str] | None = None
+) -> Verdict:
     """Plant a fault in a copy, run its tests there until one fails, and restore the copy.
+
+    Args:
+        fault: to plant.
+        copy: of the repository.
+        time_limit_s: for its tests.
+        sound: tests known to pass without a fault; the one that noticed is tried, and added.
 
     Raises:
         ValueError: if its place is not there exactly once.
-        RuntimeError: if the tests did not run.
+        RuntimeError: if the tests did not run, or the one that failed does so without the fault.
     """
     file = copy / fault.file
     whole = file.read_text()
     file.write_text(fault.planted_in(whole))
     try:
-        return run_tests(copy, fault.tests, time_limit_s)
+        verdict = run_tests(copy, fault.tests, time_limit_s)
     finally:
         file.write_text(whole)
+    sound = set() if sound is None else sound
+    if verdict.by is not None and verdict.by not in sound:
+        again = run_tests(copy, [verdict.by], time_limit_s)
+        if again.noticed or again.is_late:
+            raise RuntimeError(f"{verdict.by} fails without fault {fault.id}, too")
+        sound.add(verdict.by)
+    return verdict
 
 
 def run_tests(copy: Path, tests: Iterable[str], time_limit_s: float) -> Verdict:
