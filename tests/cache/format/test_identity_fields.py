@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from cache.coordination.null_store import null_identity
 from cache.create import StoreSpec, open_or_create
 from cache.format.identity import features_digest, identity_document
 from cache.format.metadata import Provenance
@@ -110,3 +111,17 @@ def test_more_variants_of_another_seed_are_not_added(tmp_path: Path) -> None:
         writer(3, seed=1)
     assert contents(tmp_path) == before
     assert {shard.variant for shard in writer(3, seed=0).shards} == {0, 1, 2}
+
+
+@pytest.mark.parametrize("field", leaves(make_identity(variants=2)))
+def test_null_features_depend_on_all_that_features_do_but_the_samples_and_variants(
+    field: str,
+) -> None:
+    identity = make_identity(variants=2)
+    changed = copy.deepcopy(identity)
+    leaves(changed)[field][field.rpartition(".")[2]] = "something else"
+
+    is_equal = null_identity(changed) == null_identity(identity)
+
+    of_samples = field.startswith(("dataset.", "variant", "augmentation"))
+    assert is_equal == of_samples
