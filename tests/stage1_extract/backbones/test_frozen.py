@@ -1,5 +1,7 @@
 """The frozen part gives a sample the same maps at any batch size, and nothing changes it."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -83,6 +85,31 @@ def test_a_sample_without_a_voxel_leaves_the_others_as_they_are(
     for name, values in frozen(images, alone).items():
         error = (maps[name][1] - values[0]).abs().max() / values.abs().max()
         assert error <= TOLERANCE
+
+
+def test_voxels_beyond_the_sparse_shape_change_nothing(preset: Preset) -> None:
+    """The grid of r50 makes such voxels; here the shape is smaller than the range."""
+    narrow = replace(preset, grid=replace(preset.grid, sparse_shape=(41, 272, 272)))
+    frozen = FrozenBackbones(narrow)
+    seed_weights(frozen, 0)
+    frozen.to_device(CPU)
+    _, voxels = inputs(narrow, (0,))
+    inside = (voxels.coordinates[:, 1:] < 272).all(dim=1)
+    edge = torch.tensor([[0, 20, 100, 272], [0, 20, 272, 100]], dtype=torch.int32)
+    # In spconv, without the filter, these act on voxels at the opposite end of the grid.
+    near = torch.tensor([[0, 20, 101, 0], [0, 21, 0, 100]], dtype=torch.int32)
+
+    def with_voxels(*coordinates: torch.Tensor) -> Voxels:
+        joined = torch.cat([voxels.coordinates[inside], *coordinates]).contiguous()
+        count = len(joined)
+        points = torch.ones(count, *voxels.points.shape[1:])
+        return Voxels(
+            points=points, coordinates=joined, counts=torch.ones(count, dtype=torch.int32)
+        )
+
+    assert torch.equal(
+        frozen.encode_voxels(with_voxels(near, edge)), frozen.encode_voxels(with_voxels(near))
+    )
 
 
 def test_the_coordinates_of_a_batch_are_stored_row_by_row(preset: Preset) -> None:
