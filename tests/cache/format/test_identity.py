@@ -123,28 +123,6 @@ def test_two_splits_of_one_extraction_share_the_digest_of_their_features(
     assert train.identity_digest != val.identity_digest
 
 
-def leaves(document: dict[str, Any], path: tuple[str, ...] = ()) -> list[tuple[str, ...]]:
-    """Return the path to every value of an identity."""
-    return [
-        leaf
-        for key, value in document.items()
-        for leaf in (leaves(value, (*path, key)) if isinstance(value, dict) else [(*path, key)])
-    ]
-
-
-@pytest.mark.parametrize("leaf", leaves(make_identity()), ids=".".join)
-def test_features_depend_on_weights_preset_and_cut_and_on_nothing_else(
-    leaf: tuple[str, ...],
-) -> None:
-    changed = copy.deepcopy(make_identity())
-    section = changed
-    for key in leaf[:-1]:
-        section = section[key]
-    section[leaf[-1]] = "changed"
-    is_same = features_digest(changed) == features_digest(make_identity())
-    assert is_same == (leaf[0] not in ("cut", "preset", "weights"))
-
-
 def test_opening_a_store_with_a_different_identity_changes_nothing(finished: Path) -> None:
     before = contents(finished)
     with pytest.raises(IdentityError, match=r"dataset\.tokens"):
