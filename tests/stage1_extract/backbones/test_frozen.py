@@ -93,23 +93,18 @@ def test_voxels_beyond_the_sparse_shape_change_nothing(preset: Preset) -> None:
     frozen = FrozenBackbones(narrow)
     seed_weights(frozen, 0)
     frozen.to_device(CPU)
-    _, voxels = inputs(narrow, (0,))
-    inside = (voxels.coordinates[:, 1:] < 272).all(dim=1)
-    edge = torch.tensor([[0, 20, 100, 272], [0, 20, 272, 100]], dtype=torch.int32)
-    # In spconv, without the filter, these act on voxels at the opposite end of the grid.
-    near = torch.tensor([[0, 20, 101, 0], [0, 21, 0, 100]], dtype=torch.int32)
+    # Without the filter, spconv takes the first for (20, 100, 6), next to the second.
+    beyond = torch.tensor([[0, 20, 99, 272 + 6]], dtype=torch.int32)
+    within = torch.tensor([[0, 20, 100, 5]], dtype=torch.int32)
 
-    def with_voxels(*coordinates: torch.Tensor) -> Voxels:
-        joined = torch.cat([voxels.coordinates[inside], *coordinates]).contiguous()
-        count = len(joined)
-        points = torch.ones(count, *voxels.points.shape[1:])
-        return Voxels(
-            points=points, coordinates=joined, counts=torch.ones(count, dtype=torch.int32)
-        )
+    def bev(coordinates: torch.Tensor) -> torch.Tensor:
+        count = len(coordinates)
+        points = torch.ones(count, preset.lidar.max_points_per_voxel, 5)
+        counts = torch.ones(count, dtype=torch.int32)
+        return frozen.encode_voxels(Voxels(points=points, coordinates=coordinates, counts=counts))
 
-    assert torch.equal(
-        frozen.encode_voxels(with_voxels(near, edge)), frozen.encode_voxels(with_voxels(near))
-    )
+    assert bev(within).any()
+    assert torch.equal(bev(torch.cat([within, beyond])), bev(within))
 
 
 def test_the_coordinates_of_a_batch_are_stored_row_by_row(preset: Preset) -> None:
