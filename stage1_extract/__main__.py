@@ -40,10 +40,15 @@ from shared.errors import ConfigError
 from shared.process.command import run_command
 from stage1_extract.backbones.frozen import FrozenBackbones
 from stage1_extract.backbones.weights import frozen_backbones
-from stage1_extract.extraction.extraction_identity import draws_of, store_identity
+from stage1_extract.extraction.extraction_identity import (
+    batch_size_at,
+    draws_of,
+    store_identity,
+)
 from stage1_extract.extraction.fill_store import fill_store
 from stage1_extract.extraction.installed_versions import installed_versions
 from stage1_extract.extraction.null_sample import write_null_features
+from stage1_extract.extraction.stage_widths import LARGEST_BATCH, parse_workers
 from stage1_extract.extraction.worker_slice import (
     choose_cuda_device,
     choose_slice,
@@ -73,6 +78,7 @@ def open_or_create_store(
     command: Sequence[str],
     codec: str | None,
     variants: int,
+    batch_size: int,
     shard_bytes: int,
 ) -> StoreWriter:
     """Create the store, or open the store to resume.
@@ -90,6 +96,7 @@ def open_or_create_store(
             dataset.version,
             value_format=CODECS[codec].value_format,
             variants=variants,
+            batch_size=batch_size,
         ),
         samples=Samples(
             tokens=tuple(record.token for record in records),
@@ -178,7 +185,13 @@ def options() -> argparse.ArgumentParser:
         help=f"how maps are stored, see docs/store.md (default as in the store to resume, "
         f"else {DEFAULT_CODEC})",
     )
-    parser.add_argument("--batch-size", type=int, default=1, help="samples per forward (default 1)")
+    parser.add_argument(
+        "--batch-size",
+        type=positive,
+        help="samples per forward (default as in the store to resume, else 1 on a CPU, and up to "
+        f"{LARGEST_BATCH} on a GPU, by its free memory); on a GPU a store keeps its batch size, "
+        "since results depend on it",
+    )
     parser.add_argument(
         "--shard-mib",
         type=int,
@@ -186,7 +199,12 @@ def options() -> argparse.ArgumentParser:
         help=f"size of a shard before compression (default {SHARD_BYTES // MIB}); a killed run "
         "loses its current shard, and small shards make many files",
     )
-    parser.add_argument("--workers", type=int, default=0, help="processes that load raw files")
+    parser.add_argument(
+        "--workers",
+        type=parse_workers,
+        help="processes that load raw files (default by the cores; 0 loads in a thread, without "
+        "/dev/shm)",
+    )
     parser.add_argument(
         "--slice",
         type=parse_slice,
@@ -211,6 +229,7 @@ def extract(args: argparse.Namespace, command: Sequence[str]) -> None:
     records = dataset.read()
     frozen, origin = frozen_backbones(preset, args.checkpoint, args.cut)
     variants = variants_at(args.store) if args.variants is None else args.variants
+    batch_size = args.batch_size or batch_size_at(args.store, frozen)
     log.info("%s on %s: %s", preset.name, frozen.device, origin)
     writer = open_or_create_store(
         args.store,
@@ -221,6 +240,7 @@ def extract(args: argparse.Namespace, command: Sequence[str]) -> None:
         command=command,
         codec=args.codec,
         variants=variants,
+        batch_size=batch_size,
         shard_bytes=args.shard_mib * MIB,
     )
     started = time.monotonic()
@@ -229,7 +249,7 @@ def extract(args: argparse.Namespace, command: Sequence[str]) -> None:
         writer,
         records,
         frozen,
-        batch_size=args.batch_size,
+        batch_size=batch_size,
         workers=args.workers,
         worker_slice=worker_slice,
         draws=draws_of(preset, variants),

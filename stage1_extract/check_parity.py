@@ -21,7 +21,11 @@ from shared.errors import ParityError
 from shared.process.command import run_command
 from stage1_extract.backbones.live import LiveFeatures
 from stage1_extract.backbones.weights import frozen_backbones
-from stage1_extract.extraction.extraction_identity import draws_of, store_identity
+from stage1_extract.extraction.extraction_identity import (
+    draws_of,
+    recorded_batch_size,
+    store_identity,
+)
 from stage1_extract.nuscenes.dataset_options import add_dataset_options, chosen_dataset
 from stage1_extract.parity.compare_sources import compare_sources
 from stage1_extract.parity.parity_legs import ParityRow
@@ -66,6 +70,7 @@ def main(argv: list[str] | None = None) -> int:
             dataset.version,
             value_format=store.identity["value_format"],
             variants=store.variants,
+            batch_size=recorded_batch_size(store.identity),
         )
         check_identity(store.path, identity)
         live = LiveFeatures(records, frozen, draws_of(store.preset, store.variants))

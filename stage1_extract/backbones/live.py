@@ -4,7 +4,7 @@ B samples, V cameras.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
@@ -43,6 +43,44 @@ class RawFrame:
     frame: Frame
     images: Tensor | None
     voxels: Voxels | None
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RawBatch:
+    """Samples joined for one forward; B of them, of which those after the last row are padding.
+
+    Args:
+        rows: the samples, without images and voxels.
+        images: (B, V, 3, height, width) float32; None for a preset without cameras.
+        voxels: of all samples; None for a preset without LiDAR.
+    """
+
+    rows: tuple[RawFrame, ...]
+    images: Tensor | None
+    voxels: Voxels | None
+
+
+def join_raw(raw: Sequence[RawFrame], *, size: int = 0, is_pinned: bool = False) -> RawBatch:
+    """Join samples for one forward.
+
+    Args:
+        raw: at least one sample.
+        size: repeat the last sample until there are so many.
+        is_pinned: join images in page-locked memory, which a GPU reads while others compute.
+    """
+    padded = [*raw, *[raw[-1]] * (size - len(raw))]
+    pictures = [sample.images for sample in padded if sample.images is not None]
+    clouds = [sample.voxels for sample in padded if sample.voxels is not None]
+    images = None
+    if pictures:
+        shape = (len(pictures), *pictures[0].shape)
+        images = torch.empty(shape, dtype=pictures[0].dtype, pin_memory=is_pinned)
+        torch.stack(pictures, out=images)
+    return RawBatch(
+        rows=tuple(replace(sample, images=None, voxels=None) for sample in raw),
+        images=images,
+        voxels=batch_voxels(clouds) if clouds else None,
+    )
 
 
 class RawFrames(Dataset[RawFrame]):
@@ -163,16 +201,31 @@ class LiveFeatures:
                 raise MissingRowError(f"sample {token} is not among the {len(self.raw)} records")
         return self.run([self.raw[variant, self._position[token]] for token in tokens])
 
+    def maps(self, batch: RawBatch) -> dict[str, Tensor]:
+        """Run a batch; the maps stay on the device, as `FrozenBackbones.forward` returns them.
+
+        cuDNN must choose its algorithms by the shapes alone: if it tried them out, as `benchmark`
+        lets it, two runs could round differently.
+        """
+        device = self.frozen.device
+        images, voxels = batch.images, batch.voxels
+        with torch.backends.cudnn.flags(
+            enabled=torch.backends.cudnn.enabled,
+            benchmark=False,
+            deterministic=True,
+            allow_tf32=torch.backends.cudnn.allow_tf32,
+        ):
+            maps: dict[str, Tensor] = self.frozen(
+                None if images is None else images.to(device, non_blocking=True),
+                None if voxels is None else voxels.to(device),
+            )
+        return maps
+
     def run(self, raw: Sequence[RawFrame]) -> list[FrameFeatures]:
         """Run raw samples as one batch; the returned maps are float32 on the CPU."""
-        device = self.frozen.device
-        pictures = [sample.images for sample in raw if sample.images is not None]
-        images = torch.stack(pictures).to(device, non_blocking=True) if pictures else None
-        clouds = [sample.voxels for sample in raw if sample.voxels is not None]
-        voxels = batch_voxels(clouds).to(device) if clouds else None
         maps = {
             name: np.asarray(values.float().cpu().numpy())
-            for name, values in self.frozen(images, voxels).items()
+            for name, values in self.maps(join_raw(raw)).items()
         }
         return [
             FrameFeatures(frame=sample.frame, maps={name: maps[name][i] for name in maps})
