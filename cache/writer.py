@@ -14,7 +14,7 @@ import numpy as np
 from cache.coordination.free_space import explain_failed_write
 from cache.coordination.ledger import LedgerEntry
 from cache.coordination.store import Store, open_store
-from cache.format.encoded_row import EncodedRow, encode_row
+from cache.encoded_row import EncodedRow, encode_row
 from cache.format.layout import Shard
 from cache.format.shard_file import write_shard_file
 from cache.format.statistics import merge_by_array

@@ -188,9 +188,9 @@ def options() -> argparse.ArgumentParser:
     parser.add_argument(
         "--batch-size",
         type=positive,
-        help="samples per forward (default as in the store to resume, else 1 on a CPU, and up to "
-        f"{LARGEST_BATCH} on a GPU, by its free memory); on a GPU a store keeps its batch size, "
-        "since results depend on it",
+        help="samples per forward on a GPU (default as in the store to resume, else up to "
+        f"{LARGEST_BATCH} by the GPU's free memory); a store keeps its batch size, since results "
+        "depend on it. On a CPU always 1",
     )
     parser.add_argument(
         "--shard-mib",

@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from cache.format.measured import MapMeasure, MeasuredFeatures
 from cache.format.quantise import quantise
 from cache.format.schema import BOX_COUNT, CAMERA_MATRICES, ArraySpec, Row, scale_name, zero_name
+from cache.format.statistics import MapMeasure, MeasuredFeatures
 from shared.data.features import (
     NO_CAMERAS,
     Annotations,

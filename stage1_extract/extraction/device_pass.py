@@ -13,8 +13,7 @@ from collections.abc import Mapping, Sequence
 import torch
 from torch import Tensor
 
-from cache.format.measured import MapMeasure, MeasuredFeatures
-from cache.format.statistics import Statistics
+from cache.format.statistics import MapMeasure, MeasuredFeatures, Statistics
 from shared.process.device import HostCopy
 from stage1_extract.backbones.live import LiveFeatures, RawBatch, RawFrame
 

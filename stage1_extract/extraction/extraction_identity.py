@@ -1,8 +1,8 @@
 """The identity of a store: what its features are made from.
 
-On a CPU every sample comes out the same, bit for bit, in whatever batch. On a GPU cuDNN and spconv
-choose their algorithms by the size of the batch, and these round differently. So there a store has
-one batch size, which its identity names; the last batch of a shard is padded to it.
+cuDNN, oneDNN and spconv choose their algorithms by the size of the batch, and these round
+differently. On a CPU samples are computed one at a time, so nothing depends on `--batch-size`. On a
+GPU a store has one batch size, which its identity names; the last batch of a shard is padded to it.
 """
 
 import re

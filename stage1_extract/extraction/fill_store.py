@@ -22,8 +22,8 @@ from stage1_extract.extraction.raw_loader import Planned, RawLoader
 from stage1_extract.extraction.shard_writers import ShardWriters
 from stage1_extract.extraction.stage_rates import StageRates
 from stage1_extract.extraction.stage_widths import (
-    default_workers,
     default_writers,
+    loader_processes,
     rows_in_memory,
     usable_cores,
 )
@@ -58,9 +58,10 @@ def fill_store(
         writer: the store.
         records: all samples of the store, in its order.
         frozen: backbones with their weights.
-        batch_size: samples per forward; on a GPU, short batches are padded.
+        batch_size: samples per forward on a GPU, where short batches are padded. On a CPU always 1:
+            larger batches gain nothing there, and would change the last bits.
         workers: processes that load raw files; 0 loads in a thread. By default see
-            `default_workers`.
+            `loader_processes`.
         writers: threads that encode and write. By default see `default_writers`.
         worker_slice: the shards to begin with.
         draws: how variants are drawn; None for a store of variant 0 only.
@@ -72,11 +73,13 @@ def fill_store(
         InterruptedWorkError: on Ctrl-C or SIGTERM.
     """
     before = frozen.digests()
+    is_cpu = frozen.device.type == "cpu"
+    batch_size = 1 if is_cpu else batch_size
     store, cores = writer.store, usable_cores()
     threads = writers or default_writers(cores)
     if workers is None:
         left = store.rows_in(frozenset(store.all_shards) - store.ledger.complete())
-        workers = default_workers(frozen.device, left, cores)
+        workers = loader_processes(frozen.device, left, cores)
     rates = StageRates({"loading": max(1, workers), "computing": 1, "writing": threads})
     claims, forecast = Claims(store), Forecast(store, worker_slice, rates)
     live = LiveFeatures(records, frozen, draws)
@@ -84,7 +87,7 @@ def fill_store(
         live,
         planned_batches(shards_to_do(store, worker_slice, claims), batch_size),
         workers=workers,
-        padded_size=0 if frozen.device.type == "cpu" else batch_size,
+        padded_size=0 if is_cpu else batch_size,
         rates=rates,
     )
     rows = rows_in_memory(store.layout.slots, threads, batch_size)

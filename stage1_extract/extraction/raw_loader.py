@@ -6,33 +6,25 @@ queue several times a second.
 """
 
 import contextlib
-import multiprocessing
 import queue
-import signal
 import threading
-import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
-from multiprocessing import resource_tracker
 from types import TracebackType
-
-import torch
 
 from cache.format.layout import Shard
 from shared.errors import DatasetError
-from shared.process.interrupts import Interrupts
-from stage1_extract.backbones.live import LiveFeatures, RawBatch, RawFrame, RawFrames, join_raw
+from stage1_extract.backbones.live import LiveFeatures, RawBatch, join_raw
+from stage1_extract.extraction.loader_processes import Loaded, LoaderProcesses, Place, load_timed
 from stage1_extract.extraction.stage_rates import StageRates
 
 POLL_S = 0.2  # how soon a signal or an error is noticed while waiting
 AHEAD = 2  # samples in flight per process
 READY_BATCHES = 1  # joined and waiting, besides the batch being joined
 
-Place = tuple[int, int]  # variant, sample
-Loaded = tuple[RawFrame, float]  # a sample, and the seconds that loading it took
 Planned = tuple[Shard, list[Place]]  # a batch, none of which spans two shards
 
 
@@ -75,8 +67,8 @@ class RawLoader:
         self._frames, self._planned, self._rates = live.raw, planned, rates
         self._padded_size = padded_size
         self._is_pinned = live.frozen.device.type == "cuda"
-        self._ahead = max(1, AHEAD * workers)
-        self._pool = _LoaderProcesses(live.raw, workers) if workers else None
+        self._ahead = AHEAD * workers
+        self._pool = LoaderProcesses(live.raw, workers) if workers else None
         self._ready: queue.Queue[LoadedBatch | BaseException | None] = queue.Queue(READY_BATCHES)
         self._is_closed = threading.Event()
         # A daemon: a thread that hangs on a file must not keep the process alive.
@@ -157,7 +149,7 @@ class RawLoader:
         if self._pool is not None:
             return self._pool.load(place)
         loaded: Future[Loaded] = Future()
-        loaded.set_result(_timed(self._frames, place))
+        loaded.set_result(load_timed(self._frames, place))
         return loaded
 
     def _put(self, item: LoadedBatch | BaseException | None) -> None:
@@ -165,56 +157,3 @@ class RawLoader:
             with contextlib.suppress(queue.Full):
                 self._ready.put(item, timeout=POLL_S)
                 return
-
-
-class _LoaderProcesses:
-    """Processes that load samples, one at a time each."""
-
-    def __init__(self, frames: RawFrames, workers: int) -> None:
-        self._others = set(multiprocessing.active_children())
-        self._executor = ProcessPoolExecutor(
-            workers,
-            mp_context=multiprocessing.get_context("spawn"),  # a fork would copy CUDA's state
-            initializer=_prepare_process,
-            initargs=(frames,),
-        )
-
-    def load(self, place: Place) -> Future[Loaded]:
-        """Begin to load a sample; starts a process if all are busy."""
-        with _children_without_signals():
-            return self._executor.submit(_load, place)
-
-    def close(self) -> None:
-        """End the processes: they only read, so that killing them loses nothing."""
-        for process in set(multiprocessing.active_children()) - self._others:
-            process.kill()
-        self._executor.shutdown(cancel_futures=True)
-
-
-_FRAMES: list[RawFrames] = []  # of a loader process
-
-
-def _prepare_process(frames: RawFrames) -> None:
-    torch.set_num_threads(1)  # parallelism comes from the processes
-    _FRAMES[:] = [frames]
-
-
-def _load(place: Place) -> Loaded:
-    return _timed(_FRAMES[0], place)
-
-
-def _timed(frames: RawFrames, place: Place) -> Loaded:
-    started = time.monotonic()
-    frame = frames[place]
-    return frame, time.monotonic() - started
-
-
-@contextlib.contextmanager
-def _children_without_signals() -> Iterator[None]:
-    """Leave Ctrl-C and SIGTERM, which reach the whole process group, to the parent process."""
-    resource_tracker.ensure_running()  # else the first child starts it, which lifts the mask
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, Interrupts.SIGNALS)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -10,7 +10,7 @@ from types import TracebackType
 from typing import Protocol
 
 from cache.coordination.claims import Claims
-from cache.format.encoded_row import EncodedRow
+from cache.encoded_row import EncodedRow
 from cache.format.layout import Shard
 from cache.writer import StoreWriter
 from shared.data.features import FrameFeatures

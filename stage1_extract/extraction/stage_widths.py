@@ -34,7 +34,7 @@ def parse_workers(text: str) -> int:
     return number
 
 
-def default_workers(device: torch.device, rows: int, cores: int) -> int:
+def loader_processes(device: torch.device, rows: int, cores: int) -> int:
     """Return how many processes load: on a GPU one per core, on a CPU what its backbones need.
 
     Args:

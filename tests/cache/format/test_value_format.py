@@ -127,7 +127,7 @@ def test_a_scale_that_is_not_finite_is_found_by_verify(
         return replace(quantised, scale=quantised.scale * np.float32(np.nan))
 
     monkeypatch.setattr("cache.format.row_codec.quantise", broken)
-    monkeypatch.setattr("cache.format.encoded_row.Statistics.of_quantised", lambda _: none)
+    monkeypatch.setattr("cache.encoded_row.Statistics.of_quantised", lambda _: none)
     fill(make_writer(tmp_path, codec="uint8-zstd-1"))
     assert main(["verify", str(tmp_path)]) == 1
     assert "lidar/stride8_scale of all 2 samples from ant on" in capsys.readouterr().out

@@ -8,10 +8,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from cache.format.codec import CODECS, Sealed
-from cache.format.measured import MeasuredFeatures
 from cache.format.row_codec import decode_maps, encode_frame
 from cache.format.schema import BOX_COUNT, ArraySpec, Row, row_digest
-from cache.format.statistics import Statistics
+from cache.format.statistics import MeasuredFeatures, Statistics
 from shared.data.features import Frame, FrameFeatures, QuantisedMap
 
 
