@@ -3,7 +3,8 @@
 B samples, V cameras.
 """
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, replace
 
 import numpy as np
@@ -58,6 +59,21 @@ class RawBatch:
     rows: tuple[RawFrame, ...]
     images: Tensor | None
     voxels: Voxels | None
+
+
+@contextlib.contextmanager
+def fixed_algorithms() -> Iterator[None]:
+    """Let cuDNN choose algorithms by the shapes alone, and only reproducible ones.
+
+    If it tried them out, as `benchmark` lets it, two runs could round differently.
+    """
+    cudnn = torch.backends.cudnn
+    before = cudnn.benchmark, cudnn.deterministic
+    cudnn.benchmark, cudnn.deterministic = False, True
+    try:
+        yield
+    finally:
+        cudnn.benchmark, cudnn.deterministic = before
 
 
 def join_raw(raw: Sequence[RawFrame], *, size: int = 0, is_pinned: bool = False) -> RawBatch:
@@ -202,19 +218,10 @@ class LiveFeatures:
         return self.run([self.raw[variant, self._position[token]] for token in tokens])
 
     def maps(self, batch: RawBatch) -> dict[str, Tensor]:
-        """Run a batch; the maps stay on the device, as `FrozenBackbones.forward` returns them.
-
-        cuDNN must choose its algorithms by the shapes alone: if it tried them out, as `benchmark`
-        lets it, two runs could round differently.
-        """
+        """Run a batch; the maps stay on the device, as `FrozenBackbones.forward` returns them."""
         device = self.frozen.device
         images, voxels = batch.images, batch.voxels
-        with torch.backends.cudnn.flags(
-            enabled=torch.backends.cudnn.enabled,
-            benchmark=False,
-            deterministic=True,
-            allow_tf32=torch.backends.cudnn.allow_tf32,
-        ):
+        with fixed_algorithms():
             maps: dict[str, Tensor] = self.frozen(
                 None if images is None else images.to(device, non_blocking=True),
                 None if voxels is None else voxels.to(device),

@@ -46,10 +46,13 @@ class LoaderProcesses:
             return self._executor.submit(_load, place)
 
     def close(self) -> None:
-        """End the processes: they only read, so that killing them loses nothing."""
-        for process in set(multiprocessing.active_children()) - self._others:
+        """End the processes, whatever they do: they only read, so killing them loses nothing."""
+        self._executor.shutdown(wait=False, cancel_futures=True)  # from now on none is started
+        processes = set(multiprocessing.active_children()) - self._others
+        for process in processes:
             process.kill()
-        self._executor.shutdown(cancel_futures=True)
+        for process in processes:
+            process.join()
 
 
 _FRAMES: list["RawFrames"] = []  # of a loader process

@@ -8,7 +8,8 @@ import pytest
 import torch
 
 from cache.format.statistics import Statistics
-from stage1_extract.backbones.live import RawBatch, RawFrame
+from shared.config.preset_catalogue import tiny
+from stage1_extract.backbones.live import LiveFeatures, RawBatch, RawFrame
 from stage1_extract.extraction.device_pass import DevicePass, round_and_measure
 from tests.cache.conftest import make_features
 
@@ -99,3 +100,22 @@ def test_rows_arrive_on_the_host_in_their_order_without_the_padding(device: str)
             assert np.array_equal(values, np.asarray(sample.maps[name], np.float16))
             assert row.measures[name].statistics.count == values.size
     assert batch.seconds() > 0
+
+
+def test_cudnn_may_not_try_out_algorithms_while_backbones_run(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    cudnn, during = torch.backends.cudnn, []
+    monkeypatch.setattr(cudnn, "benchmark", True)
+
+    class Frozen:
+        device, preset = torch.device("cpu"), tiny()
+
+        def __call__(self, *_: object) -> dict[str, torch.Tensor]:
+            during.append((cudnn.benchmark, cudnn.deterministic))
+            return {}
+
+    backbones: Any = Frozen()
+    LiveFeatures([], backbones).maps(RawBatch(rows=(), images=None, voxels=None))
+    assert during == [(False, True)]
+    assert (cudnn.benchmark, cudnn.deterministic) == (True, False)

@@ -114,6 +114,15 @@ def test_ctrl_c_keeps_finished_shards_and_says_how_to_continue(
     assert digest(store, capsys) == digest(tiny_store, capsys)
 
 
+def test_batch_size_and_loader_processes_change_no_bit_on_a_cpu(
+    synthetic_root: Path, tiny_store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = tmp_path / "batches.zarr"
+    arguments = [*options(synthetic_root, store), "--batch-size", "3", "--workers", "1"]
+    assert extract_features(arguments) == 0
+    assert digest(store, capsys) == digest(tiny_store, capsys)
+
+
 def test_a_finished_store_is_left_alone(
     synthetic_root: Path, tiny_store: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
