@@ -123,14 +123,8 @@ class RawLoader:
                 self._put(LoadedBatch(shard, raw))
                 if self._is_closed.is_set():
                     return
-        except BrokenProcessPool:
-            end = DatasetError(
-                "a process that loads raw files died; finished shards are kept. It was killed, ran "
-                "out of memory, or /dev/shm is too small: run the same command again, with fewer "
-                "--workers (0 needs no /dev/shm) if it happens again"
-            )
         except BaseException as error:  # raised again by `batches`, in the computing thread
-            end = error
+            end = _explained(error)
         self._put(end)
 
     def _begun(self) -> Iterator[tuple[Shard, list[Future[Loaded]]]]:
@@ -157,3 +151,19 @@ class RawLoader:
             with contextlib.suppress(queue.Full):
                 self._ready.put(item, timeout=POLL_S)
                 return
+
+
+def _explained(error: BaseException) -> BaseException:
+    """Return the error to raise: what the system did to a process says nothing to a user."""
+    remedy = (
+        "finished shards are kept. Run the same command again, with fewer --workers if it happens "
+        "again; 0 needs no /dev/shm"
+    )
+    if isinstance(error, BrokenProcessPool):
+        return DatasetError(
+            "a process that loads raw files died: it was killed, memory ran out, or /dev/shm is "
+            f"too small; {remedy}"
+        )
+    if isinstance(error, RuntimeError) and "shared memory" in str(error):  # torch's message
+        return DatasetError(f"/dev/shm is too small for loaded samples ({error}); {remedy}")
+    return error

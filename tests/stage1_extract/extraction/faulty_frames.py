@@ -41,5 +41,10 @@ class FaultyFrames:
                 time.sleep(1000)
             case "dies":
                 os.kill(os.getpid(), signal.SIGKILL)
+            case "finds no shared memory":  # as torch says it
+                raise RuntimeError(
+                    "unable to allocate shared memory(shm) for file </torch_1>: No space left on "
+                    "device (28)"
+                )
             case "raises":
                 raise DatasetError("image dog cannot be read")

@@ -133,6 +133,11 @@ def test_a_process_that_dies_is_an_error_that_says_what_to_do() -> None:
     assert not multiprocessing.active_children()
 
 
+def test_a_dev_shm_that_is_too_small_is_an_error_that_says_what_to_do() -> None:
+    with pytest.raises(DatasetError, match=r"/dev/shm is too small.*No space.*--workers"):
+        load(FaultyFrames(FRAMES, "finds no shared memory"), 1, 0)
+
+
 @pytest.mark.parametrize("workers", [0, 1])
 @pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
 def test_the_first_signal_ends_a_run_whose_loader_hangs(
