@@ -88,7 +88,9 @@ def join_raw(raw: Sequence[RawFrame], *, size: int = 0, is_pinned: bool = False)
     pictures = [sample.images for sample in padded if sample.images is not None]
     clouds = [sample.voxels for sample in padded if sample.voxels is not None]
     images = None
-    if pictures:
+    if len(pictures) == 1 and not is_pinned:
+        images = pictures[0][None]  # no copy
+    elif pictures:
         shape = (len(pictures), *pictures[0].shape)
         images = torch.empty(shape, dtype=pictures[0].dtype, pin_memory=is_pinned)
         torch.stack(pictures, out=images)

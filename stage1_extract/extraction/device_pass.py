@@ -17,6 +17,7 @@ from cache.format.statistics import MapMeasure, MeasuredFeatures, Statistics
 from shared.process.device import HostCopy
 from stage1_extract.backbones.live import LiveFeatures, RawBatch, RawFrame
 
+CACHED_VALUES = 2**19  # 2 MB in float32
 LOW, HIGH, ROUNDED_LOW, ROUNDED_HIGH, MEAN, STD = range(6)  # columns of `round_and_measure`
 
 
@@ -138,11 +139,15 @@ def round_and_measure(values: Tensor) -> tuple[Tensor, Tensor]:
     planes = values.flatten(1, -3).flatten(-2)  # (B, P, H * W)
     low, high = planes.amin((1, 2)), planes.amax((1, 2))
     rounded = planes.half()
-    wide = rounded.float()
-    count = wide[0].numel()
-    mean = wide.sum(-1).double().sum(-1) / count  # float64 beyond a plane
-    wide -= mean.float()[:, None, None]
-    square = torch.linalg.vector_norm(wide, dim=-1).double().square().sum(-1) / count
+    count = planes[0].numel()
+    # On a CPU in pieces that stay in its cache, and need no new memory.
+    whole = rounded.shape[1] if rounded.is_cuda else max(1, CACHED_VALUES // rounded.shape[2])
+    pieces = torch.split(rounded, whole, dim=1)
+    sums = torch.cat([piece.float().sum(-1) for piece in pieces], dim=1)  # of every plane
+    mean = sums.double().sum(-1) / count
+    shift = mean.float()[:, None, None]
+    norms = [torch.linalg.vector_norm(piece.float().sub_(shift), dim=-1) for piece in pieces]
+    square = torch.cat(norms, dim=1).double().square().sum(-1) / count
     columns = [low, high, low.half(), high.half(), mean, square.sqrt()]
     return rounded.view(values.shape), torch.stack([column.double() for column in columns], -1)
 

@@ -1,6 +1,7 @@
 """Time every stage of an extraction by itself, per sample, on the same samples."""
 
 import gc
+import shutil
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
@@ -36,7 +37,11 @@ def measure_stages(
     rows: list[FrameFeatures] = []
     for _ in range(passes):
         rows = _measure_computing(best, live, min(batch, len(records)))
-        _measure_writing(best, rows, _new_writer(live, rows, folder))
+        path = folder / "stages.zarr"
+        _measure_writing(best, rows, _new_writer(live, rows, path))
+        shutil.rmtree(
+            path
+        )  # its pages serve the next pass: new ones may cost more than the writing
     return best, rows
 
 
@@ -88,11 +93,10 @@ def _measure_writing(best: Stages, rows: list[FrameFeatures], writer: StoreWrite
     _timed(best, WHOLE, count, lambda: [writer.encode(row) for row in plain])
 
 
-def _new_writer(live: LiveFeatures, rows: list[FrameFeatures], folder: Path) -> StoreWriter:
+def _new_writer(live: LiveFeatures, rows: list[FrameFeatures], path: Path) -> StoreWriter:
     """Create a store of one shard for these rows, under their own names."""
-    number = len(list(folder.glob("stages_*.zarr")))
     return new_store(
-        folder / f"stages_{number}.zarr",
+        path,
         live.preset,
         Samples(
             tokens=[row.frame.token for row in rows],

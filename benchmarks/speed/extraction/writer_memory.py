@@ -7,7 +7,6 @@ possible, so that memory is as full as it can get; every row has memory of its o
 """
 
 import json
-import resource
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
@@ -59,6 +58,12 @@ def measured(row: FrameFeatures) -> MeasuredFeatures:
     return MeasuredFeatures(frame=row.frame, maps=maps, measures=measures)
 
 
+def memory_bytes(field: str) -> int:
+    """Return what /proc/self/status says, e.g. of VmHWM, the peak."""
+    status = Path("/proc/self/status").read_text()
+    return int(status.split(f"{field}:")[1].split()[0]) * 1024
+
+
 def main(argv: Sequence[str]) -> None:
     """Write the rows; print the memory in bytes, and its bound, as JSON."""
     folder, threads, count = Path(argv[0]), int(argv[1]), int(argv[2])
@@ -67,7 +72,8 @@ def main(argv: Sequence[str]) -> None:
     slots, bytes_per_row = writer.store.layout.slots, row_bytes(writer.store.arrays)
     bound = rows_in_memory(slots, threads, 1)
     template = measured(synthetic_features(samples, 0))
-    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    Path("/proc/self/clear_refs").write_text("5")  # forgets the peak so far
+    before = memory_bytes("VmRSS")
     with ShardWriters(
         writer,
         Claims(writer.store),
@@ -85,7 +91,7 @@ def main(argv: Sequence[str]) -> None:
                     timestamp_us=samples.timestamps_us[position],
                 )
                 writers.submit(shard, CopiedRow(replace(template, frame=frame)))
-    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss * 1024
+    peak = memory_bytes("VmHWM")
     print(
         json.dumps(
             {
