@@ -26,6 +26,7 @@ from cache.coordination.store import open_store
 from cache.reader import CachedFeatures
 from cache.verification.verify_store import verify
 from cache.writer import StoreWriter
+from shared.config.preset_catalogue import tiny
 from shared.data.features import FrameFeatures
 from shared.errors import CacheError, DatasetError, FrozenError, InterruptedWorkError
 from stage1_extract.backbones.live import RawBatch
@@ -37,9 +38,10 @@ Rows = list[FrameFeatures]
 
 
 class Backbones:
-    """Stands in for `FrozenBackbones`, of which only the device and the digests are used here."""
+    """Stands in for `FrozenBackbones`, of which only preset, device and digests are used here."""
 
     state = "a"
+    preset = tiny()
     device = torch.device("cpu")
 
     def digests(self) -> dict[str, str]:

@@ -68,9 +68,7 @@ def test_extraction_says_so_before_anything_is_loaded(
 
 
 @pytest.mark.parametrize(("workers", "batch_size"), [(1, 1), (2, 3)])
-def test_loading_takes_what_is_forecast_or_somewhat_less(
-    workers: int, batch_size: int
-) -> None:
+def test_loading_takes_what_is_forecast_or_somewhat_less(workers: int, batch_size: int) -> None:
     words = [sys.executable, "-m", MEASURE, str(workers), str(batch_size)]
     isolated = ["unshare", "--mount", "sh", "-c", 'mount -t tmpfs tmpfs /dev/shm && exec "$@"', "-"]
     done = subprocess.run(

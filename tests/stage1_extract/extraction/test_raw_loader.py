@@ -13,6 +13,7 @@ import pytest
 import torch
 
 from cache.format.layout import Shard
+from shared.config.preset_catalogue import tiny
 from shared.data.features import FrameFeatures
 from shared.errors import DatasetError, InterruptedWorkError
 from stage1_extract.backbones.live import RawBatch
@@ -39,6 +40,7 @@ class Live:
         self.raw = frames
         self.frozen = self
         self.device = torch.device("cpu")
+        self.preset = tiny()
 
     def digests(self) -> dict[str, str]:
         return {}
