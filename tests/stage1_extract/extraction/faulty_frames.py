@@ -3,12 +3,12 @@
 import os
 import signal
 import time
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
 
-from shared.data.features import Frame
+from shared.data.features import Frame, Sources
 from shared.errors import DatasetError
 
 
@@ -19,6 +19,7 @@ class NamedFrame:
     frame: Frame
     images: Tensor | None
     voxels: None
+    sources: Sources = field(default_factory=dict)
 
 
 @dataclass
