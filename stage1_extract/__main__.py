@@ -40,7 +40,6 @@ from shared.config.preset import Preset
 from shared.config.preset_catalogue import PRESETS, load_preset
 from shared.errors import ConfigError
 from shared.process.command import run_command
-from shared.process.device import device_name
 from shared.process.number_options import whole_number
 from shared.process.shared_memory import affordable_workers
 from stage1_extract.extraction.installed_versions import installed_versions
@@ -91,6 +90,7 @@ def open_or_create_store(
         IdentityError: if the existing store was made from something else.
         CacheError: if the path holds something else, or the store has a different codec.
     """
+    from shared.process.device import device_name
     from stage1_extract.extraction.extraction_identity import store_identity
 
     codec = codec_at(path) if codec is None else codec
