@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from shared.errors import ConfigError
-from stage1_extract.mm_config.load_config import load_mm_config
+from shared.mm_config.load_config import load_mm_config
 
 
 def write(path: Path, text: str) -> Path:

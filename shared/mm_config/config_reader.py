@@ -6,7 +6,7 @@ A `Section` hands out each field once and checks it; a field that nobody read is
 from collections.abc import Mapping, Sequence
 from typing import TypeGuard
 
-from stage1_extract.mm_config.config_faults import Report, leaves, shown
+from shared.mm_config.config_faults import Report, leaves, shown
 
 MERGE_KEYS = ("_delete_", "_scope_")  # mmengine's own: they control merging and registries
 
