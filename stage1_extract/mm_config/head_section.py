@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from shared.config.classes import CLASS_NAMES
 from shared.config.head_config import Denoising, HeadConfig
-from shared.mm_config.config_reader import Section
+from shared.config.mm_config.config_reader import Section
 from shared.model.box_coder import CODE_SIZE
 from shared.model.matcher import LOG_EPS
 from shared.model.task_heads import RARE_CLASS_BIAS

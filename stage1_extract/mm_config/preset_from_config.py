@@ -10,10 +10,10 @@ from typing import Any
 
 from mmengine.config import Config
 
+from shared.config.mm_config.config_faults import Report
+from shared.config.mm_config.load_config import load_mm_config
 from shared.config.preset import Preset
 from shared.errors import ConfigError
-from shared.mm_config.config_faults import Report
-from shared.mm_config.load_config import load_mm_config
 from stage1_extract.mm_config.camera_section import read_camera
 from stage1_extract.mm_config.config_sections import ConfigSections, open_sections
 from stage1_extract.mm_config.grid_section import read_grid

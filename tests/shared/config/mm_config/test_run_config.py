@@ -5,8 +5,8 @@ from pathlib import Path
 import pytest
 from mmengine.config import Config
 
+from shared.config.mm_config.run_config import run_config
 from shared.errors import ConfigError
-from shared.mm_config.run_config import run_config
 from tests.stage1_extract.mm_config.official_configs import mmcv_config, mmdet3d_config
 
 BASE = """

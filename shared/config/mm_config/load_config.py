@@ -10,8 +10,8 @@ from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
 from typing import Any
 
+from shared.config.mm_config.run_config import BASE, run_config
 from shared.errors import ConfigError
-from shared.mm_config.run_config import BASE, run_config
 
 MODEL = "model"
 # Dicts that are settings as a whole: a second one that does not build on the first loses it.
