@@ -78,7 +78,7 @@ def _batch_size(config: TrainingConfig, per_gpu: int) -> int:
     ids = config.whole.value("gpu_ids")
     gpus = len(ids) if isinstance(ids, list | tuple | range) and ids else CMT_GPUS
     config.note(
-        f"batch_size: {gpus * per_gpu}, which is {per_gpu} samples on each of {gpus} GPUs"
+        f"a batch is {gpus * per_gpu} samples, {per_gpu} on each of {gpus} GPUs"
         f"{'' if ids else ', as many as CMT trains on'}; --set batch_size=N for another"
     )
     return gpus * per_gpu

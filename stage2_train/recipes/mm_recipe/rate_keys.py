@@ -4,7 +4,7 @@ import difflib
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
-from shared.checkpoint.checkpoint_table import FROZEN_PARTS
+from shared.checkpoint.checkpoint_table import FROZEN_PARTS, belongs
 from stage2_train.recipes.mm_recipe.optimizer_section import KeyRate
 from stage2_train.recipes.mm_recipe.training_config import TrainingConfig
 
@@ -29,7 +29,11 @@ class PartRates(NamedTuple):
 
 
 def read_rates(
-    config: TrainingConfig, keys: Mapping[str, KeyRate], names: Sequence[str]
+    config: TrainingConfig,
+    keys: Mapping[str, KeyRate],
+    names: Sequence[str],
+    backbones: Sequence[str],
+    fixed: Sequence[str] = (),
 ) -> PartRates:
     """Apply keys as mm does: a parameter gets the longest key that its name contains.
 
@@ -37,11 +41,13 @@ def read_rates(
         config: gets notes and faults.
         keys: of `custom_keys`.
         names: of the parameters that stage 2 can train.
+        backbones: the detector's.
+        fixed: parts that are frozen whatever the keys say.
     """
-    live = {part: _factor(part, keys) for part in FROZEN_PARTS}
+    live = {part: _factor(part, keys) for part in backbones}
     live = {part: factor for part, factor in live.items() if factor}
     multipliers: list[tuple[str, float]] = []
-    frozen = [part for part in FROZEN_PARTS if part not in live] if live else []
+    frozen = [part for part in backbones if part not in live] if live else []
     for key, (rate, decay) in keys.items():
         path = f"custom_keys[{key!r}]"
         is_stored = any(key in part for part in (*FROZEN_PARTS, *WITHOUT_PARAMETERS))
@@ -50,7 +56,9 @@ def read_rates(
             config.note(f"{path} is contained in no parameter's name{_hint(key, names)}")
         elif rate:
             multipliers.append((key, rate))
-            if decay != 1 and not (is_stored and not live):
+            if decay != 1 and is_stored:
+                config.note(f"{path}: decay_mult {decay:g} is not followed")
+            elif decay != 1:
                 config.report.add(path, f": decay_mult {decay:g}; one decay for all is supported")
         elif any(key in name for name in names):
             parts = _parts(config, key, keys, names)
@@ -59,7 +67,10 @@ def read_rates(
                 f"{path}: lr_mult 0 freezes {', '.join(parts)}: no gradient, BatchNorm in eval "
                 "mode (in mm, its statistics would go on changing)"
             )
-    return PartRates(tuple(multipliers), tuple(frozen), live)
+    frozen = list(dict.fromkeys((*frozen, *fixed)))
+    trained = [*(f"{part}." for part in live), *(n for n in names if not belongs(n, frozen))]
+    used = [(key, rate) for key, rate in multipliers if any(key in name for name in trained)]
+    return PartRates(tuple(used), tuple(frozen), live)
 
 
 def _factor(part: str, keys: Mapping[str, KeyRate]) -> float:
@@ -78,18 +89,21 @@ def _parts(
     config: TrainingConfig, key: str, keys: Mapping[str, KeyRate], names: Sequence[str]
 ) -> list[str]:
     """Return the parts that a key with rate 0 freezes, as beginnings of names."""
-    parts = dict.fromkeys(
-        name[: name.find(".", name.index(key) + len(key))] for name in names if key in name
-    )
+    parts = []
+    for name in names:
+        if key in name:
+            end = name.find(".", name.index(key) + len(key))
+            parts.append(name.rpartition(".")[0] if end < 0 else name[:end])
     for name in names:
         longest = _longest(name, keys)
-        if longest != key and longest is not None and keys[longest].rate and key in name:
+        if belongs(name, parts) and (longest is None or keys[longest].rate):
+            trained = "no key names" if longest is None else f"{longest!r} trains"
             config.report.add(
                 f"custom_keys[{key!r}]",
-                f": lr_mult 0 freezes {name} as well, which {longest!r} trains; freeze smaller "
-                "parts one by one",
+                f": lr_mult 0 would freeze {name} as well, which {trained}; only whole modules can "
+                "be frozen",
             )
-    return list(parts)
+    return list(dict.fromkeys(parts))
 
 
 def _hint(key: str, names: Sequence[str]) -> str:

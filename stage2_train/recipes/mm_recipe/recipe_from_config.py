@@ -3,13 +3,15 @@
 What the detector is, it leaves to the store; `extract-features --config` reads that.
 """
 
+import functools
 import logging
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
+from lightning.fabric.utilities.rank_zero import rank_zero_only
 
-from shared.checkpoint.checkpoint_table import AQR_PARTS
+from shared.checkpoint.checkpoint_table import AQR_PARTS, FROZEN_PARTS
 from shared.config.aqr_config import AqrConfig
 from shared.config.cut import BACKBONE_CUT
 from shared.config.mm_config.config_faults import Report
@@ -68,7 +70,7 @@ def recipe_for_store(path: Path, preset: Preset) -> Recipe:
     """
     recipe, live, notes = recipe_from_config(path, preset)
     for note in notes:
-        log.warning("%s: %s", path, note)
+        rank_zero_only(log.warning)("%s: %s", path, note)
     if live:
         trained = ", ".join(f"{part} (x{factor:g})" for part, factor in live.items())
         zero = ", ".join(f"{part}=dict(lr_mult=0)" for part in live)
@@ -96,7 +98,9 @@ def recipe_from_config(path: Path, preset: Preset) -> ConfigRecipe:
     config = TrainingConfig(whole=whole, is_mmengine=whole.has("optim_wrapper"))
     aqr, learns_scale = read_aqr(config, preset)
     optimizer = read_optimizer(config)
-    rates = read_rates(config, optimizer.keys, _trainable_names(preset, aqr))
+    names, backbones = _trainable_names(preset, aqr), _backbones(preset)
+    fixed_scale = () if aqr is None or learns_scale else AQR_PARTS[1:]
+    rates = read_rates(config, optimizer.keys, names, backbones, fixed_scale)
     length = read_length(config)
     fields: dict[str, Any] = {
         **read_data(config),
@@ -105,12 +109,11 @@ def recipe_from_config(path: Path, preset: Preset) -> ConfigRecipe:
     }
     _note_rest(config)
     config.report.raise_faults(f"{path} does not describe training that stage 2 has", OTHERWISE)
-    fixed_scale = () if aqr is None or learns_scale else AQR_PARTS[1:]
     try:
         recipe = Recipe(
             name=path.stem,
             aqr=aqr,
-            frozen=(*rates.frozen, *fixed_scale),
+            frozen=rates.frozen,
             lr_multipliers=rates.multipliers,
             learning_rate=optimizer.learning_rate,
             weight_decay=optimizer.weight_decay,
@@ -134,6 +137,12 @@ def _note_rest(config: TrainingConfig) -> None:
         config.note(f"top-level names that nothing here reads: {', '.join(rest)}")
 
 
+def _backbones(preset: Preset) -> list[str]:
+    lacking = "img_" if preset.camera is None else "pts_" if preset.lidar is None else "none"
+    return [part for part in FROZEN_PARTS if not part.startswith(lacking)]
+
+
+@functools.cache
 def _trainable_names(preset: Preset, aqr: AqrConfig | None) -> list[str]:
     """Return the names of the parameters after the backbones."""
     with torch.device("meta"):

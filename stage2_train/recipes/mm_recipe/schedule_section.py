@@ -6,9 +6,7 @@ from shared.config.mm_config.config_reader import Section
 from stage2_train.recipes.mm_recipe.training_config import TrainingConfig
 
 CYCLIC_FIXED = {"cyclic_times": 1, "anneal_strategy": "cos", "by_epoch": False, "gamma": 1}
-MOMENTUM = (
-    "%s: AdamW's betas stay (0.9, 0.999) during training; CMT moves the first to 0.85 and back"
-)
+MOMENTUM = "%s is not followed: AdamW's first beta stays 0.9 throughout"
 LENGTH_SKIPPED = {
     "val_interval": "validation is an option of train-stage2",
     "val_begin": "validation is an option of train-stage2",

@@ -11,7 +11,12 @@ import pytest
 from benchmarks.experiments.strategies.live_recipes import finetune_low
 from cache.reader import CachedFeatures
 from shared.config.aqr_config import AqrConfig
-from shared.config.preset_catalogue import r50_800x320, tiny
+from shared.config.preset_catalogue import (
+    camera_vov_1600x640,
+    lidar_voxel0075,
+    r50_800x320,
+    tiny,
+)
 from shared.data.sensor_drop import SensorDrop
 from shared.errors import ConfigError
 from stage2_train.__main__ import main as train_stage2
@@ -93,6 +98,22 @@ def test_a_config_that_trains_backbones_is_refused_with_the_way_out() -> None:
 
 def test_a_backbone_without_a_key_is_trained_at_the_full_rate(read: Read) -> None:
     assert read(without(mmcv_training(), f"{KEYS}.pts_backbone")).live == {"pts_backbone": 1.0}
+
+
+def test_a_detector_of_one_sensor_has_no_other_backbone(tmp_path: Path) -> None:
+    config = mmcv_training(aqr=False)
+    keys = config["optimizer"]["paramwise_cfg"]["custom_keys"]
+    del keys["img_backbone"], keys["img_neck"]
+    file = write(tmp_path / "config.py", config)
+    assert not recipe_from_config(file, lidar_voxel0075()).live
+    assert recipe_from_config(file, camera_vov_1600x640()).live == {"img_backbone": 1.0}
+
+
+def test_the_decay_of_a_backbone_is_only_noted(read: Read) -> None:
+    config = changed(mmcv_training(), f"{KEYS}.img_backbone", {"lr_mult": 0.01, "decay_mult": 5})
+    _, live, notes = read(config)
+    assert live == {"img_backbone": 0.01}
+    assert "custom_keys['img_backbone']: decay_mult 5 is not followed" in notes
 
 
 def test_backbones_that_stay_frozen_beside_a_trained_one_are_named(read: Read) -> None:
@@ -181,16 +202,34 @@ def test_a_factor_of_zero_freezes_and_says_so(read: Read) -> None:
     config = changed(mmcv_training(), f"{KEYS}.img_neck", {"lr_mult": 0})
     recipe, _, notes = read(changed(config, f"{KEYS}.transformer", {"lr_mult": 0.0}))
     assert recipe.frozen == ("img_neck", "pts_bbox_head.transformer")
-    assert any("'img_neck'] : lr_mult 0".replace("] ", "]") in note for note in notes)
-    assert any("lr_mult 0 freezes pts_bbox_head.transformer: no gradient" in n for n in notes)
+    said = "\n".join(notes)
+    assert "custom_keys['img_neck']: lr_mult 0 freezes img_neck: no gradient" in said
+    assert "lr_mult 0 freezes pts_bbox_head.transformer: no gradient, BatchNorm in eval" in said
 
 
 def test_a_frozen_part_with_a_trained_piece_is_refused(read: Read) -> None:
     config = changed(mmcv_training(), f"{KEYS}.task_heads", {"lr_mult": 0})
-    config[KEYS.split(".")[0]]["paramwise_cfg"]["custom_keys"]["task_heads.0.center"] = {
-        "lr_mult": 1.0
-    }
-    assert "freezes pts_bbox_head.task_heads.0.center" in refusal(read, config)
+    keys = config["optimizer"]["paramwise_cfg"]["custom_keys"]
+    keys["task_heads.0.center"] = {"lr_mult": 1.0}
+    message = refusal(read, config)
+    assert "would freeze pts_bbox_head.task_heads.0.center." in message
+    assert " as well, which 'task_heads.0.center' trains" in message
+
+
+def test_single_parameters_beside_others_cannot_be_frozen(read: Read) -> None:
+    message = refusal(read, changed(mmcv_training(), f"{KEYS}.rv_type_embed", {"lr_mult": 0}))
+    assert "which no key names; only whole modules can be frozen" in message
+
+
+def test_a_fixed_scale_has_no_rate(read: Read) -> None:
+    config = changed(mmcv_training(), f"{HEAD}.attention_bias_config.learnable_scale", False)
+    recipe = read(changed(config, f"{KEYS}.attention_bias_generator", {"lr_mult": 1.0})).recipe
+    assert recipe == replace(EXPECTED, frozen=("pts_bbox_head.attention_bias_generator",))
+
+
+def test_the_scale_can_be_frozen_by_its_key(read: Read) -> None:
+    recipe = read(changed(mmcv_training(), f"{KEYS}.bias_scale", {"lr_mult": 0})).recipe
+    assert recipe == replace(EXPECTED, frozen=("pts_bbox_head.attention_bias_generator",))
 
 
 def test_keys_that_match_nothing_are_named(read: Read) -> None:
@@ -208,8 +247,8 @@ def test_keys_that_match_nothing_are_named(read: Read) -> None:
 def test_what_differs_from_mm_is_noted(read: Read) -> None:
     config = mmcv_training() | {"load_from": "cmt.pth", "my_hook": {"a": 1}}
     said = "\n".join(read(config).notes)
-    assert "momentum_config: AdamW's betas stay" in said
-    assert "batch_size: 16, which is 2 samples on each of 8 GPUs, as many as CMT trains on" in said
+    assert "momentum_config is not followed: AdamW's first beta stays 0.9" in said
+    assert "a batch is 16 samples, 2 on each of 8 GPUs, as many as CMT trains on; --set" in said
     assert "UnifiedObjectSample, GlobalRotScaleTransAll have no effect" in said
     assert "load_from = 'cmt.pth' is not read; name a checkpoint with --checkpoint" in said
     assert "top-level names that nothing here reads: my_hook" in said
