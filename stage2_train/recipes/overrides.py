@@ -169,7 +169,7 @@ def _unknown(path: str) -> str:
 
     Names are compared without what precedes them, too: "bev_window" is near "aqr.bev_window".
     """
-    kinds = _paths(Recipe)
+    kinds = kinds_by_path(Recipe)
     ends = {known.rpartition(".")[2]: known for known in kinds}
     near = [
         *difflib.get_close_matches(path, kinds),
@@ -180,11 +180,11 @@ def _unknown(path: str) -> str:
     return f"--set {path}: a recipe has no such field; {hint}"
 
 
-def _paths(kind: Any, prefix: str = "") -> dict[str, Any]:
+def kinds_by_path(kind: Any, prefix: str = "") -> dict[str, Any]:
     """Return the types of a dataclass's fields, and of those below them, by path."""
     paths: dict[str, Any] = {}
     for name, of_field in get_type_hints(kind).items():
         paths[prefix + name] = of_field
         if is_dataclass(_without_none(of_field)):
-            paths |= _paths(_without_none(of_field), f"{prefix}{name}.")
+            paths |= kinds_by_path(_without_none(of_field), f"{prefix}{name}.")
     return paths

@@ -7,7 +7,7 @@ import pytest
 from shared.config.aqr_config import AqrConfig
 from shared.data.sensor_drop import SensorDrop
 from shared.errors import ConfigError
-from stage2_train.recipes.overrides import override
+from stage2_train.recipes.overrides import described, kinds_by_path, override
 from stage2_train.recipes.recipe import Recipe
 from stage2_train.recipes.recipes import RECIPES, cmt, frozen_a, frozen_all
 
@@ -109,3 +109,9 @@ def test_fields_of_a_part_that_is_absent_are_refused_with_the_way_out() -> None:
 def test_a_field_set_twice_is_refused() -> None:
     with pytest.raises(ConfigError, match="seed is set twice, to '1' and to '2'"):
         override(frozen_all(), ["seed=1", "seed=2"])
+
+
+def test_every_field_has_a_type_that_can_be_set() -> None:
+    kinds = kinds_by_path(Recipe)
+    assert {"name", "aqr.bev_window", "sensor_drop.lidar", "lr_multipliers"} <= kinds.keys()
+    assert all(described(kind) for kind in kinds.values())
