@@ -55,6 +55,17 @@ def load_mm_config(
     return config
 
 
+def names_in_use(path: Path) -> set[str]:
+    """Return the names that a config and its bases use themselves, to make up other values.
+
+    Raises:
+        ConfigError: as `load_mm_config`.
+    """
+    trees = [ast.Module(_parsed(file), []) for file in _checked_files(path)]
+    nodes = [node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Name)]
+    return {node.id for node in nodes if isinstance(node.ctx, ast.Load)}
+
+
 def _checked_files(path: Path) -> list[Path]:
     """Refuse what running would not report clearly, and return the file and its bases.
 

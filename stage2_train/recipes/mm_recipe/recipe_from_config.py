@@ -5,6 +5,7 @@ What the detector is, it leaves to the store; `extract-features --config` reads 
 
 import functools
 import logging
+from collections.abc import Collection
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -16,7 +17,7 @@ from shared.config.aqr_config import AqrConfig
 from shared.config.cut import BACKBONE_CUT
 from shared.config.mm_config.config_faults import Report
 from shared.config.mm_config.config_reader import Section
-from shared.config.mm_config.load_config import load_mm_config
+from shared.config.mm_config.load_config import load_mm_config, names_in_use
 from shared.config.preset import Preset
 from shared.errors import ConfigError
 from shared.model.detector import build_detector
@@ -107,7 +108,7 @@ def recipe_from_config(path: Path, preset: Preset) -> ConfigRecipe:
         **length,
         **read_schedule(config, optimizer.learning_rate, *length.values()),
     }
-    _note_rest(config)
+    _note_rest(config, names_in_use(path))
     config.report.raise_faults(f"{path} does not describe training that stage 2 has", OTHERWISE)
     try:
         recipe = Recipe(
@@ -126,13 +127,13 @@ def recipe_from_config(path: Path, preset: Preset) -> ConfigRecipe:
     return ConfigRecipe(recipe, rates.live, tuple(config.notes))
 
 
-def _note_rest(config: TrainingConfig) -> None:
-    """Name what else the file defines, since it may be meant for training."""
+def _note_rest(config: TrainingConfig, helpers: Collection[str]) -> None:
+    """Name what else the file defines and does not use itself: it may be meant for training."""
     start = config.whole.value("load_from")
     if start is not None:
         config.note(f"load_from = {start!r} is not read; name a checkpoint with --checkpoint")
     config.whole.skip(dict.fromkeys(HARMLESS, "of the detector, of files, or of logs"))
-    rest = config.whole.names_left()
+    rest = [name for name in config.whole.names_left() if name not in helpers]
     if rest:
         config.note(f"top-level names that nothing here reads: {', '.join(rest)}")
 

@@ -244,6 +244,15 @@ def test_keys_that_match_nothing_are_named(read: Read) -> None:
     assert "near: transformer" in said
 
 
+def test_a_name_that_the_file_uses_itself_is_not_reported(tmp_path: Path) -> None:
+    file = write(tmp_path / "a.py", mmcv_training())
+    text = file.read_text() + "\nepochs = 7\nunused = 8\ntotal_epochs = epochs\n"
+    file.write_text(text)
+    recipe, _, notes = recipe_from_config(file, r50_800x320())
+    assert recipe.epochs == 7
+    assert any(note.endswith("nothing here reads: unused") for note in notes)
+
+
 def test_what_differs_from_mm_is_noted(read: Read) -> None:
     config = mmcv_training() | {"load_from": "cmt.pth", "my_hook": {"a": 1}}
     said = "\n".join(read(config).notes)
