@@ -95,6 +95,11 @@ class CachedFeatures:
         return tuple(self._store.samples.tokens)
 
     @property
+    def scenes(self) -> tuple[str, ...]:
+        """The scene of each sample, in the same order; see `Frame.scene`."""
+        return tuple(self._store.samples.scenes)
+
+    @property
     def variants(self) -> int:
         """Augmented variants per sample; variant 0 is the sample as recorded."""
         return self._store.layout.variants
