@@ -72,6 +72,17 @@ def tiny_store(synthetic_root: Path, tmp_path_factory: pytest.TempPathFactory) -
 
 
 @pytest.fixture(scope="session")
+def tiny_val_store(synthetic_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The validation scene, extracted with the tiny preset; tests must not write to it."""
+    from stage1_extract.__main__ import main as extract_features
+
+    store = tmp_path_factory.mktemp("stores") / "tiny_val.zarr"
+    where = ["--nuscenes", str(synthetic_root), "--version", "v1.0-mini", "--split", "mini_val"]
+    assert extract_features(["tiny", *where, "--store", str(store)]) == 0
+    return store
+
+
+@pytest.fixture(scope="session")
 def tiny_store_8bit(synthetic_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same scene stored in 8 bits; tests must not write to it."""
     from stage1_extract.__main__ import main as extract_features

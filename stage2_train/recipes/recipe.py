@@ -42,7 +42,14 @@ class Recipe:
             with.
         tf32: whether float32 products on a GPU may be rounded to TF32's 10 bits, which is faster.
         checkpoint_every: steps between checkpoints.
-        keep_last: checkpoints to keep, besides the one with the lowest loss.
+        keep_last: checkpoints to keep, besides the best one.
+        validate_steps, validate_epochs: from one validation to the next, in a run that has a
+            validation store; at most one of them is set. By default an epoch, in a recipe that
+            counts epochs, else `checkpoint_every` steps. The last step is always validated.
+        validation_samples: samples that a validation takes, evenly spread over the store; None
+            takes all. At the end the best detector is scored on all in any case.
+        best_by: what decides which step is the best; without the tables of nuScenes, the loss does.
+        patience: stop after so many validations in a row without a better one; None never does.
     """
 
     name: str
@@ -69,6 +76,11 @@ class Recipe:
     tf32: bool = False
     checkpoint_every: int = 500
     keep_last: int = 3
+    validate_steps: int | None = None
+    validate_epochs: int | None = None
+    validation_samples: int | None = 500
+    best_by: Literal["NDS", "mAP", "loss"] = "NDS"
+    patience: int | None = None
 
     def __post_init__(self) -> None:
         if (self.steps is None) == (self.epochs is None):
@@ -76,5 +88,14 @@ class Recipe:
         for field in ("batch_size", "accumulate", "checkpoint_every", "keep_last"):
             if getattr(self, field) < 1:
                 raise ConfigError(f"recipe {self.name}: {field} must be at least 1")
+        for field in ("validate_steps", "validate_epochs", "validation_samples", "patience"):
+            if (value := getattr(self, field)) is not None and value < 1:
+                raise ConfigError(f"recipe {self.name}: {field} must be at least 1, or None")
+        if self.validate_steps is not None and self.validate_epochs is not None:
+            raise ConfigError(f"recipe {self.name}: set validate_steps or validate_epochs")
+        if self.best_by not in ("NDS", "mAP", "loss"):
+            raise ConfigError(
+                f"recipe {self.name}: best_by must be NDS, mAP or loss, got {self.best_by!r}"
+            )
         if self.ema_decay is not None and not 0 < self.ema_decay < 1:
             raise ConfigError(f"recipe {self.name}: ema_decay must lie between 0 and 1")
