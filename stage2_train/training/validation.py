@@ -128,13 +128,9 @@ class Validation:
         scores, signum = self._scores(detector, progress.step, interrupts, is_whole=False)
         if scores is not None:
             progress.note_scores(scores, self.recipe.best_by)
-            log.info(
-                "step %d: %s; best so far: step %d%s",
-                progress.step,
-                _in_words(scores),
-                progress.best_step,
-                "; stopping early" if self.stops_early(progress) else "",
-            )
+            ending = "; stopping early" if self.stops_early(progress) else ""
+            best = f"best so far: step {progress.best_step}{ending}"
+            self._log(f"step {progress.step}: {_in_words(scores)}; {best}")
         return scores, signum
 
     def finish(
@@ -164,16 +160,15 @@ class Validation:
         if scores is None:
             return {}, signum
         scores = {"step": best["step"], **scores}
-        log.info(
-            "%s, step %d, in %s: %s",
-            BEST,
-            best["step"],
-            self.folder.path / FOLDER,
-            _in_words(scores),
-        )
+        out = self.folder.path / FOLDER
+        self._log(f"{BEST} of step {best['step']}: {_in_words(scores)}; written to {out}")
         if self.fabric.global_rank == 0:
             self.folder.write(BEST_SCORES, json.dumps(scores, indent=2))
         return scores, 0
+
+    def _log(self, text: str) -> None:
+        if self.fabric.global_rank == 0:
+            log.info("%s", text)
 
     def _scores(
         self, detector: CmtDetector, step: int, interrupts: Interrupts, *, is_whole: bool
