@@ -7,12 +7,16 @@
     train-stage2 /data/r50.zarr --out runs/e --config cmt_aqr_voxel0100_r50_800x320_cbgs.py
     train-stage2 /data/r50.zarr --out runs/quarter --samples 0.25      # or --scenes 0.25, or a file
     train-stage2 /data/r50.zarr --out runs/c --devices 4               # DDP; the batch is shared
+    train-stage2 /data/r50.zarr --out runs/c --val /data/r50_val.zarr --nuscenes /data/nuscenes
     torchrun --standalone --nproc-per-node 4 --max-restarts 3 -m stage2_train STORE --out DIR
-    srun train-stage2 /data/r50.zarr --out runs/c --devices 4 --nodes 2
+    srun train-stage2 /data/r50.zarr --out runs/d --devices 4 --nodes 2
 
 The run folder gets config.json; freezing.json, what is trained and what is not; log.csv, timing.csv
 and tensorboard/; checkpoint.pt to resume from and to evaluate, the last few checkpoints, and
-best.pt, the one with the lowest mean loss.
+best.pt. With --val and --nuscenes, best.pt is the best detector by NDS on the validation store,
+with --val alone by its loss, or by what the recipe says. Without --val it has the lowest mean
+training loss, which is not the best detector: that loss falls on when a detector only memorises.
+With --val, also validation.csv, and at the end best.json and validation/: best.pt on all samples.
 """
 
 import argparse
@@ -24,10 +28,12 @@ from lightning.fabric.utilities.rank_zero import rank_zero_only
 
 from cache.reader import CachedFeatures
 from cache.storage.location import store_path
+from shared.errors import ConfigError
 from shared.process.command import run_command
 from shared.process.number_options import whole_number
 from stage2_train.data.loader import WORKERS_HELP, default_workers
 from stage2_train.data.subset_options import add_subset_options, subset_of
+from stage2_train.evaluation.store_validator import StoreValidator
 from stage2_train.recipes.mm_recipe.recipe_from_config import recipe_for_store
 from stage2_train.recipes.overrides import override
 from stage2_train.recipes.recipe import MOST_SEED
@@ -64,6 +70,12 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("--seed", type=whole_number(0, MOST_SEED), help="short for --set seed=SEED")
     add_subset_options(parser)
+    parser.add_argument(
+        "--val", type=store_path, help="store to validate on, as often as the recipe says"
+    )
+    parser.add_argument(
+        "--nuscenes", type=Path, help="nuScenes root with the tables, for mAP and NDS with --val"
+    )
     parser.add_argument("--stop-after", type=whole_number(0), metavar="STEPS", help="stop early")
     parser.add_argument(
         "--workers",
@@ -75,30 +87,44 @@ def main(argv: list[str] | None = None) -> int:
         "--nodes", type=whole_number(1), default=1, help="of the run, each with --devices"
     )
     args = parser.parse_args(argv)
+    return run_command(lambda: _work(args))
+
+
+def _work(args: argparse.Namespace) -> None:
+    store = CachedFeatures(args.store)
+    recipe = (
+        load_recipe(args.recipe)
+        if args.config is None
+        else recipe_for_store(args.config, store.preset)
+    )
     overrides = args.set + ([] if args.seed is None else [f"seed={args.seed}"])
-
-    def work() -> None:
-        store = CachedFeatures(args.store)
-        recipe = (
-            load_recipe(args.recipe)
-            if args.config is None
-            else recipe_for_store(args.config, store.preset)
-        )
-        result = train(
+    recipe = override(recipe, overrides)
+    workers = default_workers(args.devices) if args.workers is None else args.workers
+    validator = None
+    if args.val is not None:
+        validator = StoreValidator(
+            CachedFeatures(args.val),
             store,
-            override(recipe, overrides),
-            args.out,
-            subset=subset_of(args),
-            overrides=overrides,
-            checkpoint=args.checkpoint,
-            stop_after=args.stop_after,
-            workers=default_workers(args.devices) if args.workers is None else args.workers,
-            devices=args.devices,
-            nodes=args.nodes,
+            nuscenes_root=args.nuscenes,
+            samples=recipe.validation_samples,
+            workers=workers,
         )
-        rank_zero_only(print)(json.dumps(result))
-
-    return run_command(work)
+    elif args.nuscenes is not None:
+        raise ConfigError("--nuscenes is for metrics on a validation store: name one with --val")
+    result = train(
+        store,
+        recipe,
+        args.out,
+        subset=subset_of(args),
+        overrides=overrides,
+        checkpoint=args.checkpoint,
+        validator=validator,
+        stop_after=args.stop_after,
+        workers=workers,
+        devices=args.devices,
+        nodes=args.nodes,
+    )
+    rank_zero_only(print)(json.dumps(result))
 
 
 if __name__ == "__main__":

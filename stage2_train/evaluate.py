@@ -25,11 +25,15 @@ from shared.data.feature_store import FeatureStore
 from shared.errors import ConfigError
 from shared.model.detector import CmtDetector
 from shared.process.command import run_command
-from shared.process.folder_lock import locked_folder, make_folder
+from shared.process.folder_lock import locked_folder
 from shared.process.number_options import whole_number
-from shared.process.whole_file import remove_partials, whole_file
 from stage2_train.data.dataset import StoreDataset
-from stage2_train.data.loader import WORKERS_HELP, default_workers, evaluation_batches
+from stage2_train.data.loader import (
+    EVALUATION_BATCH,
+    WORKERS_HELP,
+    default_workers,
+    evaluation_batches,
+)
 from stage2_train.evaluation.detections import detect, write_results
 from stage2_train.evaluation.drop_conditions import (
     COMPARISON,
@@ -39,7 +43,13 @@ from stage2_train.evaluation.drop_conditions import (
     conditions,
     write_comparison,
 )
-from stage2_train.evaluation.metric_tables import metrics_as_text
+from stage2_train.evaluation.evaluation_folder import (
+    LOCK,
+    RESULTS,
+    TABLES,
+    prepare_folder,
+    write_metrics,
+)
 from stage2_train.evaluation.official_metrics import judge
 from stage2_train.evaluation.official_tables import Coverage, coverage, open_tables, version_of
 from stage2_train.evaluation.submission import read_submission
@@ -52,12 +62,6 @@ from stage2_train.plots.evaluation_plots import (
 from stage2_train.run.trained_detector import load_detector
 
 log = logging.getLogger(__name__)
-
-BATCH_SIZE = 4
-RESULTS = "results_nusc.json"
-TABLES = "metrics.txt"
-LOCK = ".evaluation.lock"
-WRITTEN = (RESULTS, TABLES, "metrics_*.json", "sensor_drop.*")  # with `whole_file`
 
 
 def evaluate(
@@ -114,9 +118,9 @@ def _evaluate(
     dataset, summaries = StoreDataset(store, store.tokens), {}
     for condition in wanted:
         folder = out if condition == FULL else out / condition.name
-        _prepare(folder)
+        prepare_folder(folder)
         log.info("%s: detecting in %d samples of %s", condition.name, len(store.tokens), store.path)
-        batches = evaluation_batches(dataset, BATCH_SIZE, workers, condition.absent)
+        batches = evaluation_batches(dataset, EVALUATION_BATCH, workers, condition.absent)
         results = detect(detector, batches, store)
         write_results(folder / RESULTS, results, condition.used(store.preset))
         if covered is not None:
@@ -147,15 +151,8 @@ def evaluate_submission(
     covered = coverage(tables, tokens)
     log.info("%s: %d boxes in %s", results, submission.boxes, covered.statement())
     with locked_folder(out, LOCK):
-        _prepare(out)
+        prepare_folder(out)
         return _judged(results, tables, covered, tokens, out, plots)
-
-
-def _prepare(folder: Path) -> None:
-    """Create a folder, and remove what killed evaluations left half written."""
-    make_folder(folder)
-    for name in WRITTEN:
-        remove_partials(folder, name)
 
 
 def _judged(
@@ -168,8 +165,7 @@ def _judged(
 ) -> dict[str, Any]:
     """Score one result JSON, write its tables and pictures; return its summary."""
     judged = judge(results, tables, covered, tokens, out)
-    with whole_file(out / TABLES, "w") as file:
-        file.write(f"{results}\n{metrics_as_text(judged.summary)}\n")
+    write_metrics(out, results, judged.summary)
     plot_evaluation(judged, tables, plots, out / "pictures")
     return judged.summary
 

@@ -43,6 +43,29 @@ def running(script: str, *arguments: Sequence[object]) -> Iterator[list[Child]]:
         yield children
 
 
+@contextmanager
+def hanging(script: str, *arguments: object) -> Iterator["subprocess.Popen[str]"]:
+    """Run a script until it has printed "ready"; killed at the end, whatever the test has asserted.
+
+    Args:
+        script: Python source; it finds the repository's modules.
+        arguments: its `sys.argv[1:]`.
+    """
+    with subprocess.Popen(
+        [sys.executable, "-c", script, *map(str, arguments)],
+        cwd=REPOSITORY,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as child:
+        try:
+            assert child.stdout is not None
+            assert child.stdout.readline() == "ready\n"
+            yield child
+        finally:
+            child.kill()
+
+
 def wait_until_ready(child: Child) -> None:
     """Wait until a child is at `READY`; fail if it dies before or takes too long."""
     assert child.stdout is not None

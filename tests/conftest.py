@@ -3,6 +3,7 @@
 import logging
 import os
 import random
+import signal
 import sys
 import urllib.request
 import uuid
@@ -18,6 +19,11 @@ from shared.synthetic_nuscenes import SyntheticConfig, write_synthetic_nuscenes
 # Torch's threads should sleep while they wait for each other: busy waiting made an extraction ten
 # times slower when other processes used the same cores. Read when torch is first imported.
 os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
+
+
+def pytest_configure() -> None:
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell starts what is in background
+        signal.signal(signal.SIGINT, signal.default_int_handler)  # child processes inherit it
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
@@ -79,6 +85,17 @@ def tiny_store(synthetic_root: Path, tmp_path_factory: pytest.TempPathFactory) -
 
     store = tmp_path_factory.mktemp("stores") / "tiny.zarr"
     where = ["--nuscenes", str(synthetic_root), "--version", "v1.0-mini", "--split", "mini_train"]
+    assert extract_features(["tiny", *where, "--store", str(store)]) == 0
+    return store
+
+
+@pytest.fixture(scope="session")
+def tiny_val_store(synthetic_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The validation scene, extracted with the tiny preset; tests must not write to it."""
+    from stage1_extract.__main__ import main as extract_features
+
+    store = tmp_path_factory.mktemp("stores") / "tiny_val.zarr"
+    where = ["--nuscenes", str(synthetic_root), "--version", "v1.0-mini", "--split", "mini_val"]
     assert extract_features(["tiny", *where, "--store", str(store)]) == 0
     return store
 

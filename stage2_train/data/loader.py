@@ -25,6 +25,7 @@ from stage2_train.data.loader_threads import LoaderThreads
 from stage2_train.data.sampler import Place
 
 AHEAD_PER_WORKER = 2  # queued samples per thread, so that none waits while a batch is late
+EVALUATION_BATCH = 4  # samples in a batch of an evaluation
 MOST_WORKERS = 16  # by default: more threads than a device can use read ahead of it
 WORKERS_HELP = (
     "loader threads%s; 0 loads in the thread that computes. Default: of the cores that this "

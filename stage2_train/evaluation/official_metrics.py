@@ -68,7 +68,7 @@ def judge(
     Raises:
         DatasetError: if there is no ground truth, or the devkit cannot rank negative scores.
     """
-    _require_truth(tables, results, tokens)
+    require_truth(tables, results, tokens)
     evaluation = _evaluation(tables, results, covered, tokens)
     try:
         metrics, curves = evaluation.evaluate()
@@ -107,7 +107,12 @@ def judge(
     )
 
 
-def _require_truth(tables: Any, results: Path, tokens: Sequence[str]) -> None:
+def require_truth(tables: Any, source: object, tokens: Sequence[str]) -> None:
+    """Check that there is something to measure detections of these samples against.
+
+    Raises:
+        DatasetError: if not; it names `source`, where the samples come from.
+    """
     from nuscenes.eval.detection.utils import category_to_detection_name
 
     if not any(
@@ -116,7 +121,7 @@ def _require_truth(tables: Any, results: Path, tokens: Sequence[str]) -> None:
         for annotation in tables.get("sample", token)["anns"]
     ):
         raise DatasetError(
-            f"none of the {len(tokens)} samples of {results} has a true box of the ten classes in "
+            f"none of the {len(tokens)} samples of {source} has a true box of the ten classes in "
             f"the {tables.version} tables of {tables.dataroot}; there is nothing to measure against"
         )
 

@@ -11,7 +11,12 @@ from shared.errors import ConfigError
 
 Schedule = Literal["cyclic", "cosine"]
 Precision = Literal["auto", "32-true", "bf16-mixed", "16-mixed"]
+BestBy = Literal["NDS", "mAP", "loss"]
 MOST_SEED = 2**32 - 1
+COUNTS = (
+    *("steps", "epochs", "batch_size", "accumulate", "checkpoint_every"),
+    *("validate_steps", "validate_epochs", "validation_samples", "patience"),
+)
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -48,7 +53,14 @@ class Recipe:
             with.
         tf32: whether float32 products on a GPU may be rounded to TF32's 10 bits, which is faster.
         checkpoint_every: steps between checkpoints.
-        keep_last: checkpoints to keep, besides the one with the lowest loss.
+        keep_last: checkpoints to keep, besides the best one.
+        validate_steps, validate_epochs: from one validation to the next, in a run that has a
+            validation store; at most one of them is set. By default an epoch, in a recipe that
+            counts epochs, else `checkpoint_every` steps. The last step is always validated.
+        validation_samples: samples that a validation takes, evenly spread over the store; None
+            takes all. At the end the best detector is scored on all in any case.
+        best_by: what decides which step is the best; without the tables of nuScenes, the loss does.
+        patience: stop after so many validations in a row without a better one; None never does.
     """
 
     name: str
@@ -75,6 +87,11 @@ class Recipe:
     tf32: bool = False
     checkpoint_every: int = 500
     keep_last: int = 3
+    validate_steps: int | None = None
+    validate_epochs: int | None = None
+    validation_samples: int | None = 500
+    best_by: BestBy = "NDS"
+    patience: int | None = None
 
     def __post_init__(self) -> None:
         if (self.steps is None) == (self.epochs is None):
@@ -89,7 +106,13 @@ class Recipe:
 
     def _ranges(self) -> Iterator[tuple[str, str, bool]]:
         """Yield what each field must be, and whether it is; NaN never is."""
-        for field in ("steps", "epochs", "batch_size", "accumulate", "checkpoint_every"):
+        if self.validate_steps is not None:
+            yield (
+                "validate_epochs",
+                "none where validate_steps is set",
+                self.validate_epochs is None,
+            )
+        for field in COUNTS:
             value = getattr(self, field)
             yield field, "at least 1", value is None or value >= 1
         yield "keep_last", "at least 1", self.keep_last >= 1
@@ -104,6 +127,10 @@ class Recipe:
         decay = self.ema_decay
         yield "ema_decay", "between 0 and 1", decay is None or 0 < decay < 1
         yield "seed", f"from 0 to {MOST_SEED}", 0 <= self.seed <= MOST_SEED
-        for field, choices in (("schedule", Schedule), ("precision", Precision)):
+        for field, choices in (
+            ("schedule", Schedule),
+            ("precision", Precision),
+            ("best_by", BestBy),
+        ):
             names = get_args(choices)
             yield field, " or ".join(names), getattr(self, field) in names

@@ -20,7 +20,7 @@ BEST = "best.pt"
 CONFIG = "config.json"
 OVERRIDES = "overrides"  # key of the config: for people, it does not decide what may be resumed
 LOCK = ".training.lock"
-WRITTEN = ("*.pt", "*.csv", CONFIG, "freezing.json")  # with `whole_file`
+WRITTEN = ("*.pt", "*.csv", CONFIG, "freezing.json", "best.json")  # with `whole_file`
 
 # What every checkpoint of `train-stage2` holds: weights of the trained part, its preset, steps
 # taken, digest of the features it was trained on, digests of the frozen parts they came from, and
@@ -166,10 +166,16 @@ class RunFolder:
             ) from error
         return saved
 
-    def log(self, name: str, rows: Sequence[Mapping[str, float]]) -> None:
-        """Append rows to a CSV file; rows that a resumed run repeats are dropped first."""
-        file = self.path / name
-        all_rows = [*_rows_before(int(rows[0]["step"]), file), *rows]
+    def log(self, name: str, rows: Sequence[Mapping[str, float | None]]) -> None:
+        """Append rows to a CSV file; rows that a resumed run repeats are dropped first.
+
+        Args:
+            name: of the file.
+            rows: with `step`; None leaves a cell empty.
+        """
+        file, first = self.path / name, rows[0]["step"]
+        assert first is not None
+        all_rows = [*_rows_before(int(first), file), *rows]
         columns = list(dict.fromkeys(key for row in all_rows for key in row))
         with self.writing(), whole_file(file, "w") as handle:
             writer = csv.DictWriter(handle, columns)

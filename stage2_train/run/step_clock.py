@@ -28,6 +28,17 @@ class Lap:
             seconds[name] += _between(start, end)
         return seconds
 
+    def timing(self, samples: int) -> dict[str, float]:
+        """Return the seconds of each piece but "save", and the throughput of a step's samples."""
+        pieces = self.seconds()
+        pieces.pop("save", None)
+        total = sum(pieces.values())
+        return {
+            "samples_per_second": samples / total,
+            "share_waiting_for_data": pieces["data"] / total,
+            **{f"seconds/{name}": value for name, value in pieces.items()},
+        }
+
 
 def _between(start: Mark, end: Mark) -> float:
     if isinstance(start, float) and isinstance(end, float):

@@ -1,16 +1,20 @@
-"""What a run records of its steps: log.csv, timing.csv and TensorBoard.
+"""What a run records of its steps: log.csv, timing.csv, validation.csv and TensorBoard.
 
 log.csv holds what depends on the seed and the step, so that a resumed run writes the same file;
-timing.csv holds what depends on the machine. TensorBoard shows both.
+timing.csv holds what depends on the machine; validation.csv has a row for every validation.
+TensorBoard shows all of them.
 """
 
-from collections.abc import Mapping
+import contextlib
+from collections.abc import Iterator, Mapping
 
+from shared.errors import TrainingError
 from stage2_train.run.event_file import EventFile
 from stage2_train.run.run_folder import RunFolder
 
 LOG = "log.csv"
 TIMING = "timing.csv"
+VALIDATION = "validation.csv"
 TENSORBOARD = "tensorboard"
 
 
@@ -27,7 +31,7 @@ class TrainingLog:
 
     def __init__(self, folder: RunFolder, step: int) -> None:
         self._folder = folder
-        self._rows: dict[str, list[dict[str, float]]] = {LOG: [], TIMING: []}
+        self._rows: dict[str, list[dict[str, float | None]]] = {LOG: [], TIMING: [], VALIDATION: []}
         with folder.writing():
             self._board = EventFile(folder.path / TENSORBOARD, step + 1)
 
@@ -38,6 +42,14 @@ class TrainingLog:
             with self._folder.writing():
                 for name, value in values.items():
                     self._board.add(name, value, step)
+
+    def add_validation(self, step: int, scores: Mapping[str, float | None]) -> None:
+        """Add the scores of a step; None is what was not measured."""
+        self._rows[VALIDATION].append({"step": step, **scores})
+        with self._folder.writing():
+            for name, value in scores.items():
+                if value is not None:
+                    self._board.add(f"validation/{name}", value, step)
 
     def write(self) -> None:
         """Flush everything to disk."""
@@ -53,3 +65,17 @@ class TrainingLog:
         self.write()
         with self._folder.writing():
             self._board.close()
+
+
+@contextlib.contextmanager
+def closed_at_end(log: TrainingLog | None) -> Iterator[None]:
+    """Close a log at the end; a disk that is full then does not hide why a run failed."""
+    try:
+        yield
+    except BaseException:
+        if log is not None:
+            with contextlib.suppress(TrainingError):
+                log.close()
+        raise
+    if log is not None:
+        log.close()

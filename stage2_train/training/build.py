@@ -14,6 +14,7 @@ from lightning.fabric import Fabric
 from shared.config.config_json import to_json
 from shared.data.feature_store import FeatureStore
 from shared.digests import json_digest, state_digest
+from shared.errors import ConfigError
 from shared.model.detector import CmtDetector
 from stage2_train.data.class_balance import class_balance
 from stage2_train.data.dataset import StoreDataset
@@ -27,11 +28,17 @@ from stage2_train.freezing.freezing import absent_parts, freeze, require_trainab
 from stage2_train.recipes.recipe import Recipe
 from stage2_train.run.run_folder import OVERRIDES, RunFolder
 from stage2_train.run.starting_point import starting_detector, starting_point
-from stage2_train.training.distributed import launch_fabric, locked_for_all, resolved_precision
+from stage2_train.training.distributed import (
+    from_first_process,
+    launch_fabric,
+    locked_for_all,
+    resolved_precision,
+)
 from stage2_train.training.loss_step import LossStep
 from stage2_train.training.optimizer import make_optimizer
 from stage2_train.training.trainer import Trainer
 from stage2_train.training.training_step import TrainingStep
+from stage2_train.training.validation import Validation, Validator
 
 log = logging.getLogger(__name__)
 
@@ -47,6 +54,7 @@ def train(
     checkpoint: Path | None = None,
     subset: Subset | None = None,
     overrides: Sequence[str] = (),
+    validator: Validator | None = None,
     stop_after: int | None = None,
     workers: int = 0,
     devices: int = 1,
@@ -62,6 +70,7 @@ def train(
             seeded random weights.
         subset: of the store's samples, to train on; None is all of them.
         overrides: what the user changed in the recipe; recorded.
+        validator: see `train_batches`.
         stop_after: see `train_batches`.
         workers: loader threads, for each device.
         devices: see `train_batches`.
@@ -105,6 +114,7 @@ def train(
             "parity": store.parity_note(),
         },
         record={"subset": subset_record(subset, tokens), OVERRIDES: list(overrides)},
+        validator=validator,
         stop_after=stop_after,
         devices=devices,
         nodes=nodes,
@@ -154,6 +164,7 @@ def train_batches(
     samples: str,
     origin: Mapping[str, Any],
     record: Mapping[str, Any] = WHOLE_STORE,
+    validator: Validator | None = None,
     stop_after: int | None = None,
     devices: int = 1,
     nodes: int = 1,
@@ -172,29 +183,44 @@ def train_batches(
         samples: digest of what the batches are made from; a run is not resumed with different ones.
         origin: what checkpoints say of where features and weights come from.
         record: what config.json says besides, under "subset" and "overrides".
+        validator: scores the detector as often as the recipe says.
         stop_after: stop after this many steps in all, earlier than the recipe says.
         devices: on each node; torchrun's own numbers override both.
         nodes: of the run.
 
     Returns:
         Steps in all; of the steps taken now, the first and last total loss and the seconds each
-        took, None if there were none.
+        took, None if there were none. With a validator, at the end of the run, also the scores of
+        the best detector.
 
     Raises:
-        ConfigError: if `out` holds a different run or is in use by another process, or the
-            recipe's batches cannot be divided evenly among so many devices.
+        DatasetError: if the validator cannot judge.
+        ConfigError: if the recipe stops early and there is no validator, if `out` holds a
+            different run or is in use by another process, or if the recipe's batches cannot be
+            divided evenly among so many devices.
         CheckpointError: if the run in `out` has a damaged checkpoint.
         FrozenError: if something frozen changes or would be trained.
         TrainingError: if a loss is not finite, or the disk is full.
         InterruptedWorkError: on Ctrl-C or SIGTERM, with the run's state saved.
     """
+    if recipe.patience is not None and validator is None:
+        raise ConfigError(
+            f"recipe {recipe.name} stops after {recipe.patience} validations without a better one "
+            "(patience), but nothing is validated: name a store with --val, or set patience to None"
+        )
     fabric, scaler = launch_fabric(recipe, devices=devices, nodes=nodes)
     folder = RunFolder(out)
     with locked_for_all(folder, fabric):
-        config = {**_config(detector, recipe, samples), **record}
+        if validator is not None:
+            from_first_process(fabric, validator.prepare)
+        config = {**_config(detector, recipe, samples, validator), **record}
         folder.start(config, writes=fabric.global_rank == 0)
         order = batches.order()
         trainer = _trainer(fabric, scaler, detector, recipe, folder, order.steps_per_epoch, origin)
+        if validator is not None:
+            trainer.validation = Validation(
+                validator, trainer.training_step, folder, order.steps_per_epoch
+            )
         trainer.resume()
         order.first_step = trainer.progress.step
         own = MicroBatchSampler(
@@ -249,13 +275,16 @@ def reads_results_late(device: torch.device) -> bool:
     return device.type == "cuda"
 
 
-def _config(detector: CmtDetector, recipe: Recipe, samples: str) -> dict[str, Any]:
+def _config(
+    detector: CmtDetector, recipe: Recipe, samples: str, validator: Validator | None
+) -> dict[str, Any]:
     """Return what must not change when a run is resumed."""
     return {
         "recipe": dataclasses.asdict(recipe),
         "precision": resolved_precision(recipe),  # a device with a different one is refused
         "preset": to_json(detector.preset),
         "store": samples,
+        "validation": None if validator is None else dict(validator.identity),
         "starting weights": state_digest(detector.state_dict()),
     }
 
@@ -270,6 +299,8 @@ def _announce(trainer: Trainer, samples: int, last: int) -> None:
         about["parity"] = trainer.about["parity"]
         log.info("parity of the store: %s", about["parity"])
     trainer.folder.write(FREEZING, json.dumps({**about, "parts": parts}, indent=2))
+    if trainer.validation is not None:
+        log.info("%s", trainer.validation.statement)
     log.info(
         "training %s with recipe %s in %s: %d samples, steps %d to %d, batch %d on %d devices\n%s",
         trainer.detector.preset.name,

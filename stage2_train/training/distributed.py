@@ -6,20 +6,22 @@ They are started by this program (`--devices`), by torchrun, or by Slurm's srun.
 import contextlib
 import os
 import warnings
-from collections.abc import Iterator
-from typing import Literal
+from collections.abc import Callable, Iterator, Sequence
+from typing import Any, Literal, TypeVar
 
 import torch
 from lightning.fabric import Fabric
 from lightning.fabric.plugins import MixedPrecision, Precision
-from torch import distributed
+from torch import distributed, nn
 from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 
-from shared.errors import ConfigError
+from shared.errors import ConfigError, FrozenCmtError
 from shared.process.device import available_device
 from stage2_train.recipes.recipe import Recipe
 from stage2_train.run.run_folder import RunFolder
+
+_Result = TypeVar("_Result")
 
 ResolvedPrecision = Literal["32-true", "bf16-mixed", "16-mixed"]
 
@@ -79,6 +81,52 @@ def locked_for_all(folder: RunFolder, fabric: Fabric) -> Iterator[None]:
         if refusal is not None:
             raise refusal
         yield
+
+
+def from_first_process(fabric: Fabric, work: Callable[[], _Result]) -> _Result:
+    """Do something in the first process; return in every process what it returned there.
+
+    Raises:
+        FrozenCmtError, OSError: in every process, if it was raised in the first.
+    """
+    outcome: _Result | FrozenCmtError | OSError | None = None
+    if fabric.global_rank == 0:
+        try:
+            outcome = work()
+        except (FrozenCmtError, OSError) as error:
+            outcome = error
+    outcome = fabric.broadcast(outcome)
+    if isinstance(outcome, FrozenCmtError | OSError):
+        raise outcome
+    return outcome
+
+
+def gathered_in_first(fabric: Fabric, own: Sequence[Any]) -> list[Any]:
+    """Return the items of all processes in the first one, nothing in the others."""
+    if fabric.world_size == 1:
+        return list(own)
+    parts: list[Any] | None = [None] * fabric.world_size if fabric.global_rank == 0 else None
+    distributed.gather_object(list(own), parts)
+    return [item for part in parts or [] for item in part]
+
+
+def most_of_all(fabric: Fabric, own: int) -> int:
+    """Return the largest of the numbers that the processes have; all must ask."""
+    if fabric.world_size == 1:
+        return own
+    numbers = torch.zeros(fabric.world_size, dtype=torch.int64, device=fabric.device)
+    numbers[fabric.global_rank] = own
+    return int(fabric.all_reduce(numbers, reduce_op="sum").max())
+
+
+def copy_buffers_of_first(fabric: Fabric, module: nn.Module) -> None:
+    """Give the buffers of every process the values of the first one's, which are what is saved.
+
+    In training, BatchNorm's statistics differ until DDP copies them before the next step.
+    """
+    if fabric.world_size > 1:
+        for buffer in module.buffers():
+            distributed.broadcast(buffer, src=0)
 
 
 def _connect_again() -> None:

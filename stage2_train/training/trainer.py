@@ -1,6 +1,5 @@
 """A training run: its progress, what it saves, and when it stops."""
 
-import contextlib
 import dataclasses
 import logging
 import math
@@ -12,18 +11,20 @@ from typing import Any
 from tqdm import tqdm
 
 from shared.errors import InterruptedWorkError, TrainingError
+from shared.model.detector import CmtDetector
 from shared.process.interrupts import Interrupts, StuckError
 from stage2_train.data.prefetch import MicroBatches
 from stage2_train.freezing.freezing import eval_frozen
 from stage2_train.run.run_folder import RunFolder
 from stage2_train.run.step_clock import Lap
-from stage2_train.run.training_log import TrainingLog
+from stage2_train.run.training_log import TrainingLog, closed_at_end
 from stage2_train.training.ema import ExponentialMovingAverage
 from stage2_train.training.global_batch import GlobalBatch, gather_global_batch
 from stage2_train.training.optimizer import load_optimizer
 from stage2_train.training.queued_step import QueuedStep, diverged
 from stage2_train.training.run_progress import Progress
 from stage2_train.training.training_step import TrainingStep
+from stage2_train.training.validation import Scores, Validation
 
 log = logging.getLogger(__name__)
 
@@ -39,16 +40,23 @@ class Trainer:
         training_step: takes a step.
         folder: of the run.
         about: entries of its checkpoints besides weights, optimizer and progress.
+        validation: says which step is best, and when the run stops early; without one, the lowest
+            training loss is best.
     """
 
     def __init__(
-        self, training_step: TrainingStep, folder: RunFolder, about: Mapping[str, Any]
+        self,
+        training_step: TrainingStep,
+        folder: RunFolder,
+        about: Mapping[str, Any],
+        validation: Validation | None = None,
     ) -> None:
         self.training_step = training_step
         self.fabric, self.recipe = training_step.fabric, training_step.recipe
         self.detector = training_step.raw_module.detector
         self.folder = folder
         self.about = about
+        self.validation = validation
         self.progress = Progress()
         decay = self.recipe.ema_decay
         self.ema = None if decay is None else ExponentialMovingAverage(self.detector, decay)
@@ -78,14 +86,18 @@ class Trainer:
         """Take steps until `last` are done in all; see `build.train_batches`."""
         if self.fabric.global_rank == 0:
             self.training_log = TrainingLog(self.folder, self.progress.step)
-        self.training_step.module.train()
-        eval_frozen(self.detector, self.recipe.frozen)
+        self._train_mode()
         started = time.perf_counter()
-        with self._closed_log(), Interrupts() as interrupts:
+        best: Scores = {}
+        with closed_at_end(self.training_log), Interrupts() as interrupts:
             signum = self._take_steps(batches, last, interrupts)
             seconds = time.perf_counter() - started
             if self.saved_at != self.progress.step:
                 self._save(is_kept=False)
+            if self.validation is not None:
+                seconds -= self.validation.seconds
+                if not signum and self._is_over():
+                    best, signum = self.validation.finish(self.evaluated, self.progress, interrupts)
         if signum:
             raise InterruptedWorkError(
                 f"step {self.progress.step} of {last} is saved in {self.folder.path}"
@@ -97,20 +109,22 @@ class Trainer:
             "first_loss": self.losses[0] if self.losses else None,
             "last_loss": self.losses[-1] if self.losses else None,
             "seconds_per_step": seconds / len(self.losses) if self.losses else None,
+            **{f"best/{name}": value for name, value in best.items()},
         }
 
-    @contextlib.contextmanager
-    def _closed_log(self) -> Iterator[None]:
-        """Close the log at the end; a disk that is full then does not hide why a run failed."""
-        try:
-            yield
-        except BaseException:
-            if self.training_log is not None:
-                with contextlib.suppress(TrainingError):
-                    self.training_log.close()
-            raise
-        if self.training_log is not None:
-            self.training_log.close()
+    @property
+    def evaluated(self) -> CmtDetector:
+        """The detector that is validated: the moving average, in a run that keeps one."""
+        return self.detector if self.ema is None else self.ema.average
+
+    def _train_mode(self) -> None:
+        self.training_step.module.train()
+        eval_frozen(self.detector, self.recipe.frozen)
+
+    def _is_over(self) -> bool:
+        """Return whether the run has reached its last step, or stops early."""
+        stops = self.validation is not None and self.validation.stops_early(self.progress)
+        return stops or self.progress.step >= self.training_step.steps
 
     def _next(self, batches: Iterator[MicroBatches], interrupts: Interrupts) -> MicroBatches | None:
         """Return the next batches, or None after a signal if they do not come.
@@ -139,9 +153,13 @@ class Trainer:
         """Take steps; return the signal that ended them early, or 0."""
         clock, done = self.training_step.clock, self.progress.step
         hidden = None if self.training_log is not None else True
-        clock.mark("save")
         with tqdm(total=last, initial=done, unit="step", disable=hidden) as bar:
-            while self.progress.step < last:
+            while True:
+                if signum := self._validate(interrupts):
+                    return signum
+                clock.mark("save")
+                if self.progress.step >= last or self._is_over():
+                    return 0
                 micro_batches = self._next(batches, interrupts)
                 if micro_batches is None:
                     return interrupts.signum or 0
@@ -152,10 +170,23 @@ class Trainer:
                 if global_batch.signum:
                     return global_batch.signum
                 self._advance(micro_batches, global_batch)
-                clock.mark("save")
                 bar.update()
                 if self.losses:
                     bar.set_postfix(loss=f"{self.losses[-1]:.3f}")
+
+    def _validate(self, interrupts: Interrupts) -> int:
+        """Validate if this step is due, and save; return the signal that prevented it, or 0."""
+        if self.validation is None or not self.validation.is_due(self.progress):
+            return 0
+        if self.saved_at != self.progress.step:
+            self._save(is_kept=False)  # so that a kill costs no more than the validation
+        scores, signum = self.validation.validate(self.evaluated, self.progress, interrupts)
+        self._train_mode()
+        if scores is None:
+            return signum
+        if self.training_log is not None:
+            self.training_log.add_validation(self.progress.step, scores)
+        self._save(is_kept=True)
         return 0
 
     def _advance(self, micro_batches: MicroBatches, global_batch: GlobalBatch) -> None:
@@ -173,6 +204,8 @@ class Trainer:
         self._unread = queued, self.training_step.clock.lap()
         if not self.training_step.reads_late:
             self._account()
+        if self.validation is not None and self.validation.is_due(now):
+            return  # it saves
         if now.step % self.recipe.checkpoint_every == 0 or now.step == self.training_step.steps:
             self._save(is_kept=True)
 
@@ -197,18 +230,8 @@ class Trainer:
             raise diverged(queued.step, queued.tokens, reason)
         if self.training_log is not None:
             scalars = result.scalars | {"skipped_steps": now.skipped}
-            self.training_log.add(queued.step + 1, scalars, self._timing(lap))
-
-    def _timing(self, lap: Lap) -> dict[str, float]:
-        """Return the seconds of each piece of a step that was read, and the throughput."""
-        pieces = lap.seconds()
-        pieces.pop("save", None)
-        total = sum(pieces.values())
-        return {
-            "samples_per_second": self.recipe.batch_size / total,
-            "share_waiting_for_data": pieces["data"] / total,
-            **{f"seconds/{name}": value for name, value in pieces.items()},
-        }
+            timing = lap.timing(self.recipe.batch_size)
+            self.training_log.add(queued.step + 1, scalars, timing)
 
     def _save(self, *, is_kept: bool) -> None:
         """Write log and checkpoint; no process continues before they are written.
@@ -226,6 +249,8 @@ class Trainer:
             is_best = mean < now.lowest_loss
             now.lowest_loss = min(mean, now.lowest_loss)
             now.recent_losses = []
+        if self.validation is not None:
+            is_best = is_kept and now.best_step == now.validated_at == now.step
         if self.training_log is not None:
             self.training_log.write()
             checkpoint = self._checkpoint()

@@ -41,15 +41,22 @@ def test_the_wall_stops_stage_1() -> None:
 
 
 def test_training_evaluation_and_the_store_work_behind_the_wall(
-    tiny_store: Path, tmp_path: Path
+    tiny_store: Path, tiny_val_store: Path, tmp_path: Path
 ) -> None:
-    run = str(tmp_path / "run")
+    run, validated = str(tmp_path / "run"), str(tmp_path / "validated")
     options = ("--recipe", "first_steps", "--stop-after", "2")
+    (tmp_path / "mine.py").write_text(
+        "from stage2_train.recipes.recipe import Recipe\n"
+        "def short():\n"
+        "    return Recipe(name='short', steps=1, batch_size=1)\n"
+    )
+    validation = ("--recipe", f"{tmp_path / 'mine.py'}:short", "--val", str(tiny_val_store))
 
     for module, *arguments in (
         ("cache.__main__", "show", str(tiny_store)),
         ("cache.__main__", "verify", str(tiny_store)),
         ("stage2_train.__main__", str(tiny_store), "--out", run, *options),
+        ("stage2_train.__main__", str(tiny_store), "--out", validated, *validation),
         ("stage2_train.evaluate", str(tiny_store), run, "--out", str(tmp_path / "val")),
         ("stage2_train.evaluate", str(tiny_store), run, "--out", run, "--drop", "lidar"),
     ):

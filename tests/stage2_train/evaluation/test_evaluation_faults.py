@@ -3,8 +3,6 @@
 import errno
 import os
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -16,7 +14,7 @@ from stage2_train.__main__ import main as train_stage2
 from stage2_train.evaluate import LOCK
 from stage2_train.evaluate import main as evaluate_stage2
 from stage2_train.export_checkpoint import main as export_checkpoint
-from tests.child_processes import PATIENCE_S, REPOSITORY
+from tests.child_processes import PATIENCE_S, hanging
 from tests.small_disk import make_read_only, small_disk
 
 RESULTS = "results_nusc.json"
@@ -26,10 +24,10 @@ from stage2_train.data import loader_threads
 from stage2_train.data.dataset import StoreDataset
 from stage2_train.evaluate import main
 loader_threads.CLOSING_S = 1.0
-def hanging(*arguments):
+def hang(*arguments):
     print("ready", flush=True)
     threading.Event().wait()
-StoreDataset.read = hanging
+StoreDataset.read = hang
 raise SystemExit(main(sys.argv[1:]))
 """
 
@@ -149,15 +147,7 @@ def test_the_first_signal_ends_an_evaluation_whose_loader_hangs(
     number: signal.Signals, tiny_store: Path, run: Path, tmp_path: Path
 ) -> None:
     command = [str(tiny_store), str(run), "--out", str(tmp_path / "val"), "--workers", "1"]
-    with subprocess.Popen(
-        [sys.executable, "-c", HANGING, *command],
-        cwd=REPOSITORY,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as child:
-        assert child.stdout is not None
-        assert child.stdout.readline() == "ready\n"
+    with hanging(HANGING, *command) as child:
         started = time.monotonic()
         child.send_signal(number)
         _, said = child.communicate(timeout=PATIENCE_S)

@@ -5,8 +5,6 @@ import errno
 import os
 import shutil
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 
@@ -20,7 +18,7 @@ from stage2_train.run import event_file
 from stage2_train.run.run_folder import LOCK, RunFolder
 from stage2_train.training import distributed
 from stage2_train.training.training_step import TrainingStep
-from tests.child_processes import PATIENCE_S, REPOSITORY
+from tests.child_processes import PATIENCE_S, hanging
 from tests.small_disk import make_read_only, resize, small_disk
 
 RECIPE = """
@@ -39,12 +37,12 @@ from stage2_train.data import loader_threads
 from stage2_train.data.dataset import StoreDataset
 interrupts.PATIENCE_S = loader_threads.CLOSING_S = 1.0
 read, reads = StoreDataset.read, iter(range(100))
-def hanging(*arguments):
+def hang(*arguments):
     if next(reads) >= 4:
         print("ready", flush=True)
         threading.Event().wait()
     return read(*arguments)
-StoreDataset.read = hanging
+StoreDataset.read = hang
 raise SystemExit(main(sys.argv[1:]))
 """
 
@@ -296,25 +294,11 @@ def test_an_out_that_is_a_file_is_refused(
     assert (tmp_path / "run").read_text() == "kept"
 
 
-def hanging_run(command: list[str]) -> "subprocess.Popen[str]":
-    """Start a run whose loader thread hangs; return when it does."""
-    child = subprocess.Popen(
-        [sys.executable, "-c", HANGING, *command],
-        cwd=REPOSITORY,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert child.stdout is not None
-    assert child.stdout.readline() == "ready\n"
-    return child
-
-
 def test_the_first_sigterm_ends_a_run_whose_loader_hangs_and_saves_its_steps(
     tiny_store: Path, recipe: list[str], tmp_path: Path
 ) -> None:
     command = [str(tiny_store), "--out", str(tmp_path / "run"), *recipe]
-    with hanging_run(command) as child:
+    with hanging(HANGING, *command) as child:
         time.sleep(1)  # until the main thread waits, too; if it does not yet, the same must happen
         started = time.monotonic()
         child.send_signal(signal.SIGTERM)
@@ -334,7 +318,7 @@ def test_a_second_run_in_a_folder_is_refused_until_the_first_is_dead(
 ) -> None:
     run = tmp_path / "run"
     command = [str(tiny_store), "--out", str(run), *recipe]
-    with hanging_run(command) as child:
+    with hanging(HANGING, *command) as child:
         before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
         assert train_stage2(command) == 1
         assert f"{run} is in use by process {child.pid} on " in error_in(capsys)

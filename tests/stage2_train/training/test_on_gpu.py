@@ -13,9 +13,13 @@ import torch
 
 from shared.config.preset import Preset
 from shared.config.preset_catalogue import r50_800x320, tiny
+from shared.data.batch import Batch
+from stage2_train.data.loader import EVALUATION_BATCH
 from stage2_train.data.prefetch import prefetch_to_device
+from stage2_train.evaluation.store_validator import StoreValidator
 from stage2_train.recipes.recipe import Recipe
 from stage2_train.recipes.recipes import RECIPES
+from stage2_train.training.training_step import TrainingStep
 from tests.stage2_train.training.synthetic_batches import random_batch, take, training_step
 
 RECIPE_NAMES = ("cmt", "frozen_a", "aqr_only")
@@ -108,3 +112,38 @@ def test_twenty_steps_in_lower_precision_have_about_the_losses_of_float32(
     assert ours[0] == pytest.approx(exact[0], rel=0.02)
     ends = [sum(values[-COMPARED:]) / COMPARED for values in (ours, exact)]
     assert ends[0] == pytest.approx(ends[1], rel=BAND)
+
+
+@pytest.mark.parametrize("device", DEVICES)
+@pytest.mark.parametrize("precision", ["bf16-mixed", "16-mixed", "32-true"])
+def test_a_batch_of_validation_needs_no_more_memory_than_a_step_of_as_many_samples(
+    precision: str, device: tuple[torch.device, Preset]
+) -> None:
+    kind, preset = device
+    step = training_step(short("cmt", precision), preset, reads_late=True)
+    batch = random_batch(preset, (25,) * EVALUATION_BATCH).to(step.fabric.device)
+    peaks = []
+
+    take(step, batch).read()
+    for computes in (lambda: take(step, batch, 1).read(), lambda: validated(step, batch)):
+        if kind.type == "cuda":
+            torch.cuda.synchronize()
+            torch.cuda.reset_peak_memory_stats()
+        computes()
+        if kind.type == "cuda":
+            torch.cuda.synchronize()
+            peaks.append(torch.cuda.max_memory_allocated())
+
+    assert kind.type == "cpu" or peaks[1] < peaks[0]
+    take(step, batch, 2).read()  # and the training goes on
+
+
+def validated(step: TrainingStep, batch: Batch) -> None:
+    """Measure a batch as a validation does."""
+    validator = StoreValidator.__new__(StoreValidator)
+    detector = step.raw_module.detector.eval()
+    with step.fabric.autocast():
+        measured = validator._measured(detector, batch, 0, needs_boxes=False)
+    step.module.train()
+    assert math.isfinite(measured.loss)
+    assert measured.samples == EVALUATION_BATCH

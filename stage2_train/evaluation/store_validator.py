@@ -1,0 +1,227 @@
+"""Measures a detector on a validation store while it trains: its loss, and the official metrics.
+
+The loss is that of training without denoising queries: detector in eval mode, nothing random, the
+mean over samples of the losses of batches of `EVALUATION_BATCH`. Processes divide whole batches
+among themselves, so that the numbers do not depend on how many there are.
+"""
+
+import contextlib
+import math
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+
+from shared.data.batch import Batch
+from shared.data.feature_store import FeatureStore
+from shared.data.ground_truth import GroundTruth
+from shared.errors import ConfigError, IdentityError
+from shared.model.box_coder import decode_boxes
+from shared.model.detector import CmtDetector
+from shared.model.losses import detection_losses, total_loss
+from shared.process.folder_lock import locked_folder
+from stage2_train.data.dataset import StoreDataset
+from stage2_train.data.loader import EVALUATION_BATCH, BatchLoader, evaluation_places
+from stage2_train.evaluation.detections import to_nuscenes, write_results
+from stage2_train.evaluation.evaluation_folder import LOCK, RESULTS, prepare_folder, write_metrics
+from stage2_train.evaluation.official_metrics import judge, require_truth
+from stage2_train.evaluation.official_tables import Coverage, coverage, open_tables
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MeasuredBatch:
+    """What a detector makes of one batch of the validation store.
+
+    Args:
+        index: of the batch.
+        samples: how many it has.
+        loss: its total loss.
+        detections: nuScenes result entries by sample token; empty where nobody needs them.
+    """
+
+    index: int
+    samples: int
+    loss: float
+    detections: Mapping[str, list[dict[str, Any]]]
+
+
+class StoreValidator:
+    """A validation store, and how to judge detections in it.
+
+    Args:
+        store: complete, of the same extraction as the training store, without its samples.
+        training: the training store.
+        nuscenes_root: folder with the tables the store was made from; None for the loss alone.
+        samples: how many the curve takes, see `evenly_spread`; None takes all.
+        workers: loader threads.
+        batch_size: samples per batch; the loss depends on it a little.
+
+    Raises:
+        See `require_validation_store`.
+    """
+
+    def __init__(
+        self,
+        store: FeatureStore,
+        training: FeatureStore,
+        *,
+        nuscenes_root: Path | None = None,
+        samples: int | None = None,
+        workers: int = 0,
+        batch_size: int = EVALUATION_BATCH,
+    ) -> None:
+        require_validation_store(store, training)
+        self.store = store
+        self._root, self._workers, self._batch_size = nuscenes_root, workers, batch_size
+        # Of the whole store, and of the curve.
+        self._tokens = {True: tuple(store.tokens), False: evenly_spread(store.tokens, samples)}
+        self._tables: Any = None
+        self._covered: dict[bool, Coverage] = {}
+
+    @property
+    def identity(self) -> dict[str, Any]:
+        """What the numbers are made from."""
+        return {
+            "store": [self.store.identity_digest, self.store.sources_digest],
+            "official metrics": self._root is not None,
+        }
+
+    @property
+    def statement(self) -> str:
+        """Say which samples are measured, and how."""
+        what = "loss" if self._root is None else "loss, mAP and NDS"
+        curve, whole = len(self._tokens[False]), len(self._tokens[True])
+        return f"{what} of {curve} of the {whole} samples of {self.store.path}"
+
+    def prepare(self) -> None:
+        """Open the tables, in the process that judges.
+
+        Raises:
+            DatasetError: if they are missing or do not fit the store.
+        """
+        if self._root is None:
+            return
+        self._tables = open_tables(self._root, self.store.identity["dataset"]["version"])
+        for is_whole, tokens in self._tokens.items():
+            self._covered[is_whole] = coverage(self._tables, tokens)
+            require_truth(self._tables, self.store.path, tokens)
+
+    def batches(self, *, is_whole: bool) -> int:
+        """Return the number of batches of all samples, or of those for the curve."""
+        return math.ceil(len(self._tokens[is_whole]) / self._batch_size)
+
+    def measure(
+        self, detector: CmtDetector, *, is_whole: bool, process: int, processes: int
+    ) -> Iterator[MeasuredBatch]:
+        """Yield what the detector makes of every batch of this process.
+
+        Args:
+            detector: in eval mode, on the device that computes.
+            is_whole: all samples, or those for the curve.
+            process: which of all.
+            processes: how many there are.
+        """
+        dataset = StoreDataset(self.store, self._tokens[is_whole])
+        places = evaluation_places(len(dataset), self._batch_size)[process::processes]
+        needs_boxes = is_whole or self._root is not None
+        for index, batch in enumerate(BatchLoader(dataset, places, self._workers)):
+            number = process + index * processes
+            yield self._measured(detector, batch.to(detector.device), number, needs_boxes)
+
+    @torch.no_grad()
+    def _measured(
+        self, detector: CmtDetector, batch: Batch, index: int, needs_boxes: bool
+    ) -> MeasuredBatch:
+        outputs, head = detector(batch), detector.preset.head
+        truth = GroundTruth.of(batch.boxes_lidar, batch.labels).to(detector.device)
+        # What is not finite gives a loss of NaN, which is never the best.
+        losses = detection_losses(outputs, truth, head, skips_overflow=True)
+        boxes = decode_boxes(outputs, head) if needs_boxes else []
+        return MeasuredBatch(
+            index=index,
+            samples=len(batch.tokens),
+            loss=float(total_loss(losses)),
+            detections={
+                token: to_nuscenes(detections, self.store.frame(token))
+                for token, detections in zip(batch.tokens, boxes, strict=needs_boxes)
+            },
+        )
+
+    def judge(
+        self, measured: Sequence[MeasuredBatch], *, is_whole: bool, out: Path | None
+    ) -> dict[str, float | None]:
+        """Return the scores of what all processes have measured.
+
+        Args:
+            measured: all batches, in any order.
+            is_whole: see `measure`.
+            out: folder for what `evaluate-stage2` writes; None keeps nothing.
+
+        Returns:
+            `samples`, `loss`, `mAP` and `NDS`; the last two are None without tables, and if the
+            loss is not finite, since then nothing was detected.
+
+        Raises:
+            ConfigError: if another process evaluates into `out`.
+        """
+        ordered = sorted(measured, key=lambda batch: batch.index)
+        samples = sum(batch.samples for batch in ordered)
+        loss = sum(batch.loss * batch.samples for batch in ordered) / samples
+        scores = {"samples": samples, "loss": loss, "mAP": None, "NDS": None}
+        if not math.isfinite(loss) or (out is None and self._tables is None):
+            return scores
+        with contextlib.ExitStack() as opened:
+            if out is None:
+                folder = Path(opened.enter_context(tempfile.TemporaryDirectory()))
+            else:
+                folder = out
+                opened.enter_context(locked_folder(folder, LOCK))
+                prepare_folder(folder)
+            results = {k: v for batch in ordered for k, v in batch.detections.items()}
+            write_results(folder / RESULTS, results, self.store.preset)
+            if self._tables is None:
+                return scores
+            tokens, covered = self._tokens[is_whole], self._covered[is_whole]
+            summary = judge(folder / RESULTS, self._tables, covered, tokens, folder).summary
+            write_metrics(folder, folder / RESULTS, summary)
+        return scores | {"mAP": summary["mean_ap"], "NDS": summary["nd_score"]}
+
+
+def evenly_spread(tokens: Sequence[str], count: int | None) -> tuple[str, ...]:
+    """Return `count` of the tokens, evenly spread over their order; all if there are fewer.
+
+    Stores hold scenes one after the other, so every scene has its share, and every run of a store
+    takes the same samples.
+    """
+    if count is None or count >= len(tokens):
+        return tuple(tokens)
+    return tuple(tokens[i * len(tokens) // count] for i in range(count))
+
+
+def require_validation_store(store: FeatureStore, training: FeatureStore) -> None:
+    """Check that a store can say how well a detector does that is trained on another one.
+
+    Raises:
+        CacheError: if it is incomplete.
+        IdentityError: if its features are of other backbones, branches or cut.
+        ConfigError: if it holds samples that are trained on.
+    """
+    if store.features_digest != training.features_digest:
+        raise IdentityError(
+            f"{store.path} was extracted with other backbone weights, another preset or another "
+            f"cut than {training.path}, so its features mean something else; validate on a store "
+            f"of the same extraction (`feature-cache diff {training.path} {store.path}` says what "
+            "differs)"
+        )
+    store.require_complete()
+    shared = set(store.tokens).intersection(training.tokens)
+    if shared:
+        raise ConfigError(
+            f"{len(shared)} of the {len(store.tokens)} samples of {store.path} (such as "
+            f"{min(shared)}) are also in {training.path}: a detector that is chosen by samples it "
+            "was trained on is the one that has memorised them. Validate on scenes that are not "
+            "trained on; evaluate-stage2 scores training samples, too"
+        )
