@@ -50,8 +50,10 @@ class LiveFeatures:
         """Tokens of the records, in their order."""
         return tuple(self._position)
 
-    def read(self, tokens: Sequence[str], variant: int = 0) -> list[FrameFeatures]:
-        """Load samples and run them as one batch.
+    def read(
+        self, tokens: Sequence[str], variant: int = 0, camera_variant: int | None = None
+    ) -> list[FrameFeatures]:
+        """Load samples and run them as one batch; see `FeatureSource`.
 
         Raises:
             MissingRowError: if there is no such record.
@@ -60,7 +62,8 @@ class LiveFeatures:
         for token in tokens:
             if token not in self._position:
                 raise MissingRowError(f"sample {token} is not among the {len(self.raw)} records")
-        return self.run([self.raw[variant, self._position[token]] for token in tokens])
+        places = [self._position[token] for token in tokens]
+        return self.run([self.raw.load(variant, place, camera_variant) for place in places])
 
     def run(self, raw: Sequence[RawFrame]) -> list[FrameFeatures]:
         """Run raw samples as one batch; the returned maps are float32 on the CPU."""

@@ -122,6 +122,7 @@ def training_order(store: FeatureStore, recipe: Recipe) -> EpochSampler:
         recipe.batch_size,
         recipe.seed,
         variants=store.variants,
+        per_sensor=recipe.variants_per_sensor and store.preset.camera is not None,
         balance=balance,
         drop=recipe.sensor_drop,
     )
