@@ -25,8 +25,8 @@ def combined_img_from_lidar(
 ) -> Matrices:
     """Return projections of a variant's points into the images of another variant of the sample.
 
-    Relative to the largest entry of a matrix within 1e-12 of what augmenting a sample this way at
-    once gives, which inverts nothing: a test compares the two.
+    What augmenting a sample this way at once gives, within 1e-14 of a matrix's largest entry: tests
+    compare the two.
 
     Args:
         img_from_lidar: (V, 4, 4) float64, of the cameras' variant.
