@@ -1,6 +1,7 @@
 """Reads arrays of a sample: those of a row, or those of the cameras from another variant's row."""
 
 from collections.abc import Mapping, Sequence
+from functools import partial
 from typing import Any
 
 from numpy.typing import NDArray
@@ -33,26 +34,30 @@ def read_arrays(
     Raises:
         CacheError: if a row is damaged.
     """
-
-    def read(item: tuple[ArraySpec, int]) -> NDArray[Any]:
-        spec, number = item
-        buffer = None if buffers is None else buffers.get(spec.name)
-        try:
-            return store.read_array(spec, number, position, buffer)
-        except DamageError as error:
-            raise store.damage(spec, number, position, error) from error
-
     items = [(spec, camera_variant if _is_of_cameras(spec) else variant) for spec in specs]
     is_composed = variant != camera_variant and CAMERA_MATRICES in {spec.name for spec in specs}
     if is_composed:
         items += [(spec, camera_variant) for spec in store.arrays if spec.name == EGO_MATRIX]
-    arrays = list(store.path.for_each(read, items))
-    row = {spec.name: values for spec, values in zip(specs, arrays, strict=False)}
+    arrays = list(store.path.for_each(partial(_read, store, position, buffers or {}), items))
+    row = {spec.name: array for spec, array in zip(specs, arrays, strict=False)}  # not the pose
     if is_composed:
         row[CAMERA_MATRICES] = combined_img_from_lidar(
             row[CAMERA_MATRICES], arrays[-1], row[EGO_MATRIX]
         )
     return row
+
+
+def _read(
+    store: Store,
+    position: int,
+    buffers: Mapping[str, NDArray[Any]],
+    item: tuple[ArraySpec, int],
+) -> NDArray[Any]:
+    spec, variant = item
+    try:
+        return store.read_array(spec, variant, position, buffers.get(spec.name))
+    except DamageError as error:
+        raise store.damage(spec, variant, position, error) from error
 
 
 def _is_of_cameras(spec: ArraySpec) -> bool:
