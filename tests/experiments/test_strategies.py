@@ -87,14 +87,16 @@ def test_cached_and_live_training_have_the_same_bits_in_every_scalar_of_every_st
     assert gaps(curve_of["store"], curve_of["float32"])["largest"][1] < 1e-3
 
 
+@pytest.mark.parametrize("camera_variant", [None, 0])
 @pytest.mark.parametrize("absent", [(), (LIDAR,), CAMERAS, (CAMERAS[2],)])
 def test_a_live_batch_has_the_maps_of_the_cached_one(
     store: CachedFeatures,
     records: list[SampleRecord],
     backbones: FrozenBackbones,
     absent: Absent,
+    camera_variant: int | None,
 ) -> None:
-    places = [[Place(1, 2, absent), Place(0, 0), Place(1, 1, absent, camera_variant=0)]]
+    places = [[Place(1, 2, absent, camera_variant), Place(0, 0)]]
     draws = draws_of(store.preset, store.variants)
     detector = live_detector(store, backbones, live(short())).eval()
 
@@ -107,7 +109,9 @@ def test_a_live_batch_has_the_maps_of_the_cached_one(
         assert torch.equal(values.half(), cached.maps[name])
     assert raw.tokens == cached.tokens
     assert raw.conditions == cached.conditions
-    assert torch.equal(raw.img_from_lidar[:2], cached.img_from_lidar[:2])
+    if camera_variant is None:
+        assert torch.equal(raw.img_from_lidar, cached.img_from_lidar)
+    # A composed matrix may differ in its last bits.
     torch.testing.assert_close(raw.img_from_lidar, cached.img_from_lidar, rtol=1e-12, atol=1e-9)
     for boxes, expected in zip(raw.boxes_lidar, cached.boxes_lidar, strict=True):
         assert torch.equal(boxes, expected)
