@@ -13,18 +13,18 @@ from numpy.typing import NDArray
 
 from cache.coordination.completeness import Completeness
 from cache.coordination.null_store import NULL_SAMPLES, open_null
-from cache.coordination.read_arrays import read_arrays
+from cache.coordination.read_arrays import map_buffer, read_arrays
 from cache.coordination.store import Store, open_store
 from cache.format.identity import Identity, features_digest
 from cache.format.metadata import Provenance
 from cache.format.row_codec import decode_frame, decode_maps
-from cache.format.schema import BOX_COUNT, LABELS, ArraySpec, Row, scale_name
+from cache.format.schema import BOX_COUNT, LABELS, ArraySpec, Row
 from cache.inspection.parity_record import parity_note
 from cache.inspection.sources_digest import sources_digest
 from cache.storage.protocol import StorePath
 from shared.config.cut import Cut, parse_cut
 from shared.config.preset import Preset
-from shared.data.features import Frame, FrameFeatures, MapValues, QuantisedMap
+from shared.data.features import Frame, FrameFeatures, MapValues
 from shared.digests import json_digest
 from shared.errors import CacheError
 
@@ -93,6 +93,11 @@ class CachedFeatures:
     def tokens(self) -> tuple[str, ...]:
         """Sample tokens, in the store's order, including those not extracted yet."""
         return tuple(self._store.samples.tokens)
+
+    @property
+    def scenes(self) -> tuple[str, ...]:
+        """The scene of each sample, in the same order; see `Frame.scene`."""
+        return tuple(self._store.samples.scenes)
 
     @property
     def variants(self) -> int:
@@ -167,7 +172,7 @@ class CachedFeatures:
         Raises: as `read`; the arrays must not be used then.
         """
         buffers = {
-            spec.name: _buffer(spec, maps[spec.feature_map])
+            spec.name: map_buffer(spec, maps[spec.feature_map])
             for spec in self._map_specs
             if spec.feature_map is not None and spec.feature_map in maps
         }
@@ -238,12 +243,3 @@ class CachedFeatures:
             variant=variant,
             row=row,
         )
-
-
-def _buffer(spec: ArraySpec, maps: MapValues) -> NDArray[Any]:
-    """Return the array of a map that `spec` describes."""
-    if not isinstance(maps, QuantisedMap):
-        return maps
-    if spec.is_quantised:
-        return maps.values
-    return maps.scale if spec.name == scale_name(spec.feature_map or "") else maps.zero

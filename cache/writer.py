@@ -3,10 +3,11 @@
 import platform
 import time
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from datetime import UTC, datetime
 from importlib.metadata import version
 from pathlib import Path
+from typing import TypeVar
 
 import numpy as np
 
@@ -14,15 +15,15 @@ from cache.coordination.free_space import explain_failed_write
 from cache.coordination.ledger import LedgerEntry
 from cache.coordination.shard_sources import ShardSources
 from cache.coordination.store import Store, open_store
-from cache.format.codec import CODECS
+from cache.encoded_row import EncodedRow, encode_row
 from cache.format.layout import Shard
-from cache.format.row_codec import decode_maps, encode_frame
-from cache.format.schema import BOX_COUNT, ArraySpec, Row, row_digest
 from cache.format.shard_file import write_shard_file
-from cache.format.statistics import Statistics, merge_by_array
+from cache.format.statistics import merge_by_array
 from cache.storage.protocol import StorePath
-from shared.data.features import FrameFeatures, as_floats
+from shared.data.features import FrameFeatures
 from shared.errors import CacheError
+
+_Row = TypeVar("_Row", FrameFeatures, EncodedRow)
 
 
 class StoreWriter:
@@ -58,18 +59,38 @@ class StoreWriter:
         Raises:
             CacheError: if rows are missing or unfit (then nothing is written), or the disk is full.
         """
-        ordered = self._ordered(shard, rows)
-        encoded = [encode_frame(self.store.arrays, features) for features in ordered]
-        sources = ShardSources.of([features.sources for features in ordered])
+        started = time.monotonic()
+        encoded = [self.encode(features) for features in self._ordered(shard, rows)]
+        return self.write_encoded(shard, encoded, seconds=time.monotonic() - started)
+
+    def encode(self, features: FrameFeatures) -> EncodedRow:
+        """Encode a row, of any shard; threads may do so side by side.
+
+        Raises:
+            CacheError: if it is unfit for the store.
+        """
+        return encode_row(self.store.arrays, features)
+
+    def write_encoded(
+        self, shard: Shard, rows: Sequence[EncodedRow], *, seconds: float = 0.0
+    ) -> bool:
+        """Do what `write_shard` does after its rows were encoded.
+
+        Args:
+            shard: from `pending()`.
+            rows: all its rows, in any order.
+            seconds: that encoding them took, for the ledger.
+        """
+        encoded = self._ordered(shard, rows)
         ledger = self.store.ledger
         try:
             with ledger.lock(shard.index) as is_locked:
                 if ledger.path(shard.index).exists():
                     return False
-                started = time.monotonic()
+                started = time.monotonic() - seconds
                 while True:
                     size = self._write_arrays(shard, encoded, is_locked=is_locked)
-                    entry = _entry(shard, self.store.arrays, encoded, sources, size, started)
+                    entry = _entry(shard, encoded, size, time.monotonic() - started)
                     if ledger.write(entry):
                         return True
                     if self._is_settled(entry):
@@ -92,7 +113,7 @@ class StoreWriter:
         ledger.drop(ours.shard, fingerprint)
         return False
 
-    def _ordered(self, shard: Shard, rows: Sequence[FrameFeatures]) -> list[FrameFeatures]:
+    def _ordered(self, shard: Shard, rows: Sequence[_Row]) -> list[_Row]:
         """Check that these are the rows of the shard, and return them in its order."""
         where = f"shard {shard.index} of {self.store.path}"
         tokens = Counter(row.frame.token for row in rows)
@@ -117,43 +138,28 @@ class StoreWriter:
                 )
         return [by_token[token] for token in shard.tokens]
 
-    def _write_arrays(self, shard: Shard, encoded: Sequence[Row], *, is_locked: bool) -> int:
+    def _write_arrays(self, shard: Shard, encoded: Sequence[EncodedRow], *, is_locked: bool) -> int:
         """Write the shard's file of every array; return their total size in bytes."""
         size = 0
         for spec in self.store.arrays:
             file = self.store.file(spec, shard.index)
             if is_locked:
                 file.remove_partials()
-            chunks = (CODECS[spec.codec].encode_row(row[spec.name]) for row in encoded)
-            size += write_shard_file(file, chunks, self.store.layout.slots)
+            sealed = (row.sealed[spec.name] for row in encoded)
+            size += write_shard_file(file, sealed, self.store.layout.slots)
         return size
 
 
-def _entry(
-    shard: Shard,
-    specs: Sequence[ArraySpec],
-    encoded: Sequence[Row],
-    sources: ShardSources | None,
-    size: int,
-    started: float,
-) -> LedgerEntry:
+def _entry(shard: Shard, encoded: Sequence[EncodedRow], size: int, seconds: float) -> LedgerEntry:
     """Return the ledger entry of a shard whose bytes are on disk."""
-    digests = {
-        spec.name: tuple(row_digest(spec, row[spec.name], int(row[BOX_COUNT])) for row in encoded)
-        for spec in specs
-    }
-    statistics: list[Mapping[str, Statistics]] = [
-        {name: Statistics.of(as_floats(values)) for name, values in decode_maps(specs, row).items()}
-        for row in encoded
-    ]
     return LedgerEntry(
         shard=shard.index,
         variant=shard.variant,
         tokens=shard.tokens,
-        digests=digests,
-        statistics=merge_by_array(statistics),
+        digests={name: tuple(row.digests[name] for row in encoded) for name in encoded[0].digests},
+        statistics=merge_by_array(row.statistics for row in encoded),
         bytes_on_disk=size,
-        write_seconds=round(time.monotonic() - started, 3),
+        write_seconds=round(seconds, 3),
         software={
             "python": platform.python_version(),
             "numpy": np.__version__,
@@ -161,5 +167,5 @@ def _entry(
             "numcodecs": version("numcodecs"),
         },
         written_at=datetime.now(UTC).isoformat(timespec="seconds"),
-        sources=sources,
+        sources=ShardSources.of([row.sources for row in encoded]),
     )

@@ -22,6 +22,7 @@ import shlex
 import sys
 import time
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -39,10 +40,14 @@ from shared.config.preset import Preset
 from shared.config.preset_catalogue import PRESETS, load_preset
 from shared.errors import ConfigError
 from shared.process.command import run_command
-from shared.process.device import device_name
 from shared.process.number_options import whole_number
 from shared.process.shared_memory import affordable_workers
 from stage1_extract.extraction.installed_versions import installed_versions
+from stage1_extract.extraction.stage_widths import (
+    LARGEST_BATCH,
+    loader_memory,
+    most_raw_bytes,
+)
 from stage1_extract.extraction.worker_slice import (
     choose_cuda_device,
     choose_slice,
@@ -64,7 +69,6 @@ if TYPE_CHECKING:
 log = logging.getLogger("stage1_extract")
 
 MIB = 2**20
-DEFAULT_WORKERS = 0
 
 
 def open_or_create_store(
@@ -77,6 +81,7 @@ def open_or_create_store(
     command: Sequence[str],
     codec: str | None,
     variants: int,
+    batch_size: int,
     shard_bytes: int,
 ) -> StoreWriter:
     """Create the store, or open the store to resume.
@@ -85,6 +90,7 @@ def open_or_create_store(
         IdentityError: if the existing store was made from something else.
         CacheError: if the path holds something else, or the store has a different codec.
     """
+    from shared.process.device import device_name
     from stage1_extract.extraction.extraction_identity import store_identity
 
     codec = codec_at(path) if codec is None else codec
@@ -96,6 +102,7 @@ def open_or_create_store(
             dataset.version,
             value_format=CODECS[codec].value_format,
             variants=variants,
+            batch_size=batch_size,
         ),
         samples=Samples(
             tokens=tuple(record.token for record in records),
@@ -181,7 +188,11 @@ def options() -> argparse.ArgumentParser:
         f"else {DEFAULT_CODEC})",
     )
     parser.add_argument(
-        "--batch-size", type=whole_number(1), default=1, help="samples per forward (default 1)"
+        "--batch-size",
+        type=whole_number(1),
+        help="samples per forward on a GPU (default as in the store to resume, else up to "
+        f"{LARGEST_BATCH} by the GPU's free memory); a store keeps its batch size, since results "
+        "depend on it. On a CPU always 1",
     )
     parser.add_argument(
         "--shard-mib",
@@ -193,7 +204,8 @@ def options() -> argparse.ArgumentParser:
     parser.add_argument(
         "--workers",
         type=whole_number(0),
-        help=f"processes that load raw files (default {DEFAULT_WORKERS})",
+        help="processes that load raw files (default by the cores; 0 loads in a thread, without "
+        "/dev/shm)",
     )
     parser.add_argument(
         "--slice",
@@ -213,21 +225,21 @@ def extract(args: argparse.Namespace, command: Sequence[str]) -> None:
         command: the words they were parsed from, which the store records.
     """
     from stage1_extract.backbones.weights import frozen_backbones
-    from stage1_extract.extraction.extraction_identity import draws_of
+    from stage1_extract.extraction.extraction_identity import batch_size_at, draws_of
     from stage1_extract.extraction.fill_store import fill_store
-    from stage1_extract.extraction.loader_memory import most_raw_bytes
     from stage1_extract.extraction.null_sample import write_null_features
 
     preset = chosen_preset(args.preset, args.config)
     worker_slice = choose_slice(args.slice)
-    workers = affordable_workers(
-        args.workers, DEFAULT_WORKERS, args.batch_size * most_raw_bytes(preset)
-    )
+    if args.workers is not None:  # known early: what does not fit is refused before all work
+        shared_bytes = partial(loader_memory, most_raw_bytes(preset), args.batch_size or 1)
+        affordable_workers(args.workers, 0, shared_bytes)
     choose_cuda_device()
     dataset = chosen_dataset(args)
     records = dataset.read()
     frozen, origin = frozen_backbones(preset, args.checkpoint, args.cut)
     variants = variants_at(args.store) if args.variants is None else args.variants
+    batch_size = args.batch_size or batch_size_at(args.store, frozen)
     log.info("%s on %s: %s", preset.name, frozen.device, origin)
     writer = open_or_create_store(
         args.store,
@@ -238,6 +250,7 @@ def extract(args: argparse.Namespace, command: Sequence[str]) -> None:
         command=command,
         codec=args.codec,
         variants=variants,
+        batch_size=batch_size,
         shard_bytes=args.shard_mib * MIB,
     )
     started = time.monotonic()
@@ -246,8 +259,8 @@ def extract(args: argparse.Namespace, command: Sequence[str]) -> None:
         writer,
         records,
         frozen,
-        batch_size=args.batch_size,
-        workers=workers,
+        batch_size=batch_size,
+        workers=args.workers,
         worker_slice=worker_slice,
         draws=draws_of(preset, variants),
     )

@@ -36,7 +36,11 @@ from shared.process.device import device_name
 from shared.process.number_options import whole_number
 from stage1_extract.backbones.live import LiveFeatures
 from stage1_extract.backbones.weights import frozen_backbones
-from stage1_extract.extraction.extraction_identity import draws_of, store_identity
+from stage1_extract.extraction.extraction_identity import (
+    draws_of,
+    recorded_batch_size,
+    store_identity,
+)
 from stage1_extract.extraction.installed_versions import installed_versions
 from stage1_extract.nuscenes.dataset_options import add_dataset_options, chosen_dataset
 from stage1_extract.parity.bit_equality import Computer, LiveBatches, live_batches
@@ -142,23 +146,21 @@ def _live_side(
     dataset = chosen_dataset(args, cached.provenance.dataset)
     records = dataset.read()
     frozen, _ = frozen_backbones(cached.preset, args.checkpoint, cached.cut)
-    recorded = cached.identity["precision"]
+    batch_size = recorded_batch_size(cached.identity)
     identity = store_identity(
         frozen,
         records,
         dataset.version,
         value_format=cached.identity["value_format"],
         variants=cached.variants,
+        batch_size=batch_size,
     )
-    if recorded.startswith(identity["precision"]):  # it may go on with the batch size
-        identity["precision"] = recorded
     check_identity(cached.path, identity)
     provenance = cached.provenance
     made_with = Computer(
         device=provenance.device,
         torch=provenance.software.get("torch", ""),
-        precision=recorded,
-        command=provenance.command,
+        batch_size=batch_size or 1,  # a CPU computes samples one at a time
     )
     batches = live_batches(
         made_with, device=device_name(frozen.device), torch=installed_versions()["torch"]

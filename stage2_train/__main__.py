@@ -3,6 +3,9 @@
     train-stage2 /data/r50.zarr --out runs/a --checkpoint cmt.pth      # recipe frozen_a
     train-stage2 /data/r50.zarr --out runs/a --checkpoint cmt.pth      # again: resumes
     train-stage2 /data/r50.zarr --out runs/b --recipe my_recipes.py:fast
+    train-stage2 /data/r50.zarr --out runs/d --set aqr.bev_window=7 --set clip_norm=10 --seed 3
+    train-stage2 /data/r50.zarr --out runs/e --config cmt_aqr_voxel0100_r50_800x320_cbgs.py
+    train-stage2 /data/r50.zarr --out runs/quarter --samples 0.25      # or --scenes 0.25, or a file
     train-stage2 /data/r50.zarr --out runs/c --devices 4               # DDP; the batch is shared
     torchrun --standalone --nproc-per-node 4 --max-restarts 3 -m stage2_train STORE --out DIR
     srun train-stage2 /data/r50.zarr --out runs/c --devices 4 --nodes 2
@@ -24,6 +27,10 @@ from cache.storage.location import store_path
 from shared.process.command import run_command
 from shared.process.number_options import whole_number
 from stage2_train.data.loader import WORKERS_HELP, default_workers
+from stage2_train.data.subset_options import add_subset_options, subset_of
+from stage2_train.recipes.mm_recipe.recipe_from_config import recipe_for_store
+from stage2_train.recipes.overrides import override
+from stage2_train.recipes.recipe import MOST_SEED
 from stage2_train.recipes.recipes import RECIPES, load_recipe
 from stage2_train.training.build import train
 
@@ -37,12 +44,26 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("store", type=store_path, help="complete feature store")
     parser.add_argument("--out", type=Path, required=True, help="run folder, resumed if it exists")
-    parser.add_argument(
+    how = parser.add_mutually_exclusive_group()
+    how.add_argument(
         "--recipe", default="frozen_a", help=f"{', '.join(RECIPES)}, or file.py:function"
+    )
+    how.add_argument(
+        "--config", type=Path, help="instead of a recipe: a config of mmcv 1.x or mmengine"
     )
     parser.add_argument(
         "--checkpoint", type=Path, help="CMT checkpoint, or run, whose necks and head to start from"
     )
+    parser.add_argument(
+        "--set",
+        action="append",
+        default=[],
+        metavar="FIELD=VALUE",
+        help="change a field of the recipe: learning_rate=2e-4, aqr.bev_window=7, aqr=none, "
+        "lr_multipliers.img_neck=0.1; may be repeated",
+    )
+    parser.add_argument("--seed", type=whole_number(0, MOST_SEED), help="short for --set seed=SEED")
+    add_subset_options(parser)
     parser.add_argument("--stop-after", type=whole_number(0), metavar="STEPS", help="stop early")
     parser.add_argument(
         "--workers",
@@ -54,12 +75,21 @@ def main(argv: list[str] | None = None) -> int:
         "--nodes", type=whole_number(1), default=1, help="of the run, each with --devices"
     )
     args = parser.parse_args(argv)
+    overrides = args.set + ([] if args.seed is None else [f"seed={args.seed}"])
 
     def work() -> None:
+        store = CachedFeatures(args.store)
+        recipe = (
+            load_recipe(args.recipe)
+            if args.config is None
+            else recipe_for_store(args.config, store.preset)
+        )
         result = train(
-            CachedFeatures(args.store),
-            load_recipe(args.recipe),
+            store,
+            override(recipe, overrides),
             args.out,
+            subset=subset_of(args),
+            overrides=overrides,
             checkpoint=args.checkpoint,
             stop_after=args.stop_after,
             workers=default_workers(args.devices) if args.workers is None else args.workers,

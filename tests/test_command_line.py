@@ -19,6 +19,7 @@ OPTIONS = {
     "train-stage2": {
         *("--out", "--recipe", "--checkpoint", "--stop-after"),
         *("--workers", "--devices", "--nodes"),
+        *("--config", "--set", "--seed", "--samples", "--scenes", "--subset-seed"),
     },
     "plot-sensor-weights": {"--out", "--samples", "--plot", "--min-score", "--workers"},
     "evaluate-stage2": {"--out", "--nuscenes", "--results", "--drop", "--plot", "--workers"},

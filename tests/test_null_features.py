@@ -74,6 +74,19 @@ def test_absent_cameras_are_black_images(
     assert_rounded(without_cameras(features, store.null, cameras), recomputed(live, images=images))
 
 
+def test_black_is_a_pixel_of_0_normalised(live: LiveFeatures) -> None:
+    """By hand: (0 - mean) / deviation of the channel, which is far from 0, a grey pixel."""
+    camera = live.preset.camera
+    assert camera is not None
+    images = black_images(camera)
+    assert images.shape == (len(CAMERAS), 3, camera.height_px, camera.width_px)
+    assert images.dtype == torch.float32
+    for channel, black in enumerate((-103.53 / 57.375, -116.28 / 57.12, -123.675 / 58.395)):
+        torch.testing.assert_close(
+            images[:, channel], torch.full_like(images[:, channel], black), rtol=1e-6, atol=0
+        )
+
+
 def test_training_gets_what_the_backbones_give_for_the_masked_input(
     store: CachedFeatures, live: LiveFeatures
 ) -> None:

@@ -90,7 +90,8 @@ def test_the_options_with_numbers_are_found() -> None:
         *("extract-features --shard-mib", "extract-features --variants"),
         *("check-parity --samples", "plot-samples --min-score", "plot-sensor-weights --plot"),
         *("train-stage2 --devices", "train-stage2 --stop-after", "evaluate-stage2 --workers"),
-        *("evaluate-stage2 --plot", "feature-cache verify --workers"),
+        *("train-stage2 --seed", "train-stage2 --samples", "train-stage2 --scenes"),
+        *("train-stage2 --subset-seed", "evaluate-stage2 --plot", "feature-cache verify --workers"),
         *("feature-cache estimate --seconds-per-sample", "synthetic-nuscenes --seed"),
     } <= OPTIONS.keys()
 
@@ -128,6 +129,8 @@ def test_a_default_lies_in_its_range(option: str) -> None:
         *(("extract-features --variants", "0"), ("check-parity --samples", "0")),
         *(("plot-samples --samples", "0"), ("plot-samples --min-score", "1.5")),
         *(("train-stage2 --devices", "0"), ("train-stage2 --nodes", "0")),
+        *(("train-stage2 --samples", "0"), ("train-stage2 --samples", "1.01")),
+        *(("train-stage2 --scenes", "0"), ("train-stage2 --seed", "4294967296")),
         *(("feature-cache verify --workers", "0"), ("feature-cache estimate --samples", "0")),
         *(("synthetic-nuscenes --scenes-train", "9"), ("synthetic-nuscenes --workers", "0")),
     ],

@@ -12,6 +12,7 @@ from stage1_extract.check_parity import main as check_parity
 from stage1_extract.plot_samples import main as plot_samples
 from stage2_train.__main__ import main as train_stage2
 from stage2_train.evaluate import main as evaluate_stage2
+from tests.pictures import decoded
 
 PRESETS = """
 from dataclasses import replace
@@ -47,6 +48,11 @@ def test_a_single_sensor_goes_all_the_way(
     assert train_stage2(train) == 0
     assert evaluate_stage2([str(store), str(run), "--out", str(run / "val")]) == 0
     assert plot_samples([str(store), *root, "--out", str(tmp_path / "pictures")]) == 0
+
+    pictures = list((tmp_path / "pictures").rglob("*.png"))
+    assert pictures
+    for picture in pictures:
+        decoded(picture)
 
     cached = CachedFeatures(store)
     (features, *_) = cached.read(cached.tokens[:1])

@@ -1,6 +1,9 @@
 """Variants are extracted, added and trained on, and the recorded frame stays what it was."""
 
+import dataclasses
+import itertools
 import json
+from collections.abc import Mapping
 from pathlib import Path
 
 import numpy as np
@@ -9,10 +12,13 @@ import pytest
 from cache.__main__ import main as feature_cache
 from cache.coordination.store import open_store
 from cache.reader import CachedFeatures
+from shared.data.features import Frame, MapValues
 from shared.data.targets import with_trainable_annotations
 from stage1_extract.__main__ import main as extract_features
 from stage1_extract.check_parity import main as check_parity
 from stage2_train.__main__ import main as train_stage2
+from stage2_train.data.dataset import StoreDataset
+from stage2_train.data.sampler import Place
 from stage2_train.evaluate import main as evaluate_stage2
 
 
@@ -25,6 +31,14 @@ def extract(root: Path, store: Path, *more: str) -> int:
 def three(synthetic_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     store = tmp_path_factory.mktemp("stores") / "three.zarr"
     assert extract(synthetic_root, store, "--variants", "3") == 0
+    return store
+
+
+@pytest.fixture(scope="module")
+def single(synthetic_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same samples without augmented variants."""
+    store = tmp_path_factory.mktemp("stores") / "single.zarr"
+    assert extract(synthetic_root, store) == 0
     return store
 
 
@@ -73,34 +87,59 @@ def test_a_stale_store_is_not_grown(
     assert (store / "zarr.json").read_bytes() == before
 
 
-def test_variant_0_is_the_same_as_in_a_store_without_variants(
-    synthetic_root: Path, three: Path, tmp_path: Path
-) -> None:
-    assert extract(synthetic_root, tmp_path / "one.zarr") == 0
-    single, several = CachedFeatures(tmp_path / "one.zarr"), CachedFeatures(three)
-    for a, b in zip(single.read(single.tokens), several.read(single.tokens), strict=True):
+def test_variant_0_is_the_same_as_in_a_store_without_variants(three: Path, single: Path) -> None:
+    alone, several = CachedFeatures(single), CachedFeatures(three)
+    assert alone.tokens == several.tokens
+    for a, b in zip(alone.read(alone.tokens), several.read(alone.tokens), strict=True):
+        assert a.maps.keys() == b.maps.keys()
         for name, values in a.maps.items():
             np.testing.assert_array_equal(values, b.maps[name])
+        for field in dataclasses.fields(a.frame):
+            if field.name != "annotations":
+                np.testing.assert_array_equal(
+                    getattr(a.frame, field.name), getattr(b.frame, field.name)
+                )
+        for field in dataclasses.fields(a.frame.annotations):
+            np.testing.assert_array_equal(
+                getattr(a.frame.annotations, field.name), getattr(b.frame.annotations, field.name)
+            )
+
+
+def pixels(frame: Frame, points_m: np.ndarray) -> np.ndarray:
+    """Return u, v and depth of (n, 3) points in every camera."""
+    projected = np.einsum(
+        "vdc,nc->vnd", frame.img_from_lidar, np.column_stack([points_m, np.ones(len(points_m))])
+    )
+    return np.concatenate([projected[..., :2] / projected[..., 2:3], projected[..., 2:3]], axis=-1)
 
 
 def test_variants_differ_in_features_boxes_and_matrices_alike(three: Path) -> None:
     store = CachedFeatures(three)
-    token = store.tokens[0]
-    recorded, *variants = (store.read([token], number)[0] for number in range(3))
-    for variant in variants:
-        for name in ("lidar/stride8", "camera/stride16"):
-            assert not np.array_equal(recorded.maps[name], variant.maps[name])
-        # A box is at the same place in the world.
-        frames = recorded.frame, variant.frame
-        assert len({len(frame.annotations.boxes_lidar) for frame in frames}) == 1
-        places = [
-            frame.ego_from_lidar
-            @ np.append(frame.annotations.boxes_lidar[0, :3].astype(np.float64), 1)
-            for frame in frames
-        ]
-        np.testing.assert_allclose(places[0], places[1], atol=1e-4)
-        trainable = with_trainable_annotations(variant, store.preset.grid).frame.annotations
-        assert np.isfinite(trainable.boxes_lidar).all()
+    for token in store.tokens:
+        variants = [store.read([token], number)[0] for number in range(3)]
+        boxes = [features.frame.annotations.boxes_lidar for features in variants]
+        assert len({len(own) for own in boxes}) == 1
+        assert len(boxes[0]) > 0
+        for a, b in itertools.combinations(range(3), 2):
+            for name, values in variants[a].maps.items():
+                assert not np.array_equal(values, variants[b].maps[name]), name
+            assert np.abs(boxes[a] - boxes[b])[:, :2].max() > 0.01
+            frames = variants[a].frame, variants[b].frame
+            for name in ("img_from_lidar", "ego_from_lidar"):
+                matrices = [getattr(frame, name) for frame in frames]
+                assert not np.allclose(*matrices), name
+            # A box is at the same place in the world, and as deep in every camera.
+            places, depths = [], []
+            for frame, own in zip(frames, (boxes[a], boxes[b]), strict=True):
+                centres = own[:, :3].astype(np.float64)
+                homogeneous = np.column_stack([centres, np.ones(len(centres))])
+                places.append(homogeneous @ frame.ego_from_lidar.T)
+                depths.append(pixels(frame, centres)[..., 2])
+            np.testing.assert_allclose(*places, atol=1e-4)
+            np.testing.assert_allclose(*depths, atol=1e-4)
+        for features in variants:
+            trainable = with_trainable_annotations(features, store.preset.grid).frame.annotations
+            assert np.isfinite(trainable.boxes_lidar).all()
 
 
 def test_parity_holds_in_every_variant(
@@ -112,10 +151,33 @@ def test_parity_holds_in_every_variant(
     assert json.loads(out.read_text())["passed"] is True
 
 
-def test_variants_are_trained_on_and_evaluation_uses_variant_0(three: Path, tmp_path: Path) -> None:
+@pytest.fixture
+def variants_read(monkeypatch: pytest.MonkeyPatch) -> list[int]:
+    """The variant of every sample that training or evaluation reads."""
+    honest, variants = StoreDataset.read, []
+
+    def noting(self: StoreDataset, place: Place, maps: Mapping[str, MapValues]) -> Frame:
+        variants.append(place.variant)
+        return honest(self, place, maps)
+
+    monkeypatch.setattr(StoreDataset, "read", noting)
+    return variants
+
+
+def test_variants_are_trained_on_and_evaluation_uses_variant_0(
+    three: Path, single: Path, tmp_path: Path, variants_read: list[int]
+) -> None:
     run = tmp_path / "run"
-    train = [str(three), "--out", str(run), "--recipe", "first_steps", "--stop-after", "3"]
+    train = [str(three), "--out", str(run), "--recipe", "first_steps", "--stop-after", "9"]
     assert train_stage2(train) == 0
-    assert evaluate_stage2([str(three), str(run), "--out", str(run / "val")]) == 0
-    results = json.loads((run / "val" / "results_nusc.json").read_text())["results"]
-    assert set(results) == set(CachedFeatures(three).tokens)
+    assert set(variants_read) == {0, 1, 2}
+
+    variants_read.clear()
+    results = []
+    for store in (three, single):
+        out = tmp_path / store.name
+        assert evaluate_stage2([str(store), str(run), "--out", str(out)]) == 0
+        results.append((out / "results_nusc.json").read_bytes())
+    assert set(variants_read) == {0}
+    assert results[0] == results[1]
+    assert set(json.loads(results[0])["results"]) == set(CachedFeatures(three).tokens)

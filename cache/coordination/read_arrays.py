@@ -8,8 +8,9 @@ from numpy.typing import NDArray
 
 from cache.coordination.store import Store
 from cache.format.codec import DamageError
-from cache.format.schema import CAMERA_MATRICES, EGO_MATRIX, ArraySpec, Row
+from cache.format.schema import CAMERA_MATRICES, EGO_MATRIX, ArraySpec, Row, scale_name
 from shared.data.combined_variants import combined_img_from_lidar, is_camera_map
+from shared.data.features import MapValues, QuantisedMap
 
 
 def read_arrays(
@@ -45,6 +46,15 @@ def read_arrays(
             row[CAMERA_MATRICES], arrays[-1], row[EGO_MATRIX]
         )
     return row
+
+
+def map_buffer(spec: ArraySpec, maps: MapValues) -> NDArray[Any]:
+    """Return the array of a map that `spec` describes."""
+    if not isinstance(maps, QuantisedMap):
+        return maps
+    if spec.is_quantised:
+        return maps.values
+    return maps.scale if spec.name == scale_name(spec.feature_map or "") else maps.zero
 
 
 def _read(

@@ -22,6 +22,7 @@ from zarr.codecs import BloscCodec, Crc32cCodec, ZstdCodec
 from zarr.codecs import numcodecs as zarr_numcodecs
 
 Payload = NDArray[np.uint8]
+Sealed = tuple[bytes, bytes]  # the compressed row and its checksum, not joined: a copy is saved
 Buffer = NDArray[Any] | None
 
 CHECKSUM_BYTES = 4
@@ -44,7 +45,11 @@ class DamageError(ValueError):
 
 def seal(payload: bytes) -> bytes:
     """Append the checksum."""
-    return payload + struct.pack("<I", google_crc32c.value(payload))
+    return payload + _checksum(payload)
+
+
+def _checksum(payload: bytes) -> bytes:
+    return struct.pack("<I", google_crc32c.value(payload))
 
 
 def unseal(sealed: bytes | Payload, *, what: str) -> Payload:
@@ -93,10 +98,15 @@ class Codec:
     in_zarr: Callable[[int], ZarrCodecs]
     value_format: str = FLOAT16
 
-    def encode_row(self, values: NDArray[Any]) -> bytes:
+    def seal_row(self, values: NDArray[Any]) -> Sealed:
         """Compress and seal one row; C order, little-endian."""
         little = np.ascontiguousarray(values, dtype=values.dtype.newbyteorder("<")).reshape(-1)
-        return seal(self.pack(little))
+        packed = self.pack(little)
+        return packed, _checksum(packed)
+
+    def encode_row(self, values: NDArray[Any]) -> bytes:
+        """Do the same; the bytes of the row and its checksum, joined."""
+        return b"".join(self.seal_row(values))
 
     def decode_row(
         self, sealed: bytes | Payload, shape: tuple[int, ...], dtype: str, buffer: Buffer = None

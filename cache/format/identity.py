@@ -39,7 +39,7 @@ MEANINGS = {
     "preset.head": "the necks of the preset, which come before the cut",
     "preset.grid": "point range, voxels and BEV cells of the preset",
     "value_format": "number format of the maps, see --codec; codecs of one format agree",
-    "precision": "number formats while computing, which follow the device",
+    "precision": "number formats while computing, by device; on a GPU also --batch-size",
     "weights": "bytes of frozen weights and BatchNorm buffers: another checkpoint or seed",
     "dataset.version": "the nuScenes version",
     "dataset.tokens": "the list of samples or its order: another split",

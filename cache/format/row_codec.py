@@ -17,6 +17,7 @@ from cache.format.schema import (
     scale_name,
     zero_name,
 )
+from cache.format.statistics import MapMeasure, MeasuredFeatures
 from shared.data.features import (
     NO_CAMERAS,
     Annotations,
@@ -40,6 +41,7 @@ def encode_frame(specs: Sequence[ArraySpec], features: FrameFeatures) -> dict[st
     """
     frame = features.frame
     plain = _plain(specs, features)
+    measures = features.measures if isinstance(features, MeasuredFeatures) else {}
     boxes = len(frame.annotations.boxes_lidar)
     row: dict[str, NDArray[Any]] = {}
     for spec in specs:
@@ -50,11 +52,13 @@ def encode_frame(specs: Sequence[ArraySpec], features: FrameFeatures) -> dict[st
             raise CacheError(f"{where} is absent; the store was created with a different preset")
         values = plain[spec.name]
         if spec.is_quantised:
-            row |= _quantised(spec, _checked(replace(spec, dtype="float16"), values, where=where))
+            in_float16 = replace(spec, dtype="float16")
+            checked = _checked(in_float16, values, measures.get(spec.name), where=where)
+            row |= _quantised(spec, checked)
         elif spec.per_box:
             row[spec.name] = _pad(spec, values, boxes=boxes, where=where)
         else:
-            row[spec.name] = _checked(spec, values, where=where)
+            row[spec.name] = _checked(spec, values, measures.get(spec.name), where=where)
     return row
 
 
@@ -106,8 +110,10 @@ def _quantised(spec: ArraySpec, values: NDArray[np.float16]) -> dict[str, NDArra
     }
 
 
-def _checked(spec: ArraySpec, values: NDArray[Any], *, where: str) -> NDArray[Any]:
-    """Check an array and return it in the store's dtype."""
+def _checked(
+    spec: ArraySpec, values: NDArray[Any], measure: MapMeasure | None = None, *, where: str
+) -> NDArray[Any]:
+    """Check an array and return it in the store's dtype; a measure saves looking at the values."""
     if values.shape != spec.shape:
         raise CacheError(
             f"{where}: this store holds ({', '.join(spec.dims)}) = {spec.shape}, got "
@@ -115,7 +121,7 @@ def _checked(spec: ArraySpec, values: NDArray[Any], *, where: str) -> NDArray[An
             "STORE` names it."
         )
     if spec.feature_map is not None:
-        low, high = float(values.min()), float(values.max())
+        low, high = _range(values) if measure is None else (measure.low, measure.high)
         peak = max(-low, high) if low == low else low  # a NaN anywhere makes min NaN
         if not peak <= FLOAT16_MAX:  # written so that NaN fails too
             raise CacheError(
@@ -129,6 +135,10 @@ def _checked(spec: ArraySpec, values: NDArray[Any], *, where: str) -> NDArray[An
             "The shard was not written; finished shards are kept."
         )
     return np.asarray(values, dtype=spec.dtype, order="C")
+
+
+def _range(values: NDArray[Any]) -> tuple[float, float]:
+    return float(values.min()), float(values.max())
 
 
 def _pad(spec: ArraySpec, values: NDArray[Any], *, boxes: int, where: str) -> NDArray[Any]:

@@ -12,7 +12,7 @@ Source: zarr-specs v3, codecs/sharding-indexed v1.0, index at the end, with crc3
 import contextlib
 import errno
 import threading
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 
 import google_crc32c
 import numpy as np
@@ -25,12 +25,12 @@ EMPTY = 2**64 - 1  # offset and length of a slot that holds no row
 LOST = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EIO)  # damage; a permission is not
 
 
-def write_shard_file(path: StorePath, rows: Iterable[bytes], slots: int) -> int:
+def write_shard_file(path: StorePath, rows: Iterable[Sequence[bytes]], slots: int) -> int:
     """Write a complete shard and put it in place at once; durable when this returns.
 
     Args:
         path: file to create or replace.
-        rows: encoded rows from slot 0 on, at most `slots`.
+        rows: encoded rows from slot 0 on, at most `slots`; each in pieces.
         slots: rows that fit in a shard.
 
     Returns:
@@ -42,9 +42,10 @@ def write_shard_file(path: StorePath, rows: Iterable[bytes], slots: int) -> int:
     def chunks() -> Iterator[bytes]:
         nonlocal offset
         for slot, row in enumerate(rows):
-            yield row
-            index[slot] = offset, len(row)
-            offset += len(row)
+            yield from row
+            length = sum(map(len, row))
+            index[slot] = offset, length
+            offset += length
         yield seal(index.tobytes())
 
     path.write_whole(chunks())

@@ -1,4 +1,8 @@
-"""Statistics of the values of a feature map, which can be merged over shards."""
+"""Statistics of the values of a feature map, which can be merged over shards.
+
+`MeasuredFeatures` bring them along: a device rounds, checks and measures millions of values in the
+time a core needs for thousands, so nobody does it again.
+"""
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
@@ -7,6 +11,8 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+
+from shared.data.features import FrameFeatures, QuantisedMap
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -42,6 +48,58 @@ class Statistics:
             std=sqrt(wide.mean(dtype=np.float64)),
             absmax=max(-low, high),
         )
+
+    @classmethod
+    def of_quantised(cls, quantised: QuantisedMap) -> "Statistics":
+        """Return what `of` returns for the dequantised values, from sums of the stored ones.
+
+        The sums of a plane are whole numbers, exact or nearly so in float32, which takes a fifth of
+        the time that dequantising does.
+        """
+        levels = quantised.values.reshape(quantised.scale.size, -1)
+        zero, scale = quantised.zero.reshape(-1), quantised.scale.reshape(-1)
+        low = float((zero + scale * levels.min(axis=1)).min())
+        high = float((zero + scale * levels.max(axis=1)).max())
+        wide = levels.astype(np.float32)
+        plane_means = wide.mean(axis=1, keepdims=True)
+        wide -= plane_means  # the squares of what is left have no large common part
+        squares = np.einsum("ij,ij->i", wide, wide).astype(np.float64)
+        means = zero + scale.astype(np.float64) * plane_means[:, 0]
+        mean = float(means.mean())
+        variance = (scale**2 * squares).sum() / wide.size + ((means - mean) ** 2).mean()
+        return cls(
+            count=wide.size,
+            min=low,
+            max=high,
+            mean=mean,
+            std=sqrt(variance),
+            absmax=max(-low, high),
+        )
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MapMeasure:
+    """What was measured of a feature map.
+
+    Args:
+        low, high: smallest and largest value before rounding; NaN if any value is.
+        statistics: of the values after rounding to float16.
+    """
+
+    low: float
+    high: float
+    statistics: Statistics
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MeasuredFeatures(FrameFeatures):
+    """A frame whose maps are float16 already.
+
+    Args:
+        measures: by map.
+    """
+
+    measures: Mapping[str, MapMeasure]
 
 
 def merge(shares: Iterable[Statistics]) -> Statistics:

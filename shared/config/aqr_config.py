@@ -70,6 +70,11 @@ class AqrConfig:
                 raise ConfigError(
                     f"{name}_window {side} has no cell in its middle; pick an odd number"
                 )
+        if self.heads < 1 or self.ffn_width < 1 or not 0.0 <= self.dropout < 1.0:
+            raise ConfigError(
+                f"heads {self.heads} and ffn_width {self.ffn_width} must be at least 1, and "
+                f"dropout {self.dropout} at least 0 and below 1"
+            )
         if not self.min_scale < self.initial_scale < self.max_scale:
             raise ConfigError(
                 f"initial_scale {self.initial_scale} must lie between min_scale {self.min_scale} "

@@ -72,6 +72,10 @@ class FeatureStore(SampleReader, Protocol):
         """Sample tokens, in a fixed order."""
 
     @property
+    def scenes(self) -> tuple[str, ...]:
+        """The scene of each sample, in the same order; see `Frame.scene`."""
+
+    @property
     def variants(self) -> int:
         """Augmented variants per sample; variant 0 is the sample as recorded."""
 

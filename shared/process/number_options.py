@@ -40,5 +40,13 @@ def real_number(least: float, most: float | None = None) -> Callable[[str], floa
     return read
 
 
+def share(text: str) -> float:
+    """Read a part of a whole, above 0 and at most 1; for argparse's `type`."""
+    number = real_number(0, 1)(text)
+    if not number:
+        raise argparse.ArgumentTypeError(f"{text} is not a number from 0 to 1 without 0 itself")
+    return number
+
+
 def _range(least: float, most: float | None) -> str:
     return f"of at least {least:g}" if most is None else f"from {least:g} to {most:g}"

@@ -1,4 +1,4 @@
-"""The shared memory that loader processes hand their batches over in, and whether there is enough.
+"""The shared memory that loader processes hand their samples over in, and whether there is enough.
 
 torch moves every tensor that leaves a process into memory of `shm_open`, with each of its sharing
 strategies; on Linux that is /dev/shm. A container has 64 MB of it. Writing beyond kills the process
@@ -7,6 +7,7 @@ with SIGBUS, so it must be known before.
 
 import logging
 import shutil
+from collections.abc import Callable
 from pathlib import Path
 
 from shared.errors import ConfigError
@@ -14,28 +15,15 @@ from shared.errors import ConfigError
 log = logging.getLogger(__name__)
 
 SHM = Path("/dev/shm")
-PREFETCHED = 2  # batches in line per process: the default of torch's DataLoader
-IN_USE = 2  # the batch being computed, and the next one as it is handed over
-ROUNDING_BYTES = 2**16  # per batch: each tensor takes whole pages
 
 
-def shared_bytes(batch_bytes: int, workers: int) -> int:
-    """Return the shared memory that a DataLoader's processes fill at most.
-
-    Args:
-        batch_bytes: of all tensors of a batch.
-        workers: processes; 0 needs nothing.
-    """
-    return (PREFETCHED * workers + IN_USE) * (batch_bytes + ROUNDING_BYTES) if workers else 0
-
-
-def affordable_workers(named: int | None, default: int, batch_bytes: int) -> int:
+def affordable_workers(named: int | None, default: int, shared_bytes: Callable[[int], int]) -> int:
     """Return how many loader processes to start.
 
     Args:
         named: by the user with --workers; None if not.
         default: to start without --workers, or as many of them as there is shared memory for.
-        batch_bytes: see `shared_bytes`.
+        shared_bytes: the shared memory that a number of processes needs; 0 of them need nothing.
 
     Raises:
         ConfigError: if there is too little shared memory for what the user named.
@@ -44,13 +32,13 @@ def affordable_workers(named: int | None, default: int, batch_bytes: int) -> int
     if not SHM.is_dir():  # not Linux: the system limits nothing that we could ask for
         return wanted
     free = shutil.disk_usage(SHM).free
-    needed = shared_bytes(batch_bytes, wanted)
+    needed = shared_bytes(wanted)
     if needed <= free:
         return wanted
-    fitting = next(n for n in range(wanted, -1, -1) if shared_bytes(batch_bytes, n) <= free)
+    fitting = next(n for n in range(wanted, -1, -1) if shared_bytes(n) <= free)
     need = (
-        f"{wanted} loader processes need up to {needed} bytes of shared memory ({batch_bytes} "
-        f"bytes a batch), and {SHM} has {free} bytes free"
+        f"{wanted} loader processes need up to {needed} bytes of shared memory, and {SHM} has "
+        f"{free} bytes free"
     )
     larger = f"a larger {SHM} (docker run --shm-size {-(-needed // 2**30)}g)"
     if named is None:

@@ -1,9 +1,12 @@
 """The live source of features: runs raw nuScenes files through the frozen backbones on request."""
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from shared.config.augmentation import VariantDraws
 from shared.config.cut import Cut
@@ -13,7 +16,62 @@ from shared.errors import MissingRowError
 from stage1_extract.backbones.frozen import FrozenBackbones
 from stage1_extract.nuscenes.records import SampleRecord
 from stage1_extract.preprocessing.raw_frames import RawFrame, RawFrames
-from stage1_extract.preprocessing.voxels import batch_voxels
+from stage1_extract.preprocessing.voxels import Voxels, batch_voxels
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class RawBatch:
+    """Samples joined for one forward; B of them, of which those after the last row are padding.
+
+    Args:
+        rows: the samples, without images and voxels.
+        images: (B, V, 3, height, width) float32; None for a preset without cameras.
+        voxels: of all samples; None for a preset without LiDAR.
+    """
+
+    rows: tuple[RawFrame, ...]
+    images: Tensor | None
+    voxels: Voxels | None
+
+
+@contextlib.contextmanager
+def fixed_algorithms() -> Iterator[None]:
+    """Let cuDNN choose algorithms by the shapes alone, and only reproducible ones.
+
+    If it tried them out, as `benchmark` lets it, two runs could round differently.
+    """
+    cudnn = torch.backends.cudnn
+    before = cudnn.benchmark, cudnn.deterministic
+    cudnn.benchmark, cudnn.deterministic = False, True
+    try:
+        yield
+    finally:
+        cudnn.benchmark, cudnn.deterministic = before
+
+
+def join_raw(raw: Sequence[RawFrame], *, size: int = 0, is_pinned: bool = False) -> RawBatch:
+    """Join samples for one forward.
+
+    Args:
+        raw: at least one sample.
+        size: repeat the last sample until there are so many.
+        is_pinned: join images in page-locked memory, which a GPU reads while others compute.
+    """
+    padded = [*raw, *[raw[-1]] * (size - len(raw))]
+    pictures = [sample.images for sample in padded if sample.images is not None]
+    clouds = [sample.voxels for sample in padded if sample.voxels is not None]
+    images = None
+    if len(pictures) == 1 and not is_pinned:
+        images = pictures[0][None]  # no copy
+    elif pictures:
+        shape = (len(pictures), *pictures[0].shape)
+        images = torch.empty(shape, dtype=pictures[0].dtype, pin_memory=is_pinned)
+        torch.stack(pictures, out=images)
+    return RawBatch(
+        rows=tuple(replace(sample, images=None, voxels=None) for sample in raw),
+        images=images,
+        voxels=batch_voxels(clouds) if clouds else None,
+    )
 
 
 class LiveFeatures:
@@ -65,16 +123,22 @@ class LiveFeatures:
         places = [self._position[token] for token in tokens]
         return self.run([self.raw.load(variant, place, camera_variant) for place in places])
 
+    def maps(self, batch: RawBatch) -> dict[str, Tensor]:
+        """Run a batch; the maps stay on the device, as `FrozenBackbones.forward` returns them."""
+        device = self.frozen.device
+        images, voxels = batch.images, batch.voxels
+        with fixed_algorithms():
+            maps: dict[str, Tensor] = self.frozen(
+                None if images is None else images.to(device, non_blocking=True),
+                None if voxels is None else voxels.to(device),
+            )
+        return maps
+
     def run(self, raw: Sequence[RawFrame]) -> list[FrameFeatures]:
         """Run raw samples as one batch; the returned maps are float32 on the CPU."""
-        device = self.frozen.device
-        pictures = [sample.images for sample in raw if sample.images is not None]
-        images = torch.stack(pictures).to(device, non_blocking=True) if pictures else None
-        clouds = [sample.voxels for sample in raw if sample.voxels is not None]
-        voxels = batch_voxels(clouds).to(device) if clouds else None
         maps = {
             name: np.asarray(values.float().cpu().numpy())
-            for name, values in self.frozen(images, voxels).items()
+            for name, values in self.maps(join_raw(raw)).items()
         }
         return [
             FrameFeatures(

@@ -1,16 +1,27 @@
-"""The identity of a store: what its features are made from."""
+"""The identity of a store: what its features are made from.
 
+cuDNN, oneDNN and spconv choose their algorithms by the size of the batch, and these round
+differently. On a CPU samples are computed one at a time, so nothing depends on `--batch-size`. On a
+GPU a store has one batch size, which its identity names; the last batch of a shard is padded to it.
+"""
+
+import re
 from collections.abc import Sequence
 from typing import Any
 
 from numpy.typing import NDArray
 
 from cache.format.identity import Identity, identity_document
+from cache.format.metadata import METADATA_FILE, read_metadata
+from cache.storage.protocol import StorePath
 from shared.config.augmentation import VariantDraws, official_augmentation
 from shared.config.preset import Preset
 from shared.digests import array_digest, json_digest
 from stage1_extract.backbones.frozen import FrozenBackbones
+from stage1_extract.extraction.stage_widths import default_batch_size
 from stage1_extract.nuscenes.records import SampleRecord
+
+_BATCHES = re.compile(r"; batches of (\d+)$")
 
 
 def store_identity(
@@ -20,12 +31,22 @@ def store_identity(
     *,
     value_format: str,
     variants: int = 1,
+    batch_size: int | None = None,
 ) -> Identity:
-    """Return the identity of the features that the backbones compute from the records."""
+    """Return the identity of the features that the backbones compute from the records.
+
+    Args:
+        frozen: on the device that computes.
+        records: all samples of the store.
+        dataset_version: e.g. "v1.0-trainval".
+        value_format: see `cache.format.codec.Codec`.
+        variants: augmented variants per sample.
+        batch_size: see `precision_policy`.
+    """
     return identity_document(
         preset=frozen.preset,
         cut=frozen.cut,
-        precision=frozen.precision,
+        precision=precision_policy(frozen, batch_size),
         value_format=value_format,
         weights=frozen.digests(),
         dataset_version=dataset_version,
@@ -39,6 +60,33 @@ def store_identity(
 def draws_of(preset: Preset, variants: int) -> VariantDraws | None:
     """Return how a store's variants are drawn: as the official config augments its training."""
     return None if variants == 1 else VariantDraws(augmentation=official_augmentation(preset))
+
+
+def precision_policy(frozen: FrozenBackbones, batch_size: int | None) -> str:
+    """Return the precision policy of features.
+
+    Args:
+        frozen: on the device that computes.
+        batch_size: of the forwards; on a CPU it does not count. None for a store that does not name
+            it, as older versions wrote them.
+    """
+    if frozen.device.type == "cpu" or batch_size is None:
+        return frozen.precision
+    return f"{frozen.precision}; batches of {batch_size}"
+
+
+def recorded_batch_size(identity: Identity) -> int | None:
+    """Return the batch size that a store's identity names; None if it does not count."""
+    named = _BATCHES.search(identity["precision"])
+    return None if named is None else int(named[1])
+
+
+def batch_size_at(path: StorePath, frozen: FrozenBackbones) -> int:
+    """Return the batch size to go on with at `path`: the store's, or the default of a new store."""
+    recorded = None
+    if (path / METADATA_FILE).exists():
+        recorded = recorded_batch_size(read_metadata(path).identity)
+    return recorded or default_batch_size(frozen.preset, frozen.device)
 
 
 def _inputs(record: SampleRecord, preset: Preset) -> list[object]:

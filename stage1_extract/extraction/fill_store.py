@@ -1,27 +1,37 @@
-"""Fills a feature store shard by shard with the frozen backbones, alongside other workers."""
+"""Fills a feature store shard by shard with the frozen backbones, alongside other workers.
 
-import contextlib
+Three stages side by side: `raw_loader` loads, the loop here computes (`device_pass`), and
+`shard_writers` encodes and writes. `stage_rates` knows which of them limits the others.
+"""
+
 import logging
-import signal
-from collections import deque
-from collections.abc import Iterable, Iterator, Sequence
-from multiprocessing import resource_tracker
-
-from torch.utils.data import DataLoader
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from functools import partial
 
 from cache.coordination.claims import Claims, WorkerSlice, shards_to_do
 from cache.format.layout import Shard
+from cache.format.schema import row_bytes
 from cache.writer import StoreWriter
 from shared.config.augmentation import VariantDraws
-from shared.data.features import FrameFeatures
 from shared.errors import FrozenError, InterruptedWorkError
 from shared.process.interrupts import Interrupts
+from shared.process.shared_memory import affordable_workers
 from stage1_extract.backbones.frozen import FrozenBackbones
 from stage1_extract.backbones.live import LiveFeatures
-from stage1_extract.extraction.background_writer import BackgroundWriter
+from stage1_extract.extraction.device_pass import DevicePass
 from stage1_extract.extraction.forecast import Forecast
+from stage1_extract.extraction.raw_loader import Planned, RawLoader
+from stage1_extract.extraction.shard_writers import ShardWriters
+from stage1_extract.extraction.stage_rates import StageRates
+from stage1_extract.extraction.stage_widths import (
+    default_writers,
+    loader_memory,
+    loader_processes,
+    most_raw_bytes,
+    rows_in_memory,
+    usable_cores,
+)
 from stage1_extract.nuscenes.records import SampleRecord
-from stage1_extract.preprocessing.raw_frames import RawFrame
 
 log = logging.getLogger(__name__)
 
@@ -34,24 +44,29 @@ def fill_store(
     frozen: FrozenBackbones,
     *,
     batch_size: int = 1,
-    workers: int = 0,
+    workers: int | None = None,
+    writers: int | None = None,
     worker_slice: WorkerSlice = ONE_WORKER,
     draws: VariantDraws | None = None,
 ) -> None:
     """Extract the shards that have no ledger entry and that no other worker has claimed.
 
     Every shard starts a new batch, so a resumed run computes the same batches as an undisturbed
-    one. One shard is written while the next is computed, and a third is not begun: memory holds
-    the rows of two shards in float32 and of one as stored. With F bytes of float32 maps and S
-    stored bytes per shard that is 2 F + S: 1.25 GiB for shards of 256 MiB in float16 (F = 2 S),
-    2.25 GiB in 8 bit (F = 4 S).
+    one. Memory holds at most `rows_in_memory` rows from the moment they are computed until their
+    shard is written, in float16 or compressed: 22 rows or 0.55 GB of `r50_800x320` with two writing
+    threads, 36 rows or 0.9 GB with 16. Loading comes on top (`RawLoader`), and for every writing
+    thread what it needs for the largest map of a row: its compressed copy, and where the codec
+    quantises two float32 copies.
 
     Args:
         writer: the store.
         records: all samples of the store, in its order.
         frozen: backbones with their weights.
-        batch_size: samples per forward.
-        workers: processes that load raw files.
+        batch_size: samples per forward on a GPU, where short batches are padded. On a CPU always 1:
+            larger batches gain nothing there, and would change the last bits.
+        workers: processes that load raw files; 0 loads in a thread. By default see
+            `loader_processes`, or as many of them as there is shared memory for.
+        writers: threads that encode and write. By default see `default_writers`.
         worker_slice: the shards to begin with.
         draws: how variants are drawn; None for a store of variant 0 only.
 
@@ -62,23 +77,90 @@ def fill_store(
         InterruptedWorkError: on Ctrl-C or SIGTERM.
     """
     before = frozen.digests()
-    claims, forecast = Claims(writer.store), Forecast(writer.store, worker_slice)
-    batches = ShardBatches(shards_to_do(writer.store, worker_slice, claims), batch_size)
+    is_cpu = frozen.device.type == "cpu"
+    batch_size = 1 if is_cpu else batch_size
+    store, cores = writer.store, usable_cores()
+    threads = writers or default_writers(cores)
+    if workers is None:
+        left = store.rows_in(frozenset(store.all_shards) - store.ledger.complete())
+        workers = affordable_workers(
+            None,
+            loader_processes(frozen.device, left, cores),
+            partial(loader_memory, most_raw_bytes(frozen.preset), batch_size),
+        )
+    rates = StageRates({"loading": max(1, workers), "computing": 1, "writing": threads})
+    claims, forecast = Claims(store), Forecast(store, worker_slice, rates)
     live = LiveFeatures(records, frozen, draws)
-    rows: list[FrameFeatures] = []
-    with forecast.bar, Interrupts() as interrupts, BackgroundWriter(writer, claims) as background:
-        for raw in _raw_batches(live, batches, workers):
-            _stop_if_asked(interrupts, background, writer)
-            background.check()
-            rows += live.run(raw)
-            forecast.computed(len(raw))
-            forecast.written(background.finished)
-            if len(rows) == len(batches.begun[0].tokens):
-                background.write(batches.begun.popleft(), rows)
-                rows = []
-            _stop_if_asked(interrupts, background, writer)  # before the next batch is loaded
-        background.wait()
-    after = frozen.digests()
+    loader = RawLoader(
+        live,
+        planned_batches(shards_to_do(store, worker_slice, claims), batch_size),
+        workers=workers,
+        padded_size=0 if is_cpu else batch_size,
+        rates=rates,
+    )
+    rows = rows_in_memory(store.layout.slots, threads, batch_size)
+    _announce(writer, rows, workers=workers, threads=threads, batch_size=batch_size)
+    shard_writers = ShardWriters(writer, claims, threads=threads, rows_in_memory=rows, rates=rates)
+    with forecast.bar, Interrupts() as interrupts, shard_writers, loader:
+
+        def check() -> None:
+            shard_writers.check()
+            forecast.written(shard_writers.finished)
+            _stop_if_asked(interrupts, shard_writers, writer)
+
+        _compute(DevicePass(live), loader, shard_writers, forecast, check)
+        shard_writers.finish()
+        check()
+    log.info("samples/s that each stage could do: %s", rates)
+    _require_unchanged(before, frozen.digests())
+
+
+def _compute(
+    device_pass: DevicePass,
+    loader: RawLoader,
+    shard_writers: ShardWriters,
+    forecast: Forecast,
+    check: Callable[[], None],
+) -> None:
+    """Take every batch from the loader through the backbones to the writers."""
+    for loaded in loader.batches(meanwhile=check):
+        check()
+        shard_writers.reserve(len(loaded.raw.rows), meanwhile=check)
+        computed = device_pass(loaded.raw)
+        shard_writers.submit(loaded.shard, computed)
+        forecast.computed(len(computed))
+        check()  # before the next batch is waited for
+
+
+def planned_batches(shards: Iterable[Shard], batch_size: int) -> Iterator[Planned]:
+    """Yield batches of (variant, sample), none of which spans two shards.
+
+    Args:
+        shards: taken one by one, only when the next batch is needed.
+        batch_size: samples per batch; the last batch of a shard may have fewer.
+    """
+    for shard in shards:
+        end = shard.start + len(shard.tokens)
+        for start in range(shard.start, end, batch_size):
+            stop = min(start + batch_size, end)
+            yield shard, [(shard.variant, sample) for sample in range(start, stop)]
+
+
+def _announce(
+    writer: StoreWriter, rows: int, *, workers: int, threads: int, batch_size: int
+) -> None:
+    log.info(
+        "loading in %s, batches of %d, writing with %d threads; at most %d computed rows in memory "
+        "(%.2f GB)",
+        f"{workers} processes" if workers else "a thread",
+        batch_size,
+        threads,
+        rows,
+        rows * row_bytes(writer.store.arrays) / 1e9,
+    )
+
+
+def _require_unchanged(before: dict[str, str], after: dict[str, str]) -> None:
     changed = [name for name in before if before[name] != after[name]]
     if changed:
         raise FrozenError(
@@ -87,66 +169,17 @@ def fill_store(
         )
 
 
-class ShardBatches:
-    """Batches of (variant, sample), none of which spans two shards.
-
-    Args:
-        shards: taken one by one, only when the loader needs the next batch.
-        batch_size: samples per batch; the last batch of a shard may have fewer.
-    """
-
-    def __init__(self, shards: Iterable[Shard], batch_size: int) -> None:
-        self._shards = shards
-        self._batch_size = batch_size
-        self.begun: deque[Shard] = deque()  # in the order in which their batches come
-
-    def __iter__(self) -> Iterator[list[tuple[int, int]]]:
-        for shard in self._shards:
-            self.begun.append(shard)
-            end = shard.start + len(shard.tokens)
-            for start in range(shard.start, end, self._batch_size):
-                stop = min(start + self._batch_size, end)
-                yield [(shard.variant, sample) for sample in range(start, stop)]
-
-
 def _stop_if_asked(
-    interrupts: Interrupts, background: BackgroundWriter, writer: StoreWriter
+    interrupts: Interrupts, shard_writers: ShardWriters, writer: StoreWriter
 ) -> None:
-    """After a signal, finish the shard being written; the shard being computed is dropped."""
+    """After a signal, finish the shards that are computed; the one being computed is dropped."""
     if interrupts.signum is None:
         return
-    background.wait()
+    shard_writers.finish()
     left = len(writer.pending())
     if left:
         raise InterruptedWorkError(
-            f"{background.finished} shards were finished and are kept, {left} of "
+            f"{shard_writers.finished} shards were finished and are kept, {left} of "
             f"{len(writer.shards)} are left; run the same command again to continue",
             interrupts.signum,
         )
-
-
-def _raw_batches(
-    live: LiveFeatures, batches: ShardBatches, workers: int
-) -> Iterator[list[RawFrame]]:
-    """Load raw samples in batches, in advance if there are loader processes."""
-    loader = DataLoader(
-        live.raw,
-        batch_sampler=batches,
-        collate_fn=list,
-        num_workers=workers,
-        multiprocessing_context="spawn" if workers else None,
-    )
-    with _children_without_signals():
-        iterator = iter(loader)
-    yield from iterator
-
-
-@contextlib.contextmanager
-def _children_without_signals() -> Iterator[None]:
-    """Leave Ctrl-C and SIGTERM, which reach the whole process group, to the parent process."""
-    resource_tracker.ensure_running()  # else the first child starts it, which lifts the mask
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, Interrupts.SIGNALS)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)

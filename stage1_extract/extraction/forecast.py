@@ -8,6 +8,7 @@ from tqdm import tqdm
 from cache.coordination.claims import WorkerSlice
 from cache.coordination.free_space import require_free_space
 from cache.coordination.store import Store
+from stage1_extract.extraction.stage_rates import StageRates
 
 log = logging.getLogger(__name__)
 
@@ -20,13 +21,14 @@ class Forecast:
     Args:
         store: being filled.
         worker_slice: of this worker.
+        rates: shown beside the bar.
 
     Raises:
         CacheError: if finished shards show that the disk cannot hold the rest.
     """
 
-    def __init__(self, store: Store, worker_slice: WorkerSlice) -> None:
-        self._store, self._slice = store, worker_slice
+    def __init__(self, store: Store, worker_slice: WorkerSlice, rates: StageRates) -> None:
+        self._store, self._slice, self._rates = store, worker_slice, rates
         left = frozenset(store.all_shards) - store.ledger.complete()
         self._planned = store.rows_in(
             frozenset(shard for shard in left if worker_slice.holds(shard))
@@ -57,6 +59,7 @@ class Forecast:
             self._warm, self._warm_rows = time.monotonic(), rows
         self._rows += rows
         self.bar.total = max(self._planned, self._rows)  # more when it helps other workers
+        self.bar.set_postfix_str(str(self._rates), refresh=False)
         self.bar.update(rows)
 
     def written(self, shards: int) -> None:

@@ -6,8 +6,8 @@ from collections.abc import Callable
 from functools import partial
 from typing import NamedTuple
 
+from shared.config.mm_config.config_reader import Section
 from shared.config.preset import BACKBONE_GROWTH, Backbone, CameraBranch
-from stage1_extract.mm_config.config_reader import Section
 from stage1_extract.mm_config.config_sections import ConfigSections
 from stage1_extract.mm_config.norm_section import TORCH_EPS, expect_frozen_norm
 from stage1_extract.mm_config.pipeline import RESIZE_STEPS, training_resize_lim

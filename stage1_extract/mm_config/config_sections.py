@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 
 from shared.config.classes import CLASS_NAMES
-from stage1_extract.mm_config.config_faults import Report
-from stage1_extract.mm_config.config_reader import Section
+from shared.config.mm_config.config_faults import Report
+from shared.config.mm_config.config_reader import Section
 from stage1_extract.mm_config.pipeline import Steps, read_test_pipeline
 
 # By whether the model has an image backbone and a point backbone.

@@ -2,7 +2,7 @@
 
 from typing import NamedTuple
 
-from stage1_extract.mm_config.config_reader import Section
+from shared.config.mm_config.config_reader import Section
 from stage1_extract.mm_config.config_sections import ConfigSections
 
 RELU = {"type": "ReLU", "inplace": True}

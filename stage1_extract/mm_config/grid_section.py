@@ -3,8 +3,8 @@
 from collections.abc import Callable
 from functools import partial
 
+from shared.config.mm_config.config_reader import Section
 from shared.config.preset import LIDAR_STRIDES, PointGrid
-from stage1_extract.mm_config.config_reader import Section
 from stage1_extract.mm_config.config_sections import ConfigSections
 
 STRIDE = LIDAR_STRIDES[0]

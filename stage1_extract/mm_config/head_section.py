@@ -6,10 +6,10 @@ from typing import NamedTuple
 
 from shared.config.classes import CLASS_NAMES
 from shared.config.head_config import Denoising, HeadConfig
+from shared.config.mm_config.config_reader import Section
 from shared.model.box_coder import CODE_SIZE
 from shared.model.matcher import LOG_EPS
 from shared.model.task_heads import RARE_CLASS_BIAS
-from stage1_extract.mm_config.config_reader import Section
 from stage1_extract.mm_config.config_sections import ConfigSections
 from stage1_extract.mm_config.decoder_section import read_decoder
 

@@ -3,9 +3,9 @@
 from collections.abc import Callable
 from functools import partial
 
+from shared.config.mm_config.config_reader import Section
 from shared.config.preset import LidarBranch
 from shared.model.bev_neck import NORM_EPS, NORM_MOMENTUM
-from stage1_extract.mm_config.config_reader import Section
 from stage1_extract.mm_config.config_sections import ConfigSections
 from stage1_extract.mm_config.norm_section import expect_frozen_norm, expect_trained_norm
 from stage1_extract.preprocessing.sweeps import COLUMNS

@@ -1,6 +1,6 @@
 """Normalisation layers of a config: each module has a fixed epsilon, and we build no other."""
 
-from stage1_extract.mm_config.config_reader import Section
+from shared.config.mm_config.config_reader import Section
 
 TORCH_EPS = 1e-5  # what a norm_cfg without eps means
 TORCH_MOMENTUM = 0.1

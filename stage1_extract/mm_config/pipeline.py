@@ -2,8 +2,8 @@
 
 from collections.abc import Mapping
 
-from stage1_extract.mm_config.config_faults import Report, shown
-from stage1_extract.mm_config.config_reader import Section
+from shared.config.mm_config.config_faults import Report, shown
+from shared.config.mm_config.config_reader import Section
 
 RESIZE_STEPS = ("ResizeCropFlipImage", "ImageAug3D")
 IMAGE_STEPS = (

@@ -6,17 +6,25 @@ pipeline) are settings of a training run, not of a detector, so they are ignored
 """
 
 from pathlib import Path
+from typing import Any
 
+from mmengine.config import Config
+
+from shared.config.mm_config.config_faults import Report
+from shared.config.mm_config.load_config import load_mm_config
 from shared.config.preset import Preset
 from shared.errors import ConfigError
 from stage1_extract.mm_config.camera_section import read_camera
-from stage1_extract.mm_config.config_faults import Report
 from stage1_extract.mm_config.config_sections import ConfigSections, open_sections
 from stage1_extract.mm_config.grid_section import read_grid
 from stage1_extract.mm_config.head_section import read_head, read_width
 from stage1_extract.mm_config.lidar_section import open_voxel_layer, read_lidar
-from stage1_extract.mm_config.load_config import load_mm_config
 from stage1_extract.mm_config.pipeline import IMAGE_STEPS, POINT_STEPS
+
+OTHERWISE = (
+    "for a detector that really differs, write a function that returns a Preset, as those in "
+    "shared/config/preset_catalogue.py do"
+)
 
 
 def preset_from_config(path: Path) -> Preset:
@@ -34,7 +42,7 @@ def preset_from_config(path: Path) -> Preset:
         ConfigError: if the file cannot be loaded, if a field of the model is unknown or has a value
             that this project cannot build (all such fields are listed), or if fields disagree.
     """
-    config = load_mm_config(path)
+    config = load_mm_config(path, _run_by_mmengine)
     report = Report()
     sections = open_sections(config, report)
     width, width_path = read_width(sections)
@@ -48,7 +56,7 @@ def preset_from_config(path: Path) -> Preset:
     make_grid = read_grid(sections, voxels, encoder)
     make_head = read_head(sections, width=width, width_path=width_path, neck_channels=neck_channels)
     _finish(sections)
-    report.raise_faults(str(path))
+    report.raise_faults(f"{path} is not a detector this project can build", OTHERWISE)
     try:
         return Preset(
             name=path.stem,
@@ -59,6 +67,13 @@ def preset_from_config(path: Path) -> Preset:
         )
     except ConfigError as fault:
         raise ConfigError(f"{path}: {fault}") from fault
+
+
+def _run_by_mmengine(path: Path) -> dict[str, Any]:
+    # lazy_import=False: a plain import in a config must not switch mmengine to its new dialect.
+    loaded = Config.fromfile(path, import_custom_modules=False, lazy_import=False)
+    config: dict[str, Any] = loaded.to_dict()
+    return config
 
 
 def _finish(sections: ConfigSections) -> None:

@@ -5,14 +5,9 @@ extraction. Libraries choose kernels by batch size, on a CPU too: from three sam
 bit of some float32 maps changed on one (docs/parity.md).
 """
 
-import re
 from dataclasses import dataclass
 
 from stage1_extract.parity.compare_sources import BATCH_SIZES
-
-# In the precision policy of a store from a GPU; in the command of the extraction.
-BATCH = re.compile(r"\bbatch\D*(\d+)"), re.compile(r"--batch-size[= ](\d+)")
-DEFAULT_BATCH = 1  # of an extraction that names none
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -22,22 +17,12 @@ class Computer:
     Args:
         device: see `shared.process.device.device_name`; "" if not known.
         torch: version; "" if not known.
-        precision: policy, see `cache.format.identity`.
-        command: of the extraction.
+        batch_size: samples per forward.
     """
 
     device: str
     torch: str
-    precision: str
-    command: str
-
-    @property
-    def batch_size(self) -> int:
-        """Samples per forward."""
-        for pattern, text in zip(BATCH, (self.precision, self.command), strict=True):
-            if named := pattern.search(text):
-                return int(named[1])
-        return DEFAULT_BATCH
+    batch_size: int
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

@@ -1,11 +1,17 @@
 """What a training recipe is: every hyper-parameter of a run, in one frozen dataclass."""
 
+import math
+from collections.abc import Iterator
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 from shared.config.aqr_config import AqrConfig
 from shared.data.sensor_drop import SensorDrop
 from shared.errors import ConfigError
+
+Schedule = Literal["cyclic", "cosine"]
+Precision = Literal["auto", "32-true", "bf16-mixed", "16-mixed"]
+MOST_SEED = 2**32 - 1
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -61,23 +67,46 @@ class Recipe:
     weight_decay: float = 0.01
     lr_multipliers: tuple[tuple[str, float], ...] = ()
     clip_norm: float = 35.0
-    schedule: Literal["cyclic", "cosine"] = "cyclic"
+    schedule: Schedule = "cyclic"
     peak_ratio: float = 6.0
     final_ratio: float = 1e-4
     rising_share: float = 0.4
     warmup_steps: int = 500
     ema_decay: float | None = None
     seed: int = 0
-    precision: Literal["auto", "32-true", "bf16-mixed", "16-mixed"] = "auto"
+    precision: Precision = "auto"
     tf32: bool = False
     checkpoint_every: int = 500
     keep_last: int = 3
 
     def __post_init__(self) -> None:
         if (self.steps is None) == (self.epochs is None):
-            raise ConfigError(f"recipe {self.name}: set either steps or epochs")
-        for field in ("batch_size", "accumulate", "checkpoint_every", "keep_last"):
-            if getattr(self, field) < 1:
-                raise ConfigError(f"recipe {self.name}: {field} must be at least 1")
-        if self.ema_decay is not None and not 0 < self.ema_decay < 1:
-            raise ConfigError(f"recipe {self.name}: ema_decay must lie between 0 and 1")
+            raise ConfigError(
+                f"recipe {self.name}: set either steps or epochs, and the other one to none; they "
+                f"are {self.steps} and {self.epochs}"
+            )
+        for field, legal, is_legal in self._ranges():
+            if not is_legal:
+                value = getattr(self, field)
+                raise ConfigError(f"recipe {self.name}: {field} must be {legal}, it is {value!r}")
+
+    def _ranges(self) -> Iterator[tuple[str, str, bool]]:
+        """Yield what each field must be, and whether it is; NaN never is."""
+        for field in ("steps", "epochs", "batch_size", "accumulate", "checkpoint_every"):
+            value = getattr(self, field)
+            yield field, "at least 1", value is None or value >= 1
+        yield "keep_last", "at least 1", self.keep_last >= 1
+        for field in ("learning_rate", "clip_norm", "peak_ratio"):
+            yield field, "above 0", 0 < getattr(self, field) < math.inf
+        for field in ("weight_decay", "final_ratio", "warmup_steps"):
+            yield field, "at least 0", 0 <= getattr(self, field) < math.inf
+        for key, factor in self.lr_multipliers:
+            legal = f"pairs of a key and a factor of at least 0 (that of {key!r} is not)"
+            yield "lr_multipliers", legal, 0 <= factor < math.inf
+        yield "rising_share", "from 0 to 1", 0 <= self.rising_share <= 1
+        decay = self.ema_decay
+        yield "ema_decay", "between 0 and 1", decay is None or 0 < decay < 1
+        yield "seed", f"from 0 to {MOST_SEED}", 0 <= self.seed <= MOST_SEED
+        for field, choices in (("schedule", Schedule), ("precision", Precision)):
+            names = get_args(choices)
+            yield field, " or ".join(names), getattr(self, field) in names

@@ -18,6 +18,7 @@ from shared.process.whole_file import remove_partials, whole_file
 CHECKPOINT = "checkpoint.pt"
 BEST = "best.pt"
 CONFIG = "config.json"
+OVERRIDES = "overrides"  # key of the config: for people, it does not decide what may be resumed
 LOCK = ".training.lock"
 WRITTEN = ("*.pt", "*.csv", CONFIG, "freezing.json")  # with `whole_file`
 
@@ -93,7 +94,12 @@ class RunFolder:
             return
         before = self._config(file)
         wanted = json.loads(text)
-        changed = [key for key in sorted(before | wanted) if before.get(key) != wanted.get(key)]
+        changed = [
+            difference
+            for key in sorted(before.keys() | wanted.keys())
+            if key != OVERRIDES  # their effect is in the recipe
+            for difference in _differences(key, before.get(key), wanted.get(key))
+        ]
         if changed:
             raise ConfigError(
                 f"{self.path} holds a run with a different {', '.join(changed)} (see {file}); "
@@ -177,6 +183,16 @@ class RunFolder:
     def _saved_steps(self) -> Iterator[int]:
         for file in self.path.glob(_step_checkpoint("*")):
             yield int(file.stem.rpartition("_")[2])
+
+
+def _differences(name: str, before: Any, now: Any) -> list[str]:
+    """Return what differs between two values of a config: of the recipe, its fields."""
+    if before == now:
+        return []
+    if name != "recipe" or not isinstance(before, dict) or not isinstance(now, dict):
+        return [name]
+    fields = [field for field in now | before if before.get(field) != now.get(field)]
+    return [f"{name}.{field} ({before.get(field)}, now {now.get(field)})" for field in fields]
 
 
 def _rows_before(step: int, file: Path) -> list[dict[str, Any]]:

@@ -3,7 +3,7 @@
 import dataclasses
 import json
 import logging
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -20,11 +20,12 @@ from stage2_train.data.dataset import StoreDataset
 from stage2_train.data.loader import BatchLoader
 from stage2_train.data.prefetch import prefetch_to_device
 from stage2_train.data.sampler import EpochSampler, MicroBatchSampler
+from stage2_train.data.subset import Subset, subset_record, subset_tokens
 from stage2_train.data.training_batches import TrainingBatches
 from stage2_train.freezing.freeze_report import freeze_report, freeze_report_as_text
 from stage2_train.freezing.freezing import absent_parts, freeze, require_trainable
 from stage2_train.recipes.recipe import Recipe
-from stage2_train.run.run_folder import RunFolder
+from stage2_train.run.run_folder import OVERRIDES, RunFolder
 from stage2_train.run.starting_point import starting_detector, starting_point
 from stage2_train.training.distributed import launch_fabric, locked_for_all, resolved_precision
 from stage2_train.training.loss_step import LossStep
@@ -35,6 +36,7 @@ from stage2_train.training.training_step import TrainingStep
 log = logging.getLogger(__name__)
 
 FREEZING = "freezing.json"
+WHOLE_STORE: Mapping[str, Any] = {"subset": None, OVERRIDES: []}
 
 
 def train(
@@ -43,6 +45,8 @@ def train(
     out: Path,
     *,
     checkpoint: Path | None = None,
+    subset: Subset | None = None,
+    overrides: Sequence[str] = (),
     stop_after: int | None = None,
     workers: int = 0,
     devices: int = 1,
@@ -56,6 +60,8 @@ def train(
         out: run folder.
         checkpoint: official CMT checkpoint, or run of `train-stage2`, to start from; without one,
             seeded random weights.
+        subset: of the store's samples, to train on; None is all of them.
+        overrides: what the user changed in the recipe; recorded.
         stop_after: see `train_batches`.
         workers: loader threads, for each device.
         devices: see `train_batches`.
@@ -67,22 +73,24 @@ def train(
     Raises:
         CacheError: if the store is incomplete, or lacks null features that the recipe needs.
         CheckpointError: if the checkpoint does not fit the preset.
-        ConfigError: if the recipe trains what the store has frozen, or freezes what is not there.
+        ConfigError: if the recipe trains what the store has frozen, or freezes what is not there,
+            or the subset is empty.
         IdentityError: if the checkpoint belongs to other backbones than the store was made with.
         And whatever `train_batches` raises.
     """
     store.require_complete()
     require_trainable(recipe, store)
+    tokens = subset_tokens(store, subset)
     start = None if checkpoint is None else starting_point(checkpoint, store)
     detector = starting_detector(store, recipe, start)
     freeze(detector, recipe.frozen, absent=sorted(absent_parts(detector)))
-    dataset = StoreDataset(store, store.tokens)
+    dataset = StoreDataset(store, tokens)
     if recipe.sensor_drop is not None:
         dataset.require_droppable(recipe.sensor_drop.possible)
     sources = store.sources_digest
     return train_batches(
         TrainingBatches(
-            order=partial(training_order, store, recipe),
+            order=partial(training_order, store, recipe, tokens),
             load=partial(BatchLoader, dataset, workers=workers),
         ),
         detector,
@@ -96,6 +104,7 @@ def train(
             "started_from": None if start is None else start.backbones,
             "parity": store.parity_note(),
         },
+        record={"subset": subset_record(subset, tokens), OVERRIDES: list(overrides)},
         stop_after=stop_after,
         devices=devices,
         nodes=nodes,
@@ -114,11 +123,20 @@ def samples_digest(identity: str, sources: str | None) -> str:
     return identity if sources is None else json_digest([identity, sources])
 
 
-def training_order(store: FeatureStore, recipe: Recipe) -> EpochSampler:
-    """Return the order of the whole run's batches, from its first step on."""
-    balance = class_balance(store, store.tokens) if recipe.class_balanced else None
+def training_order(
+    store: FeatureStore, recipe: Recipe, tokens: Sequence[str] | None = None
+) -> EpochSampler:
+    """Return the order of the whole run's batches, from its first step on.
+
+    Args:
+        store: to train from.
+        recipe: says how its samples are drawn.
+        tokens: the samples, whose classes are balanced among them; None is all of the store.
+    """
+    tokens = store.tokens if tokens is None else tokens
+    balance = class_balance(store, tokens) if recipe.class_balanced else None
     return EpochSampler(
-        len(store.tokens),
+        len(tokens),
         recipe.batch_size,
         recipe.seed,
         variants=store.variants,
@@ -136,6 +154,7 @@ def train_batches(
     *,
     samples: str,
     origin: Mapping[str, Any],
+    record: Mapping[str, Any] = WHOLE_STORE,
     stop_after: int | None = None,
     devices: int = 1,
     nodes: int = 1,
@@ -153,6 +172,7 @@ def train_batches(
         out: run folder.
         samples: digest of what the batches are made from; a run is not resumed with different ones.
         origin: what checkpoints say of where features and weights come from.
+        record: what config.json says besides, under "subset" and "overrides".
         stop_after: stop after this many steps in all, earlier than the recipe says.
         devices: on each node; torchrun's own numbers override both.
         nodes: of the run.
@@ -172,7 +192,8 @@ def train_batches(
     fabric, scaler = launch_fabric(recipe, devices=devices, nodes=nodes)
     folder = RunFolder(out)
     with locked_for_all(folder, fabric):
-        folder.start(_config(detector, recipe, samples), writes=fabric.global_rank == 0)
+        config = {**_config(detector, recipe, samples), **record}
+        folder.start(config, writes=fabric.global_rank == 0)
         order = batches.order()
         trainer = _trainer(fabric, scaler, detector, recipe, folder, order.steps_per_epoch, origin)
         trainer.resume()

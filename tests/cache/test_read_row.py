@@ -19,7 +19,7 @@ CONTENTS = [bytes(range(length)) for length in range(17)]  # up to four pieces w
 def shard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> DirectoryPath:
     monkeypatch.setattr("cache.storage.directory.PIECE_BYTES", PIECE_BYTES)
     path = DirectoryPath(tmp_path) / "shard"
-    write_shard_file(path, map(seal, CONTENTS), len(CONTENTS))
+    write_shard_file(path, ([seal(row)] for row in CONTENTS), len(CONTENTS))
     return path
 
 

@@ -75,12 +75,29 @@ def test_the_source_says_what_it_is(finished: Path) -> None:
 
 
 def test_a_second_variant_is_a_row_of_its_own(tmp_path: Path) -> None:
-    fill(make_writer(tmp_path / "variants", variants=2))
+    writer = make_writer(tmp_path / "variants", variants=2)
+    for shard in writer.pending():
+        boxes = 1 + shard.variant  # and so other labels
+        rows = [make_features(t, variant=shard.variant, boxes=boxes) for t in shard.tokens]
+        writer.write_shard(shard, rows)
     source = CachedFeatures(tmp_path / "variants")
     for variant in (0, 1):
         (read,) = source.read(["elk"], variant=variant)
-        expected = make_features("elk", variant=variant).maps["lidar/stride8"].astype(np.float16)
-        np.testing.assert_array_equal(read.maps["lidar/stride8"], expected)
+        expected = make_features("elk", variant=variant, boxes=1 + variant)
+        for name, values in expected.maps.items():
+            np.testing.assert_array_equal(read.maps[name], values.astype(np.float16))
+        labels = expected.frame.annotations.labels
+        np.testing.assert_array_equal(source.labels("elk", variant), labels)
+        for frame in (
+            read.frame,
+            source.frame("elk", variant),
+            *source.read_frames(["elk"], variant),
+            source.read_into({}, "elk", variant),
+        ):
+            assert frame.variant == variant
+            np.testing.assert_array_equal(frame.ego_from_lidar, expected.frame.ego_from_lidar)
+            np.testing.assert_array_equal(frame.img_from_lidar, expected.frame.img_from_lidar)
+            np.testing.assert_array_equal(frame.annotations.labels, labels)
 
 
 def test_plain_zarr_reads_every_array(finished: Path) -> None:
@@ -154,6 +171,7 @@ def test_a_source_can_be_sent_to_another_process(finished: Path, tmp_path: Path)
         capture_output=True,
         text=True,
         check=True,
+        timeout=120,
     )
 
     assert answer.stdout.strip() == "elk"

@@ -56,6 +56,21 @@ def test_a_shard_without_all_its_rows_is_refused(begun: Path) -> None:
     assert len(writer.pending()) == 2
 
 
+def test_rows_are_stored_in_the_order_of_the_store_whatever_order_they_come_in(
+    begun: Path,
+) -> None:
+    writer = make_writer(begun)
+    writer.write_shard(writer.pending()[0], [make_features("dog"), make_features("cow")])
+
+    for token in ("cow", "dog"):
+        (read,) = CachedFeatures(begun).read([token])
+        expected = make_features(token)
+        np.testing.assert_array_equal(read.frame.ego_from_lidar, expected.frame.ego_from_lidar)
+        for name, values in expected.maps.items():
+            np.testing.assert_array_equal(read.maps[name], values.astype(np.float16))
+    assert not verify(open_store(begun)).damages
+
+
 def replaced(features: FrameFeatures, **changes: object) -> FrameFeatures:
     return replace(features, frame=replace(features.frame, **changes))
 

@@ -12,6 +12,7 @@ from benchmarks.experiments.strategies.measured_run import RESULT, Order, at_dem
 from benchmarks.experiments.strategies.report import write_report
 from shared.checkpoint.checkpoint_table import FROZEN_PARTS
 from stage2_train.recipes.recipes import NECKS, aqr_only, frozen_a
+from tests.pictures import decoded
 
 
 def test_a_strategys_command_line_says_its_order() -> None:
@@ -114,7 +115,7 @@ def test_the_report_puts_live_runs_beside_cached_ones_of_the_same_seed(tmp_path:
         "| 0.6000, 0.4000 | 0.5000 | 3.00, 3.00 | 3.00 |"
     ) in page
     assert "start from: mAP 0.1000, NDS 0.2000" in page
-    assert (tmp_path / "convergence_head.png").exists()
+    decoded(tmp_path / "convergence_head.png")
 
 
 def test_the_report_compares_time_and_memory_with_the_live_and_the_cached_baseline(
@@ -149,4 +150,4 @@ def test_the_report_compares_time_and_memory_with_the_live_and_the_cached_baseli
         in line
     )
     assert "0 of 3" in line
-    assert (tmp_path / "strategies_tiny.png").exists()
+    decoded(tmp_path / "strategies_tiny.png")

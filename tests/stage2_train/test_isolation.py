@@ -24,7 +24,11 @@ sys.exit(main(sys.argv[1:]))
 def run_walled(module: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     code = RUNNER.format(blocked=set(BLOCKED), module=module)
     return subprocess.run(
-        [sys.executable, "-c", code, *arguments], capture_output=True, text=True, check=False
+        [sys.executable, "-c", code, *arguments],
+        capture_output=True,
+        text=True,
+        check=False,
+        timeout=600,
     )
 
 

@@ -12,6 +12,7 @@ from cache.coordination.store import Store, open_store
 from cache.create import StoreSpec, open_or_create
 from cache.format.codec import CODECS, DEFAULT_CODEC, FLOAT16
 from cache.format.identity import identity_document
+from cache.format.layout import SHARD_BYTES
 from cache.format.metadata import Provenance
 from cache.format.samples import Samples
 from cache.format.schema import ArraySpec
@@ -87,7 +88,7 @@ def synthetic_rows(folder: Path, count: int) -> Rows:
     writer = new_store(path, r50_800x320(), samples)
     for shard in writer.pending():
         places = range(shard.start, shard.start + len(shard.tokens))
-        writer.write_shard(shard, [_features(samples, place) for place in places])
+        writer.write_shard(shard, [synthetic_features(samples, place) for place in places])
     return stored_rows(path, SYNTHETIC, count)
 
 
@@ -110,6 +111,7 @@ def new_store(
     max_boxes: int = BOXES,
     variants: int = 1,
     command: str = "python -m benchmarks.speed.store",
+    shard_bytes: int = SHARD_BYTES,
 ) -> StoreWriter:
     """Create a store with an invented identity; `command` is recorded as what made it."""
     identity = identity_document(
@@ -130,6 +132,7 @@ def new_store(
         max_boxes=max_boxes,
         provenance=Provenance(command=command, weights="none", software={}),
         codec=codec,
+        shard_bytes=shard_bytes,
     )
     return open_or_create(path, spec)
 
@@ -147,7 +150,7 @@ def renamed(features: Sequence[FrameFeatures], samples: Samples) -> Iterator[Fra
         yield FrameFeatures(frame=frame, maps=maps)
 
 
-def _features(samples: Samples, place: int) -> FrameFeatures:
+def synthetic_features(samples: Samples, place: int) -> FrameFeatures:
     generator = np.random.default_rng(place)
     boxes = generator.standard_normal((BOXES, 9)).astype(np.float32)
     numbers = np.arange(BOXES, dtype=np.int64) % 10

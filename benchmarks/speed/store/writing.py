@@ -63,7 +63,7 @@ def _time_steps(store: Store, encoded: list[Row], folder: Path, best: dict[str, 
     """Time what `write_shard` does with checked rows, step by step."""
     with timed(best[ENCODE]):
         sealed = {
-            spec.name: [CODECS[spec.codec].encode_row(row[spec.name]) for row in encoded]
+            spec.name: [CODECS[spec.codec].seal_row(row[spec.name]) for row in encoded]
             for spec in store.arrays
         }
     with timed(best[FILES]):

@@ -18,9 +18,12 @@ from cache.coordination.store import open_store
 from cache.create import StoreSpec, open_or_create
 from cache.reader import CachedFeatures
 from cache.writer import StoreWriter
+from shared.data.features import FrameFeatures
 from shared.process.command import run_command
-from stage1_extract.extraction.background_writer import BackgroundWriter
+from stage1_extract.extraction.shard_writers import ShardWriters
+from stage1_extract.extraction.stage_rates import STAGES, StageRates
 
+THREADS = 2
 READY = "rows to extract"  # `extract-features` also prints this before it begins
 
 
@@ -50,11 +53,32 @@ def _open(source: Path, target: Path) -> StoreWriter:
     return open_or_create(target, spec)
 
 
+class _StoredRows:
+    """The rows of a shard, from another store."""
+
+    def __init__(self, rows: list[FrameFeatures]) -> None:
+        self._rows = rows
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def row(self, index: int) -> FrameFeatures:
+        return self._rows[index]
+
+    def seconds(self) -> float:
+        return 0.0
+
+
 def _write(source: Path, writer: StoreWriter, share: WorkerSlice) -> None:
     features, claims = CachedFeatures(source), Claims(writer.store)
-    with BackgroundWriter(writer, claims) as background:
+    rates = StageRates(dict.fromkeys(STAGES, 1))
+    with ShardWriters(
+        writer, claims, threads=THREADS, rows_in_memory=2 + THREADS, rates=rates
+    ) as shard_writers:
         for shard in shards_to_do(writer.store, share, claims):
-            background.write(shard, features.read(shard.tokens, shard.variant))
+            rows = features.read(shard.tokens, shard.variant)
+            shard_writers.reserve(len(rows), meanwhile=shard_writers.check)
+            shard_writers.submit(shard, _StoredRows(rows))
 
 
 def fill_disk_after(syncs: int) -> None:

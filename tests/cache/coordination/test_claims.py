@@ -64,6 +64,22 @@ def test_a_complete_shard_is_not_taken(empty: StoreWriter) -> None:
     assert order(empty, WorkerSlice(), Claims(empty.store)) == [2, 3, 4]
 
 
+def test_a_shard_finished_while_it_was_being_claimed_is_not_taken(
+    empty: StoreWriter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    honest = DirectoryPath.lock
+
+    def lock_late(path: DirectoryPath, **options: bool) -> IO[str] | None:
+        monkeypatch.setattr(DirectoryPath, "lock", honest)
+        fill(empty, shards=1)  # another worker, between the look at the ledger and the lock
+        return honest(path, **options)
+
+    monkeypatch.setattr(DirectoryPath, "lock", lock_late)
+    claims = Claims(empty.store)
+    assert not claims.take(0)
+    assert not list(empty.store.path.rglob("*.claim"))
+
+
 def test_claims_leave_no_file_behind(empty: StoreWriter) -> None:
     claims = Claims(empty.store)
     order(empty, WorkerSlice(), claims)

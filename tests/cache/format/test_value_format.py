@@ -1,6 +1,6 @@
 """What 8 bit means besides the bytes: identity, resuming, refusals and statistics."""
 
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import numpy as np
@@ -104,6 +104,19 @@ def test_features_that_are_quantised_already_are_refused(
             writer.write_shard(writer.pending()[0], rows)
 
 
+@pytest.mark.parametrize("case", ["normal", "constant", "an outlier in every plane"])
+def test_statistics_from_sums_are_those_of_the_dequantised_values(case: str) -> None:
+    values = np.random.default_rng(0).standard_normal((6, 8, 20, 50)).astype(np.float16)
+    if case == "constant":
+        values[:] = 0.7
+    if case == "an outlier in every plane":
+        values[..., 3, 4] = 3000
+    quantised = quantise(values)
+    expected = asdict(Statistics.of(quantised.dequantised()))
+    tolerance = 1e-6 * expected["absmax"]
+    assert asdict(Statistics.of_quantised(quantised)) == pytest.approx(expected, abs=tolerance)
+
+
 def test_statistics_are_of_the_dequantised_values(stores: dict[str, Path]) -> None:
     store = open_store(stores["uint8-zstd-1"])
     statistics = store.ledger.read(0).statistics
@@ -127,7 +140,7 @@ def test_a_scale_that_is_not_finite_is_found_by_verify(
         return replace(quantised, scale=quantised.scale * np.float32(np.nan))
 
     monkeypatch.setattr("cache.format.row_codec.quantise", broken)
-    monkeypatch.setattr("cache.writer.Statistics.of", lambda _: none)
+    monkeypatch.setattr("cache.encoded_row.Statistics.of_quantised", lambda _: none)
     fill(make_writer(tmp_path, codec="uint8-zstd-1"))
     assert main(["verify", str(tmp_path)]) == 1
     assert "lidar/stride8_scale of all 2 samples from ant on" in capsys.readouterr().out

@@ -8,6 +8,7 @@ import pytest
 
 from cache.coordination.store import open_store
 from cache.format.codec import CODECS, FLOAT16
+from cache.format.samples import Samples
 from cache.inspection.content_digest import content_digest
 from shared.errors import CacheError
 from tests.cache.conftest import TOKENS, make_features, make_writer, with_map
@@ -86,6 +87,48 @@ def test_it_changes_when_a_label_changes(tmp_path: Path, digest: str) -> None:
         if len(annotations.labels):
             changed = replace(annotations, labels=annotations.labels + 1)
             rows[-1] = replace(rows[-1], frame=replace(rows[-1].frame, annotations=changed))
+        writer.write_shard(shard, rows)
+    assert content_digest(open_store(tmp_path / "store")) != digest
+
+
+def test_it_changes_when_two_variants_change_places(tmp_path: Path) -> None:
+    digests = set()
+    for number, places in enumerate(((0, 1), (1, 0))):
+        writer = make_writer(tmp_path / f"{number}", variants=2)
+        for shard in writer.shards:
+            rows = [make_features(token, variant=places[shard.variant]) for token in shard.tokens]
+            rows = [replace(r, frame=replace(r.frame, variant=shard.variant)) for r in rows]
+            writer.write_shard(shard, rows)
+        digests.add(content_digest(open_store(tmp_path / f"{number}")))
+    assert len(digests) == 2
+
+
+@pytest.mark.parametrize("column", ["tokens", "scenes", "timestamps_us"])
+def test_it_changes_when_a_token_scene_or_time_changes(
+    tmp_path: Path, digest: str, column: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The frames keep their values; only their names or times differ."""
+    columns = {
+        "tokens": list(TOKENS),
+        "scenes": [f"scene-of-{token}" for token in TOKENS],
+        "timestamps_us": [make_features(token).frame.timestamp_us for token in TOKENS],
+    }
+    last = columns[column][-1]
+    columns[column][-1] = last + 1 if isinstance(last, int) else f"{last}-too"
+    samples = Samples(**columns)  # type: ignore[arg-type]
+    monkeypatch.setattr("tests.cache.conftest.make_samples", lambda tokens: samples)
+    writer = make_writer(tmp_path / "store", tokens=tuple(columns["tokens"]))
+    for shard in writer.shards:
+        rows = []
+        for place, token in enumerate(TOKENS[shard.start : shard.start + len(shard.tokens)]):
+            at = shard.start + place
+            named = replace(
+                make_features(token).frame,
+                token=samples.tokens[at],
+                scene=samples.scenes[at],
+                timestamp_us=samples.timestamps_us[at],
+            )
+            rows.append(replace(make_features(token), frame=named))
         writer.write_shard(shard, rows)
     assert content_digest(open_store(tmp_path / "store")) != digest
 

@@ -7,17 +7,23 @@ import pytest
 
 from cache.__main__ import main
 from tests.cache.conftest import fill, make_writer
+from tests.pictures import count_of, decoded
 
-PNG = b"\x89PNG"
+SHARDS = 6  # of the store below: three of each variant
 
 
-@pytest.mark.parametrize("shards", [0, 1, 3])
-def test_a_store_in_any_state_can_be_plotted(tmp_path: Path, shards: int) -> None:
-    pytest.importorskip("matplotlib")
+@pytest.mark.parametrize("shards", [0, 1, 3, SHARDS])
+def test_a_store_in_any_state_can_be_plotted_and_shows_its_complete_shards(
+    tmp_path: Path, shards: int
+) -> None:
+    matplotlib = pytest.importorskip("matplotlib")
     fill(make_writer(tmp_path / "store", variants=2), shards=shards)
     picture = tmp_path / "store.png"
     assert main(["show", str(tmp_path / "store"), "--picture", str(picture)]) == 0
-    assert picture.read_bytes()[:4] == PNG
+
+    pixels, blues = decoded(picture), matplotlib.colormaps["Blues"]
+    complete, empty = count_of(pixels, blues(1 / 1.3)), count_of(pixels, blues(0.0))
+    assert complete / (complete + empty) == pytest.approx(shards / SHARDS, abs=0.02)
 
 
 def test_without_matplotlib_a_picture_is_one_message(

@@ -1,6 +1,7 @@
 """Whatever happens to a file, reading it is an error with a name, never wrong numbers."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -9,9 +10,11 @@ from cache.__main__ import main
 from cache.coordination.store import open_store
 from cache.format.schema import array_specs
 from cache.reader import CachedFeatures
+from shared.data.features import FrameFeatures
 from shared.digests import json_digest
 from shared.errors import CacheError
-from tests.cache.conftest import COMMAND, fill, make_writer, small_preset
+from tests.cache.conftest import COMMAND, fill, make_features, make_writer, small_preset
+from tests.cache.verification.test_verification import rewrite_entry
 
 ARRAYS = [spec.name for spec in array_specs(small_preset(), 3)]
 TOKENS = ("ant", "bee")  # the rows of shard 0
@@ -90,13 +93,55 @@ def test_a_lost_file_is_found_by_reading_and_by_verify(
     repair_and_check(finished)
 
 
-def test_an_intact_file_of_another_shard_is_found_by_verify(
-    finished: Path, capsys: pytest.CaptureFixture[str]
+def test_an_intact_file_of_another_shard_is_found_by_verify_in_every_array(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    replaced = finished / "lidar/stride8/c.0.1.0.0.0"
-    replaced.write_bytes(shard_file(finished, "lidar/stride8").read_bytes())
-    assert main(["verify", str(finished)]) == 1
-    assert "not those that the ledger recorded" in capsys.readouterr().out
+    """The two shards differ in everything, so each array must be compared, in each of its rows."""
+    path = tmp_path / "store"
+    writer = make_writer(path, tokens=("bee", "cow", "dog", "elk"))
+    for shard, boxes in zip(writer.shards, (1, 2), strict=True):
+        rows = [make_features(token, boxes=boxes) for token in shard.tokens]
+        writer.write_shard(shard, [numbered(row, boxes) for row in rows])
+    for array in ARRAYS:
+        ours, theirs = shard_file(path, array), path / array / "swapped"
+        (other,) = (path / array).glob("c.0.1*")
+        ours.rename(theirs)
+        other.rename(ours)
+        assert main(["verify", str(path)]) == 1, array
+        printed = capsys.readouterr().out
+        assert f"{array} of all 2 samples from bee on" in printed, array
+        assert "not those that the ledger recorded" in printed
+        ours.rename(other)
+        theirs.rename(ours)
+    assert main(["verify", str(path)]) == 0
+
+
+def numbered(features: FrameFeatures, boxes: int) -> FrameFeatures:
+    """Return the frame with annotations that depend on the number of boxes in every field."""
+    own = features.frame.annotations
+    changed = replace(
+        own,
+        labels=own.labels + boxes,
+        lidar_points=own.lidar_points + boxes,
+        radar_points=own.radar_points + boxes,
+    )
+    return replace(features, frame=replace(features.frame, annotations=changed))
+
+
+@pytest.mark.parametrize("slot", [0, 1])
+def test_values_of_a_single_row_that_are_not_those_of_the_ledger_are_found(
+    finished: Path, slot: int, capsys: pytest.CaptureFixture[str]
+) -> None:
+    for array in ARRAYS:
+        entry = finished / "ledger/000001.json"
+        before = entry.read_bytes()
+        digests = json.loads(before)["digests"]
+        digests[array][slot] = "0" * 64
+        rewrite_entry(finished, 1, digests=digests)
+        assert main(["verify", str(finished)]) == 1, array
+        printed = capsys.readouterr().out
+        assert f"{array} of {('cow', 'dog')[slot]}, variant 0, shard 1" in printed
+        entry.write_bytes(before)
 
 
 def test_a_damaged_ledger_entry_is_found(

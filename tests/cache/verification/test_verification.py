@@ -5,7 +5,7 @@ import json
 import os
 import signal
 import threading
-from dataclasses import replace
+from dataclasses import fields, replace
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +16,7 @@ from cache.__main__ import main
 from cache.coordination.null_store import NULL_SAMPLES, null_identity, null_path
 from cache.coordination.store import Store, open_store
 from cache.create import StoreSpec, open_or_create
+from cache.format.statistics import Statistics
 from cache.reader import CachedFeatures
 from cache.storage.directory import DirectoryPath
 from cache.verification.check_rows import Damage, shard_damage
@@ -176,7 +177,7 @@ def test_damage_that_cannot_be_repaired_is_reported(
     assert CachedFeatures(finished).is_complete()
 
 
-@pytest.mark.parametrize("column", ["mean", "absmax", "count"])
+@pytest.mark.parametrize("column", [field.name for field in fields(Statistics)])
 def test_statistics_that_are_not_those_of_the_values_are_damage(
     finished: Path, column: str, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -185,6 +186,18 @@ def test_statistics_that_are_not_those_of_the_values_are_damage(
     rewrite_entry(finished, 0, statistics=statistics)
     assert main(["verify", str(finished)]) == 1
     assert "lidar/stride8 of shard 0: the ledger's statistics are" in capsys.readouterr().out
+
+
+def test_a_map_without_statistics_and_statistics_without_a_map_are_damage(
+    finished: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    whole = json.loads((finished / "ledger/000000.json").read_text())["statistics"]
+    without = {name: values for name, values in whole.items() if name != "lidar/stride8"}
+    surplus = whole | {"radar/stride4": whole["lidar/stride8"]}
+    for statistics, name in ((without, "lidar/stride8"), (surplus, "radar/stride4")):
+        rewrite_entry(finished, 0, statistics=statistics)
+        assert main(["verify", str(finished)]) == 1
+        assert f"{name} of shard 0: the ledger's statistics are" in capsys.readouterr().out
 
 
 def test_a_file_that_cannot_be_read_now_is_not_damage_and_nothing_is_dropped(

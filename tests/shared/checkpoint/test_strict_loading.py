@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from shared.checkpoint.checkpoint_table import FROZEN_PARTS, PARTS, TRAINABLE_PARTS, part_of
 from shared.checkpoint.sparse_layout import FIRST_LAYER, in_our_layout
 from shared.checkpoint.strict_loading import load_parts, other_backbones, part_digests, read_state
+from shared.digests import state_digest
 from shared.errors import CheckpointError
 
 SQUARE = "pts_middle_encoder.encoder_layers.encoder_layer1.0.conv1.weight"
@@ -190,3 +191,19 @@ def test_digests_do_not_depend_on_the_stored_order_but_on_every_bit() -> None:
     moved = ours | {"img_backbone.a": torch.tensor([1.0, 1 + 2.0**-23])}
     assert other_backbones(moved, wanted, Path("x")) == ["img_backbone"]
     assert other_backbones({"pts_neck.a": torch.ones(1)}, wanted, Path("x")) == []
+
+
+@pytest.mark.parametrize("dtype", [torch.float16, torch.bfloat16, torch.float64])
+def test_a_part_is_digested_as_it_is_once_loaded_whatever_precision_it_was_saved_in(
+    dtype: torch.dtype,
+) -> None:
+    """Loading copies into float32; integers, such as a counter of batches, stay integers."""
+    values = torch.tensor([0.5, -1.25, 3.0])  # exact in every format
+    counter = {"img_backbone.bn1.num_batches_tracked": torch.tensor(7)}
+    ours = {"img_backbone.a": values} | counter
+    file = {"img_backbone.a": values.to(dtype)} | counter
+    wanted = part_digests(ours, ["img_backbone"], Path("x"))
+    bare = {name.removeprefix("img_backbone."): tensor for name, tensor in ours.items()}
+    assert wanted == {"img_backbone": state_digest(bare)}
+    assert part_digests(file, ["img_backbone"], Path("x")) == wanted
+    assert other_backbones(file, wanted, Path("x")) == []

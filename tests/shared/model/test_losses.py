@@ -9,7 +9,7 @@ import torch
 from shared.config.head_config import HeadConfig
 from shared.data.ground_truth import GroundTruth
 from shared.model.denoising import make_denoising_queries
-from shared.model.losses import detection_losses, focal_loss, total_loss
+from shared.model.losses import BatchCounts, detection_losses, focal_loss, total_loss
 from shared.model.matcher import Matches, match
 from shared.model.outputs import OUTPUT_OF_BRANCH, HeadOutputs
 
@@ -46,6 +46,29 @@ def test_loss_cls_divides_by_matched_and_a_tenth_of_the_others(outputs, boxes, l
     focal = focal_loss(outputs.class_logits[1], targets, alpha=0.25, gamma=2.0).sum()
     losses = detection_losses(outputs, GroundTruth.of(boxes, labels), config)
     torch.testing.assert_close(losses["loss_cls"], 2.0 * focal / (3 + 0.1 * 7))
+
+
+def test_a_batch_is_counted_by_what_can_be_matched_and_copied(config: HeadConfig) -> None:
+    """Five queries: a sample of seven boxes matches five of them, and nothing can be noised."""
+    crowded = replace(config, queries=5, denoising=replace(config.denoising, groups=3))
+    counts = BatchCounts.of((2, 7, 0), crowded)
+    assert (counts.samples, counts.matched, counts.copies) == (3, 2 + 5, 0)
+    # Two copies of at most two boxes fit among five queries.
+    counts = BatchCounts.of((2, 1, 0), crowded)
+    assert (counts.samples, counts.matched, counts.copies) == (3, 2 + 1, 2 * (2 + 1))
+    assert BatchCounts.of((0, 0), crowded).copies == 0
+
+
+def test_boxes_beyond_the_queries_do_not_count_in_the_losses(outputs, config) -> None:
+    """The counts made of the boxes of the batch give the losses of the pairs that exist."""
+    boxes = [torch.rand(9, 9, generator=torch.Generator().manual_seed(i)) + 0.5 for i in range(2)]
+    truth = GroundTruth.of(boxes, [torch.zeros(9, dtype=torch.int64)] * 2)
+    counted = BatchCounts.of(truth.box_counts, config)
+    assert counted.matched == 2 * config.queries < sum(truth.box_counts)
+    by_counts = detection_losses(outputs, truth, config, counts=counted)
+    by_pairs = detection_losses(outputs, truth, config)
+    for name, value in by_pairs.items():
+        torch.testing.assert_close(by_counts[name], value)
 
 
 def test_loss_bbox_is_a_weighted_distance_per_matched_box(boxes, labels, config) -> None:

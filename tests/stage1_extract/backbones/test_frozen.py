@@ -1,5 +1,7 @@
 """The frozen part gives a sample the same maps at any batch size, and nothing changes it."""
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import torch
@@ -83,6 +85,26 @@ def test_a_sample_without_a_voxel_leaves_the_others_as_they_are(
     for name, values in frozen(images, alone).items():
         error = (maps[name][1] - values[0]).abs().max() / values.abs().max()
         assert error <= TOLERANCE
+
+
+def test_voxels_beyond_the_sparse_shape_change_nothing(preset: Preset) -> None:
+    """The grid of r50 makes such voxels; here the shape is smaller than the range."""
+    narrow = replace(preset, grid=replace(preset.grid, sparse_shape=(41, 272, 272)))
+    frozen = FrozenBackbones(narrow)
+    seed_weights(frozen, 0)
+    frozen.to_device(CPU)
+    # Without the filter, spconv takes the first for (20, 100, 6), next to the second.
+    beyond = torch.tensor([[0, 20, 99, 272 + 6]], dtype=torch.int32)
+    within = torch.tensor([[0, 20, 100, 5]], dtype=torch.int32)
+
+    def bev(coordinates: torch.Tensor) -> torch.Tensor:
+        count = len(coordinates)
+        points = torch.ones(count, preset.lidar.max_points_per_voxel, 5)
+        counts = torch.ones(count, dtype=torch.int32)
+        return frozen.encode_voxels(Voxels(points=points, coordinates=coordinates, counts=counts))
+
+    assert bev(within).any()
+    assert torch.equal(bev(torch.cat([within, beyond])), bev(within))
 
 
 def test_the_coordinates_of_a_batch_are_stored_row_by_row(preset: Preset) -> None:

@@ -114,6 +114,15 @@ def test_ctrl_c_keeps_finished_shards_and_says_how_to_continue(
     assert digest(store, capsys) == digest(tiny_store, capsys)
 
 
+def test_batch_size_and_loader_processes_change_no_bit_on_a_cpu(
+    synthetic_root: Path, tiny_store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    store = tmp_path / "batches.zarr"
+    arguments = [*options(synthetic_root, store), "--batch-size", "3", "--workers", "1"]
+    assert extract_features(arguments) == 0
+    assert digest(store, capsys) == digest(tiny_store, capsys)
+
+
 def test_a_finished_store_is_left_alone(
     synthetic_root: Path, tiny_store: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
@@ -321,3 +330,19 @@ def test_weights_that_change_while_extracting_stop_the_run(
 
     assert extract_features(options(synthetic_root, tmp_path / "new.zarr")) == 1
     assert "pts_backbone changed while extracting" in capsys.readouterr().err
+
+
+@pytest.mark.gpu
+def test_on_a_gpu_a_store_keeps_its_batch_size(
+    synthetic_root: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    arguments = options(synthetic_root, tmp_path / "gpu.zarr")
+    assert extract_features([*arguments, "--batch-size", "2"]) == 0
+    before = digest(tmp_path / "gpu.zarr", capsys)
+    assert extract_features([*arguments, "--batch-size", "3"]) == 1
+    message = capsys.readouterr().err
+    assert "batches of 2 in the store" in message
+    assert "batches of 3 asked for" in message
+    assert "--batch-size" in message
+    assert extract_features(arguments) == 0  # as in the store
+    assert digest(tmp_path / "gpu.zarr", capsys) == before

@@ -1,41 +1,48 @@
-"""Writing a shard while the next is computed changes only the time that it takes."""
+"""Loading, computing and writing side by side change only the time that it takes."""
 
 import errno
 import json
 import logging
 import os
+import re
 import shutil
 import signal
 import threading
 import weakref
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 import pytest
+import torch
 
 import cache.storage.directory
 import stage1_extract.extraction.fill_store
+import stage1_extract.extraction.raw_loader
 from cache.coordination.claims import Claims, WorkerSlice
 from cache.coordination.store import open_store
 from cache.reader import CachedFeatures
 from cache.verification.verify_store import verify
 from cache.writer import StoreWriter
+from shared.config.preset_catalogue import tiny
 from shared.data.features import FrameFeatures
 from shared.errors import CacheError, DatasetError, FrozenError, InterruptedWorkError
-from stage1_extract.extraction.background_writer import BackgroundWriter
+from stage1_extract.backbones.live import RawBatch
 from stage1_extract.extraction.fill_store import fill_store
+from stage1_extract.extraction.shard_writers import ShardWriters
 from tests.cache.conftest import TOKENS, fill, make_features, make_writer, with_map
 
 Rows = list[FrameFeatures]
 
 
 class Backbones:
-    """Stands in for `FrozenBackbones`, of which only the digests are used here."""
+    """Stands in for `FrozenBackbones`, of which only preset, device and digests are used here."""
 
     state = "a"
+    preset = tiny()
+    device = torch.device("cpu")
 
     def digests(self) -> dict[str, str]:
         return {"img_backbone": self.state}
@@ -44,8 +51,9 @@ class Backbones:
 class Live:
     """Stands in for `LiveFeatures`: the rows that the cache tests write, as if computed now."""
 
-    def __init__(self, *_: object) -> None:
+    def __init__(self, _: object, frozen: Backbones, *__: object) -> None:
         self.raw = self
+        self.frozen = frozen
 
     def __len__(self) -> int:
         return len(TOKENS)
@@ -56,10 +64,22 @@ class Live:
     def run(self, raw: Rows) -> Rows:
         return raw
 
+    def maps(self, batch: RawBatch) -> dict[str, torch.Tensor]:
+        rows = self.run(list(batch.rows))  # type: ignore[arg-type]
+        return {
+            name: torch.from_numpy(np.stack([row.maps[name] for row in rows]))
+            for name in rows[0].maps
+        }
+
+
+def join(raw: Rows, **_: object) -> RawBatch:
+    return RawBatch(rows=tuple(raw), images=None, voxels=None)  # type: ignore[arg-type]
+
 
 @pytest.fixture(autouse=True)
 def _stand_ins(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stage1_extract.extraction.fill_store, "LiveFeatures", Live)
+    monkeypatch.setattr(stage1_extract.extraction.raw_loader, "join_raw", join)
     monkeypatch.setattr(os, "fsync", lambda _: None)  # no test here cuts the power
 
 
@@ -94,47 +114,76 @@ def without_times(path: Path) -> dict[str, object]:
     return contents
 
 
-@pytest.mark.parametrize("batch_size", [1, 2, 100])
+def statistics_taken_from(contents: dict[str, Any]) -> dict[str, Any]:
+    """Remove the statistics of every ledger entry from the contents of a store; return them."""
+    return {
+        name: content.pop("statistics")
+        for name, content in contents.items()
+        if isinstance(content, dict)
+    }
+
+
+@pytest.mark.parametrize("codec", ["zstd-1", "uint8-zstd-1"])
 @pytest.mark.parametrize("rows_per_shard", [1, 2, 5])
-def test_overlapped_and_plain_extraction_make_identical_stores(
-    tmp_path: Path, rows_per_shard: int, batch_size: int
+def test_the_pipeline_and_plain_writing_make_identical_stores(
+    tmp_path: Path, rows_per_shard: int, codec: str
 ) -> None:
-    plain = make_writer(tmp_path / "plain", rows_per_shard=rows_per_shard, variants=2)
+    """Only statistics may differ, in the last digits: NumPy and torch add in another order."""
+    options: dict[str, Any] = {"rows_per_shard": rows_per_shard, "variants": 2, "codec": codec}
+    plain = make_writer(tmp_path / "plain", **options)
     fill(plain)
-    overlapped = make_writer(tmp_path / "overlapped", rows_per_shard=rows_per_shard, variants=2)
-    extract(overlapped, batch_size=batch_size)
-    assert without_times(tmp_path / "overlapped") == without_times(tmp_path / "plain")
+    extract(make_writer(tmp_path / "piped", **options))
+    piped_files, plain_files = (without_times(tmp_path / name) for name in ("piped", "plain"))
+    piped, expected = map(statistics_taken_from, (piped_files, plain_files))
+    assert piped_files == plain_files
+    assert len(piped) == len(plain.shards)
+    for name, by_map in piped.items():
+        for feature_map, statistics in by_map.items():
+            assert statistics == pytest.approx(expected[name][feature_map], rel=1e-6, abs=1e-6)
 
 
-def test_a_shard_is_written_while_the_next_is_computed_and_no_third_is_begun(
+@pytest.mark.parametrize("batch_size", [2, 100])
+@pytest.mark.parametrize("writers", [1, 3])
+def test_batch_size_and_threads_change_no_byte(
+    tmp_path: Path, batch_size: int, writers: int
+) -> None:
+    options: dict[str, Any] = {"rows_per_shard": 3, "variants": 2}
+    extract(make_writer(tmp_path / "single", **options))
+    extract(make_writer(tmp_path / "batches", **options), batch_size=batch_size, writers=writers)
+    assert without_times(tmp_path / "batches") == without_times(tmp_path / "single")
+
+
+def test_rows_are_computed_while_others_are_written_until_memory_is_full(
     writer: StoreWriter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    honest, events = StoreWriter.write_shard, []
-    honest_wait, is_waiting = BackgroundWriter.wait, threading.Event()
+    """Two shards of one row and a writing thread: three rows."""
+    honest, events = StoreWriter.write_encoded, []
+    honest_check, is_full = ShardWriters.check, threading.Event()
 
-    def slow(self: StoreWriter, shard: Any, rows: Sequence[FrameFeatures]) -> bool:
+    def slow(self: StoreWriter, shard: Any, *args: Any, **options: Any) -> bool:
         if shard.index == 0:
-            assert is_waiting.wait(60)  # shard 1 is computed meanwhile
+            assert is_full.wait(60)  # shards 1 and 2 are computed meanwhile
             events.append("written 0")
-        return honest(self, shard, rows)
+        return honest(self, shard, *args, **options)
 
     def run(raw: Rows) -> None:
         events.append(raw[0].frame.token)
 
-    def tell(self: BackgroundWriter) -> None:
-        if "bee" in events:
-            is_waiting.set()
-        honest_wait(self)
+    def tell(self: ShardWriters) -> None:
+        if "cow" in events:
+            is_full.set()
+        honest_check(self)
 
-    monkeypatch.setattr(StoreWriter, "write_shard", slow)
-    monkeypatch.setattr(BackgroundWriter, "wait", tell)
+    monkeypatch.setattr(StoreWriter, "write_encoded", slow)
+    monkeypatch.setattr(ShardWriters, "check", tell)
     run_first(monkeypatch, run)
-    extract(writer)
-    assert events[:4] == ["ant", "bee", "written 0", "cow"]
+    extract(writer, writers=1)
+    assert events == ["ant", "bee", "cow", "written 0", "dog", "elk"]
 
 
-def test_the_rows_of_two_shards_are_in_memory_at_most(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+@pytest.mark.parametrize("writers", [1, 2, 8])
+def test_the_rows_of_two_shards_and_one_per_thread_are_in_memory_at_most(
+    tmp_path: Path, writers: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     alive: list[weakref.ref[Any]] = []
     most = 0
@@ -145,9 +194,9 @@ def test_the_rows_of_two_shards_are_in_memory_at_most(
         most = max(most, sum(reference() is not None for reference in alive))
 
     run_first(monkeypatch, run)
-    extract(make_writer(tmp_path / "many", rows_per_shard=2, variants=4))
+    extract(make_writer(tmp_path / "long", rows_per_shard=2, variants=4), writers=writers)
     assert len(alive) == 20
-    assert 2 < most <= 2 * 2 + 1  # and the row that is being computed
+    assert 2 < most <= 2 * 2 + writers + writers  # a thread forgets its last row a little later
 
 
 @pytest.mark.parametrize("failing", [0, 2, 4])
@@ -167,8 +216,9 @@ def test_a_full_disk_in_the_writer_stops_the_run_and_keeps_finished_shards(
         run_first(patch, computed.append)
         with pytest.raises(CacheError, match=f"the disk is full at shard {failing} of"):
             extract(writer)
-    assert [shard.index for shard in writer.pending()] == list(range(failing, 5))
-    assert len(computed) <= failing + 3  # promptly, before everything is computed
+    left = [shard.index for shard in writer.pending()]
+    assert left[0] == failing  # later shards that were computed by then are finished
+    assert len(computed) <= failing + 4  # promptly: with two threads memory holds four rows
     left_over = {file.suffix for file in writer.store.path.rglob("*")}
     assert not left_over & {".partial", ".claim"}
     extract(writer)
@@ -185,9 +235,9 @@ def test_an_unfit_value_is_the_same_error_as_without_a_thread(
 
     monkeypatch.setattr(Live, "run", run)
     with pytest.raises(
-        CacheError, match=r"lidar/stride8 of sample ant, variant 0: largest magnitude"
+        CacheError, match=r"lidar/stride8 of sample ant, variant 0: largest magnitude is 70000, "
     ):
-        extract(writer)
+        extract(writer, writers=1)
     assert len(writer.pending()) == 5
 
 
@@ -209,7 +259,7 @@ def test_if_both_fail_neither_error_is_lost(
 ) -> None:
     failed = threading.Event()
 
-    def broken(self: StoreWriter, *_: object) -> bool:
+    def broken(self: StoreWriter, *_: object, **__: object) -> bool:
         failed.wait(10)
         raise CacheError("the disk is full")
 
@@ -218,11 +268,11 @@ def test_if_both_fail_neither_error_is_lost(
             failed.set()
             raise DatasetError("image bee cannot be read")
 
-    monkeypatch.setattr(StoreWriter, "write_shard", broken)
+    monkeypatch.setattr(StoreWriter, "write_encoded", broken)
     run_first(monkeypatch, run)
     with pytest.raises(DatasetError):
         extract(writer)
-    assert "the shard that was being written is lost as well: the disk is full" in caplog.text
+    assert "a shard that was being written is lost as well: the disk is full" in caplog.text
 
 
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
@@ -280,20 +330,27 @@ def test_size_and_time_are_logged_before_the_start_and_after_the_first_shard(
 ) -> None:
     with caplog.at_level(logging.INFO):
         extract(writer, worker_slice=WorkerSlice(number=1, of=2))
-    first, second = (record.getMessage() for record in caplog.records)
+    first, widths, second, rates = (record.getMessage() for record in caplog.records)
     assert first.startswith("5 of 5 rows to extract in 5 shards; 0.00 GB before compression, ")
+    assert re.fullmatch(
+        r"loading in a thread, batches of 1, writing with (\d+) threads; at most \d+ computed rows "
+        r"in memory \(0.00 GB\)",
+        widths,
+    )
+    assert re.search(r"loading .+/s, computing .+/s, writing .+/s; \w+ is the limit$", rates)
     assert "MB per row" in second
     assert "h if all 2 workers are as fast" in second
     assert "GB in all" in second
 
 
 def test_a_disk_that_cannot_hold_the_rest_stops_the_run_after_the_first_shard(
-    writer: StoreWriter, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    writer = make_writer(tmp_path / "long", rows_per_shard=1, variants=4)
     monkeypatch.setattr(shutil, "disk_usage", lambda _: SimpleNamespace(free=4096))
-    with pytest.raises(CacheError, match=r"cannot hold the rest: [34] rows are left"):
-        extract(writer)
-    assert 1 <= 5 - len(writer.pending()) <= 3
+    with pytest.raises(CacheError, match=r"cannot hold the rest: \d+ rows are left"):
+        extract(writer, writers=1)
+    assert 1 <= 20 - len(writer.pending()) <= 4  # memory holds three rows
     with pytest.raises(CacheError, match="cannot hold the rest"):  # at once, this time
         extract(writer)
 

@@ -12,6 +12,7 @@ from typing import Any, cast
 
 import numpy as np
 import pytest
+import torch
 
 from shared.config.classes import CAMERAS
 from shared.config.cut import BACKBONE_CUT
@@ -89,7 +90,11 @@ def below(root: Path, record: SampleRecord) -> SampleRecord:
 def inputs(changed: SampleRecord, preset: Preset) -> str:
     """Return the part of the identity that a record determines."""
     frozen = SimpleNamespace(
-        preset=preset, cut=BACKBONE_CUT, precision="float32", digests=lambda: {"pts_": "0" * 64}
+        preset=preset,
+        cut=BACKBONE_CUT,
+        device=torch.device("cpu"),
+        precision="float32",
+        digests=lambda: {"pts_": "0" * 64},
     )
     identity = store_identity(
         cast(FrozenBackbones, frozen), [changed], "v1.0-mini", value_format="float16"

@@ -1,5 +1,7 @@
 """What loader processes need is known before they start."""
 
+import subprocess
+import sys
 from dataclasses import fields, replace
 from pathlib import Path
 
@@ -10,9 +12,12 @@ from shared.config.preset import Preset
 from shared.config.preset_catalogue import tiny, vov_1600x640
 from shared.process import shared_memory
 from stage1_extract.__main__ import main as extract_features
-from stage1_extract.backbones.live import RawFrame, RawFrames
-from stage1_extract.extraction.loader_memory import most_raw_bytes
+from stage1_extract.extraction.stage_widths import loader_memory, most_raw_bytes
 from stage1_extract.nuscenes.nuscenes_tables import read_tables
+from stage1_extract.preprocessing.raw_frames import RawFrame, RawFrames
+from tests.child_processes import PATIENCE_S, REPOSITORY
+
+MEASURE = "tests.stage1_extract.extraction.shared_memory_in_use"
 
 
 def tensor_bytes(frame: RawFrame) -> int:
@@ -60,3 +65,21 @@ def test_extraction_says_so_before_anything_is_loaded(
     assert "67108864 bytes free" in said
     assert "--workers 0" in said
     assert not (tmp_path / "store.zarr").exists()
+
+
+@pytest.mark.parametrize(("workers", "batch_size"), [(1, 1), (2, 3)])
+def test_loading_takes_what_is_forecast_or_somewhat_less(workers: int, batch_size: int) -> None:
+    words = [sys.executable, "-m", MEASURE, str(workers), str(batch_size)]
+    isolated = ["unshare", "--mount", "sh", "-c", 'mount -t tmpfs tmpfs /dev/shm && exec "$@"', "-"]
+    done = subprocess.run(
+        [*isolated, *words],
+        cwd=REPOSITORY,
+        capture_output=True,
+        text=True,
+        timeout=PATIENCE_S,
+        check=False,
+    )
+    if done.returncode and "Traceback" not in done.stderr:
+        pytest.skip(f"/dev/shm cannot be replaced here: {done.stderr}")
+    most = int(done.stdout)
+    assert most <= loader_memory(2**20, batch_size, workers) < 2.5 * most

@@ -220,4 +220,4 @@ def test_a_different_precision_is_refused(
 ) -> None:
     monkeypatch.setattr(FrozenBackbones, "precision", "float16 autocast")
     assert extract_features(["tiny", *options(synthetic_root, tiny_store)]) == 1
-    assert "number formats while computing, which follow the device" in capsys.readouterr().err
+    assert "number formats while computing, by device" in capsys.readouterr().err

@@ -74,7 +74,9 @@ def test_a_different_process_draws_the_same_variant() -> None:
         f"print(draw_variant({TOKEN!r}, 3, seed=5, camera=r50_800x320().camera, "
         "augmentation=Augmentation()))"
     )
-    process = subprocess.run([sys.executable, "-c", source], capture_output=True, check=True)
+    process = subprocess.run(
+        [sys.executable, "-c", source], capture_output=True, check=True, timeout=120
+    )
     assert process.stdout.decode().strip() == repr(draw(TOKEN, 3, 5))
 
 

@@ -124,6 +124,22 @@ def test_invalid_probabilities_are_refused(drop: dict[str, float]) -> None:
         SensorDrop(**drop)
 
 
+@pytest.mark.parametrize(
+    ("drop", "possible"),
+    [
+        ({}, {(LIDAR,), CAMERAS}),
+        ({"cameras": 0.0}, {(LIDAR,)}),
+        ({"lidar": 0.0}, {CAMERAS}),
+        ({"lidar": 0.0, "cameras": 0.0, "single_camera": 0.1}, {CAMERAS[:1]}),
+        ({"lidar": 0.0, "cameras": 0.0}, set()),
+    ],
+)
+def test_what_may_be_dropped_is_known_before_anything_is_drawn(
+    drop: dict[str, float], possible: set[tuple[str, ...]]
+) -> None:
+    assert set(SensorDrop(**drop).possible) == possible
+
+
 def test_every_process_gets_its_own_micro_batches_pass_by_pass() -> None:
     order = EpochSampler(samples=8, batch_size=8, seed=0)
     taken = [

@@ -92,6 +92,38 @@ def test_a_box_beyond_its_class_range_is_left_out() -> None:
     assert [entry["detection_name"] for entry in entries] == ["car"]
 
 
+@pytest.mark.parametrize(
+    ("position_m", "is_within"),
+    [
+        ((28.5, 0.0, 0.0), True),  # 29.7 m from the ego
+        ((29.5, 0.0, 0.0), False),
+        ((-30.5, 0.0, 0.0), True),
+        ((-31.5, 0.0, 0.0), False),
+        ((21.0, 21.0, 0.0), False),  # 29.7 m from the LiDAR, 30.6 m from the ego
+        ((28.5, 0.0, 20.0), True),  # height does not count
+    ],
+)
+def test_the_class_range_is_measured_along_the_ground_from_the_ego(
+    position_m: tuple[float, float, float], is_within: bool
+) -> None:
+    """The LiDAR is 1.2 m ahead of the ego's origin and 1.8 m above it; barriers count to 30 m."""
+    ego, world = np.eye(4), np.eye(4)
+    ego[:3, 3] = (1.2, 0.0, 1.8)
+    world[:3, 3] = (600.0, 1600.0, 0.0)
+    box = (*position_m, 1.0, 1.0, 1.0, 0.0, 0.0, 0.0)
+
+    entries = to_nuscenes(detected(box, labels=(5,)), frame_at(ego, world))
+
+    assert len(entries) == is_within
+
+
+def test_speed_counts_in_any_direction() -> None:
+    for velocity in ((0.3, 0.0), (0.0, 0.3), (-0.3, 0.0), (0.15, -0.15)):
+        box = (1.0, 1.0, 0.0, 1.0, 1.0, 1.0, 0.0, *velocity)
+        (entry,) = to_nuscenes(detected(box, labels=(0,)), frame_at(np.eye(4), np.eye(4)))
+        assert entry["attribute_name"] == "vehicle.moving"
+
+
 def test_a_frame_without_detections_gives_an_empty_list() -> None:
     assert to_nuscenes(detected(labels=()), frame_at(np.eye(4), np.eye(4))) == []
 

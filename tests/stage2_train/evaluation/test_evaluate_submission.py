@@ -56,6 +56,7 @@ def test_the_numbers_and_the_curves_are_those_of_the_official_tool(
         ],
         check=True,
         capture_output=True,
+        timeout=600,
     )
 
     summaries = [json.loads((at / "metrics_summary.json").read_text()) for at in (ours, theirs)]

@@ -15,6 +15,7 @@ from stage2_train.evaluation.official_metrics import Judgement, judge
 from stage2_train.evaluation.official_tables import coverage
 from stage2_train.plots.evaluation_plots import parse_plots, plot_evaluation, require_plottable
 from stage2_train.plots.plot_errors import plot_error_map, plot_sample
+from tests.pictures import decoded
 from tests.stage2_train.evaluation.submissions import spoilt, true_entries, write_submission
 
 Figures = list[matplotlib.figure.Figure]
@@ -52,6 +53,8 @@ def test_these_pictures_are_written(judged: Judgement, tables: Any, tmp_path: Pa
     names = {"precision_recall.png", "errors_bev.png", *(f"errors_{token}.png" for token in chosen)}
     assert {file.name for file in (tmp_path / "one").iterdir()} == names
     assert len(list((tmp_path / "other").iterdir())) == 3
+    for file in (tmp_path / "one").iterdir():
+        decoded(file)
     assert not (tmp_path / "none").exists()
 
 

@@ -1,5 +1,6 @@
 """AQR's weights are plotted with and without sensors, and saved to be plotted over photos."""
 
+import itertools
 import sys
 from pathlib import Path
 
@@ -21,9 +22,10 @@ from stage2_train.__main__ import main as train_stage2
 from stage2_train.evaluation.sensor_weights_table import sensor_weights_table
 from stage2_train.plot_sensor_weights import main as plot_sensor_weights_command
 from stage2_train.plot_sensor_weights import plot_sensor_weights
+from tests.pictures import decoded
 
-PNG = b"\x89PNG"
 QUERIES = tiny().head.queries
+DOTS_PX = 100  # pixels by which two pictures differ if their dots have other colours
 
 
 @pytest.fixture
@@ -105,8 +107,13 @@ def test_the_command_plots_and_its_file_is_plotted_over_photos(
     }
     over_photos = {f"{token}_{condition}.png" for condition in ("all", "no_lidar", "no_cameras")}
     assert over_photos < {file.name for file in photos.iterdir()}
-    for file in (*out.glob("*.png"), *photos.iterdir()):
-        assert file.read_bytes().startswith(PNG)
+    for file in (*out.glob("*.png"), *photos.glob("*.png")):
+        decoded(file)
+    # Without a sensor AQR weighs otherwise, and so the dots have other colours.
+    shown = [decoded(photos / name) for name in sorted(over_photos)]
+    assert len({picture.shape for picture in shown}) == 1
+    for a, b in itertools.combinations(shown, 2):
+        assert (a != b).any(axis=-1).sum() > DOTS_PX
 
 
 def test_a_run_without_a_detection_above_the_threshold_is_still_plotted(

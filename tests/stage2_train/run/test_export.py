@@ -108,6 +108,24 @@ def test_the_exported_file_is_evaluated_like_the_run(
     assert results[0] == results[1]
 
 
+def test_a_run_with_averaged_weights_is_exported_and_started_from_with_them(
+    store: Path, run: Path, tmp_path: Path
+) -> None:
+    """They are what was scored, see test_evaluation."""
+    saved = torch.load(run / "checkpoint.pt", weights_only=True)
+    averaged = {name: values + 1 for name, values in saved["state_dict"].items()}
+    torch.save({**saved, "ema": averaged}, tmp_path / "averaged.pt")
+
+    out = tmp_path / "out.pth"
+    assert export_checkpoint([str(tmp_path / "averaged.pt"), "--out", str(out)]) == 0
+    started = train(store, tmp_path / "next", 0, "--checkpoint", str(tmp_path / "averaged.pt"))
+
+    exported, first = read_state(out), read_state(started / "checkpoint.pt")
+    for name, values in averaged.items():
+        assert torch.equal(exported[name], values), name
+        assert torch.equal(first[name], values), name
+
+
 def test_the_exported_file_of_an_aqr_run_keeps_its_aqr(
     official: Path, store: Path, tmp_path: Path
 ) -> None:

@@ -2,10 +2,10 @@
 
 import csv
 import os
-import random
 import signal
 import subprocess
 import sys
+from collections.abc import Iterable
 from dataclasses import replace
 from pathlib import Path
 
@@ -137,14 +137,21 @@ def assert_same_losses(run_folder: Path, expected: Path) -> None:
         assert ours == pytest.approx(theirs, rel=ADDED_UP)
 
 
-@pytest.mark.parametrize("where", ["step", "save"])
+@pytest.mark.parametrize(
+    "where",
+    [
+        *("step:3", "save:4"),
+        *(pytest.param(f"step:{step}", marks=pytest.mark.slow) for step in (1, 2, 4, 5)),
+        pytest.param("save:6", marks=pytest.mark.slow),
+    ],
+)
 def test_a_run_killed_anywhere_resumes_to_the_bits_of_an_undisturbed_one(
     store: Path, undisturbed: Path, tmp_path: Path, where: str
 ) -> None:
-    step = random.choice(range(1, 6) if where == "step" else (4, 6))
+    """In any step but the first; and in the middle of a checkpoint, of which there are three."""
     out = tmp_path / "run"
 
-    died = run([sys.executable, "-m", "stage2_train"], store, out, die=f"{where}:{step}")
+    died = run([sys.executable, "-m", "stage2_train"], store, out, die=where)
     train(CachedFeatures(store), STILL, out)
 
     assert died.returncode == -signal.SIGKILL, died.stderr
@@ -178,14 +185,20 @@ def test_every_pass_of_a_process_draws_its_own_dropout(
 
     train(CachedFeatures(store), replace(STILL, accumulate=2), tmp_path / "run", stop_after=3)
 
-    assert len(set(seeds)) == len(seeds) == 6
+    assert len(seeds) == 6
+    assert len(used_on_a_cpu(seeds)) == 6
+
+
+def used_on_a_cpu(seeds: Iterable[int | str]) -> set[int]:
+    """Return what torch uses of seeds on a CPU: the last 32 bits."""
+    return {int(seed) % 2**32 for seed in seeds}
 
 
 def test_every_process_draws_its_own_dropout(two_processes: Path) -> None:
     seeds = [file.read_text().split() for file in two_processes.parent.glob("*.seeds")]
 
     assert [len(of_process) for of_process in seeds] == [STILL.steps, STILL.steps]
-    assert len(set(seeds[0]) | set(seeds[1])) == 2 * STILL.steps
+    assert len(used_on_a_cpu([*seeds[0], *seeds[1]])) == 2 * STILL.steps
 
 
 def test_torchrun_restarts_a_killed_process_and_the_run_ends_with_the_same_bits(

@@ -42,10 +42,18 @@ def test_a_run_shorter_than_its_warm_up_only_rises() -> None:
     ("wrong", "message"),
     [
         ({"accumulate": 0}, "accumulate must be at least 1"),
+        ({"learning_rate": -1e-4}, r"learning_rate must be above 0, it is -0\.0001"),
+        ({"learning_rate": float("nan")}, "learning_rate must be above 0, it is nan"),
+        ({"weight_decay": float("inf")}, "weight_decay must be at least 0"),
+        ({"lr_multipliers": (("img_neck", -1.0),)}, "at least 0 .that of 'img_neck' is not"),
+        ({"steps": 0}, "steps must be at least 1"),
+        ({"seed": -1}, "seed must be from 0 to 4294967295"),
+        ({"schedule": "cosin"}, "schedule must be cyclic or cosine, it is 'cosin'"),
+        ({"precision": "fp16"}, "precision must be auto or 32-true or .*, it is 'fp16'"),
         ({"keep_last": 0}, "keep_last must be at least 1"),
-        ({"ema_decay": 1.0}, "ema_decay must lie between 0 and 1"),
+        ({"ema_decay": 1.0}, "ema_decay must be between 0 and 1"),
     ],
 )
 def test_a_recipe_that_cannot_be_followed_is_refused(wrong: dict[str, float], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
-        Recipe(name="x", steps=1, batch_size=1, **wrong)  # type: ignore[arg-type]
+        Recipe(**({"name": "x", "steps": 1, "batch_size": 1} | wrong))  # type: ignore[arg-type]

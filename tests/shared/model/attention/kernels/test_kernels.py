@@ -25,6 +25,7 @@ def errors() -> dict[str, dict[str, dict[str, float]]]:
         cwd=ROOT,
         capture_output=True,
         text=True,
+        timeout=600,
     )
     assert done.returncode == 0, done.stderr
     results: dict[str, dict[str, dict[str, float]]] = json.loads(done.stdout)

@@ -29,19 +29,21 @@ class Report:
             path == known or path.startswith((f"{known}.", f"{known}[")) for known in self.faults
         )
 
-    def raise_faults(self, source: str) -> None:
+    def raise_faults(self, claim: str, otherwise: str) -> None:
         """Stop here if there are faults.
+
+        Args:
+            claim: what the faults show, e.g. "a.py is not a detector this project can build".
+            otherwise: what to do if they are no mistakes.
 
         Raises:
             ConfigError: with one line per fault.
         """
         if self.faults:
             raise ConfigError(
-                f"{source} is not a detector this project can build:\n"
+                f"{claim}:\n"
                 + "".join(f"  {path}{fault}\n" for path, fault in self.faults.items())
-                + "Remove or correct fields that are there by mistake; for a detector that really "
-                "differs, write a function that returns a Preset, as those in "
-                "shared/config/preset_catalogue.py do"
+                + f"Remove or correct fields that are there by mistake; {otherwise}"
             )
 
 

@@ -6,22 +6,29 @@ names in `custom_imports` or `plugin_dir` are not imported and need not be insta
 
 import ast
 import traceback
-from collections.abc import Collection, Iterator
+from collections.abc import Callable, Collection, Iterator
 from pathlib import Path
+from typing import Any
 
-from mmengine.config import Config
-
+from shared.config.mm_config.run_config import BASE, run_config
 from shared.errors import ConfigError
 
-BASE = "_base_"
 MODEL = "model"
+# Dicts that are settings as a whole: a second one that does not build on the first loses it.
+SECTIONS = (
+    *(MODEL, "data", "optimizer", "optimizer_config", "lr_config", "runner"),
+    *("train_dataloader", "optim_wrapper", "param_scheduler", "train_cfg"),
+)
 
 
-def load_mm_config(path: Path) -> dict[str, object]:
+def load_mm_config(
+    path: Path, run: Callable[[Path], dict[str, Any]] = run_config
+) -> dict[str, Any]:
     """Run a config file and return what it defines, merged into its `_base_` files.
 
     Args:
         path: a .py file with assignments; `_base_` names files it inherits from.
+        run: runs a file that has been checked; stage 1 lets mmengine do it.
 
     Returns:
         The top-level names; values are plain dicts, lists, tuples, strings and numbers.
@@ -32,20 +39,31 @@ def load_mm_config(path: Path) -> dict[str, object]:
     """
     files = _checked_files(path)
     try:
-        # lazy_import=False: a plain import in a config must not switch mmengine to its new dialect.
-        loaded = Config.fromfile(path, import_custom_modules=False, lazy_import=False)
+        config = run(path)
+    except ConfigError:
+        raise
     except Exception as fault:  # the file is the user's program and may raise anything
         where = _innermost_line(fault, files) or path
         raise ConfigError(
             f"{where}: running this config raised {type(fault).__name__}: {fault}"
         ) from fault
-    config: dict[str, object] = loaded.to_dict()
     if not isinstance(config.get(MODEL), dict):
         raise ConfigError(
             f"{path} defines no dict called `{MODEL}`, neither itself nor through `{BASE}`; name "
             "the config with which training was started"
         )
     return config
+
+
+def names_in_use(path: Path) -> set[str]:
+    """Return the names that a config and its bases use themselves, to make up other values.
+
+    Raises:
+        ConfigError: as `load_mm_config`.
+    """
+    trees = [ast.Module(_parsed(file), []) for file in _checked_files(path)]
+    nodes = [node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Name)]
+    return {node.id for node in nodes if isinstance(node.ctx, ast.Load)}
 
 
 def _checked_files(path: Path) -> list[Path]:
@@ -66,7 +84,8 @@ def _checked_files(path: Path) -> list[Path]:
         files.append(file)
         body = _parsed(file)
         _refuse_new_style(file, body)
-        _refuse_two_models(file, body)
+        for name in SECTIONS:
+            _refuse_second(file, body, name)
         waiting += [
             (file.parent / base, f"{file}, line {line}: `{BASE}` names a file: ")
             for base, line in _bases(body)
@@ -86,16 +105,16 @@ def _parsed(file: Path) -> list[ast.stmt]:
         raise ConfigError(f"{file}: this is not a Python text file: {fault}") from fault
 
 
-def _refuse_two_models(file: Path, body: list[ast.stmt]) -> None:
-    """Refuse a second `model = ...` that does not build on the first."""
+def _refuse_second(file: Path, body: list[ast.stmt], name: str) -> None:
+    """Refuse a second assignment to a name that does not build on the first."""
     lines = [
         f"line {statement.lineno}"
         for statement in body
-        if MODEL in _assigned(statement) and not _reads(statement, MODEL)
+        if name in _assigned(statement) and not _reads(statement, name)
     ]
     if len(lines) > 1:
         raise ConfigError(
-            f"{file} assigns `{MODEL}` at {' and again at '.join(lines)}; Python keeps only the "
+            f"{file} assigns `{name}` at {' and again at '.join(lines)}; Python keeps only the "
             f"{'second' if len(lines) == 2 else 'last'}, and what precedes it is silently lost: "
             "merge them into one"
         )

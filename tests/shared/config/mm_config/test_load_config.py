@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
+from shared.config.mm_config.load_config import load_mm_config
 from shared.errors import ConfigError
-from stage1_extract.mm_config.load_config import load_mm_config
 
 
 def write(path: Path, text: str) -> Path:

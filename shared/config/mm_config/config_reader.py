@@ -6,7 +6,7 @@ A `Section` hands out each field once and checks it; a field that nobody read is
 from collections.abc import Mapping, Sequence
 from typing import TypeGuard
 
-from stage1_extract.mm_config.config_faults import Report, leaves, shown
+from shared.config.mm_config.config_faults import Report, leaves, shown
 
 MERGE_KEYS = ("_delete_", "_scope_")  # mmengine's own: they control merging and registries
 
@@ -171,6 +171,10 @@ class Section:
         """Ignore fields that change nothing here; each has its reason."""
         for name in reasons:
             self._left.pop(name, None)
+
+    def names_left(self) -> list[str]:
+        """Return the fields that were not read yet."""
+        return list(self._left)
 
     def fault(self, name: str, value: object, expected: str) -> None:
         """Note what is wrong with the value of a field."""

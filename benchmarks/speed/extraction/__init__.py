@@ -1,0 +1,1 @@
+"""How fast stage 1 extracts, stage by stage, against the limits that the machine sets."""

@@ -1,0 +1,102 @@
+"""How wide each stage of an extraction is: processes that load, samples per forward, threads."""
+
+import os
+from typing import TYPE_CHECKING
+
+from shared.config.classes import CAMERAS
+from shared.config.preset import Preset
+from stage1_extract.preprocessing.sweeps import COLUMNS
+
+if TYPE_CHECKING:
+    import torch  # not imported for the options of a command
+
+AHEAD = 2  # samples in flight per loader process
+PAGES_BYTES = 2**16  # a sample's tensors take whole pages each
+NUMBER_BYTES = 4  # of a float32 or int32
+COLOURS = 3
+COORDINATES_AND_COUNT = 4  # of a voxel: z, y, x; points
+MOST_WRITERS = 16  # threads; their rows are what memory holds
+# Samples that a process must have to load before starting it pays: it imports for seconds, and
+# loads a sample in 60 ms.
+WORTH_A_PROCESS = 64
+# On a CPU the backbones need so many cores to compute a sample while one process loads the next.
+CPU_CORES_PER_LOADER = 16
+LARGEST_BATCH = 4  # an H200 computes a sample of r50_800x320 in 14.6, 8.2, 5.7 ms at 1, 2, 4
+# Memory of a forward, an upper estimate: a dozen maps of 256 float16 channels at stride 4 for every
+# pixel of the images, and the sparse encoder with its indices.
+BYTES_PER_PIXEL = 512
+LIDAR_BYTES = 2**29
+
+
+def usable_cores() -> int:
+    """Return how many cores this process may use."""
+    return len(os.sched_getaffinity(0))
+
+
+def loader_processes(device: "torch.device", rows: int, cores: int) -> int:
+    """Return how many processes load: on a GPU one per core, on a CPU what its backbones need.
+
+    Args:
+        device: of the backbones.
+        rows: left to extract.
+        cores: that this process may use.
+    """
+    widest = cores if device.type == "cuda" else -(-cores // CPU_CORES_PER_LOADER)
+    return min(widest, rows // WORTH_A_PROCESS)
+
+
+def default_writers(cores: int) -> int:
+    """Return how many threads encode and write."""
+    return min(cores, MOST_WRITERS)
+
+
+def default_batch_size(preset: Preset, device: "torch.device") -> int:
+    """Return the batch size of a new store: on a GPU as many as half of its free memory allows."""
+    if device.type == "cpu":
+        return 1
+    import torch
+
+    free_bytes, _ = torch.cuda.mem_get_info(device)
+    return max(1, min(LARGEST_BATCH, free_bytes // 2 // sample_bytes(preset)))
+
+
+def sample_bytes(preset: Preset) -> int:
+    """Return an upper estimate of the device memory that a sample takes in the backbones."""
+    camera = preset.camera
+    pixels = 0 if camera is None else len(CAMERAS) * camera.height_px * camera.width_px
+    return pixels * BYTES_PER_PIXEL + (0 if preset.lidar is None else LIDAR_BYTES)
+
+
+def rows_in_memory(slots: int, threads: int, batch_size: int) -> int:
+    """Return how many computed rows may be in memory.
+
+    Args:
+        slots: rows of a shard. One shard is being computed, and one waits for its last rows.
+        threads: that encode, a row each.
+        batch_size: rows that the device hands over at once.
+    """
+    return 2 * slots + max(threads, batch_size)
+
+
+def most_raw_bytes(preset: Preset) -> int:
+    """Return the bytes of a `RawFrame`'s tensors, with as many voxels as the preset allows."""
+    numbers = 0
+    if preset.camera is not None:
+        numbers += len(CAMERAS) * COLOURS * preset.camera.height_px * preset.camera.width_px
+    if preset.lidar is not None:
+        of_a_voxel = preset.lidar.max_points_per_voxel * COLUMNS + COORDINATES_AND_COUNT
+        numbers += preset.lidar.max_voxels * of_a_voxel
+    return numbers * NUMBER_BYTES
+
+
+def loader_memory(sample_bytes: int, batch_size: int, workers: int) -> int:
+    """Return the shared memory that loader processes fill at most.
+
+    Args:
+        sample_bytes: see `most_raw_bytes`.
+        batch_size: samples per forward. Two batches are joined or computed, and two single samples
+            wait, besides those in flight.
+        workers: processes; 0 needs nothing.
+    """
+    samples = AHEAD * workers + 2 * batch_size + 2 if workers else 0
+    return samples * (sample_bytes + PAGES_BYTES)

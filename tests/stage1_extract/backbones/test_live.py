@@ -1,0 +1,219 @@
+"""A live frame is augmented in everything, and loaded as its preset says.
+
+What each piece does is tested where it is; here, that live frames have all of them.
+"""
+
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
+
+from shared.config.augmentation import Augmentation, VariantDraws
+from shared.config.preset import LidarBranch, Preset
+from shared.config.preset_catalogue import tiny
+from stage1_extract.backbones.live import RawFrame, RawFrames
+from stage1_extract.nuscenes.nuscenes_tables import read_tables
+from stage1_extract.nuscenes.records import SampleRecord
+from stage1_extract.preprocessing.grid_mask import mask_pixels
+from stage1_extract.preprocessing.variant import Variant, draw_variant
+
+ALWAYS_MASKED = Augmentation(grid_mask_probability=1.0)
+VARIANTS = (1, 2, 3, 4)
+METRE = 2e-5  # of boxes in float32, 20 m away
+
+
+@pytest.fixture(scope="module")
+def records(synthetic_root: Path) -> list[SampleRecord]:
+    return read_tables(synthetic_root, "v1.0-mini", "mini_train")
+
+
+@pytest.fixture(scope="module")
+def preset() -> Preset:
+    return tiny()
+
+
+def live(records: list[SampleRecord], preset: Preset, **changes: object) -> RawFrames:
+    return RawFrames(records, preset, VariantDraws(augmentation=replace(ALWAYS_MASKED, **changes)))
+
+
+def drawn(record: SampleRecord, number: int, preset: Preset, **changes: object) -> Variant:
+    """Return the variant that a live frame has to be."""
+    augmentation = replace(ALWAYS_MASKED, **changes)
+    return draw_variant(
+        record.token, number, seed=0, camera=preset.camera, augmentation=augmentation
+    )
+
+
+def moved(points_m: NDArray[np.float64], variant: Variant) -> NDArray[np.float64]:
+    """Rotate, scale, shift and flip (n, 3) points, as `Variant` describes it."""
+    cosine, sine = np.cos(variant.rotation_rad), np.sin(variant.rotation_rad)
+    turn = np.array([[cosine, -sine, 0], [sine, cosine, 0], [0, 0, 1]])
+    signs = [-1 if variant.flip_x else 1, -1 if variant.flip_y else 1, 1]
+    return (points_m @ turn.T * variant.scale + variant.translation_m) * signs
+
+
+def homogeneous(points_m: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.column_stack([points_m, np.ones(len(points_m))])
+
+
+@pytest.mark.parametrize("number", VARIANTS)
+def test_a_moved_point_is_seen_at_the_pixel_where_the_image_shows_it(
+    records: list[SampleRecord], preset: Preset, number: int
+) -> None:
+    record = records[0]
+    variant = drawn(record, number, preset)
+    assert variant.image is not None
+    frame = live(records, preset)[number, 0].frame
+    points_m = np.array([[9.0, 3.0, -1.0], [-7.0, 8.0, 0.5], [2.0, -15.0, 1.0]])
+
+    for matrix, camera in zip(frame.img_from_lidar, record.cameras, strict=True):
+        in_camera_m = (points_m - camera.translation_m) @ camera.rotation  # inverse of a rotation
+        u, v, depth_m = (in_camera_m @ camera.intrinsics.T).T  # of the JPEG, times depth
+        u = u * variant.image.resize - variant.image.left_px * depth_m
+        v = v * variant.image.resize - variant.image.top_px * depth_m
+        if variant.image.flip:
+            u = preset.camera.width_px * depth_m - u  # type: ignore[union-attr]
+        ours = homogeneous(moved(points_m, variant)) @ matrix.T
+        np.testing.assert_allclose(ours[:, :3], np.column_stack([u, v, depth_m]), rtol=1e-5)
+
+
+@pytest.mark.parametrize("number", VARIANTS)
+def test_boxes_move_and_stay_where_they_are_in_the_world(
+    records: list[SampleRecord], preset: Preset, number: int
+) -> None:
+    record, variant = records[0], drawn(records[0], number, preset)
+    frame = live(records, preset)[number, 0].frame
+    before_m = record.annotations.boxes_lidar[:, :3].astype(np.float64)
+    after_m = frame.annotations.boxes_lidar[:, :3].astype(np.float64)
+
+    np.testing.assert_allclose(after_m, moved(before_m, variant), atol=METRE)
+    assert np.abs(after_m - before_m).max() > 0.1
+    np.testing.assert_allclose(
+        homogeneous(after_m) @ frame.ego_from_lidar.T,
+        homogeneous(before_m) @ record.ego_from_lidar.T,
+        atol=METRE,
+    )
+    np.testing.assert_array_equal(frame.global_from_ego, record.global_from_ego)
+    assert frame.annotations.labels.tolist() == record.annotations.labels.tolist()
+    assert (frame.token, frame.scene, frame.timestamp_us, frame.variant) == (
+        *(record.token, record.scene, record.timestamp_us),
+        number,
+    )
+
+
+def cloud(frame: RawFrame) -> NDArray[np.float32]:
+    """Return the points of all voxels, in order."""
+    assert frame.voxels is not None
+    points, counts = frame.voxels.points.numpy(), frame.voxels.counts.numpy()
+    return np.concatenate([own[:count] for own, count in zip(points, counts, strict=True)])
+
+
+def test_points_move_as_the_boxes_do(records: list[SampleRecord], preset: Preset) -> None:
+    """Without a random order the voxels of both have the same points, as far as both are inside."""
+    assert preset.lidar is not None
+    roomy = replace(
+        preset,
+        grid=replace(preset.grid, point_range_m=(-90.0, -90.0, -9.0, 90.0, 90.0, 9.0)),
+        lidar=replace(preset.lidar, max_points_per_voxel=200, sweeps=0),
+    )
+    frames = live(records, roomy, shuffle_points=False)
+    recorded, variant = cloud(frames[0, 0]), drawn(records[0], 2, preset, shuffle_points=False)
+
+    augmented = cloud(frames[2, 0])
+
+    expected = moved(recorded[:, :3].astype(np.float64), variant)
+    for axis in range(3):
+        np.testing.assert_allclose(
+            np.sort(augmented[:, axis]), np.sort(expected[:, axis]), atol=METRE
+        )
+
+
+@pytest.mark.parametrize("number", VARIANTS)
+def test_images_are_transformed_and_masked_alike_in_all_cameras(
+    records: list[SampleRecord], preset: Preset, number: int
+) -> None:
+    variant = drawn(records[0], number, preset)
+    assert variant.grid_mask is not None
+    masked = live(records, preset)[number, 0].images
+    bare = live(records, preset, grid_mask_probability=0.0)[number, 0].images
+    recorded = live(records, preset)[0, 0].images
+    assert masked is not None
+    assert bare is not None
+    assert recorded is not None
+
+    pixels = torch.from_numpy(mask_pixels(variant.grid_mask, *masked.shape[-2:]))
+    assert 0 < pixels.mean() < 1
+    assert torch.equal(masked, bare * pixels)
+    assert not torch.equal(bare, recorded)
+    if variant.image is not None and variant.image.flip:
+        still = replace(variant.image, flip=False)
+        assert still != variant.image
+        flipless = live(records, preset, grid_mask_probability=0.0, image_flip_probability=0.0)
+        assert torch.equal(flipless[number, 0].images.flip(-1), bare)  # type: ignore[union-attr]
+
+
+def test_variant_0_is_the_sample_as_recorded(records: list[SampleRecord], preset: Preset) -> None:
+    with_variants, without = live(records, preset)[0, 1], RawFrames(records, preset)[0, 1]
+    assert torch.equal(with_variants.images, without.images)  # type: ignore[arg-type]
+    np.testing.assert_array_equal(cloud(with_variants), cloud(without))
+    np.testing.assert_array_equal(without.frame.ego_from_lidar, records[1].ego_from_lidar)
+    assert without.frame.annotations.boxes_lidar is records[1].annotations.boxes_lidar
+
+
+POINTS = np.array([[0.4, -0.4, 0, 7, 0], [5, 0, 0, 8, 0], [0, 6, 0, 9, 0]], np.float32)
+SWEEP_M = 20.0  # apart, so that every point has a voxel of its own
+
+
+@pytest.fixture
+def few_points(records: list[SampleRecord], tmp_path: Path) -> SampleRecord:
+    """The record of a keyframe and two sweeps of three points each, one of them close."""
+    record = next(record for record in records if len(record.sweeps) >= 2)
+    files = [tmp_path / f"{i}.pcd.bin" for i in range(3)]
+    for file in files:
+        file.write_bytes(POINTS.tobytes())
+    sweeps = tuple(
+        replace(
+            sweep,
+            file=file,
+            rotation=np.eye(3),
+            translation_m=np.array([0.0, SWEEP_M * (1 - 2 * i), 0.0]),
+        )
+        for i, (file, sweep) in enumerate(zip(files[1:], record.sweeps, strict=False))
+    )
+    return replace(record, lidar_file=files[0], sweeps=sweeps)
+
+
+@pytest.mark.parametrize(
+    ("changes", "has_sweeps", "points"),
+    [
+        ({}, True, 9),
+        ({"sweeps": 1}, True, 6),
+        ({"sweeps": 0}, True, 3),
+        ({"drop_close_points": True}, True, 7),
+        ({}, False, 3),
+        ({"pad_without_sweeps": True, "sweeps": 2}, False, 9),
+        ({"pad_without_sweeps": True, "sweeps": 2, "drop_close_points": True}, False, 7),
+        ({"max_voxels": 4}, True, 4),
+        ({"max_points_per_voxel": 1, "pad_without_sweeps": True}, False, 3),
+    ],
+)
+def test_points_are_loaded_as_the_preset_says(
+    few_points: SampleRecord, changes: dict[str, object], has_sweeps: bool, points: int
+) -> None:
+    preset = tiny()
+    lidar: LidarBranch = replace(preset.lidar, **changes)  # type: ignore[arg-type, type-var]
+    record = few_points if has_sweeps else replace(few_points, sweeps=())
+    frames = RawFrames([record], replace(preset, camera=None, lidar=lidar))
+
+    assert len(cloud(frames[0, 0])) == points
+
+
+def test_a_preset_of_one_sensor_loads_no_other(records: list[SampleRecord]) -> None:
+    preset = tiny()
+    cameras, lidar = replace(preset, lidar=None), replace(preset, camera=None)
+    assert RawFrames(records, cameras)[0, 0].voxels is None
+    assert RawFrames(records, lidar)[0, 0].images is None
+    assert RawFrames(records, lidar)[0, 0].frame.img_from_lidar.shape == (0, 4, 4)

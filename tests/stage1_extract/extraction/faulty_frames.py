@@ -1,0 +1,51 @@
+"""Frames for the tests of loading, which a process imports in no time."""
+
+import os
+import signal
+import time
+from dataclasses import dataclass, field, replace
+
+import torch
+from torch import Tensor
+
+from shared.data.features import Frame, Sources
+from shared.errors import DatasetError
+
+
+@dataclass
+class NamedFrame:
+    """Stands in for `RawFrame`."""
+
+    frame: Frame
+    images: Tensor | None
+    voxels: None
+    sources: Sources = field(default_factory=dict)
+
+
+@dataclass
+class FaultyFrames:
+    """Stands in for `RawFrames`: sample 3 does what `fault` says."""
+
+    frames: tuple[Frame, ...]
+    fault: str = ""
+
+    def __getitem__(self, place: tuple[int, int]) -> NamedFrame:
+        variant, sample = place
+        if sample == 3:
+            self.fail()
+        frame = replace(self.frames[sample], variant=variant)
+        return NamedFrame(frame=frame, images=torch.full((2, 3), float(sample)), voxels=None)
+
+    def fail(self) -> None:
+        match self.fault:
+            case "hangs":
+                time.sleep(1000)
+            case "dies":
+                os.kill(os.getpid(), signal.SIGKILL)
+            case "finds no shared memory":  # as torch says it
+                raise RuntimeError(
+                    "unable to allocate shared memory(shm) for file </torch_1>: No space left on "
+                    "device (28)"
+                )
+            case "raises":
+                raise DatasetError("image dog cannot be read")

@@ -1,0 +1,80 @@
+"""How wide the stages are by default, which one is the limit, and what the identity says of it."""
+
+from types import SimpleNamespace
+from typing import Any
+
+import pytest
+import torch
+
+from shared.config.preset_catalogue import r50_800x320, tiny, vov_1600x640
+from stage1_extract.extraction.extraction_identity import precision_policy, recorded_batch_size
+from stage1_extract.extraction.stage_rates import StageRates
+from stage1_extract.extraction.stage_widths import (
+    default_batch_size,
+    default_writers,
+    loader_processes,
+    rows_in_memory,
+)
+
+CPU, CUDA = torch.device("cpu"), torch.device("cuda")
+GIB = 2**30
+
+
+@pytest.mark.parametrize(
+    ("device", "rows", "cores", "processes"),
+    [
+        (CUDA, 28130, 16, 16),
+        (CUDA, 200, 16, 3),
+        (CUDA, 8, 16, 0),
+        (CPU, 28130, 2, 1),
+        (CPU, 28130, 64, 4),
+        (CPU, 63, 64, 0),
+    ],
+)
+def test_a_gpu_gets_a_process_per_core_and_few_samples_none(
+    device: torch.device, rows: int, cores: int, processes: int
+) -> None:
+    assert loader_processes(device, rows, cores) == processes
+
+
+def test_threads_and_rows_in_memory_are_bounded() -> None:
+    assert [default_writers(cores) for cores in (1, 16, 128)] == [1, 16, 16]
+    assert rows_in_memory(10, 2, 1) == 22
+    assert rows_in_memory(10, 16, 4) == 36
+    assert rows_in_memory(1, 1, 8) == 10  # a batch fits while shards are written
+
+
+@pytest.mark.parametrize(
+    ("free", "expected"), [(140 * GIB, (4, 4, 4)), (16 * GIB, (4, 4, 2)), (GIB, (1, 1, 1))]
+)
+def test_the_batch_size_of_a_gpu_follows_its_free_memory(
+    free: int, expected: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (free, free))
+    presets = (tiny(), r50_800x320(), vov_1600x640())
+    assert tuple(default_batch_size(preset, CUDA) for preset in presets) == expected
+    assert default_batch_size(r50_800x320(), CPU) == 1
+
+
+def test_only_a_gpu_names_its_batch_size_in_the_identity() -> None:
+    on_cpu: Any = SimpleNamespace(device=CPU, precision="float32")
+    on_gpu: Any = SimpleNamespace(device=CUDA, precision="float16 autocast")
+    assert precision_policy(on_cpu, 4) == "float32"
+    named = precision_policy(on_gpu, 4)
+    assert named == "float16 autocast; batches of 4"
+    assert recorded_batch_size({"precision": named}) == 4
+    assert precision_policy(on_gpu, 2) != named  # so that a resume with another size is refused
+    for older in ("float32", "float16 autocast"):
+        assert recorded_batch_size({"precision": older}) is None
+    assert precision_policy(on_gpu, None) == "float16 autocast"
+
+
+def test_the_limit_is_the_stage_that_could_do_least() -> None:
+    rates = StageRates({"loading": 4, "computing": 1, "writing": 2})
+    rates.add("loading", 0.2, 2)
+    rates.add("computing", 0.1, 4)
+    assert str(rates) == ""
+    rates.add("writing", 0.3, 6)
+    rates.add("writing", 0.3, 0)  # files of the same samples
+    assert rates.per_second() == pytest.approx({"loading": 40, "computing": 40, "writing": 20})
+    assert str(rates) == "loading 40/s, computing 40/s, writing 20/s; writing is the limit"

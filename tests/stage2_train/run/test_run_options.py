@@ -1,0 +1,129 @@
+"""What the command line changes in a recipe or its samples is part of the run."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from cache.reader import CachedFeatures
+from shared.errors import ConfigError
+from stage2_train.__main__ import main as train_stage2
+from stage2_train.data.class_balance import class_balance
+from stage2_train.data.subset import Share
+from stage2_train.training.build import train, training_order
+from tests.stage2_train.training.test_training import recipe
+
+HALF = ["--samples", "0.5"]  # of three samples, so two
+
+
+def run(store: Path, out: Path, *options: str) -> int:
+    where = [str(store), "--out", str(out), "--recipe", "first_steps"]
+    return train_stage2([*where, "--set", "batch_size=1", "--stop-after", "1", *options])
+
+
+def config(out: Path) -> dict[str, Any]:
+    document: dict[str, Any] = json.loads((out / "config.json").read_text())
+    return document
+
+
+def test_a_run_records_overrides_and_subset(tiny_store: Path, tmp_path: Path) -> None:
+    words = ["learning_rate=2e-4", "lr_multipliers.img_neck=0.1"]
+    settings = [word for setting in words for word in ("--set", setting)]
+    assert run(tiny_store, tmp_path / "run", *settings, "--seed", "3", *HALF) == 0
+
+    record = config(tmp_path / "run")
+    assert record["overrides"] == ["batch_size=1", *words, "seed=3"]
+    assert (record["recipe"]["learning_rate"], record["recipe"]["seed"]) == (2e-4, 3)
+    assert ["img_neck", 0.1] in record["recipe"]["lr_multipliers"]
+    assert record["subset"]["samples"] == 2
+    assert record["subset"]["chosen"] == "0.5 of the samples, seed 0"
+
+
+def test_a_run_without_options_records_that_there_were_none(
+    tiny_store: Path, tmp_path: Path
+) -> None:
+    train(CachedFeatures(tiny_store), recipe(), tmp_path / "run", stop_after=0)
+    assert (config(tmp_path / "run")["subset"], config(tmp_path / "run")["overrides"]) == (None, [])
+
+
+def test_a_run_is_resumed_with_the_same_recipe_however_it_is_spelt(
+    tiny_store: Path, tmp_path: Path
+) -> None:
+    out = tmp_path / "run"
+    assert run(tiny_store, out, "--set", "learning_rate=2e-4") == 0
+    assert run(tiny_store, out, "--set", "learning_rate=0.0002", "--stop-after", "2") == 0
+    assert config(out)["overrides"] == ["batch_size=1", "learning_rate=2e-4"]
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        (["--set", "learning_rate=1e-4"], "recipe.learning_rate (0.0002, now 0.0001)"),
+        (["--set", "learning_rate=2e-4", *HALF], "a different subset"),
+    ],
+)
+def test_a_run_is_not_resumed_with_another_recipe_or_subset(
+    tiny_store: Path,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+    options: list[str],
+    message: str,
+) -> None:
+    out = tmp_path / "run"
+    assert run(tiny_store, out, "--set", "learning_rate=2e-4") == 0
+    assert run(tiny_store, out, *options) == 1
+    assert message in capsys.readouterr().err
+
+
+def test_a_run_of_an_older_version_is_resumed(tiny_store: Path, tmp_path: Path) -> None:
+    out = tmp_path / "run"
+    train(CachedFeatures(tiny_store), recipe(), out, stop_after=1)
+    document = config(out)
+    del document["subset"], document["overrides"]
+    (out / "config.json").write_text(json.dumps(document))
+    assert train(CachedFeatures(tiny_store), recipe(), out)["steps"] == 6
+
+
+def test_only_samples_of_the_subset_are_read(
+    tiny_store: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = CachedFeatures(tiny_store)
+    chosen = store.tokens[1:2]
+    (tmp_path / "list.txt").write_text("\n".join(chosen))
+    read, honest = set(), CachedFeatures.read_into
+
+    def watched(self: CachedFeatures, maps: Any, token: str, variant: int = 0) -> Any:
+        read.add(token)
+        return honest(self, maps, token, variant)
+
+    monkeypatch.setattr(CachedFeatures, "read_into", watched)
+    train(store, recipe(steps=3), tmp_path / "run", subset=tmp_path / "list.txt")
+    assert read == set(chosen)
+
+
+def test_classes_are_balanced_within_the_subset(tiny_store: Path) -> None:
+    store = CachedFeatures(tiny_store)
+    tokens = store.tokens[:2]
+    order = training_order(store, recipe(class_balanced=True, batch_size=1), tokens)
+    assert order.steps_per_epoch == len(class_balance(store, tokens))
+    assert {place.sample for place in order.epoch(0)} <= {0, 1}
+
+
+def test_an_empty_subset_starts_no_run(tiny_store: Path, tmp_path: Path) -> None:
+    with pytest.raises(ConfigError, match=r"0\.1 of the 3 samples of .* is none"):
+        train(
+            CachedFeatures(tiny_store),
+            recipe(),
+            tmp_path / "run",
+            subset=Share(unit="samples", share=0.1),
+        )
+    assert not (tmp_path / "run").exists()
+
+
+def test_an_unknown_field_is_refused_with_one_message(
+    tiny_store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert run(tiny_store, tmp_path / "run", "--set", "learning_rat=1") == 1
+    assert "did you mean learning_rate (a number)?" in capsys.readouterr().err
+    assert not (tmp_path / "run").exists()
