@@ -13,18 +13,18 @@ from numpy.typing import NDArray
 
 from cache.coordination.completeness import Completeness
 from cache.coordination.null_store import NULL_SAMPLES, open_null
+from cache.coordination.read_arrays import map_buffer, read_arrays
 from cache.coordination.store import Store, open_store
-from cache.format.codec import DamageError
 from cache.format.identity import Identity, features_digest
 from cache.format.metadata import Provenance
 from cache.format.row_codec import decode_frame, decode_maps
-from cache.format.schema import BOX_COUNT, LABELS, ArraySpec, Row, scale_name
+from cache.format.schema import BOX_COUNT, LABELS, ArraySpec, Row
 from cache.inspection.parity_record import parity_note
 from cache.inspection.sources_digest import sources_digest
 from cache.storage.protocol import StorePath
 from shared.config.cut import Cut, parse_cut
 from shared.config.preset import Preset
-from shared.data.features import Frame, FrameFeatures, MapValues, QuantisedMap
+from shared.data.features import Frame, FrameFeatures, MapValues
 from shared.digests import json_digest
 from shared.errors import CacheError
 
@@ -124,8 +124,10 @@ class CachedFeatures:
         """
         self._completeness.require_all()
 
-    def read(self, tokens: Sequence[str], variant: int = 0) -> list[FrameFeatures]:
-        """Return the features of these samples, in this order.
+    def read(
+        self, tokens: Sequence[str], variant: int = 0, camera_variant: int | None = None
+    ) -> list[FrameFeatures]:
+        """Return the features of these samples, in this order; see `FeatureSource`.
 
         Maps are float16; those of a quantised store stay in 8 bit, as `QuantisedMap`.
 
@@ -135,10 +137,9 @@ class CachedFeatures:
         """
         features = []
         for token in tokens:
-            position = self._completeness.position(token, variant)
-            row = self._read_arrays(self._store.arrays, variant, position)
+            row = self._row(self._store.arrays, token, variant, camera_variant)
             maps = decode_maps(self._map_specs, row)
-            features.append(FrameFeatures(frame=self._frame(variant, position, row), maps=maps))
+            features.append(FrameFeatures(frame=self._frame(token, variant, row), maps=maps))
         return features
 
     @property
@@ -150,29 +151,36 @@ class CachedFeatures:
         }
         return decode_maps(self._map_specs, row)
 
-    def read_into(self, maps: Mapping[str, MapValues], token: str, variant: int = 0) -> Frame:
+    def read_into(
+        self,
+        maps: Mapping[str, MapValues],
+        token: str,
+        variant: int = 0,
+        camera_variant: int | None = None,
+    ) -> Frame:
         """Read maps of a sample into existing memory; several threads may do so at a time.
 
         Args:
             maps: contiguous arrays like those of `blank_maps`, to be filled; or some of them.
             token: of the sample.
-            variant: of the sample.
+            variant: of LiDAR, boxes and poses.
+            camera_variant: of the images; None for the same.
 
         Returns:
             Its geometry and annotations.
 
         Raises: as `read`; the arrays must not be used then.
         """
-        position = self._completeness.position(token, variant)
         buffers = {
-            spec.name: _buffer(spec, maps[spec.feature_map])
+            spec.name: map_buffer(spec, maps[spec.feature_map])
             for spec in self._map_specs
             if spec.feature_map is not None and spec.feature_map in maps
         }
         wanted = [
             spec for spec in self._store.arrays if spec in self._frame_specs or spec.name in buffers
         ]
-        return self._frame(variant, position, self._read_arrays(wanted, variant, position, buffers))
+        row = self._row(wanted, token, variant, camera_variant, buffers)
+        return self._frame(token, variant, row)
 
     @property
     def null(self) -> FrameFeatures:
@@ -202,10 +210,7 @@ class CachedFeatures:
 
         Raises: as `read`.
         """
-        position = self._completeness.position(token, variant)
-        return self._frame(
-            variant, position, self._read_arrays(self._frame_specs, variant, position)
-        )
+        return self._frame(token, variant, self._row(self._frame_specs, token, variant))
 
     def labels(self, token: str, variant: int = 0) -> NDArray[np.int64]:
         """Return the (n,) labels of a sample, as in `Annotations`, for class balance.
@@ -213,43 +218,28 @@ class CachedFeatures:
         Raises: as `read`.
         """
         wanted = [spec for spec in self._frame_specs if spec.name in (BOX_COUNT, LABELS)]
-        row = self._read_arrays(wanted, variant, self._completeness.position(token, variant))
+        row = self._row(wanted, token, variant)
         return row[LABELS][: int(row[BOX_COUNT])]
 
-    def _read_arrays(
+    def _row(
         self,
         specs: Sequence[ArraySpec],
+        token: str,
         variant: int,
-        position: int,
+        camera_variant: int | None = None,
         buffers: Mapping[str, NDArray[Any]] | None = None,
     ) -> Row:
-        """Read arrays of a row, into their buffers where there are any."""
+        """Read arrays of a sample whose rows are there, see `read_arrays`."""
+        cameras = variant if camera_variant is None else camera_variant
+        position, _ = (self._completeness.position(token, row) for row in (variant, cameras))
+        return read_arrays(self._store, specs, position, variant, cameras, buffers)
 
-        def read(spec: ArraySpec) -> NDArray[Any]:
-            buffer = None if buffers is None else buffers.get(spec.name)
-            try:
-                return self._store.read_array(spec, variant, position, buffer)
-            except DamageError as error:
-                raise self._store.damage(spec, variant, position, error) from error
-
-        arrays = self.path.for_each(read, specs)
-        return {spec.name: values for spec, values in zip(specs, arrays, strict=True)}
-
-    def _frame(self, variant: int, position: int, row: Row) -> Frame:
-        samples = self._store.samples
+    def _frame(self, token: str, variant: int, row: Row) -> Frame:
+        samples, position = self._store.samples, self._completeness.position(token, variant)
         return decode_frame(
-            token=samples.tokens[position],
+            token=token,
             scene=samples.scenes[position],
             timestamp_us=samples.timestamps_us[position],
             variant=variant,
             row=row,
         )
-
-
-def _buffer(spec: ArraySpec, maps: MapValues) -> NDArray[Any]:
-    """Return the array of a map that `spec` describes."""
-    if not isinstance(maps, QuantisedMap):
-        return maps
-    if spec.is_quantised:
-        return maps.values
-    return maps.scale if spec.name == scale_name(spec.feature_map or "") else maps.zero

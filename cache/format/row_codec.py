@@ -8,7 +8,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from cache.format.quantise import quantise
-from cache.format.schema import BOX_COUNT, CAMERA_MATRICES, ArraySpec, Row, scale_name, zero_name
+from cache.format.schema import (
+    BOX_COUNT,
+    CAMERA_MATRICES,
+    EGO_MATRIX,
+    ArraySpec,
+    Row,
+    scale_name,
+    zero_name,
+)
 from cache.format.statistics import MapMeasure, MeasuredFeatures
 from shared.data.features import (
     NO_CAMERAS,
@@ -64,7 +72,7 @@ def _plain(specs: Sequence[ArraySpec], features: FrameFeatures) -> dict[str, NDA
     annotations = frame.annotations
     plain: dict[str, NDArray[Any]] = {
         **{name: _not_quantised(values, name, frame) for name, values in features.maps.items()},
-        "geometry/ego_from_lidar": frame.ego_from_lidar,
+        EGO_MATRIX: frame.ego_from_lidar,
         "geometry/global_from_ego": frame.global_from_ego,
         BOX_COUNT: np.asarray(len(annotations.boxes_lidar), np.int64),
         "annotations/boxes_lidar": annotations.boxes_lidar,
@@ -181,7 +189,7 @@ def decode_frame(*, token: str, scene: str, timestamp_us: int, variant: int, row
         timestamp_us=timestamp_us,
         variant=variant,
         img_from_lidar=row.get(CAMERA_MATRICES, NO_CAMERAS),
-        ego_from_lidar=row["geometry/ego_from_lidar"],
+        ego_from_lidar=row[EGO_MATRIX],
         global_from_ego=row["geometry/global_from_ego"],
         annotations=Annotations(
             boxes_lidar=row["annotations/boxes_lidar"][:boxes].copy(),

@@ -34,6 +34,7 @@ from shared.digests import array_digest
 SCHEMA_VERSION = 3
 
 CAMERA_MATRICES = "geometry/img_from_lidar"
+EGO_MATRIX = "geometry/ego_from_lidar"
 BOX_COUNT = "annotations/box_count"
 LABELS = "annotations/labels"
 BOX_CODES = 9  # x y z, length width height, yaw, vx vy
@@ -149,7 +150,7 @@ def array_specs(
     )
     geometry = [
         *([] if preset.camera is None else [cameras]),
-        ArraySpec(name="geometry/ego_from_lidar", dims=matrix, shape=(4, 4), dtype="float64"),
+        ArraySpec(name=EGO_MATRIX, dims=matrix, shape=(4, 4), dtype="float64"),
         ArraySpec(name="geometry/global_from_ego", dims=matrix, shape=(4, 4), dtype="float64"),
     ]
     boxes = ArraySpec(

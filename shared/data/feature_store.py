@@ -36,8 +36,16 @@ class SampleReader(Protocol):
             CacheError: if there are no null features.
         """
 
-    def read_into(self, maps: Mapping[str, MapValues], token: str, variant: int = 0) -> Frame:
+    def read_into(
+        self,
+        maps: Mapping[str, MapValues],
+        token: str,
+        variant: int = 0,
+        camera_variant: int | None = None,
+    ) -> Frame:
         """Fill maps of a sample, all or some of `blank_maps`.
+
+        Variants as in `shared.data.features.FeatureSource.read`.
 
         Returns:
             Its geometry and annotations.

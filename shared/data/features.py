@@ -47,7 +47,8 @@ class Frame:
         scene: recording the frame belongs to: the nuScenes log in its file names (info files have
             no scene tokens).
         timestamp_us: time of the LiDAR keyframe, microseconds.
-        variant: augmented variant; 0 is the frame as recorded.
+        variant: augmented variant, 0 being the frame as recorded; that of the images may be a
+            different one, see `shared.data.combined_variants`.
         img_from_lidar: (V, 4, 4) float64; pixels of the network's input after resize and crop:
             (u * depth, v * depth, depth, 1) = img_from_lidar @ (x, y, z, 1). `NO_CAMERAS` for a
             preset without a camera branch.
@@ -142,8 +143,15 @@ class FeatureSource(Protocol):
     def tokens(self) -> tuple[str, ...]:
         """Sample tokens, in a fixed order."""
 
-    def read(self, tokens: Sequence[str], variant: int = 0) -> list[FrameFeatures]:
+    def read(
+        self, tokens: Sequence[str], variant: int = 0, camera_variant: int | None = None
+    ) -> list[FrameFeatures]:
         """Return the features of these samples, in this order.
+
+        Args:
+            tokens: of the samples.
+            variant: of LiDAR, boxes and poses.
+            camera_variant: of the images; None for the same.
 
         Raises:
             MissingRowError: if a sample is missing (never zeros instead).

@@ -108,8 +108,10 @@ class LiveFeatures:
         """Tokens of the records, in their order."""
         return tuple(self._position)
 
-    def read(self, tokens: Sequence[str], variant: int = 0) -> list[FrameFeatures]:
-        """Load samples and run them as one batch.
+    def read(
+        self, tokens: Sequence[str], variant: int = 0, camera_variant: int | None = None
+    ) -> list[FrameFeatures]:
+        """Load samples and run them as one batch; see `FeatureSource`.
 
         Raises:
             MissingRowError: if there is no such record.
@@ -118,7 +120,8 @@ class LiveFeatures:
         for token in tokens:
             if token not in self._position:
                 raise MissingRowError(f"sample {token} is not among the {len(self.raw)} records")
-        return self.run([self.raw[variant, self._position[token]] for token in tokens])
+        places = [self._position[token] for token in tokens]
+        return self.run([self.raw.load(variant, place, camera_variant) for place in places])
 
     def maps(self, batch: RawBatch) -> dict[str, Tensor]:
         """Run a batch; the maps stay on the device, as `FrozenBackbones.forward` returns them."""

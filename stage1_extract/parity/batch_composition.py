@@ -10,7 +10,11 @@ from shared.data.features import FeatureSource, FrameFeatures
 
 
 def read_batches(
-    source: FeatureSource, places: Sequence[int], variant: int, size: int
+    source: FeatureSource,
+    places: Sequence[int],
+    variant: int,
+    size: int,
+    camera_variant: int | None = None,
 ) -> list[FrameFeatures]:
     """Read samples in batches of exactly `size`; the last sample fills up the last batch.
 
@@ -19,17 +23,23 @@ def read_batches(
         places: positions among the source's samples.
         variant: of all of them.
         size: of a batch.
+        camera_variant: of all images, see `FeatureSource.read`.
     """
     frames = []
     for start in range(0, len(places), size):
         batch = [source.tokens[place] for place in places[start : start + size]]
         full = [*batch, *[batch[-1]] * (size - len(batch))]
-        frames += source.read(full, variant)[: len(batch)]
+        frames += source.read(full, variant, camera_variant)[: len(batch)]
     return frames
 
 
 def read_as_extracted(
-    source: FeatureSource, places: Sequence[int], variant: int, size: int, slots: int
+    source: FeatureSource,
+    places: Sequence[int],
+    variant: int,
+    size: int,
+    slots: int,
+    camera_variant: int | None = None,
 ) -> list[FrameFeatures]:
     """Read every sample in the batch that the extraction computed it in.
 
@@ -39,11 +49,12 @@ def read_as_extracted(
         variant: of all of them.
         size: of a batch of the extraction.
         slots: rows of a shard; a batch ends where a shard does.
+        camera_variant: of all images.
     """
     frames = []
     for place in places:
         shard = place // slots * slots
         first = shard + (place - shard) // size * size
         batch = source.tokens[first : min(first + size, shard + slots)]
-        frames.append(source.read(batch, variant)[place - first])
+        frames.append(source.read(batch, variant, camera_variant)[place - first])
     return frames

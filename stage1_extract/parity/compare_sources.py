@@ -1,7 +1,8 @@
 """The comparison behind `check-parity`: two feature sources, one detector, the same results.
 
 Every drawn row is compared in its maps, geometry and annotations. A few of them are computed at
-every batch size, which shows the noise of the live side, and go through the detector.
+every batch size, which shows the noise of the live side, go through the detector, and are compared
+with the images of another variant.
 """
 
 import logging
@@ -21,7 +22,7 @@ from shared.model.detector import CmtDetector
 from shared.model.initial_detector import aqr_config_of, fresh_detector
 from shared.process.interrupts import Interrupts
 from stage1_extract.parity.batch_composition import read_as_extracted, read_batches
-from stage1_extract.parity.frame_bits import frames_difference
+from stage1_extract.parity.frame_bits import combined_frames_differences, frames_difference
 from stage1_extract.parity.leg_differences import leg_differences
 from stage1_extract.parity.map_distance import as_stored, map_differences
 from stage1_extract.parity.parity_legs import SEED, Leg, run_leg
@@ -156,16 +157,31 @@ class _Comparison:
                 self.report.add_noise(size, map_differences(at[size], frames))
             if has_legs and is_finite:
                 self._run_legs(size, at[size], stored, rounded)
+        if self._extent.variants > 1 and self._cached.preset.camera is not None:
+            self._compare_combined(variant, places)
         return row_s
 
-    def _read_live(self, places: Sequence[int], variant: int, size: int) -> list[FrameFeatures]:
+    def _compare_combined(self, variant: int, places: Sequence[int]) -> None:
+        """Compare rows with the images of the next variant, as training may combine them."""
+        size, cameras = self._batch_size, (variant + 1) % self._extent.variants
+        live = self._read_live(places, variant, size, cameras)
+        stored = self._read_stored(places, variant, cameras)
+        differences = [*map_differences(live, stored), *combined_frames_differences(live, stored)]
+        self.report.add(size, differences)
+
+    def _read_live(
+        self, places: Sequence[int], variant: int, size: int, cameras: int | None = None
+    ) -> list[FrameFeatures]:
         slots = self._extent.slots
         if slots is None or size not in self._extent.exact_at:
-            return read_batches(self._live, places, variant, size)
-        return read_as_extracted(self._live, places, variant, size, slots)
+            return read_batches(self._live, places, variant, size, cameras)
+        return read_as_extracted(self._live, places, variant, size, slots, cameras)
 
-    def _read_stored(self, places: Sequence[int], variant: int) -> list[FrameFeatures]:
-        return self._cached.read([self._cached.tokens[place] for place in places], variant)
+    def _read_stored(
+        self, places: Sequence[int], variant: int, cameras: int | None = None
+    ) -> list[FrameFeatures]:
+        tokens = [self._cached.tokens[place] for place in places]
+        return self._cached.read(tokens, variant, cameras)
 
     def _compare(
         self, size: int, live: Sequence[FrameFeatures], stored: Sequence[FrameFeatures]

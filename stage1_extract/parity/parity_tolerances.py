@@ -48,6 +48,9 @@ LARGEST = Measure(unit="float16 steps", factor=3.0, floor=1.0)
 MEAN = Measure(unit="float16 steps", factor=2.0, floor=0.5, most_noise=MOST_NOISE)
 # Shown only, unless bit-equality is asked: the two above say how far the values are.
 DIFFERING = Measure(unit="share of values", factor=0.0, floor=1.0, is_bits=True)
+# A composed matrix has gone through an inverse and a product more than a live one, in float64. The
+# largest difference in 20,000 matrices of real frames was 1.3e-15.
+COMPOSED = Measure(unit="of largest", factor=0.0, floor=1e-12)
 FRAMES = Measure(unit="frames that differ", factor=0.0, floor=0.0)
 
 # What follows from the maps is the largest of a few hundred numbers in a few samples, and jumps: a

@@ -4,7 +4,7 @@ V cameras.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import torch
 from torch import Tensor
@@ -45,7 +45,7 @@ class RawFrame:
 
 
 class RawFrames(Dataset[RawFrame]):
-    """Raw samples by variant and position; safe in worker processes.
+    """Raw samples by place, see `load`; safe in worker processes.
 
     Args:
         records: what to load.
@@ -68,9 +68,21 @@ class RawFrames(Dataset[RawFrame]):
         return len(self.records)
 
     def __getitem__(self, place: tuple[int, int]) -> RawFrame:
-        number, index = place
+        return self.load(*place)
+
+    def load(self, number: int, index: int, camera_number: int | None = None) -> RawFrame:
+        """Load a sample.
+
+        Args:
+            number: its variant.
+            index: its position.
+            camera_number: variant that says what happens to its images; None for the same.
+        """
         record, camera = self.records[index], self.preset.camera
         variant, log = self._variant(record.token, number), SourceLog(record)
+        if camera_number is not None:
+            images_of = self._variant(record.token, camera_number)
+            variant = replace(variant, image=images_of.image, grid_mask=images_of.grid_mask)
         images, img_from_lidar = None, NO_CAMERAS
         if camera is not None:
             pixels, img_from_lidar = load_images(

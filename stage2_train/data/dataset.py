@@ -68,7 +68,8 @@ class StoreDataset:
         stored = {
             name: values for name, values in maps.items() if not is_replaced(name, place.absent)
         }
-        frame = self.store.read_into(stored, self.tokens[place.sample], place.variant)
+        token = self.tokens[place.sample]
+        frame = self.store.read_into(stored, token, place.variant, place.camera_variant)
         if place.absent:
             fill_absent(maps, self.null, place.absent)
         annotations = trainable_annotations(frame.annotations, self.store.preset.grid)

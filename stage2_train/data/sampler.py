@@ -22,11 +22,13 @@ class Place(NamedTuple):
         variant: augmented variant.
         sample: its position in the dataset.
         absent: sensors to leave out, see `shared.data.sensor_drop`.
+        camera_variant: augmented variant of the images; None for the same.
     """
 
     variant: int
     sample: int
     absent: Absent = NOTHING
+    camera_variant: int | None = None
 
 
 class EpochSampler:
@@ -38,6 +40,7 @@ class EpochSampler:
             unless it is the only one.
         seed: of the run.
         variants: variants of each sample; one of them is drawn every time a sample is taken.
+        per_sensor: draw the variant of the images independently of that of LiDAR and boxes.
         first_step: batches to skip, counted from the run's beginning (resume).
         balance: draws the samples of an epoch; without it, every sample comes once.
         drop: which sensors to leave out; None leaves out none.
@@ -50,6 +53,7 @@ class EpochSampler:
         seed: int,
         *,
         variants: int = 1,
+        per_sensor: bool = False,
         first_step: int = 0,
         balance: ClassBalance | None = None,
         drop: SensorDrop | None = None,
@@ -57,6 +61,7 @@ class EpochSampler:
         self.samples = samples
         self.seed = seed
         self.variants = variants
+        self.per_sensor = per_sensor
         self.first_step = first_step
         self.balance = balance
         self.drop = drop
@@ -90,7 +95,11 @@ class EpochSampler:
         if self.balance is not None:
             seed = int(torch.randint(2**31, (), generator=generator))
             order = self.balance.draw(np.random.RandomState(seed))[order]
-        return [Place(*place) for place in zip(variants, order.tolist(), absent, strict=True)]
+        cameras: list[int] | list[None] = [None] * count
+        if self.per_sensor:  # drawn last: all else is what it is without
+            cameras = torch.randint(self.variants, (count,), generator=generator).tolist()
+        places = zip(variants, order.tolist(), absent, cameras, strict=True)
+        return [Place(*place) for place in places]
 
 
 class MicroBatchSampler:

@@ -27,6 +27,8 @@ class Recipe:
         name: for logs and config.json.
         aqr: AQR on top of CMT; None trains plain CMT.
         sensor_drop: sensors left out of training samples; None keeps all.
+        variants_per_sensor: draw the variant of the images independently of that of LiDAR and
+            boxes, as official augmentation does: K stored variants give K x K samples.
         class_balanced: an epoch draws every class equally often (CBGS), not every sample once.
         frozen: parts of the detector that are not trained, by the beginning of their names; must
             include what lies before the store's cut.
@@ -66,6 +68,7 @@ class Recipe:
     name: str
     aqr: AqrConfig | None = None
     sensor_drop: SensorDrop | None = None
+    variants_per_sensor: bool = True
     class_balanced: bool = False
     frozen: tuple[str, ...] = ()
     steps: int | None = None

@@ -150,6 +150,7 @@ def training_order(
         recipe.batch_size,
         recipe.seed,
         variants=store.variants,
+        per_sensor=recipe.variants_per_sensor and store.preset.camera is not None,
         balance=balance,
         drop=recipe.sensor_drop,
     )

@@ -37,7 +37,7 @@ class LivePlaces(Dataset[tuple[RawFrame, Absent]]):
 
     def __getitem__(self, place: Place) -> tuple[RawFrame, Absent]:
         preset = self.raw.preset
-        raw = self.raw[place.variant, place.sample]
+        raw = self.raw.load(place.variant, place.sample, place.camera_variant)
         images, voxels = raw.images, raw.voxels
         if preset.camera is not None and images is not None:
             lost = [view for view, name in enumerate(CAMERAS) if name in place.absent]

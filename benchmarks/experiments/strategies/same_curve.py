@@ -73,6 +73,9 @@ def curves(
 ) -> dict[str, Curve]:
     """Train five times; return the logs, every scalar of every step as written.
 
+    Variants are not combined, since bits are compared: matrices of combined stored variants are
+    composed, those of live ones are not, which may differ in the last bit.
+
     Args:
         store: float16, extracted at batch size 1 with seeded backbones.
         records: of its samples.
@@ -80,6 +83,7 @@ def curves(
         folder: for the run folders.
         start: run or checkpoint whose head all start from.
     """
+    recipe = replace(recipe, variants_per_sensor=False)
     backbones, _ = frozen_backbones(store.preset, None)
     require_same_source(store, backbones, records)
     draws = draws_of(store.preset, store.variants)

@@ -54,7 +54,7 @@ class Recorder:
         self.tokens = tuple(f"t{i}" for i in range(samples))
         self.batches: list[tuple[str, ...]] = []
 
-    def read(self, tokens: list[str], variant: int) -> list[str]:
+    def read(self, tokens: list[str], variant: int, camera_variant: int | None) -> list[str]:
         self.batches.append(tuple(tokens))
         return list(tokens)
 

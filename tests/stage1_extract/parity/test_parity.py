@@ -45,8 +45,11 @@ class Changed:
     def tokens(self) -> tuple[str, ...]:
         return self.source.tokens
 
-    def read(self, tokens: Sequence[str], variant: int = 0) -> list[FrameFeatures]:
-        return [self.change(frame) for frame in self.source.read(tokens, variant)]
+    def read(
+        self, tokens: Sequence[str], variant: int = 0, camera_variant: int | None = None
+    ) -> list[FrameFeatures]:
+        frames = self.source.read(tokens, variant, camera_variant)
+        return [self.change(frame) for frame in frames]
 
 
 @pytest.fixture(scope="module")

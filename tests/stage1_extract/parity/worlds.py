@@ -44,7 +44,10 @@ class Source:
     def tokens(self) -> tuple[str, ...]:
         return self.like.tokens
 
-    def read(self, tokens: Sequence[str], variant: int = 0) -> list[FrameFeatures]:
+    def read(
+        self, tokens: Sequence[str], variant: int = 0, camera_variant: int | None = None
+    ) -> list[FrameFeatures]:
+        assert camera_variant is None, "these sources have no variants to combine"
         return [self.read_sample(token, variant, len(tokens)) for token in tokens]
 
 

@@ -93,10 +93,10 @@ def test_maps_of_an_absent_sensor_are_not_read(
     honest = CachedFeatures.read_into
 
     def spy(
-        self: CachedFeatures, maps: Mapping[str, MapValues], token: str, variant: int = 0
+        self: CachedFeatures, maps: Mapping[str, MapValues], token: str, *variants: int | None
     ) -> Frame:
         read.append(set(maps))
-        return honest(self, maps, token, variant)
+        return honest(self, maps, token, *variants)
 
     _ = dataset.null
     monkeypatch.setattr(CachedFeatures, "read_into", spy)
@@ -106,19 +106,21 @@ def test_maps_of_an_absent_sensor_are_not_read(
     assert read == [everything, cameras, everything - cameras, everything]
 
 
-def test_the_variant_of_a_place_is_the_variant_that_is_read(
+def test_the_variants_of_a_place_are_the_variants_that_are_read(
     dataset: StoreDataset, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     asked = []
     honest = dataset.store.read_into
 
-    def read_into(maps: Mapping[str, MapValues], token: str, variant: int) -> Frame:
-        asked.append((token, variant))
+    def read_into(
+        maps: Mapping[str, MapValues], token: str, variant: int, camera_variant: int | None
+    ) -> Frame:
+        asked.append((token, variant, camera_variant))
         return honest(maps, token)
 
     monkeypatch.setattr(dataset.store, "read_into", read_into)
-    list(BatchLoader(dataset, [[Place(2, 0), Place(1, 2)]], 0))
-    assert asked == [(dataset.tokens[0], 2), (dataset.tokens[2], 1)]
+    list(BatchLoader(dataset, [[Place(2, 0), Place(1, 2, camera_variant=4)]], 0))
+    assert asked == [(dataset.tokens[0], 2, None), (dataset.tokens[2], 1, 4)]
 
 
 def test_null_features_are_read_once(

@@ -52,10 +52,33 @@ def test_every_epoch_draws_a_variant_of_each_sample() -> None:
     assert sum(first[sample] == second[sample] for sample in range(600)) < 300
 
 
+def test_the_variants_of_images_and_lidar_are_drawn_independently() -> None:
+    (batch,) = take(sampler(9000, 9000, variants=3, per_sensor=True), 1)
+    counts = Counter((place.variant, place.camera_variant) for place in batch)
+    assert counts.keys() == {(lidar, camera) for lidar in range(3) for camera in range(3)}
+    for count in counts.values():
+        assert count == pytest.approx(1000, abs=120)  # four standard deviations
+
+
+def test_drawing_per_sensor_changes_only_the_variant_of_the_images() -> None:
+    options = {"balance": balance(12), "drop": SINGLES, "variants": 3}
+    together = take(sampler(12, 5, **options), 8)
+    per_sensor = take(sampler(12, 5, per_sensor=True, **options), 8)
+    assert [[p._replace(camera_variant=None) for p in batch] for batch in per_sensor] == together
+    assert all(place.camera_variant is None for batch in together for place in batch)
+
+
+def test_a_sample_of_a_single_variant_has_nothing_to_draw() -> None:
+    batches = take(sampler(12, 5, drop=SINGLES, per_sensor=True), 8)
+    assert {(p.variant, p.camera_variant) for batch in batches for p in batch} == {(0, 0)}
+
+
 @pytest.mark.parametrize("has_all", [False, True])
 def test_the_order_can_be_entered_at_any_step(*, has_all: bool) -> None:
     options = (
-        {"balance": balance(12), "drop": SINGLES, "variants": 2} if has_all else {"variants": 2}
+        {"balance": balance(12), "drop": SINGLES, "variants": 2, "per_sensor": True}
+        if has_all
+        else {"variants": 2}
     )
     expected = take(sampler(12, 5, **options), 8)
     assert len({tuple(batch) for batch in expected}) == 8

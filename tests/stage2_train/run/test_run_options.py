@@ -93,9 +93,9 @@ def test_only_samples_of_the_subset_are_read(
     (tmp_path / "list.txt").write_text("\n".join(chosen))
     read, honest = set(), CachedFeatures.read_into
 
-    def watched(self: CachedFeatures, maps: Any, token: str, variant: int = 0) -> Any:
+    def watched(self: CachedFeatures, maps: Any, token: str, *variants: int | None) -> Any:
         read.add(token)
-        return honest(self, maps, token, variant)
+        return honest(self, maps, token, *variants)
 
     monkeypatch.setattr(CachedFeatures, "read_into", watched)
     train(store, recipe(steps=3), tmp_path / "run", subset=tmp_path / "list.txt")

@@ -25,6 +25,7 @@ CHANGES: dict[str, dict[str, Any]] = {
     "name": {"name": "other"},
     "aqr": {"aqr": AqrConfig()},
     "sensor_drop": {"sensor_drop": SensorDrop()},
+    "variants_per_sensor": {"variants_per_sensor": False},
     "class_balanced": {"class_balanced": True},
     "frozen": {"frozen": ("img_neck",)},
     "steps": {"steps": 7},
@@ -98,7 +99,9 @@ def test_a_run_is_not_resumed_on_another_store(
 def of_samples(*, variants: int) -> Any:
     """A store of a hundred samples with a car, and one with a car and a bus."""
     labels = {f"t{i}": np.array([0, 3] if i == 7 else [0]) for i in range(100)}
-    return SimpleNamespace(tokens=tuple(labels), variants=variants, labels=labels.__getitem__)
+    return SimpleNamespace(
+        tokens=tuple(labels), variants=variants, labels=labels.__getitem__, preset=tiny()
+    )
 
 
 def test_places_are_drawn_as_the_recipe_says() -> None:
@@ -109,6 +112,10 @@ def test_places_are_drawn_as_the_recipe_says() -> None:
 
     of_variants = training_order(of_samples(variants=3), own).epoch(0)
     assert {place.variant for place in of_variants} == {0, 1, 2}
+    assert len({(place.variant, place.camera_variant) for place in of_variants}) == 9
+    together = replace(own, variants_per_sensor=False)
+    of_both = training_order(of_samples(variants=3), together).epoch(0)
+    assert of_both == [place._replace(camera_variant=None) for place in of_variants]
     dropped = training_order(of_samples(variants=1), replace(own, sensor_drop=SensorDrop())).epoch(
         0
     )
