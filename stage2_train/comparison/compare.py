@@ -12,6 +12,7 @@ from shared.errors import ConfigError
 from shared.process.folder_lock import make_folder
 from shared.process.whole_file import whole_file
 from stage2_train.comparison.compared_run import (
+    PAGE,
     ComparedRun,
     UnreadableRunError,
     read_run,
@@ -38,7 +39,7 @@ from stage2_train.evaluation.metric_tables import markdown_table, plain_table
 
 log = logging.getLogger(__name__)
 
-MARKDOWN, PAGE = "comparison.md", "comparison.html"
+MARKDOWN = "comparison.md"
 FEW_SCENES = 20  # below it, a bootstrap's intervals are known to be too narrow
 
 

@@ -21,6 +21,7 @@ VALIDATION = "validation.csv"
 FINAL_VALIDATION = "validation"  # folder of the one that ends a run
 RESULTS = "results_nusc.json"
 SUMMARY = "metrics_summary.json"
+PAGE = "comparison.html"  # of a comparison, which may lie among the runs
 LAST_SHARE = 0.1  # of the steps; their mean loss is the final one
 
 Table = dict[str, NDArray[np.float64]]
@@ -61,8 +62,8 @@ class ComparedRun:
     @property
     def final_loss(self) -> float:
         """The mean training loss of the last tenth of its steps."""
-        losses = self.log["loss"]
-        return float(np.nanmean(losses[-max(1, round(LAST_SHARE * len(losses))) :]))
+        losses = self.log["loss"][np.isfinite(self.log["loss"])]  # a skipped step has none
+        return float(losses[-max(1, round(LAST_SHARE * len(losses))) :].mean())
 
     @property
     def seconds(self) -> NDArray[np.float64]:
@@ -72,11 +73,14 @@ class ComparedRun:
 
 
 def run_folders(paths: Iterable[Path]) -> Iterator[Path]:
-    """Yield the folders to look at: those named, and those in a named folder of a sweep."""
+    """Yield the folders to look at: those named, and those in a named folder of a sweep.
+
+    `runs/*` also matches the file of a sweep and the folder of an earlier comparison: not these.
+    """
     for path in paths:
         if (path / SWEEP).is_file():
-            yield from sorted(inside for inside in path.iterdir() if inside.is_dir())
-        elif path.name != SWEEP:  # `runs/*` also matches a sweep's own file
+            yield from run_folders(sorted(inside for inside in path.iterdir() if inside.is_dir()))
+        elif path.name != SWEEP and not (path / PAGE).is_file():
             yield path
 
 
@@ -180,7 +184,7 @@ def _read_table(file: Path, needed: tuple[str, ...]) -> Table:
     except (OSError, ValueError, TypeError, csv.Error) as error:
         raise UnreadableRunError(f"{file.name} is damaged ({error})") from None
     table = {name: np.array([row[name] for row in rows]) for name in reader.fieldnames or ()}
-    lacking = [name for name in needed if name not in table or np.isnan(table[name]).all()]
+    lacking = [name for name in needed if name not in table or not np.isfinite(table[name]).any()]
     if lacking:
         raise UnreadableRunError(f"{file.name} is damaged: nothing in column {', '.join(lacking)}")
     return table

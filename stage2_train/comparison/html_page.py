@@ -33,6 +33,7 @@ table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size
 th, td { padding: 0.25rem 0.6rem; border-bottom: 1px solid var(--line); text-align: right;
   white-space: nowrap }
 th:first-child, td:first-child { text-align: left }
+.pairs th:nth-child(2), .pairs td:nth-child(2) { text-align: left }
 tr.real td { font-weight: 600 }
 p.note { color: var(--dim); margin: 0.35rem 0; font-size: 0.87rem }
 svg { width: 100%; max-width: 760px; height: auto }
@@ -138,5 +139,6 @@ def _table(table: ReportTable) -> str:
         + "</tr>"
         for row in table.rows
     )
-    cells = f'<div class="wide"><table><tr>{head}</tr>{rows}</table></div>' if rows else ""
-    return f"<h2>{html.escape(table.title)}</h2>\n{cells}{_notes(table.notes)}"
+    kind = ' class="pairs"' if is_real else ""
+    grid = f'<div class="wide"><table{kind}><tr>{head}</tr>{rows}</table></div>' if rows else ""
+    return f"<h2>{html.escape(table.title)}</h2>\n{grid}{_notes(table.notes)}"

@@ -60,7 +60,7 @@ def fields_table(runs: Sequence[ComparedRun]) -> ReportTable:
 
 
 def runs_table(runs: Sequence[ComparedRun], scores: Scores) -> ReportTable:
-    """Return final and best metrics, time and memory: a row per run."""
+    """Return final and best metrics, time and memory: a row per run, no column without a value."""
     head = (
         *("run", "steps", "final loss", *METRICS, "best NDS", "at step", "lowest val. loss"),
         *("at step", "s/step", "training min", "host MB"),
@@ -69,11 +69,13 @@ def runs_table(runs: Sequence[ComparedRun], scores: Scores) -> ReportTable:
     notes += [f"{run.name}: {note}." for run in runs for note in run.notes]
     if any(run.peak_memory_mb is None for run in runs):
         notes.append("Memory is only known of runs that sweep-stage2 started.")
+    rows = [_run_row(run, scores) for run in runs]
+    measured = [i for i in range(len(head)) if any(row[i] != ABSENT for row in rows)]
     return ReportTable(
         name="runs",
         title="Runs",
-        head=head,
-        rows=tuple(_run_row(run, scores) for run in runs),
+        head=tuple(head[i] for i in measured),
+        rows=tuple(tuple(row[i] for i in measured) for row in rows),
         notes=tuple(notes),
     )
 

@@ -20,6 +20,7 @@ from stage2_train.sweep.sweep_plan import FINISHED, PlannedRun, write_recipe
 TRAIN_LOG = "train.log"  # what the process says, of all its starts
 STEPS_LOG = "log.csv"  # of `train-stage2`
 ERROR = "error: "
+TRAINING = "stage2_train"  # the module of train-stage2
 PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
@@ -45,7 +46,7 @@ class RunProcess:
         self._read_at = self._log_time()
         recipe = write_recipe(folder, run.recipe)
         store, *rest = options
-        command = [sys.executable, "-m", "stage2_train", store, "--out", str(folder)]
+        command = [sys.executable, "-m", TRAINING, store, "--out", str(folder)]
         log: IO[bytes]
         with (folder / TRAIN_LOG).open("ab") as log:
             self._process = subprocess.Popen(
