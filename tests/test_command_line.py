@@ -20,6 +20,11 @@ OPTIONS = {
         *("--out", "--recipe", "--checkpoint", "--stop-after"),
         *("--workers", "--devices", "--nodes"),
     },
+    "sweep-stage2": {
+        *("--out", "--recipe", "--seeds", "--set", "--checkpoint", "--val", "--nuscenes"),
+        *("--jobs", "--workers"),
+    },
+    "compare-runs": {"--nuscenes", "--out"},
     "plot-sensor-weights": {"--out", "--samples", "--plot", "--min-score", "--workers"},
     "evaluate-stage2": {"--out", "--nuscenes", "--results", "--drop", "--plot", "--workers"},
     "export-checkpoint": {"--out", "--checkpoint"},

@@ -21,29 +21,33 @@ CHARTS = (
     ("Loss in validation", "validation", "loss"),
 )
 STYLE = """
-:root { color-scheme: light dark; --ink: #1a1a1a; --paper: #fff; --line: #d0d0d0; --dim: #595959 }
-@media (prefers-color-scheme: dark) {
-  :root { --ink: #e8e8e8; --paper: #161616; --line: #3c3c3c; --dim: #a8a8a8 }
-}
-body { font: 15px/1.45 system-ui, sans-serif; color: var(--ink); background: var(--paper);
+:root { color-scheme: light dark }
+body { font: 15px/1.45 system-ui, sans-serif; color: #1a1a1a; background: #fff;
   max-width: 1100px; margin: 2rem auto; padding: 0 1rem }
 h1 { font-size: 1.5rem } h2 { font-size: 1.15rem; margin-top: 2rem }
 .wide { overflow-x: auto }
 table { border-collapse: collapse; font-variant-numeric: tabular-nums; font-size: 0.87rem }
-th, td { padding: 0.25rem 0.6rem; border-bottom: 1px solid var(--line); text-align: right;
+th, td { padding: 0.25rem 0.6rem; border-bottom: 1px solid #d0d0d0; text-align: right;
   white-space: nowrap }
 th:first-child, td:first-child { text-align: left }
 .pairs th:nth-child(2), .pairs td:nth-child(2) { text-align: left }
 tr.real td { font-weight: 600 }
-p.note { color: var(--dim); margin: 0.35rem 0; font-size: 0.87rem }
+p.note { color: #595959; margin: 0.35rem 0; font-size: 0.87rem }
 svg { width: 100%; max-width: 760px; height: auto }
-svg text { fill: var(--dim); font-size: 12px }
-svg .grid { stroke: var(--line); stroke-width: 0.6 }
+svg text { fill: #595959; font-size: 12px }
+svg .grid { stroke: #d0d0d0; stroke-width: 0.6 }
 svg polyline { fill: none; stroke-width: 1.8 }
 .legend button { font: inherit; font-size: 0.82rem; color: inherit; background: none; margin: 2px;
-  border: 1px solid var(--line); border-radius: 4px; padding: 2px 8px; cursor: pointer }
+  border: 1px solid #d0d0d0; border-radius: 4px; padding: 2px 8px; cursor: pointer }
 .legend button[aria-pressed=false] { opacity: 0.4; text-decoration: line-through }
 .legend svg { width: 28px; height: 8px; margin-right: 5px; vertical-align: middle }
+@media (prefers-color-scheme: dark) {
+  body { color: #e8e8e8; background: #161616 }
+  th, td, .legend button { border-color: #3c3c3c }
+  p.note { color: #a8a8a8 }
+  svg text { fill: #a8a8a8 }
+  svg .grid { stroke: #3c3c3c }
+}
 """
 SCRIPT = """
 for (const button of document.querySelectorAll(".legend button")) {

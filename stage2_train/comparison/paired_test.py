@@ -39,7 +39,7 @@ class Resampled:
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Difference:
+class ScoreDifference:
     """A difference in a metric: of the first minus the second.
 
     Args:
@@ -85,14 +85,14 @@ def resample(
     return resampled
 
 
-def run_differences(resampled: Mapping[str, Resampled]) -> list[Difference]:
+def run_differences(resampled: Mapping[str, Resampled]) -> list[ScoreDifference]:
     """Return the differences of all pairs of runs, the better minus the worse by NDS."""
     return _all_pairs(resampled)
 
 
 def group_differences(
     resampled: Mapping[str, Resampled], groups: Mapping[str, Sequence[str]]
-) -> list[Difference]:
+) -> list[ScoreDifference]:
     """Return the differences of all pairs of groups, each the mean over its runs.
 
     The runs of a group are drawn, too, so that the interval also covers what another seed would
@@ -114,7 +114,7 @@ def group_differences(
     return _all_pairs(means)
 
 
-def _all_pairs(scores: Mapping[str, Resampled]) -> list[Difference]:
+def _all_pairs(scores: Mapping[str, Resampled]) -> list[ScoreDifference]:
     ranked = sorted(scores, key=lambda name: -scores[name].whole[METRICS.index("NDS")])
     tails = [(1 - CONFIDENCE) / 2, (1 + CONFIDENCE) / 2]
     differences = []
@@ -122,7 +122,7 @@ def _all_pairs(scores: Mapping[str, Resampled]) -> list[Difference]:
         low, high = np.quantile(scores[first].drawn - scores[second].drawn, tails, axis=0)
         whole = scores[first].whole - scores[second].whole
         differences += [
-            Difference(
+            ScoreDifference(
                 first=first,
                 second=second,
                 metric=metric,

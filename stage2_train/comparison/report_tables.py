@@ -8,12 +8,12 @@ from statistics import mean, stdev
 import numpy as np
 
 from stage2_train.comparison.compared_run import ComparedRun
-from stage2_train.comparison.paired_test import CONFIDENCE, METRICS, Difference
+from stage2_train.comparison.paired_test import CONFIDENCE, METRICS, ScoreDifference
 from stage2_train.comparison.run_groups import (
     ABSENT,
     START,
     RunGroup,
-    differing_fields,
+    fields_that_differ,
     short_field,
     shown_value,
 )
@@ -42,7 +42,7 @@ class ReportTable:
 
 def fields_table(runs: Sequence[ComparedRun]) -> ReportTable:
     """Return what differs in recipe, store and weights: a row per run, a column per field."""
-    fields = [field for field in differing_fields(runs) if field != START]
+    fields = [field for field in fields_that_differ(runs) if field != START]
     stores = {run.config.get("store") for run in runs}
     notes = [] if fields else ["The runs have the same recipe, preset and store."]
     if len(stores) > 1:
@@ -62,8 +62,8 @@ def fields_table(runs: Sequence[ComparedRun]) -> ReportTable:
 def runs_table(runs: Sequence[ComparedRun], scores: Scores) -> ReportTable:
     """Return final and best metrics, time and memory: a row per run, no column without a value."""
     head = (
-        *("run", "steps", "final loss", *METRICS, "best NDS", "at step", "lowest val. loss"),
-        *("at step", "s/step", "training min", "host MB"),
+        *("run", "steps", "final loss", *METRICS, "best NDS", "NDS at step"),
+        *("lowest val. loss", "loss at step", "s/step", "training min", "host MB"),
     )
     notes = ["The final loss is the mean training loss of the last tenth of the steps."]
     notes += [f"{run.name}: {note}." for run in runs for note in run.notes]
@@ -130,7 +130,7 @@ def _spread(values: Sequence[float]) -> str:
 
 
 def differences_table(
-    name: str, title: str, differences: Sequence[Difference], notes: Sequence[str]
+    name: str, title: str, differences: Sequence[ScoreDifference], notes: Sequence[str]
 ) -> ReportTable:
     """Return differences and their intervals: a row per pair and metric."""
     chance = (1 - CONFIDENCE) * len(differences)

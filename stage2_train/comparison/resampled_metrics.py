@@ -1,7 +1,8 @@
 """mAP and NDS of any multiset of samples, from matches that were made once.
 
-A sample drawn twice counts as two samples; of equal scores, the copies of a detection stay together
-(nuscenes-devkit goes by the order of the samples, which says nothing). The arithmetic after the matching is the devkit's: its interpolation, its cumulative means, its `calc_ap` and `calc_tp`.
+A sample drawn twice counts as two samples. The arithmetic after the matching is nuscenes-devkit's:
+its interpolation, its cumulative means, its `calc_ap` and `calc_tp`. Of equal scores, the copies of
+a detection stay together; the devkit goes by the order of the samples, which says nothing.
 """
 
 from typing import Any

@@ -28,7 +28,7 @@ class RunGroup:
     runs: tuple[ComparedRun, ...]
 
 
-def differing_fields(runs: Sequence[ComparedRun]) -> list[str]:
+def fields_that_differ(runs: Sequence[ComparedRun]) -> list[str]:
     """Return the fields of the configs that are not the same in all runs, in their order."""
     fields = dict.fromkeys(field for run in runs for field in run.config)
     return [field for field in fields if len({_text(run, field) for run in runs}) > 1]
@@ -53,7 +53,7 @@ def seed_groups(runs: Sequence[ComparedRun]) -> list[RunGroup]:
     Runs of one seed that start from different weights start from different checkpoints, so these,
     and runs like them with other seeds, are not taken for repetitions.
     """
-    fields = [field for field in differing_fields(runs) if field not in (SEED, START)]
+    fields = [field for field in fields_that_differ(runs) if field not in (SEED, START)]
     alike: dict[tuple[str, ...], list[ComparedRun]] = defaultdict(list)
     for run in runs:
         alike[tuple(_text(run, field) for field in fields)].append(run)

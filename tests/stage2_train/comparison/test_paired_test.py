@@ -7,7 +7,7 @@ import pytest
 from nuscenes.eval.common.config import config_factory
 
 from stage2_train.comparison.paired_test import (
-    Difference,
+    ScoreDifference,
     Resampled,
     group_differences,
     resample,
@@ -64,7 +64,7 @@ TOKENS = tuple(f"token{i}" for i in range(SCENES * FRAMES))
 SCENE_OF = {token: f"scene{i // FRAMES}" for i, token in enumerate(TOKENS)}
 
 
-def of_metric(differences: list[Difference], metric: str) -> Difference:
+def of_metric(differences: list[ScoreDifference], metric: str) -> ScoreDifference:
     (difference,) = (entry for entry in differences if entry.metric == metric)
     return difference
 
