@@ -40,7 +40,8 @@ from stage2_train.evaluation.metric_tables import markdown_table, plain_table
 log = logging.getLogger(__name__)
 
 MARKDOWN = "comparison.md"
-FEW_SCENES = 20  # below it, a bootstrap's intervals are known to be too narrow
+# Below these a bootstrap's intervals are known to be too narrow.
+FEW_SCENES, FEW_SEEDS = 20, 5
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -144,11 +145,18 @@ def _tested(
     members = {name: of_group for name, of_group in members.items() if of_group}
     if len(members) < 2 or len(members) == len(resampled):
         return [pairs]
+    notes = ["Scenes and the seeds of a setting are both drawn, so the interval covers both."]
+    fewest = min(len(of_group) for of_group in members.values())
+    if fewest < FEW_SEEDS:
+        notes.append(
+            f"A setting has {fewest} seed{'s' if fewest > 1 else ''}, which is few: true intervals "
+            "are wider than these."
+        )
     over = differences_table(
         "group_pairs",
         "Differences between settings, over seeds",
         group_differences(resampled, members),
-        ("Scenes and the seeds of a setting are both drawn, so the interval covers both.",),
+        notes,
     )
     return [over, pairs]
 

@@ -7,8 +7,8 @@ import pytest
 from nuscenes.eval.common.config import config_factory
 
 from stage2_train.comparison.paired_test import (
-    ScoreDifference,
     Resampled,
+    ScoreDifference,
     group_differences,
     resample,
     run_differences,

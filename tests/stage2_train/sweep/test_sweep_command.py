@@ -15,6 +15,7 @@ from shared.synthetic_nuscenes import SyntheticConfig, write_synthetic_nuscenes
 from stage2_train.__main__ import main as train_stage2
 from stage2_train.compare_runs import main as compare_runs
 from stage2_train.evaluate import main as evaluate_stage2
+from stage2_train.sweep import run_process
 from stage2_train.sweep_stage2 import main as sweep_stage2
 from tests.child_processes import REPOSITORY
 
@@ -125,15 +126,14 @@ def test_the_folder_of_a_sweep_refuses_another_store(
     tiny_store_8bit: Path,
     recipe: str,
     tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
     capsys: pytest.CaptureFixture[str],
 ) -> None:
-    out = tmp_path / "sweep"
-    out.mkdir()
-    options = ["--recipe", recipe, "--out", str(out)]
-    assert sweep_stage2([str(tiny_store), *options, "--set", "batch_size=1000"]) == 1
-    assert (out / "sweep.json").exists()
+    monkeypatch.setattr(run_process, "TRAINING", "tests.stage2_train.sweep.fake_training")
+    options = ["--recipe", recipe, "--out", str(tmp_path / "sweep")]
+    assert sweep_stage2([str(tiny_store), *options]) == 0
     capsys.readouterr()
-    assert sweep_stage2([str(tiny_store_8bit), *options, "--set", "batch_size=1000"]) == 1
+    assert sweep_stage2([str(tiny_store_8bit), *options]) == 1
     assert "holds a sweep with a different store (see" in capsys.readouterr().err
 
 
