@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from nuscenes.eval.common.config import config_factory
 
+from stage2_train.comparison import paired_test
 from stage2_train.comparison.paired_test import (
     Resampled,
     ScoreDifference,
@@ -121,6 +122,22 @@ def test_whole_scenes_are_drawn_and_every_run_gets_the_same_draws() -> None:
     resampled = resample({"a": matches, "b": shuffled}, SCENE_OF, 20)
     np.testing.assert_array_equal(resampled["a"].drawn, resampled["b"].drawn)
     assert np.std(resampled["a"].drawn[:, 0]) > 0
+
+
+def test_frames_of_a_scene_are_drawn_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    draws: list[np.ndarray] = []
+
+    def record(_: RunMatches, counts: np.ndarray) -> tuple[float, float]:
+        draws.append(counts.reshape(SCENES, FRAMES))
+        return 0.0, 0.0
+
+    monkeypatch.setattr(paired_test, "resampled_metrics", record)
+    resample({"a": run_matches(0, 0.5)}, SCENE_OF, 30)
+    whole, *drawn = draws
+    assert (whole == 1).all()
+    assert len(drawn) == 30
+    assert all((counts == counts[:, :1]).all() and counts.sum() == len(TOKENS) for counts in drawn)
+    assert len({counts.tobytes() for counts in drawn}) == 30
 
 
 def constant(value: float) -> Resampled:

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import sys
 import threading
 import time
 from collections.abc import Callable
@@ -16,6 +17,7 @@ from stage2_train.recipes.recipe import Recipe
 from stage2_train.sweep import run_process
 from stage2_train.sweep.run_sweep import device_slots, run_sweep
 from stage2_train.sweep.sweep_plan import PlannedRun
+from tests.child_processes import running
 
 OPTIONS = ("store.zarr", "--workers", "3")
 
@@ -115,6 +117,29 @@ def test_a_signal_lets_the_runs_save_and_the_same_command_continues(tmp_path: Pa
     assert starts(tmp_path) == ["good-1", "waits-1", "waits-2"]
     sweep(tmp_path, *names, slots=2)
     assert starts(tmp_path)[3:] == ["waits-1", "waits-2", "good-2"]
+
+
+KILLED = """
+import sys
+from pathlib import Path
+from stage2_train.recipes.recipe import Recipe
+from stage2_train.sweep import run_process
+from stage2_train.sweep.run_sweep import run_sweep
+from stage2_train.sweep.sweep_plan import PlannedRun
+run_process.TRAINING = "tests.stage2_train.sweep.fake_training"
+run = PlannedRun(name="waits-1", recipe=Recipe(name="mine", steps=2, batch_size=1))
+run_sweep(Path(sys.argv[1]), [run], {}, ["store.zarr"], [{}])
+"""
+
+
+@pytest.mark.skipif(
+    sys.platform != "linux", reason="only Linux tells a process of its parent's end"
+)
+def test_the_runs_of_a_killed_sweep_save_and_end(tmp_path: Path) -> None:
+    with running(KILLED, [tmp_path]) as (child,):
+        soon((tmp_path / "waits-1" / "waiting").exists)
+        child.kill()
+        soon((tmp_path / "waits-1" / "saved").exists)
 
 
 def test_a_run_that_another_process_still_trains_is_waited_for(

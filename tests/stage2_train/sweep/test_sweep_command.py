@@ -137,6 +137,29 @@ def test_the_folder_of_a_sweep_refuses_another_store(
     assert "holds a sweep with a different store (see" in capsys.readouterr().err
 
 
+def test_places_are_handed_on_to_every_run_and_what_they_hold_is_part_of_the_plan(
+    tiny_store: Path,
+    tiny_store_8bit: Path,
+    recipe: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(run_process, "TRAINING", "tests.stage2_train.sweep.fake_training")
+    checkpoint, out = tmp_path / "start.pt", tmp_path / "sweep"
+    checkpoint.write_bytes(b"weights")
+    places = ["--checkpoint", str(checkpoint), "--val", str(tiny_store), "--nuscenes", "root"]
+    command = [str(tiny_store), "--recipe", recipe, "--out", str(out), "--workers", "1"]
+
+    assert sweep_stage2([*command, *places]) == 0
+
+    said = (out / "mine-seed0" / "train.log").read_text()
+    assert said.endswith(f"--workers 1 {' '.join(places)}\n")
+    assert sweep_stage2([*command, *places[:3], str(tiny_store_8bit)]) == 1
+    checkpoint.write_bytes(b"other weights")
+    assert sweep_stage2([*command, *places]) == 1
+    assert sweep_stage2([*command, "--checkpoint", str(tmp_path / "absent.pt")]) == 1
+
+
 def test_an_unknown_field_is_refused_before_anything_starts(
     tiny_store: Path, recipe: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
