@@ -18,12 +18,14 @@ MOST_MODULES = 12  # in a folder, so that its list can be taken in at a glance
 UNCOUNTED = ("__init__", "__main__")
 COMMANDS = [
     "check-parity",
+    "compare-runs",
     "evaluate-stage2",
     "export-checkpoint",
     "extract-features",
     "feature-cache",
     "plot-samples",
     "plot-sensor-weights",
+    "sweep-stage2",
     "train-stage2",
 ]
 

@@ -21,6 +21,11 @@ OPTIONS = {
         *("--workers", "--devices", "--nodes"),
         *("--config", "--set", "--seed", "--samples", "--scenes", "--subset-seed"),
     },
+    "sweep-stage2": {
+        *("--out", "--recipe", "--seeds", "--set", "--checkpoint", "--val", "--nuscenes"),
+        *("--jobs", "--workers"),
+    },
+    "compare-runs": {"--nuscenes", "--out"},
     "plot-sensor-weights": {"--out", "--samples", "--plot", "--min-score", "--workers"},
     "evaluate-stage2": {"--out", "--nuscenes", "--results", "--drop", "--plot", "--workers"},
     "export-checkpoint": {"--out", "--checkpoint"},

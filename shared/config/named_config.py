@@ -31,15 +31,19 @@ def named_config(
             f"unknown {kind.__name__.lower()} {name!r}; known are {', '.join(known)}, or name your "
             "own as path/to/file.py:function"
         )
-    make = _function_of_file(Path(file), function)
+    make = function_of_file(Path(file), function)
     config = make() if callable(make) else None
     if not isinstance(config, kind):
         raise ConfigError(f"{file}: {function!r} is not a function that returns a {kind.__name__}")
     return config
 
 
-def _function_of_file(path: Path, function: str) -> object:
-    """Run a Python file and return what it calls `function`, or None."""
+def function_of_file(path: Path, function: str) -> object:
+    """Run a Python file and return what it calls `function`, or None.
+
+    Raises:
+        ConfigError: if there is no such file.
+    """
     if not path.is_file():
         raise ConfigError(f"{path} does not exist")
     spec = importlib.util.spec_from_file_location(path.stem, path)

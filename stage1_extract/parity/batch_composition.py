@@ -1,7 +1,8 @@
 """Which samples the live side computes together.
 
 Kernels may treat a sample differently by its place in a batch and by what is beside it, so
-bit-equality is asked of the very batches of the extraction: they start with each shard.
+bit-equality is asked of the very batches of the extraction: they start with each shard, and the
+last sample of a shard fills up its last batch.
 """
 
 from collections.abc import Sequence
@@ -55,6 +56,7 @@ def read_as_extracted(
     for place in places:
         shard = place // slots * slots
         first = shard + (place - shard) // size * size
-        batch = source.tokens[first : min(first + size, shard + slots)]
-        frames.append(source.read(batch, variant, camera_variant)[place - first])
+        batch = [*source.tokens[first : min(first + size, shard + slots)]]
+        full = [*batch, *[batch[-1]] * (size - len(batch))]  # as the extraction pads it
+        frames.append(source.read(full, variant, camera_variant)[place - first])
     return frames

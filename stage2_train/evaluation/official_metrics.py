@@ -69,7 +69,7 @@ def judge(
         DatasetError: if there is no ground truth, or the devkit cannot rank negative scores.
     """
     require_truth(tables, results, tokens)
-    evaluation = _evaluation(tables, results, covered, tokens)
+    evaluation = devkit_evaluation(tables, results, covered, tokens)
     try:
         metrics, curves = evaluation.evaluate()
         bands = by_distance(evaluation.gt_boxes, evaluation.pred_boxes, evaluation.cfg)
@@ -126,7 +126,7 @@ def require_truth(tables: Any, source: object, tokens: Sequence[str]) -> None:
         )
 
 
-def _evaluation(tables: Any, results: Path, covered: Coverage, tokens: Sequence[str]) -> Any:
+def devkit_evaluation(tables: Any, results: Path, covered: Coverage, tokens: Sequence[str]) -> Any:
     """Return the devkit's evaluation of these samples, boxes loaded and filtered its way.
 
     For a whole split its own constructor is called. That takes only names of splits, and fails

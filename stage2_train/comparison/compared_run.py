@@ -1,0 +1,190 @@
+"""What a run folder holds that runs can be compared by, read without trusting it.
+
+A folder that is no run, or a torn one, is left out with the reason; what a run lacks is noted.
+"""
+
+import csv
+import json
+from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from stage2_train.run.run_folder import CONFIG
+from stage2_train.run.training_log import LOG, TIMING
+from stage2_train.sweep.sweep_plan import FINISHED, SWEEP
+
+VALIDATION = "validation.csv"
+FINAL_VALIDATION = "validation"  # folder of the one that ends a run
+RESULTS = "results_nusc.json"
+SUMMARY = "metrics_summary.json"
+PAGE = "comparison.html"  # of a comparison, which may lie among the runs
+LAST_SHARE = 0.1  # of the steps; their mean loss is the final one
+
+Table = dict[str, NDArray[np.float64]]
+
+
+class UnreadableRunError(Exception):
+    """A folder that cannot be compared; the message says why."""
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ComparedRun:
+    """A run as its folder tells it.
+
+    Args:
+        name: by which tables call it.
+        path: its folder.
+        config: its config.json, flat: field with dots -> value.
+        log: columns of log.csv; at least "step" and "loss".
+        timing: columns of timing.csv; empty without it.
+        validation: columns of validation.csv, NaN where nothing was measured; empty without it.
+        results: the detections to compare, if there are any.
+        summary: nuscenes-devkit's metrics beside them; empty without.
+        peak_memory_mb: of the run's process on the host, if a sweep measured it.
+        notes: what it lacks, in words.
+    """
+
+    name: str
+    path: Path
+    config: dict[str, Any]
+    log: Table
+    timing: Table
+    validation: Table
+    results: Path | None
+    summary: dict[str, Any]
+    peak_memory_mb: float | None
+    notes: tuple[str, ...]
+
+    @property
+    def final_loss(self) -> float:
+        """The mean training loss of the last tenth of its steps."""
+        losses = self.log["loss"][np.isfinite(self.log["loss"])]  # a skipped step has none
+        return float(losses[-max(1, round(LAST_SHARE * len(losses))) :].mean())
+
+    @property
+    def seconds(self) -> NDArray[np.float64]:
+        """The seconds of each logged step; empty without timing.csv."""
+        pieces = [values for name, values in self.timing.items() if name.startswith("seconds/")]
+        return np.sum(pieces, axis=0) if pieces else np.zeros(0)
+
+
+def run_folders(paths: Iterable[Path]) -> Iterator[Path]:
+    """Yield the folders to look at: those named, and those in a named folder of a sweep.
+
+    `runs/*` also matches the file of a sweep and the folder of an earlier comparison: not these.
+    """
+    for path in paths:
+        if (path / SWEEP).is_file():
+            yield from run_folders(sorted(inside for inside in path.iterdir() if inside.is_dir()))
+        elif path.name != SWEEP and not (path / PAGE).is_file():
+            yield path
+
+
+def read_run(path: Path, name: str) -> ComparedRun:
+    """Read a run folder.
+
+    Raises:
+        UnreadableRunError: if it is none, or its config or log cannot be read.
+    """
+    if not path.is_dir():
+        raise UnreadableRunError("no folder" if path.exists() else "does not exist")
+    if not (path / CONFIG).is_file():
+        raise UnreadableRunError(f"no run of train-stage2: it has no {CONFIG}")
+    config = dict(_flat(_read_json(path / CONFIG)))
+    if not any(field.startswith("recipe.") for field in config):
+        raise UnreadableRunError(f"{CONFIG} has no recipe; expected what train-stage2 writes")
+    if not (path / LOG).is_file():
+        raise UnreadableRunError(f"no {LOG} yet: the run has not reached its first checkpoint")
+    log = _read_table(path / LOG, ("step", "loss"))
+    notes: list[str] = []
+    tables: dict[str, Table] = {}
+    for file, columns in ((TIMING, ("step",)), (VALIDATION, ("step",))):
+        tables[file] = {}
+        try:
+            tables[file] = _read_table(path / file, columns) if (path / file).is_file() else {}
+        except UnreadableRunError as error:
+            notes.append(str(error))
+    results, note = _results(path)
+    notes += [note] if note else []
+    return ComparedRun(
+        name=name,
+        path=path,
+        config=config,
+        log=log,
+        timing=tables[TIMING],
+        validation=tables[VALIDATION],
+        results=results,
+        summary={} if results is None else _optional_json(results.with_name(SUMMARY), notes),
+        peak_memory_mb=_optional_json(path / FINISHED, notes).get("peak_memory_mb"),
+        notes=tuple(notes),
+    )
+
+
+def _results(path: Path) -> tuple[Path | None, str]:
+    """Return the detections of a run: of its last validation, else of an evaluation in its folder.
+
+    Evaluations without sensors lie in folders below one with all of them, and are not meant.
+    """
+    files = sorted(path.rglob(RESULTS), key=lambda file: (len(file.parts), file))
+    whole = [file for file in files if not (file.parents[1] / RESULTS).is_file()]
+    first = path / FINAL_VALIDATION / RESULTS
+    if first in whole or len(whole) == 1:
+        return (first if first in whole else whole[0]), ""
+    if not whole:
+        return None, f"no {RESULTS} in it: compared by its log (evaluate-stage2 makes one)"
+    rest = ", ".join(str(file.parent.relative_to(path)) for file in whole[1:])
+    return whole[0], f"{whole[0].parent.relative_to(path)} is compared, not {rest}"
+
+
+def _flat(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:
+    """Yield the fields of a JSON document; a list of (name, number) pairs is fields, too."""
+    is_pairs = isinstance(value, list) and all(
+        isinstance(pair, list) and len(pair) == 2 and isinstance(pair[0], str) for pair in value
+    )
+    if isinstance(value, Mapping) or (is_pairs and value):
+        for key, inner in dict(value).items():
+            yield from _flat(inner, f"{prefix}.{key}" if prefix else key)
+    else:
+        yield prefix, value
+
+
+def _read_json(file: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(file.read_bytes())
+    except (OSError, ValueError) as error:
+        raise UnreadableRunError(f"{file.name} cannot be read ({error})") from None
+    if not isinstance(content, dict):
+        raise UnreadableRunError(f"{file.name} is no JSON object")
+    return content
+
+
+def _optional_json(file: Path, notes: list[str]) -> dict[str, Any]:
+    if not file.is_file():
+        return {}
+    try:
+        return _read_json(file)
+    except UnreadableRunError as error:
+        notes.append(str(error))
+        return {}
+
+
+def _read_table(file: Path, needed: tuple[str, ...]) -> Table:
+    """Return the columns of a CSV of numbers; an empty cell is NaN."""
+    try:
+        with file.open(newline="") as handle:
+            reader = csv.DictReader(handle, strict=True)
+            rows = [
+                {name: float(cell) if cell else np.nan for name, cell in row.items()}
+                for row in reader
+            ]
+    except (OSError, ValueError, TypeError, csv.Error) as error:
+        raise UnreadableRunError(f"{file.name} is damaged ({error})") from None
+    table = {name: np.array([row[name] for row in rows]) for name in reader.fieldnames or ()}
+    lacking = [name for name in needed if name not in table or not np.isfinite(table[name]).any()]
+    if lacking:
+        raise UnreadableRunError(f"{file.name} is damaged: nothing in column {', '.join(lacking)}")
+    return table

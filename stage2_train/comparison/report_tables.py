@@ -1,0 +1,163 @@
+"""The tables of a comparison, as cells: the same for terminal, Markdown, CSV and HTML."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+from statistics import mean, stdev
+
+import numpy as np
+
+from stage2_train.comparison.compared_run import ComparedRun
+from stage2_train.comparison.paired_test import CONFIDENCE, METRICS, ScoreDifference
+from stage2_train.comparison.run_groups import (
+    ABSENT,
+    START,
+    RunGroup,
+    fields_that_differ,
+    short_field,
+    shown_value,
+)
+
+Scores = dict[str, tuple[float, float]]  # mAP and NDS by name of the run
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ReportTable:
+    """A table with its heading and what has to be said about it.
+
+    Args:
+        name: of its CSV file.
+        title: its heading.
+        head: names of the columns.
+        rows: cells as text.
+        notes: sentences to read with it.
+    """
+
+    name: str
+    title: str
+    head: tuple[str, ...]
+    rows: tuple[tuple[str, ...], ...]
+    notes: tuple[str, ...] = ()
+
+
+def fields_table(runs: Sequence[ComparedRun]) -> ReportTable:
+    """Return what differs in recipe, store and weights: a row per run, a column per field."""
+    fields = [field for field in fields_that_differ(runs) if field != START]
+    stores = {run.config.get("store") for run in runs}
+    notes = [] if fields else ["The runs have the same recipe, preset and store."]
+    if len(stores) > 1:
+        notes.append(
+            f"The runs were trained on {len(stores)} different stores, so their training losses "
+            "are not measured on the same features."
+        )
+    return ReportTable(
+        name="fields",
+        title="What differs",
+        head=("run", *map(short_field, fields)),
+        rows=tuple((run.name, *(shown_value(run, field) for field in fields)) for run in runs),
+        notes=tuple(notes),
+    )
+
+
+def runs_table(runs: Sequence[ComparedRun], scores: Scores) -> ReportTable:
+    """Return final and best metrics, time and memory: a row per run, no column without a value."""
+    head = (
+        *("run", "steps", "final loss", *METRICS, "best NDS", "NDS at step"),
+        *("lowest val. loss", "loss at step", "s/step", "training min", "host MB"),
+    )
+    notes = ["The final loss is the mean training loss of the last tenth of the steps."]
+    notes += [f"{run.name}: {note}." for run in runs for note in run.notes]
+    if any(run.peak_memory_mb is None for run in runs):
+        notes.append("Memory is only known of runs that sweep-stage2 started.")
+    rows = [_run_row(run, scores) for run in runs]
+    measured = [i for i in range(len(head)) if any(row[i] != ABSENT for row in rows)]
+    return ReportTable(
+        name="runs",
+        title="Runs",
+        head=tuple(head[i] for i in measured),
+        rows=tuple(tuple(row[i] for i in measured) for row in rows),
+        notes=tuple(notes),
+    )
+
+
+def _run_row(run: ComparedRun, scores: Scores) -> tuple[str, ...]:
+    seconds = run.seconds
+    return (
+        run.name,
+        f"{run.log['step'][-1]:.0f}",
+        number(run.final_loss),
+        *map(number, scores.get(run.name, (math.nan, math.nan))),
+        *best(run, "NDS", is_high=True),
+        *best(run, "loss", is_high=False),
+        number(float(np.median(seconds)) if seconds.size else math.nan),
+        number(float(seconds.sum()) / 60 if seconds.size else math.nan, digits=1),
+        number(math.nan if run.peak_memory_mb is None else run.peak_memory_mb, digits=0),
+    )
+
+
+def best(run: ComparedRun, column: str, *, is_high: bool) -> tuple[str, str]:
+    """Return the best value of a validation metric and the step it was reached at."""
+    values = run.validation.get(column, np.zeros(0))
+    if not np.isfinite(values).any():
+        return ABSENT, ABSENT
+    at = int(np.nanargmax(values) if is_high else np.nanargmin(values))
+    return number(float(values[at])), f"{run.validation['step'][at]:.0f}"
+
+
+def groups_table(groups: Sequence[RunGroup], scores: Scores) -> ReportTable:
+    """Return mean and standard deviation over seeds: a row per group."""
+    rows = []
+    for group in groups:
+        columns = [[run.final_loss for run in group.runs]]
+        columns += [
+            [scores[run.name][i] for run in group.runs if run.name in scores]
+            for i in range(len(METRICS))
+        ]
+        rows.append((group.name, str(len(group.runs)), *map(_spread, columns)))
+    return ReportTable(
+        name="seeds",
+        title="Over seeds",
+        head=("runs that differ only in their seed", "runs", "final loss", *METRICS),
+        rows=tuple(rows),
+        notes=("Mean and standard deviation over the runs.",),
+    )
+
+
+def _spread(values: Sequence[float]) -> str:
+    if not values:
+        return ABSENT
+    return number(mean(values)) + (f" +- {number(stdev(values))}" if len(values) > 1 else "")
+
+
+def differences_table(
+    name: str, title: str, differences: Sequence[ScoreDifference], notes: Sequence[str]
+) -> ReportTable:
+    """Return differences and their intervals: a row per pair and metric."""
+    chance = (1 - CONFIDENCE) * len(differences)
+    notes = [*notes]
+    if differences:
+        notes.append(
+            f"Among {len(differences)} differences of which none is real, about {chance:.0f} would "
+            "be called real by chance."
+            if chance >= 1
+            else "A difference is called real if its interval does not contain 0."
+        )
+    return ReportTable(
+        name=name,
+        title=title,
+        head=("first", "second", "metric", "first - second", f"{CONFIDENCE:.0%} interval", "real"),
+        rows=tuple(
+            (
+                *(pair.first, pair.second, pair.metric, f"{pair.value:+.4f}"),
+                f"{pair.low:+.4f} to {pair.high:+.4f}",
+                "yes" if pair.is_real else "no",
+            )
+            for pair in differences
+        ),
+        notes=tuple(notes),
+    )
+
+
+def number(value: float, digits: int = 4) -> str:
+    """Return a number with so many decimals, or a dash where nothing was measured."""
+    return f"{value:.{digits}f}" if math.isfinite(value) else ABSENT
