@@ -20,6 +20,7 @@ OPTIONS = {
         *("--out", "--recipe", "--checkpoint", "--stop-after"),
         *("--workers", "--devices", "--nodes"),
         *("--config", "--set", "--seed", "--samples", "--scenes", "--subset-seed"),
+        *("--val", "--nuscenes"),
     },
     "sweep-stage2": {
         *("--out", "--recipe", "--seeds", "--set", "--checkpoint", "--val", "--nuscenes"),

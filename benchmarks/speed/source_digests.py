@@ -116,6 +116,7 @@ def written_ms(
                 command=[],
                 codec=None,
                 variants=1,
+                batch_size=1,
                 shard_bytes=1,
             )
             (shard,) = writer.shards

@@ -183,7 +183,7 @@ def few_points(records: list[SampleRecord], tmp_path: Path) -> SampleRecord:
         )
         for i, (file, sweep) in enumerate(zip(files[1:], record.sweeps, strict=False))
     )
-    return replace(record, lidar_file=files[0], sweeps=sweeps)
+    return replace(record, root=files[0].parent, lidar_file=files[0], sweeps=sweeps)
 
 
 @pytest.mark.parametrize(

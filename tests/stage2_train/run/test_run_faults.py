@@ -313,16 +313,32 @@ def test_the_first_sigterm_ends_a_run_whose_loader_hangs_and_saves_its_steps(
     assert step_of(tmp_path / "run") == 6
 
 
+def contents(folder: Path) -> dict[Path, bytes]:
+    return {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+
+
+def contents_once_still(folder: Path) -> dict[Path, bytes]:
+    """Return the files of a folder once nothing has been written there for a second."""
+    before, deadline = contents(folder), time.monotonic() + PATIENCE_S
+    while time.monotonic() < deadline:
+        time.sleep(1)
+        now = contents(folder)
+        if now == before and not any(path.name.endswith(PARTIAL_SUFFIX) for path in now):
+            return now
+        before = now
+    raise AssertionError(f"{folder} is written to all the time")
+
+
 def test_a_second_run_in_a_folder_is_refused_until_the_first_is_dead(
     tiny_store: Path, recipe: list[str], tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     run = tmp_path / "run"
     command = [str(tiny_store), "--out", str(run), *recipe]
     with hanging(HANGING, *command) as child:
-        before = {path: path.read_bytes() for path in run.rglob("*") if path.is_file()}
+        before = contents_once_still(run)
         assert train_stage2(command) == 1
         assert f"{run} is in use by process {child.pid} on " in error_in(capsys)
-        assert {path: path.read_bytes() for path in run.rglob("*") if path.is_file()} == before
+        assert contents(run) == before
         child.kill()
         child.communicate(timeout=PATIENCE_S)
     (run / f".checkpoint.pt.0123{PARTIAL_SUFFIX}").touch()  # as if it had been killed while saving
