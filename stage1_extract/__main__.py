@@ -18,23 +18,16 @@ r50_800x320 before compression.
 
 import argparse
 import logging
-import shlex
 import sys
 import time
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from cache.create import StoreSpec, codec_at, open_or_create
 from cache.extend import variants_at
 from cache.format.codec import CODECS, DEFAULT_CODEC
 from cache.format.layout import SHARD_BYTES
-from cache.format.metadata import Provenance
-from cache.format.samples import Samples
 from cache.storage.location import store_path
-from cache.storage.protocol import StorePath
-from cache.writer import StoreWriter
 from shared.config.cut import BACKBONE_CUT, Cut, parse_cut
 from shared.config.preset import Preset
 from shared.config.preset_catalogue import PRESETS, load_preset
@@ -42,7 +35,6 @@ from shared.errors import ConfigError
 from shared.process.command import run_command
 from shared.process.number_options import whole_number
 from shared.process.shared_memory import affordable_workers
-from stage1_extract.extraction.installed_versions import installed_versions
 from stage1_extract.extraction.stage_widths import (
     LARGEST_BATCH,
     loader_memory,
@@ -52,76 +44,15 @@ from stage1_extract.extraction.worker_slice import (
     choose_cuda_device,
     choose_slice,
     parse_slice,
-    without_slice,
 )
 from stage1_extract.nuscenes.dataset_options import (
-    DatasetChoice,
     add_dataset_options,
     chosen_dataset,
 )
-from stage1_extract.nuscenes.records import SampleRecord
-
-# What brings torch is imported where it is used: neither --help, nor a mistyped option, nor a
-# process that loads raw files, which imports this module too, has to wait for it.
-if TYPE_CHECKING:
-    from stage1_extract.backbones.frozen import FrozenBackbones
 
 log = logging.getLogger("stage1_extract")
 
 MIB = 2**20
-
-
-def open_or_create_store(
-    path: StorePath,
-    frozen: "FrozenBackbones",
-    records: Sequence[SampleRecord],
-    dataset: DatasetChoice,
-    *,
-    origin: str,
-    command: Sequence[str],
-    codec: str | None,
-    variants: int,
-    batch_size: int,
-    shard_bytes: int,
-) -> StoreWriter:
-    """Create the store, or open the store to resume.
-
-    Raises:
-        IdentityError: if the existing store was made from something else.
-        CacheError: if the path holds something else, or the store has a different codec.
-    """
-    from shared.process.device import device_name
-    from stage1_extract.extraction.extraction_identity import store_identity
-
-    codec = codec_at(path) if codec is None else codec
-    spec = StoreSpec(
-        preset=frozen.preset,
-        identity=store_identity(
-            frozen,
-            records,
-            dataset.version,
-            value_format=CODECS[codec].value_format,
-            variants=variants,
-            batch_size=batch_size,
-        ),
-        samples=Samples(
-            tokens=tuple(record.token for record in records),
-            scenes=tuple(record.scene for record in records),
-            timestamps_us=tuple(record.timestamp_us for record in records),
-        ),
-        max_boxes=max(len(record.annotations.labels) for record in records),
-        provenance=Provenance(
-            command=shlex.join(["extract-features", *without_slice(command)]),
-            weights=origin,
-            software=installed_versions(),
-            dataset=dataset.document(),
-            device=device_name(frozen.device),
-        ),
-        codec=codec,
-        shard_bytes=shard_bytes,
-        root=dataset.nuscenes,
-    )
-    return open_or_create(path, spec)
 
 
 def chosen_preset(name: str | None, config: Path | None) -> Preset:
@@ -224,8 +155,14 @@ def extract(args: argparse.Namespace, command: Sequence[str]) -> None:
         args: from the parser of `options`.
         command: the words they were parsed from, which the store records.
     """
+    # Imported here, since torch comes with it: neither --help, nor a mistyped option, nor a process
+    # that loads raw files, which imports this module too, has to wait for it.
     from stage1_extract.backbones.weights import frozen_backbones
-    from stage1_extract.extraction.extraction_identity import batch_size_at, draws_of
+    from stage1_extract.extraction.extraction_identity import (
+        batch_size_at,
+        draws_of,
+        open_or_create_store,
+    )
     from stage1_extract.extraction.fill_store import fill_store
     from stage1_extract.extraction.null_sample import write_null_features
 

@@ -23,10 +23,10 @@ from typing import Any
 
 from shared.config.preset import Preset
 from shared.config.preset_catalogue import load_preset
-from stage1_extract.__main__ import open_or_create_store
 from stage1_extract.backbones.frozen import FrozenBackbones
 from stage1_extract.backbones.live import LiveFeatures
 from stage1_extract.backbones.weights import frozen_backbones
+from stage1_extract.extraction.extraction_identity import open_or_create_store
 from stage1_extract.nuscenes.dataset_options import DatasetChoice
 from stage1_extract.nuscenes.records import MAX_SWEEPS, SampleRecord, Sweep
 

@@ -1,4 +1,4 @@
-"""The identity of a store: what its features are made from.
+"""The identity of a store: what its features are made from; and the store that has it.
 
 cuDNN, oneDNN and spconv choose their algorithms by the size of the batch, and these round
 differently. On a CPU samples are computed one at a time, so nothing depends on `--batch-size`. On a
@@ -6,19 +6,28 @@ GPU a store has one batch size, which its identity names; the last batch of a sh
 """
 
 import re
+import shlex
 from collections.abc import Sequence
 from typing import Any
 
 from numpy.typing import NDArray
 
+from cache.create import StoreSpec, codec_at, open_or_create
+from cache.format.codec import CODECS
 from cache.format.identity import Identity, identity_document
-from cache.format.metadata import METADATA_FILE, read_metadata
+from cache.format.metadata import METADATA_FILE, Provenance, read_metadata
+from cache.format.samples import Samples
 from cache.storage.protocol import StorePath
+from cache.writer import StoreWriter
 from shared.config.augmentation import VariantDraws, official_augmentation
 from shared.config.preset import Preset
 from shared.digests import array_digest, json_digest
+from shared.process.device import device_name
 from stage1_extract.backbones.frozen import FrozenBackbones
+from stage1_extract.extraction.installed_versions import installed_versions
 from stage1_extract.extraction.stage_widths import default_batch_size
+from stage1_extract.extraction.worker_slice import without_slice
+from stage1_extract.nuscenes.dataset_options import DatasetChoice
 from stage1_extract.nuscenes.records import SampleRecord
 
 _BATCHES = re.compile(r"; batches of (\d+)$")
@@ -55,6 +64,56 @@ def store_identity(
         variants=variants,
         draws=draws_of(frozen.preset, variants),
     )
+
+
+def open_or_create_store(
+    path: StorePath,
+    frozen: "FrozenBackbones",
+    records: Sequence[SampleRecord],
+    dataset: DatasetChoice,
+    *,
+    origin: str,
+    command: Sequence[str],
+    codec: str | None,
+    variants: int,
+    batch_size: int,
+    shard_bytes: int,
+) -> StoreWriter:
+    """Create the store, or open the store to resume.
+
+    Raises:
+        IdentityError: if the existing store was made from something else.
+        CacheError: if the path holds something else, or the store has a different codec.
+    """
+    codec = codec_at(path) if codec is None else codec
+    spec = StoreSpec(
+        preset=frozen.preset,
+        identity=store_identity(
+            frozen,
+            records,
+            dataset.version,
+            value_format=CODECS[codec].value_format,
+            variants=variants,
+            batch_size=batch_size,
+        ),
+        samples=Samples(
+            tokens=tuple(record.token for record in records),
+            scenes=tuple(record.scene for record in records),
+            timestamps_us=tuple(record.timestamp_us for record in records),
+        ),
+        max_boxes=max(len(record.annotations.labels) for record in records),
+        provenance=Provenance(
+            command=shlex.join(["extract-features", *without_slice(command)]),
+            weights=origin,
+            software=installed_versions(),
+            dataset=dataset.document(),
+            device=device_name(frozen.device),
+        ),
+        codec=codec,
+        shard_bytes=shard_bytes,
+        root=dataset.nuscenes,
+    )
+    return open_or_create(path, spec)
 
 
 def draws_of(preset: Preset, variants: int) -> VariantDraws | None:
