@@ -47,6 +47,11 @@ CHANGES: dict[str, dict[str, Any]] = {
     "tf32": {"tf32": True},
     "checkpoint_every": {"checkpoint_every": 3},
     "keep_last": {"keep_last": 1},
+    "validate_steps": {"validate_steps": 2},
+    "validate_epochs": {"validate_epochs": 1},
+    "validation_samples": {"validation_samples": None},
+    "best_by": {"best_by": "loss"},
+    "patience": {"patience": 3},
 }
 
 
@@ -63,21 +68,23 @@ def test_every_field_of_a_recipe_is_changed_below() -> None:
 def test_a_run_is_recorded_with_every_field_of_its_recipe(
     detector: CmtDetector, field: str
 ) -> None:
-    before = build._config(detector, recipe(), "samples")
-    after = build._config(detector, replace(recipe(), **CHANGES[field]), "samples")
+    before = build._config(detector, recipe(), "samples", None)
+    after = build._config(detector, replace(recipe(), **CHANGES[field]), "samples", None)
     assert after["recipe"][field] != before["recipe"][field]
 
 
 def test_a_run_is_recorded_with_its_samples_preset_and_starting_weights(
     detector: CmtDetector,
 ) -> None:
-    before = build._config(detector, recipe(), "samples")
+    before = build._config(detector, recipe(), "samples", None)
     head = replace(tiny().head, class_weight=1.0)
     others = {
-        "store": build._config(detector, recipe(), "other samples"),
-        "starting weights": build._config(fresh_detector(tiny(), seed=1), recipe(), "samples"),
+        "store": build._config(detector, recipe(), "other samples", None),
+        "starting weights": build._config(
+            fresh_detector(tiny(), seed=1), recipe(), "samples", None
+        ),
         "preset": build._config(
-            fresh_detector(replace(tiny(), head=head), seed=0), recipe(), "samples"
+            fresh_detector(replace(tiny(), head=head), seed=0), recipe(), "samples", None
         ),
     }
     for key, after in others.items():

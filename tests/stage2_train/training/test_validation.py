@@ -316,11 +316,14 @@ def test_the_interval_is_what_the_recipe_says_or_an_epoch_or_that_of_checkpoints
 @pytest.mark.parametrize(
     ("changes", "message"),
     [
-        ({"validate_steps": 0}, "validate_steps must be at least 1, or None"),
-        ({"patience": 0}, "patience must be at least 1, or None"),
-        ({"validation_samples": 0}, "validation_samples must be at least 1, or None"),
-        ({"validate_steps": 1, "validate_epochs": 1}, "set validate_steps or validate_epochs"),
-        ({"best_by": "nds"}, "best_by must be NDS, mAP or loss, got 'nds'"),
+        ({"validate_steps": 0}, "validate_steps must be at least 1"),
+        ({"patience": 0}, "patience must be at least 1"),
+        ({"validation_samples": 0}, "validation_samples must be at least 1"),
+        (
+            {"validate_steps": 1, "validate_epochs": 1},
+            "validate_epochs must be none where validate_steps is set",
+        ),
+        ({"best_by": "nds"}, "best_by must be NDS or mAP or loss, it is 'nds'"),
     ],
 )
 def test_recipes_that_cannot_be_meant_are_refused(changes: dict[str, object], message: str) -> None:
