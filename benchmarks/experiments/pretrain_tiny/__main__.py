@@ -17,6 +17,7 @@ from benchmarks.experiments.pretrain_tiny.pretraining import Pretraining
 from benchmarks.experiments.strategies.report import RESULTS
 from shared.config.preset_catalogue import tiny
 from shared.process.command import run_command
+from shared.synthetic_nuscenes.world.synthetic_config import SyntheticConfig
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -38,6 +39,7 @@ def main(argv: list[str] | None = None) -> int:
             preset=tiny(),
             phases=[make() for make in PHASES],
             seeds=range(1, args.sets + 1),
+            world=SyntheticConfig(),
         )
         document = {"sets": args.sets, "curve": pretraining.run()}
         (RESULTS / "pretrain_tiny.json").write_text(json.dumps(document, indent=1) + "\n")

@@ -74,9 +74,7 @@ class Preparation:
         )
 
 
-def prepare_frames(
-    folder: Path, records: Sequence[SampleRecord], preparation: Preparation
-) -> Path:
+def prepare_frames(folder: Path, records: Sequence[SampleRecord], preparation: Preparation) -> Path:
     """Write the prepared frames of a scene set, unless they are there.
 
     Args:

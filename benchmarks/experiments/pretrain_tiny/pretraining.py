@@ -9,8 +9,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
 from torch import Tensor
 
+from benchmarks.experiments.pretrain_tiny.attention_start import aim_attention
 from benchmarks.experiments.pretrain_tiny.judge_detector import judge_detector
 from benchmarks.experiments.pretrain_tiny.phases import Phase
 from benchmarks.experiments.pretrain_tiny.prepare_frames import Preparation, prepare_frames
@@ -28,12 +30,14 @@ from shared.config.preset import Preset
 from shared.digests import json_digest
 from shared.process.device import available_device
 from shared.process.whole_file import whole_file
+from shared.synthetic_nuscenes.world.synthetic_config import SyntheticConfig
 from stage2_train.data.sampler import EpochSampler
 from stage2_train.data.training_batches import TrainingBatches
 from stage2_train.run.run_folder import CHECKPOINT, trained_weights
 from stage2_train.training.build import train_batches
 
 CURVE = "curve.json"
+AIMED = "aimed.pt"
 BEST = "tiny.pth"
 SEED = 0  # of the first weights
 
@@ -49,14 +53,18 @@ class Pretraining:
         preset: the detector.
         phases: in their order.
         seeds: of the scene sets to train on.
+        world: size of a scene set; both splits have scenes.
         held_out: seed of the scene set to judge on.
+        aim_steps: of `aim_attention`.
     """
 
     out: Path
     preset: Preset
     phases: Sequence[Phase]
     seeds: Sequence[int]
+    world: SyntheticConfig
     held_out: int = HELD_OUT_SEED
+    aim_steps: int = 2000
 
     def run(self) -> list[dict[str, Any]]:
         """Train what is left to train; return the curve.
@@ -64,7 +72,7 @@ class Pretraining:
         Raises:
             InterruptedWorkError: on Ctrl-C or SIGTERM, with the state saved.
         """
-        start: Mapping[str, Tensor] | None = None
+        start = self._aimed_weights()
         for phase in self.phases:
             start = self._train_phase(phase, start)
         return self.curve()
@@ -75,9 +83,20 @@ class Pretraining:
         curve: list[dict[str, Any]] = json.loads(file.read_text()) if file.exists() else []
         return curve
 
-    def _train_phase(
-        self, phase: Phase, start: Mapping[str, Tensor] | None
-    ) -> Mapping[str, Tensor]:
+    def _aimed_weights(self) -> Mapping[str, Tensor]:
+        """Return the first weights, see `attention_start`; kept, since they cost a minute."""
+        file = self.out / AIMED
+        if not file.exists():
+            detector = whole_detector(self.preset, SEED)
+            batches = self._batches(self.phases[0], self._frames(self.phases[0], self.seeds))
+            losses = aim_attention(detector, batches.load(batches.order()), self.aim_steps)
+            log.info("attention aimed: loss %.2f to %.2f nats", losses[0], losses[-1])
+            with whole_file(file) as handle:
+                torch.save({"state_dict": detector.state_dict(), "losses": losses}, handle)
+        weights: Mapping[str, Tensor] = read_checkpoint(file)["state_dict"]
+        return weights
+
+    def _train_phase(self, phase: Phase, start: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         """Train a phase to its end in rounds; return its averaged weights."""
         steps = phase.recipe.steps
         assert steps is not None
@@ -89,7 +108,7 @@ class Pretraining:
             if end in judged:
                 continue
             began = time.process_time()
-            detector = self._first_weights(start)
+            detector = self._detector(start)
             result = train_batches(
                 self._batches(phase, frames),
                 detector,
@@ -109,7 +128,7 @@ class Pretraining:
         preparation = Preparation(preset=self.preset, sweeps=phase.sweeps, variants=variants)
         folders, records = [], []
         for seed in seeds:
-            root = scene_set(self.out / "data", seed)
+            root = scene_set(self.out / "data", self.world, seed)
             records.append(recorded_samples(root))
             folder = self.out / "prepared" / root.name
             folders.append(prepare_frames(folder, records[-1], preparation))
@@ -133,10 +152,9 @@ class Pretraining:
             {"seeds": list(self.seeds), "sweeps": phase.sweeps, "variants": phase.variants}
         )
 
-    def _first_weights(self, start: Mapping[str, Tensor] | None) -> WholeDetector:
+    def _detector(self, weights: Mapping[str, Tensor]) -> WholeDetector:
         detector = whole_detector(self.preset, SEED)
-        if start is not None:
-            detector.load_state_dict(start)
+        detector.load_state_dict(weights)
         return detector
 
     def _judge(
@@ -145,8 +163,8 @@ class Pretraining:
         """Judge the averaged weights; add them to the curve, and keep them if they are best."""
         name = phase.recipe.name
         weights = trained_weights(read_checkpoint(self.out / name / CHECKPOINT))
-        detector = self._first_weights(weights).to(available_device())
-        root = scene_set(self.out / "data", self.held_out)
+        detector = self._detector(weights).to(available_device())
+        root = scene_set(self.out / "data", self.world, self.held_out)
         scores = judge_detector(detector, held_out, root, self.out / name / "held_out")
         row = {"phase": name, "sweeps": phase.sweeps, "step": step, **spent, "scores": scores}
         earlier = [one["scores"]["all"]["mAP"] for one in self.curve() if one["phase"] == name]

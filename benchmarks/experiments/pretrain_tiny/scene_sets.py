@@ -1,5 +1,6 @@
 """The synthetic scenes that are trained on and judged on, each set from a seed of its own."""
 
+from dataclasses import replace
 from pathlib import Path
 
 from shared.synthetic_nuscenes.world.synthetic_config import VERSION, SyntheticConfig
@@ -11,17 +12,18 @@ HELD_OUT_SEED = 0  # the set that `make demo` works with, so that nothing of it 
 SPLITS = ("mini_train", "mini_val")
 
 
-def scene_set(data: Path, seed: int) -> Path:
-    """Return the root of a set of ten scenes, written if it is not there yet.
+def scene_set(data: Path, world: SyntheticConfig, seed: int) -> Path:
+    """Return the root of a scene set, written if it is not there yet.
 
-    nuscenes-devkit knows only ten names of scenes, so that more scenes need more roots.
+    nuscenes-devkit knows only ten names of scenes, so more scenes need more roots.
 
     Args:
         data: folder of all sets.
+        world: size of a set.
         seed: of the set; any other than `HELD_OUT_SEED` is for training.
     """
     root = data / f"seed_{seed}"
-    write_synthetic_nuscenes(root, SyntheticConfig(seed=seed))
+    write_synthetic_nuscenes(root, replace(world, seed=seed))
     return root
 
 
