@@ -25,6 +25,8 @@ QUERIES = 64  # random places per sample and step
 LEARNING_RATE = 3e-3
 BEV_SIGMA_CELLS = 1.0  # how far around its place a query is to look
 PIXEL_SIGMA_CELLS = 0.7
+HEIGHTS = (0.4, 0.65)  # fractions of the range: -1.8 to 0.2 m, where the centres of objects are
+CAMERA_GAIN = 0.2  # else camera contents are six times as long as those of BEV cells
 TRAINED = ("bev_embedding.", "rv_embedding.", "attentions.1.attn.in_proj_weight")
 
 
@@ -43,6 +45,7 @@ def aim_attention(detector: CmtDetector, batches: Iterable[Batch], steps: int) -
         The loss of every step: cross entropy in nats, averaged over heads and layers.
     """
     head = detector.pts_bbox_head
+    _prepare(detector)
     trained = [
         parameter
         for name, parameter in head.named_parameters()
@@ -54,7 +57,10 @@ def aim_attention(detector: CmtDetector, batches: Iterable[Batch], steps: int) -
     losses = []
     for batch in islice(batches, steps):
         places = torch.rand(len(batch.tokens), QUERIES, 3, generator=generator)
-        loss = _attention_loss(detector, batch.img_from_lidar, places.to(detector.device))
+        places[..., 2] = _heights(places[..., 2])
+        loss = _attention_loss(
+            detector, batch.img_from_lidar, places.to(detector.device), generator
+        )
         optimizer.zero_grad()
         loss.backward()  # type: ignore[no-untyped-call]
         optimizer.step()
@@ -63,7 +69,24 @@ def aim_attention(detector: CmtDetector, batches: Iterable[Batch], steps: int) -
     return losses
 
 
-def _attention_loss(detector: CmtDetector, img_from_lidar: Tensor, places: Tensor) -> Tensor:
+@torch.no_grad()
+def _prepare(detector: CmtDetector) -> None:
+    """Put the queries where objects are in height, and give both sensors contents of one size."""
+    references = detector.pts_bbox_head.reference_points.weight
+    references[:, 2] = _heights(references[:, 2])
+    assert detector.img_neck is not None
+    for layer in detector.img_neck.fpn_convs:
+        layer.conv.weight *= CAMERA_GAIN
+
+
+def _heights(uniform: Tensor) -> Tensor:
+    low, high = HEIGHTS
+    return low + (high - low) * uniform
+
+
+def _attention_loss(
+    detector: CmtDetector, img_from_lidar: Tensor, places: Tensor, generator: torch.Generator
+) -> Tensor:
     """Return how far attention is from where (B, Q, 3) places are, as fractions of the range."""
     head = detector.pts_bbox_head
     cameras = head.geometry(img_from_lidar.to(detector.device))
@@ -74,16 +97,31 @@ def _attention_loss(detector: CmtDetector, img_from_lidar: Tensor, places: Tenso
     queries = head.query_positions(places, cameras)  # (B, Q, D)
     pixels = head.image_positions(cameras, rows, columns).flatten(1, 3)
     bev = head.bev_positions(cells, cells).expand(len(pixels), -1, -1)
-    keys = torch.cat([bev, pixels], dim=1)  # (B, N, D)
-    losses = [
-        -(target.unsqueeze(1) * log_attention(layer.attentions[1].attn, queries, keys)).sum(dim=-1)
-        for layer in head.transformer["decoder"].layers
-    ]
+    contents = [_contents(bev, generator).relu(), _contents(pixels, generator)]
+    keys = torch.cat([bev, pixels], dim=1) + torch.cat(contents, dim=1)  # (B, N, D)
+    losses = []
+    for index, layer in enumerate(head.transformer["decoder"].layers):
+        # Queries start empty; later their contents are of length 1 in every dimension.
+        placed = queries if index == 0 else queries + _noise_like(queries, generator)
+        weights = log_attention(layer.attentions[1].attn, placed, keys)
+        losses.append(-(target.unsqueeze(1) * weights).sum(dim=-1))
     return torch.stack(losses).mean()
 
 
+def _contents(tokens: Tensor, generator: torch.Generator) -> Tensor:
+    """Return what may be added to the positions of (B, N, D) tokens: partly the same for all.
+
+    Attention aimed at bare positions would be thrown off by the first contents.
+    """
+    return _noise_like(tokens, generator) + _noise_like(tokens[:, :1], generator)
+
+
+def _noise_like(tokens: Tensor, generator: torch.Generator) -> Tensor:
+    return torch.randn(tokens.shape, generator=generator).to(tokens.device)
+
+
 def log_attention(attention: ProjectedAttention, queries: Tensor, keys: Tensor) -> Tensor:
-    """Return the log of the attention weights, (B, heads, Q, N), of bare positions."""
+    """Return the logs of the attention weights, (B, heads, Q, N), of (B, Q or N, D) tokens."""
     weight_q, weight_k, _ = attention.in_proj_weight.chunk(3)
     bias_q, bias_k, _ = attention.in_proj_bias.chunk(3)
     query, key = (
@@ -113,9 +151,9 @@ def _target(
     pixels, visible = project(fractions_to_metres(places, head.point_range_m), cameras)
     u = pixels[..., :1] * columns / cameras.width_px  # (B, V, Q, 1) feature columns
     v = pixels[..., 1:2] * rows / cameras.height_px
-    # A feature pixel is placed at its upper left corner, see `pixel_rays_m`.
-    across = _bump(u - torch.arange(columns, device=u.device), PIXEL_SIGMA_CELLS)
-    along = _bump(v - torch.arange(rows, device=v.device), PIXEL_SIGMA_CELLS)
+    # Its middle, not its corner, which is where `pixel_rays_m` places it.
+    across = _bump(u - torch.arange(columns, device=u.device) - 0.5, PIXEL_SIGMA_CELLS)
+    along = _bump(v - torch.arange(rows, device=v.device) - 0.5, PIXEL_SIGMA_CELLS)
     seen = (along.unsqueeze(-1) * across.unsqueeze(-2)) * visible[..., None, None]  # (B,V,Q,H,W)
     camera = seen.movedim(1, 2).flatten(2)  # (B, Q, V * H * W)
     parts = [part / part.sum(dim=-1, keepdim=True).clamp(min=1e-6) for part in (bev, camera)]
