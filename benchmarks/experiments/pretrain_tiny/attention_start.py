@@ -27,6 +27,9 @@ BEV_SIGMA_CELLS = 1.0  # how far around its place a query is to look
 PIXEL_SIGMA_CELLS = 0.7
 HEIGHTS = (0.4, 0.65)  # fractions of the range: -1.8 to 0.2 m, where the centres of objects are
 CAMERA_GAIN = 0.2  # else camera contents are six times as long as those of BEV cells
+# Aimed positions are ten times as long as random ones, which would make every query look at a
+# random one and no other.
+SELF_ATTENTION_GAIN = 0.2
 TRAINED = ("bev_embedding.", "rv_embedding.", "attentions.1.attn.in_proj_weight")
 
 
@@ -71,12 +74,15 @@ def aim_attention(detector: CmtDetector, batches: Iterable[Batch], steps: int) -
 
 @torch.no_grad()
 def _prepare(detector: CmtDetector) -> None:
-    """Put the queries where objects are in height, and give both sensors contents of one size."""
+    """Put queries at the height of objects, even out the sensors, soften self attention."""
     references = detector.pts_bbox_head.reference_points.weight
     references[:, 2] = _heights(references[:, 2])
     assert detector.img_neck is not None
     for layer in detector.img_neck.fpn_convs:
         layer.conv.weight *= CAMERA_GAIN
+    for layer in detector.pts_bbox_head.transformer["decoder"].layers:
+        queries_and_keys = 2 * detector.pts_bbox_head.width
+        layer.attentions[0].attn.in_proj_weight[:queries_and_keys] *= SELF_ATTENTION_GAIN
 
 
 def _heights(uniform: Tensor) -> Tensor:
