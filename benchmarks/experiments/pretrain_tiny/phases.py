@@ -42,7 +42,7 @@ def keyframes() -> Phase:
         checkpoint_every=250,
         keep_last=1,
     )
-    return Phase(recipe=recipe, sweeps=0, variants=8, judge_every=1000)
+    return Phase(recipe=recipe, sweeps=0, variants=8, judge_every=500)
 
 
 def with_sweeps() -> Phase:

@@ -23,15 +23,20 @@ from benchmarks.experiments.pretrain_tiny.scene_sets import (
     scene_set,
 )
 from benchmarks.experiments.pretrain_tiny.tiny_checkpoint import write_tiny_checkpoint
-from benchmarks.experiments.pretrain_tiny.trained_backbones import WholeDetector, whole_detector
+from benchmarks.experiments.pretrain_tiny.trained_backbones import (
+    WholeDetector,
+    keep_in_train_mode,
+    whole_detector,
+)
 from benchmarks.experiments.strategies.live_frames import live_batches
 from shared.checkpoint.strict_loading import read_checkpoint
 from shared.config.preset import Preset
 from shared.digests import json_digest
 from shared.process.device import available_device
+from shared.process.even_samples import evenly_spaced
 from shared.process.whole_file import whole_file
 from shared.synthetic_nuscenes.world.synthetic_config import SyntheticConfig
-from stage2_train.data.sampler import EpochSampler
+from stage2_train.data.sampler import EpochSampler, Place
 from stage2_train.data.training_batches import TrainingBatches
 from stage2_train.run.run_folder import CHECKPOINT, trained_weights
 from stage2_train.training.build import train_batches
@@ -40,6 +45,7 @@ CURVE = "curve.json"
 AIMED = "aimed.pt"
 BEST = "tiny.pth"
 SEED = 0  # of the first weights
+TYPICAL_SAMPLES = 8  # that the first BatchNorm statistics are taken from
 
 log = logging.getLogger(__name__)
 
@@ -88,7 +94,10 @@ class Pretraining:
         file = self.out / AIMED
         if not file.exists():
             detector = whole_detector(self.preset, SEED)
-            batches = self._batches(self.phases[0], self._frames(self.phases[0], self.seeds))
+            frames = self._frames(self.phases[0], self.seeds)
+            batches = self._batches(self.phases[0], frames)
+            (typical,) = live_batches(frames, [_spread(len(frames))])
+            keep_in_train_mode(detector, typical.to(detector.device))
             losses = aim_attention(detector, batches.load(batches.order()), self.aim_steps)
             log.info("attention aimed: loss %.2f to %.2f nats", losses[0], losses[-1])
             with whole_file(file) as handle:
@@ -178,3 +187,8 @@ class Pretraining:
             step,
             ", ".join(f"{what} mAP {score['mAP']:.4f}" for what, score in scores.items()),
         )
+
+
+def _spread(samples: int) -> list[Place]:
+    """Return places of samples from all scene sets, as recorded."""
+    return [Place(0, sample) for sample in evenly_spaced(samples, TYPICAL_SAMPLES)]

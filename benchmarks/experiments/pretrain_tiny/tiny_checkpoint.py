@@ -6,6 +6,7 @@ from pathlib import Path
 import torch
 from torch import Tensor
 
+from shared.checkpoint.checkpoint_table import PARTS, part_of
 from shared.config.classes import CLASS_NAMES
 from shared.config.config_json import to_json
 from shared.config.preset import Preset
@@ -23,12 +24,14 @@ def write_tiny_checkpoint(
 
     Args:
         path: file to write or replace.
-        weights: of the whole detector.
+        weights: of the whole detector, and perhaps of what was only trained along.
         preset: of the detector.
         step: of the run that they come from.
     """
     rounded = {
-        name: tensor.half() if tensor.dim() > 1 else tensor for name, tensor in weights.items()
+        name: tensor.half() if tensor.dim() > 1 else tensor
+        for name, tensor in weights.items()
+        if part_of(name) in PARTS
     }
     state = in_official_order(rounded)
     state._metadata = synthesised_metadata(state)  # type: ignore[attr-defined]
