@@ -4,7 +4,7 @@ Through queries alone, backbones learn late: first attention must find what they
 So a convolution of one pixel predicts, from the finest map of each sensor, which class is where; it
 is trained along with the detector and then thrown away.
 
-B samples, V views, K classes, n boxes of the batch, Y X cells of a map, P pairs of a box and a cell.
+B samples, V views, K classes, n boxes of the batch, Y X cells of a map, P pairs of box and cell.
 """
 
 from collections.abc import Sequence
@@ -81,9 +81,8 @@ class DenseHeads(nn.Module):
         classes = self.config.classes
         present = torch.tensor([name != NO_LIDAR for name in conditions], device=boxes.device)
         centres_m = self._cell_centres_m(boxes)  # (Y * X, 2)
-        box, cell = (
-            covered(boxes, centres_m, self.grid.bev_cell_m) & present[sample, None]
-        ).nonzero(as_tuple=True)  # (P,)
+        pairs = covered(boxes, centres_m, self.grid.bev_cell_m) & present[sample, None]
+        box, cell = pairs.nonzero(as_tuple=True)  # (P,)
         logits = predicted[:, :classes].flatten(2)  # (B, K, Y * X)
         targets = torch.zeros_like(logits)
         targets[sample[box], labels[box], cell] = 1.0
@@ -92,8 +91,8 @@ class DenseHeads(nn.Module):
         relative = boxes[box].clone()
         relative[:, :2] -= centres_m[cell]
         gap = (codes - encode_boxes(relative)).abs() * boxes.new_tensor(self.config.code_weights)
-        pairs = max(len(box), 1)
-        return self.config.class_weight * focal / pairs + self.config.box_weight * gap.sum() / pairs
+        loss = self.config.class_weight * focal + self.config.box_weight * gap.sum()
+        return loss / max(len(box), 1)
 
     def _camera_loss(
         self,
@@ -125,8 +124,7 @@ class DenseHeads(nn.Module):
         depth_m = (own.img_from_lidar[box, view, 2] * homogeneous).sum(dim=-1)  # (P,)
         depths = predicted[sample[box], view, classes, row, column]
         gap = (depths - (depth_m.clamp(min=1.0) / DEPTH_SCALE_M).log()).abs().sum()
-        pairs = max(len(box), 1)
-        return self.config.class_weight * focal / pairs + gap / pairs
+        return (self.config.class_weight * focal + gap) / max(len(box), 1)
 
     def _focal(self, logits: Tensor, targets: Tensor) -> Tensor:
         return focal_loss(

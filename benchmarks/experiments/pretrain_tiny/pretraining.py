@@ -70,7 +70,7 @@ class Pretraining:
     seeds: Sequence[int]
     world: SyntheticConfig
     held_out: int = HELD_OUT_SEED
-    aim_steps: int = 2000
+    aim_steps: int = 1000
 
     def run(self) -> list[dict[str, Any]]:
         """Train what is left to train; return the curve.
