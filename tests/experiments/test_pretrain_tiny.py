@@ -17,10 +17,14 @@ from benchmarks.experiments.pretrain_tiny.prepared_frames import PreparedFrames,
 from benchmarks.experiments.pretrain_tiny.pretraining import BEST, Pretraining
 from benchmarks.experiments.pretrain_tiny.scene_sets import recorded_samples
 from benchmarks.experiments.pretrain_tiny.tiny_checkpoint import write_tiny_checkpoint
-from benchmarks.experiments.pretrain_tiny.trained_backbones import WholeDetector, whole_detector
+from benchmarks.experiments.pretrain_tiny.trained_backbones import (
+    WholeDetector,
+    keep_in_train_mode,
+    whole_detector,
+)
 from benchmarks.experiments.strategies.live_frames import LivePlaces, live_batches
 from cache.reader import CachedFeatures
-from shared.checkpoint.checkpoint_table import FROZEN_PARTS, belongs
+from shared.checkpoint.checkpoint_table import FROZEN_PARTS, PARTS, belongs, part_of
 from shared.checkpoint.strict_loading import read_checkpoint
 from shared.config.augmentation import VariantDraws, official_augmentation
 from shared.config.classes import CAMERAS, LIDAR
@@ -220,6 +224,25 @@ def test_aiming_leaves_the_backbones_alone(frames: PreparedFrames) -> None:
     assert not any(".task_heads." in name or ".ffns." in name for name in changed)
 
 
+def test_seeded_backbones_compute_the_same_in_train_mode(frames: PreparedFrames) -> None:
+    detector = whole_detector(tiny(), seed=0).eval()
+    (batch,) = live_batches(frames, [[Place(0, 1, NOTHING), Place(0, 4, NOTHING)]])
+    with torch.no_grad():
+        seeded = detector.features(batch)
+        unadapted = detector.train().features(batch)
+    detector.eval()
+    detector.load_state_dict(whole_detector(tiny(), seed=0).state_dict())
+
+    keep_in_train_mode(detector, batch)
+
+    with torch.no_grad():
+        adapted = detector.train().features(batch)
+    for name, expected in seeded.items():
+        largest = float(expected.abs().max())
+        assert float((adapted[name] - expected).abs().max()) < 1e-4 * largest, name
+        assert float((unadapted[name] - expected).abs().max()) > 0.1 * largest, name
+
+
 def short(phase: Phase, steps: int, judge_every: int) -> Phase:
     recipe = replace(phase.recipe, steps=steps, batch_size=2, warmup_steps=2, checkpoint_every=2)
     return replace(phase, recipe=recipe, variants=2, judge_every=judge_every)
@@ -332,8 +355,14 @@ def test_every_command_loads_the_checkpoint(
     backbones, _ = frozen_backbones(tiny(), checkpoint)
     assert CachedFeatures(store).identity["weights"] == backbones.digests()
     loaded = backbones.state_dict() | read_checkpoint(run / CHECKPOINT)["state_dict"]
-    assert loaded.keys() == final.keys()
-    for name, tensor in final.items():
+    official = {name: tensor for name, tensor in final.items() if part_of(name) in PARTS}
+    assert final.keys() - official.keys() == {
+        f"dense_heads.{sensor}.{kind}"
+        for sensor in ("bev", "camera")
+        for kind in ("weight", "bias")
+    }
+    assert loaded.keys() == official.keys()
+    for name, tensor in official.items():
         expected = tensor.half().float() if tensor.dim() > 1 else tensor
         assert torch.equal(loaded[name], expected), name
     assert checkpoint.stat().st_size < 6e6
