@@ -48,7 +48,8 @@ def aim_attention(detector: CmtDetector, batches: Iterable[Batch], steps: int) -
         The loss of every step: cross entropy in nats, averaged over heads and layers.
     """
     head = detector.pts_bbox_head
-    _prepare(detector)
+    generator = torch.Generator().manual_seed(0)
+    _prepare(detector, generator)
     trained = [
         parameter
         for name, parameter in head.named_parameters()
@@ -56,7 +57,6 @@ def aim_attention(detector: CmtDetector, batches: Iterable[Batch], steps: int) -
     ]
     optimizer = torch.optim.AdamW(trained, lr=LEARNING_RATE, weight_decay=0.0)
     schedule = torch.optim.lr_scheduler.CosineAnnealingLR(optimizer, steps)
-    generator = torch.Generator().manual_seed(0)
     losses = []
     for batch in islice(batches, steps):
         places = torch.rand(len(batch.tokens), QUERIES, 3, generator=generator)
@@ -73,14 +73,21 @@ def aim_attention(detector: CmtDetector, batches: Iterable[Batch], steps: int) -
 
 
 @torch.no_grad()
-def _prepare(detector: CmtDetector) -> None:
-    """Put queries at the height of objects, even out the sensors, soften self attention."""
+def _prepare(detector: CmtDetector, generator: torch.Generator) -> None:
+    """Put queries at the height of objects, even out the sensors, soften self attention.
+
+    And let the first self attention return something: queries start empty, and the norm after it
+    would divide by almost nothing, for gradients ten thousand times as large as elsewhere.
+    """
     references = detector.pts_bbox_head.reference_points.weight
     references[:, 2] = _heights(references[:, 2])
     assert detector.img_neck is not None
     for layer in detector.img_neck.fpn_convs:
         layer.conv.weight *= CAMERA_GAIN
-    for layer in detector.pts_bbox_head.transformer["decoder"].layers:
+    layers = detector.pts_bbox_head.transformer["decoder"].layers
+    first_bias = layers[0].attentions[0].attn.out_proj.bias
+    first_bias.copy_(_noise_like(first_bias, generator))
+    for layer in layers:
         queries_and_keys = 2 * detector.pts_bbox_head.width
         layer.attentions[0].attn.in_proj_weight[:queries_and_keys] *= SELF_ATTENTION_GAIN
 
@@ -106,9 +113,8 @@ def _attention_loss(
     contents = [_contents(bev, generator).relu(), _contents(pixels, generator)]
     keys = torch.cat([bev, pixels], dim=1) + torch.cat(contents, dim=1)  # (B, N, D)
     losses = []
-    for index, layer in enumerate(head.transformer["decoder"].layers):
-        # Queries start empty; later their contents are of length 1 in every dimension.
-        placed = queries if index == 0 else queries + _noise_like(queries, generator)
+    for layer in head.transformer["decoder"].layers:
+        placed = queries + _noise_like(queries, generator)  # contents come out of a norm
         weights = log_attention(layer.attentions[1].attn, placed, keys)
         losses.append(-(target.unsqueeze(1) * weights).sum(dim=-1))
     return torch.stack(losses).mean()

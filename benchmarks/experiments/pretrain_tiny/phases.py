@@ -33,7 +33,7 @@ def keyframes() -> Phase:
         learning_rate=1e-3,
         # At the full rate, Adam would move a reference by 6 cm in every step.
         lr_multipliers=(("reference_points", 0.1),),
-        clip_norm=5.0,
+        clip_norm=35.0,
         schedule="cosine",
         final_ratio=0.05,
         warmup_steps=300,
