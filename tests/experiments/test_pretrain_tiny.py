@@ -12,7 +12,8 @@ from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from benchmarks.experiments.pretrain_tiny.attention_start import aim_attention, log_attention
-from benchmarks.experiments.pretrain_tiny.phases import PHASES, Phase, keyframes, with_sweeps
+from benchmarks.experiments.pretrain_tiny.dense_heads import DenseHeads
+from benchmarks.experiments.pretrain_tiny.phases import PHASES, Phase, shielded, with_sweeps
 from benchmarks.experiments.pretrain_tiny.prepare_frames import Preparation, prepare_frames
 from benchmarks.experiments.pretrain_tiny.prepared_frames import PreparedFrames, mean_voxels
 from benchmarks.experiments.pretrain_tiny.pretraining import BEST, Pretraining
@@ -182,6 +183,30 @@ def test_a_step_trains_the_backbones_and_every_batch_norm(
     assert all(not torch.equal(before[name], after[name]) for name in statistics)
 
 
+@pytest.mark.parametrize("is_shielded", [True, False])
+def test_shielded_backbones_learn_from_the_dense_loss_only(
+    frames: PreparedFrames, monkeypatch: pytest.MonkeyPatch, is_shielded: bool
+) -> None:
+    def silent(_: DenseHeads, maps: dict[str, Tensor], *rest: object) -> Tensor:
+        return 0 * sum(values.sum() for values in maps.values())
+
+    monkeypatch.setattr(DenseHeads, "forward", silent)
+    detector = whole_detector(tiny(), seed=0, shields_backbones=is_shielded)
+
+    loss, _ = step_of(detector, frames)
+    loss.backward()  # type: ignore[no-untyped-call]
+
+    norms = {
+        name: float(parameter.grad.norm())
+        for name, parameter in detector.named_parameters()
+        if parameter.grad is not None
+    }
+    assert all(norms[name] > 0 for name in norms if belongs(name, ["img_neck", "pts_neck"]))
+    of_backbones = [norm for name, norm in norms.items() if belongs(name, FROZEN_PARTS)]
+    assert len(of_backbones) > 150
+    assert all((norm == 0) == is_shielded for norm in of_backbones)
+
+
 @torch.no_grad()
 def near_share(detector: WholeDetector, frames: PreparedFrames) -> float:
     """Return how much of its attention a query pays to what is within two cells of it."""
@@ -259,7 +284,7 @@ def pretraining(out: Path, phases: Sequence[Phase]) -> Pretraining:
 def finished(tmp_path_factory: pytest.TempPathFactory) -> Pretraining:
     """Two phases of four and two steps, judged in every second step, in one go."""
     out = tmp_path_factory.mktemp("pretraining")
-    whole = pretraining(out, [short(keyframes(), 4, 2), short(with_sweeps(), 2, 2)])
+    whole = pretraining(out, [short(shielded(), 4, 2), short(with_sweeps(), 2, 2)])
     whole.run()
     return whole
 
@@ -273,8 +298,8 @@ def weights(pretraining: Pretraining, phase: str) -> dict[str, Tensor]:
 def test_the_curve_has_every_judgement(finished: Pretraining) -> None:
     curve = finished.curve()
     assert [(row["phase"], row["step"]) for row in curve] == [
-        ("keyframes", 2),
-        ("keyframes", 4),
+        ("shielded", 2),
+        ("shielded", 4),
         ("with_sweeps", 2),
     ]
     assert all(set(row["scores"]) == {"all", "no lidar", "no cameras"} for row in curve)
@@ -333,7 +358,7 @@ def test_an_interrupted_training_ends_as_an_undisturbed_one(
 
     interrupted.run()
 
-    for phase in ("keyframes", "with_sweeps"):
+    for phase in ("shielded", "with_sweeps"):
         ours, theirs = weights(interrupted, phase), weights(finished, phase)
         assert ours.keys() == theirs.keys()
         assert all(torch.equal(ours[name], theirs[name]) for name in theirs), phase
@@ -371,7 +396,7 @@ def test_every_command_loads_the_checkpoint(
 
 def test_the_best_judgement_of_a_phase_is_kept(finished: Pretraining) -> None:
     scores = [row["scores"]["all"]["mAP"] for row in finished.curve() if row["sweeps"] == 0]
-    content = read_checkpoint(finished.out / "keyframes" / BEST)
+    content = read_checkpoint(finished.out / "shielded" / BEST)
     assert content["meta"]["frozen_cmt"]["step"] == (2 if scores[0] >= scores[1] else 4)
 
 

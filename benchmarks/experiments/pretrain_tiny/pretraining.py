@@ -117,7 +117,7 @@ class Pretraining:
             if end in judged:
                 continue
             began = time.process_time()
-            detector = self._detector(start)
+            detector = self._detector(start, shields_backbones=phase.shields_backbones)
             result = train_batches(
                 self._batches(phase, frames),
                 detector,
@@ -161,8 +161,10 @@ class Pretraining:
             {"seeds": list(self.seeds), "sweeps": phase.sweeps, "variants": phase.variants}
         )
 
-    def _detector(self, weights: Mapping[str, Tensor]) -> WholeDetector:
-        detector = whole_detector(self.preset, SEED)
+    def _detector(
+        self, weights: Mapping[str, Tensor], *, shields_backbones: bool = False
+    ) -> WholeDetector:
+        detector = whole_detector(self.preset, SEED, shields_backbones=shields_backbones)
         detector.load_state_dict(weights)
         return detector
 

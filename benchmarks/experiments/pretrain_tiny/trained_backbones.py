@@ -34,10 +34,15 @@ class WholeDetector(LiveDetector):
     Args:
         backbones: with their weights.
         detector: necks and head of the same preset.
+        shields_backbones: let the backbones learn from the dense heads only. Gradients through
+            queries that attend to noise are larger, and lead nowhere.
     """
 
-    def __init__(self, backbones: FrozenBackbones, detector: CmtDetector) -> None:
+    def __init__(
+        self, backbones: FrozenBackbones, detector: CmtDetector, *, shields_backbones: bool = False
+    ) -> None:
         super().__init__(backbones, detector)
+        self.shields_backbones = shields_backbones
         self.dense_heads = DenseHeads(detector.preset)
 
     def train(self, mode: bool = True) -> "WholeDetector":
@@ -50,7 +55,8 @@ class WholeDetector(LiveDetector):
     def forward(self, batch: Batch, denoising: DenoisingQueries | None = None) -> HeadOutputs:
         """Predict boxes from raw input; see `CmtDetector.forward`."""
         maps = self.features(batch)
-        outputs = CmtDetector.forward(self, replace(batch, maps=maps), denoising)
+        seen = {name: m.detach() for name, m in maps.items()} if self.shields_backbones else maps
+        outputs = CmtDetector.forward(self, replace(batch, maps=seen), denoising)
         if not self.training:
             return outputs
         cameras = self.pts_bbox_head.geometry(batch.img_from_lidar)
@@ -75,18 +81,19 @@ class AddLoss(torch.autograd.Function):
         return gradient, torch.ones_like(ctx.like)
 
 
-def whole_detector(preset: Preset, seed: int) -> WholeDetector:
+def whole_detector(preset: Preset, seed: int, *, shields_backbones: bool = False) -> WholeDetector:
     """Build a detector with the seeded backbones of a run without a checkpoint.
 
     Args:
         preset: the detector.
         seed: of the weights; it sets torch's global generator.
+        shields_backbones: see `WholeDetector`.
     """
     torch.manual_seed(seed)
     backbones = TrainedBackbones(preset)
     seed_weights(backbones, seed)
     backbones.to_device(available_device())
-    return WholeDetector(backbones, build_detector(preset))
+    return WholeDetector(backbones, build_detector(preset), shields_backbones=shields_backbones)
 
 
 @torch.no_grad()
