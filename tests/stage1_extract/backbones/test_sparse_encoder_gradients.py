@@ -30,8 +30,8 @@ LIDAR = LidarBranch(
 )
 SAMPLES = 3
 # Largest error over the largest value of a gradient, float32 against float64. A ReLU next to 0 may
-# open in one and not in the other, so the sites are few: 2e-6 measured.
-TOLERANCE = 2e-5
+# open in one and not in the other, so the sites are few: 1.3e-6 measured.
+TOLERANCE = 1e-5
 NOTICED = 0.05
 
 
