@@ -61,8 +61,8 @@ def gradients(absent: list[Absent]) -> tuple[Tensor, Tensor]:
     torch.manual_seed(0)
     boxes = [box(3.0, 10.0, length_m=4.0, width_m=2.0, yaw_rad=0.3)] * 2
     inputs = maps(2)
-    given = batch(boxes, [CAR, CONE], absent)
-    DenseHeads(PRESET)(inputs, given, cameras(2)).backward()
+    asked = batch(boxes, [CAR, CONE], absent)
+    DenseHeads(PRESET)(inputs, asked, cameras(2)).backward()
     bev, camera = inputs[BEV].grad, inputs[CAMERA].grad
     assert bev is not None
     assert camera is not None
@@ -90,7 +90,7 @@ def test_a_box_covers_the_cells_whose_centres_are_inside_and_the_one_of_its_own_
 def test_the_loss_of_a_right_answer_is_almost_nothing() -> None:
     heads = DenseHeads(PRESET)
     truth = box(0.8, 10.4, length_m=1.0, width_m=1.0, yaw_rad=0.0)  # in the middle of a cell
-    given = batch([truth], [CONE], [NOTHING])
+    asked = batch([truth], [CONE], [NOTHING])
     cell = round((10.4 + 28.8) / 1.6 - 0.5), round((0.8 + 28.8) / 1.6 - 0.5)
     u_px, v_px = 50 * 0.8 / 10.4 + 80, 32 + 50 * 1.0 / 10.4
     pixel = int(v_px / 16), int(u_px / 16)
@@ -104,9 +104,9 @@ def test_the_loss_of_a_right_answer_is_almost_nothing() -> None:
     camera[0, FRONT, 10, *pixel] = math.log(10.4 / 10)
 
     def loss(bev: Tensor, camera: Tensor) -> float:
-        where = (torch.zeros(1, dtype=torch.long), truth, given.labels[0])
-        of_lidar = heads._bev_loss(bev, given.conditions, *where)
-        of_cameras = heads._camera_loss(camera, given.conditions, cameras(1), *where)
+        where = (torch.zeros(1, dtype=torch.long), truth, asked.labels[0])
+        of_lidar = heads._bev_loss(bev, asked.conditions, *where)
+        of_cameras = heads._camera_loss(camera, asked.conditions, cameras(1), *where)
         return float(of_lidar + of_cameras)
 
     assert loss(bev, camera) < 1e-4
@@ -129,8 +129,8 @@ def test_an_absent_lidar_is_asked_nothing(lost: int) -> None:
 def test_absent_cameras_are_asked_nothing() -> None:
     bev, camera = gradients([CAMERAS, (CAMERAS[2],)])
     assert (bev.abs().amax(dim=(1, 2, 3)) > 0).all()
-    asked = camera.abs().amax(dim=(2, 3, 4)) > 0  # (B, V)
-    assert asked.tolist() == [[False] * 6, [True, True, False, True, True, True]]
+    is_asked = camera.abs().amax(dim=(2, 3, 4)) > 0  # (B, V)
+    assert is_asked.tolist() == [[False] * 6, [True, True, False, True, True, True]]
 
 
 def test_a_batch_without_boxes_has_a_finite_loss() -> None:

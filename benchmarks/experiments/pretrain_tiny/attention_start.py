@@ -166,8 +166,8 @@ def _target(
     # Its middle, not its corner, which is where `pixel_rays_m` places it.
     across = _bump(u - torch.arange(columns, device=u.device) - 0.5, PIXEL_SIGMA_CELLS)
     along = _bump(v - torch.arange(rows, device=v.device) - 0.5, PIXEL_SIGMA_CELLS)
-    seen = (along.unsqueeze(-1) * across.unsqueeze(-2)) * visible[..., None, None]  # (B,V,Q,H,W)
-    camera = seen.movedim(1, 2).flatten(2)  # (B, Q, V * H * W)
+    near = along.unsqueeze(-1) * across.unsqueeze(-2)  # (B, V, Q, H, W)
+    camera = (near * visible[..., None, None]).movedim(1, 2).flatten(2)  # (B, Q, V * H * W)
     parts = [part / part.sum(dim=-1, keepdim=True).clamp(min=1e-6) for part in (bev, camera)]
     target = torch.cat(parts, dim=-1)
     return target / target.sum(dim=-1, keepdim=True)

@@ -113,7 +113,7 @@ class Pretraining:
         frames = self._frames(phase, self.seeds)
         held_out = self._frames(phase, [self.held_out])
         judged = [row["step"] for row in self.curve() if row["phase"] == phase.recipe.name]
-        for end in range(phase.judge_every, steps + phase.judge_every, phase.judge_every):
+        for end in [*range(phase.judge_every, steps, phase.judge_every), steps]:
             if end in judged:
                 continue
             began = time.process_time()
@@ -177,12 +177,13 @@ class Pretraining:
         detector = self._detector(weights).to(available_device())
         root = scene_set(self.out / "data", self.world, self.held_out)
         scores = judge_detector(detector, held_out, root, self.out / name / "held_out")
-        row = {"phase": name, "sweeps": phase.sweeps, "step": step, **spent, "scores": scores}
-        earlier = [one["scores"]["all"]["mAP"] for one in self.curve() if one["phase"] == name]
+        curve = self.curve()
+        earlier = [row["scores"]["all"]["mAP"] for row in curve if row["phase"] == name]
         if scores["all"]["mAP"] > max(earlier, default=-1.0):
             write_tiny_checkpoint(self.out / name / BEST, weights, self.preset, step)
+        judgement = {"phase": name, "sweeps": phase.sweeps, "step": step, **spent, "scores": scores}
         with whole_file(self.out / CURVE, "w") as file:
-            json.dump([*self.curve(), row], file, indent=1)
+            json.dump([*curve, judgement], file, indent=1)
         log.info(
             "%s, step %d: %s",
             name,

@@ -55,8 +55,8 @@ class WholeDetector(LiveDetector):
     def forward(self, batch: Batch, denoising: DenoisingQueries | None = None) -> HeadOutputs:
         """Predict boxes from raw input; see `CmtDetector.forward`."""
         maps = self.features(batch)
-        seen = {name: m.detach() for name, m in maps.items()} if self.shields_backbones else maps
-        outputs = CmtDetector.forward(self, replace(batch, maps=seen), denoising)
+        read = {name: m.detach() for name, m in maps.items()} if self.shields_backbones else maps
+        outputs = CmtDetector.forward(self, replace(batch, maps=read), denoising)
         if not self.training:
             return outputs
         cameras = self.pts_bbox_head.geometry(batch.img_from_lidar)
