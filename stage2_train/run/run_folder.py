@@ -26,7 +26,7 @@ WRITTEN = ("*.pt", "*.csv", CONFIG, "freezing.json", "best.json")  # with `whole
 # taken, digest of the features it was trained on, digests of the frozen parts they came from, and
 # the checkpoint that training started from. The rest is for resuming.
 REQUIRED = ("state_dict", "preset", "aqr", "step", "features", "backbones", "started_from")
-RESUMING = ("ema", "optimizer", "scaler", "progress")
+RESUMING = ("state_dict", "ema", "optimizer", "scaler", "progress")
 
 
 class RunFolder:
@@ -155,7 +155,7 @@ class RunFolder:
         if not file.exists():
             return None
         try:
-            saved = read_run_checkpoint(file)
+            saved = read_checkpoint(file)
             _require_keys(saved, RESUMING, file)
         except CheckpointError as error:
             kept = ", ".join(path.name for path in sorted(self.path.glob(_step_checkpoint("*"))))

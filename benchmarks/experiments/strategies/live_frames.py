@@ -50,7 +50,7 @@ class LivePlaces(Dataset[tuple[RawFrame, Absent]]):
 
 
 def live_batches(
-    samples: LivePlaces, batches: Iterable[Sequence[Place]], workers: int = 0
+    samples: Dataset[tuple[RawFrame, Absent]], batches: Iterable[Sequence[Place]], workers: int = 0
 ) -> Iterable[Batch]:
     """Return batches for a `LiveDetector`, loaded by worker processes if there are any."""
     loader: DataLoader[Batch] = DataLoader(

@@ -1,0 +1,1 @@
+"""Training of the whole detector `tiny`, backbones too, on synthetic scenes."""

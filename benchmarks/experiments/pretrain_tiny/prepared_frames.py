@@ -1,0 +1,150 @@
+"""Raw frames in their variants, prepared once and kept on disk: images of few pixels, voxel means.
+
+What decoding 1600 x 900 JPEGs and reading eleven sweeps costs would be a third of a training step.
+Camera and LiDAR variants are independent, as in the official pipeline: K of each make K * K.
+
+S samples, K variants of each sensor, V views, M voxels of all clouds of a file.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from benchmarks.experiments.pretrain_tiny.prepare_frames import (
+    CLOUD_ENDS,
+    MEANS,
+    PIXELS,
+    PLACES,
+    Preparation,
+)
+from shared.config.classes import CAMERAS, LIDAR
+from shared.config.preset import CameraBranch
+from shared.data.features import Frame
+from shared.data.sensor_drop import Absent
+from shared.data.targets import trainable_annotations
+from stage1_extract.backbones.live import RawFrame
+from stage1_extract.extraction.null_sample import black_images, zero_voxels
+from stage1_extract.nuscenes.records import SampleRecord
+from stage1_extract.preprocessing.grid_mask import apply_grid_mask
+from stage1_extract.preprocessing.images import img_from_lidar, normalise
+from stage1_extract.preprocessing.variant_geometry import (
+    augment_annotations,
+    ego_from_augmented,
+    img_from_augmented,
+)
+from stage1_extract.preprocessing.voxels import Voxels
+from stage2_train.data.sampler import Place
+
+
+class PreparedFrames(Dataset[tuple[RawFrame, Absent]]):
+    """Prepared samples by place; `Place.variant` is `camera variant * K + LiDAR variant`.
+
+    The LiDAR variant is that of the boxes, too. The files are mapped into memory, not read.
+
+    Args:
+        folders: prepared folders of scene sets.
+        records: the samples of each.
+        preparation: what the folders hold.
+    """
+
+    def __init__(
+        self,
+        folders: Sequence[Path],
+        records: Sequence[Sequence[SampleRecord]],
+        preparation: Preparation,
+    ) -> None:
+        self.preparation = preparation
+        self.records = [record for own in records for record in own]
+        self._index = {record.token: index for index, record in enumerate(self.records)}
+        self._places = [(file, row) for file, own in enumerate(records) for row in range(len(own))]
+        self._pixels, self._ends, self._means, self._voxel_places = (
+            [np.load(folder / name, mmap_mode="r") for folder in folders]
+            for name in (PIXELS, CLOUD_ENDS, MEANS, PLACES)
+        )
+        self._nothing = mean_voxels(zero_voxels(preparation.preset))
+
+    @property
+    def variants(self) -> int:
+        """Combinations of a camera variant and a LiDAR variant."""
+        return self.preparation.variants**2
+
+    def __len__(self) -> int:
+        return len(self.records)
+
+    def __getitem__(self, place: Place) -> tuple[RawFrame, Absent]:
+        camera_variant, lidar_variant = divmod(place.variant, self.preparation.variants)
+        images, matrices = self._images(place.sample, camera_variant, place.absent)
+        record, preset = self.records[place.sample], self.preparation.preset
+        variant = self.preparation.variant(record, lidar_variant)
+        annotations = augment_annotations(record.annotations, variant)
+        frame = Frame(
+            token=record.token,
+            scene=record.scene,
+            timestamp_us=record.timestamp_us,
+            variant=place.variant,
+            img_from_lidar=img_from_augmented(matrices, variant),
+            ego_from_lidar=ego_from_augmented(record.ego_from_lidar, variant),
+            global_from_ego=record.global_from_ego,
+            annotations=trainable_annotations(annotations, preset.grid),
+        )
+        voxels = (
+            self._nothing
+            if LIDAR in place.absent
+            else self._voxels(*self._places[place.sample], lidar_variant)
+        )
+        return RawFrame(frame=frame, images=images, voxels=voxels), place.absent
+
+    def frame(self, token: str) -> Frame:
+        """Return a sample as recorded, without its sensors."""
+        raw, _ = self[Place(0, self._index[token], (LIDAR, *CAMERAS))]
+        return raw.frame
+
+    def _images(
+        self, sample: int, variant: int, absent: Absent
+    ) -> tuple[Tensor, NDArray[np.float64]]:
+        """Return (V, 3, H, W) normalised images and (V, 4, 4) projections of recorded points."""
+        camera, record = self.preparation.camera, self.records[sample]
+        file, row = self._places[sample]
+        drawn = self.preparation.variant(record, variant)
+        assert drawn.image is not None
+        images = np.empty((len(CAMERAS), 3, camera.height_px, camera.width_px), np.float32)
+        for image, pixels in zip(images, self._pixels[file][row, variant], strict=True):
+            normalise(pixels, camera, out=image)
+        if drawn.grid_mask is not None:
+            apply_grid_mask(images, drawn.grid_mask)
+        _blacken(images, absent, camera)
+        matrices = [img_from_lidar(view, drawn.image, camera) for view in record.cameras]
+        return torch.from_numpy(images), np.stack(matrices)
+
+    def _voxels(self, file: int, row: int, variant: int) -> Voxels:
+        cloud = row * self.preparation.variants + variant
+        begin, end = self._ends[file][cloud : cloud + 2]
+        means = torch.from_numpy(np.array(self._means[file][begin:end]))  # (M, 5)
+        places = torch.from_numpy(self._voxel_places[file][begin:end].astype(np.int32))
+        return Voxels(
+            points=means.unsqueeze(1),
+            coordinates=places,
+            counts=torch.ones(len(means), dtype=torch.int32),
+        )
+
+
+def _blacken(images: NDArray[np.float32], absent: Absent, camera: CameraBranch) -> None:
+    lost = [view for view, name in enumerate(CAMERAS) if name in absent]
+    if lost:
+        images[lost] = black_images(camera)[lost].numpy()
+
+
+def mean_voxels(voxels: Voxels) -> Voxels:
+    """Return voxels whose only point is the mean of what they held.
+
+    The voxel encoder does nothing else, and the mean of one point is that point.
+    """
+    means = voxels.points.sum(dim=1, keepdim=True) / voxels.counts.view(-1, 1, 1)  # (M, 1, 5)
+    return Voxels(
+        points=means, coordinates=voxels.coordinates, counts=torch.ones_like(voxels.counts)
+    )
