@@ -98,7 +98,8 @@ def test_a_flip_mirrors_image_and_projection_alike(
 
 
 def test_normalisation_rounds_difference_and_product_in_turn() -> None:
-    pixels = np.arange(256, dtype=np.uint8)[None, :, None].repeat(3, axis=2)
+    levels = np.arange(256, dtype=np.uint8)
+    pixels = np.stack([np.roll(levels, 80 * channel) for channel in range(3)], axis=-1)[None]
     out = np.empty((3, 1, 256), np.float32)
     normalise(pixels, SMALL, out=out)
     # mmcv's imnormalize_, with OpenCV.
