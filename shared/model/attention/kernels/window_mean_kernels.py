@@ -6,8 +6,10 @@ walks over the queries whose windows may reach it: these are neighbours in the o
 So every result has one writer, and none is added up by atomics.
 
 Neighbouring queries have different windows, so the tiles of a matrix product would be mostly empty.
-Products are plain multiplications and sums instead, in float32 whatever the memory's dtype is. The
-twin to read first is `window_mean.gathered_window_mean`.
+Products are plain multiplications and sums instead, in float32 whatever the memory's dtype is. No
+sum may have the form of a matrix product, (M, K, 1) times (1, K, N) over K with M of 16 or more:
+Triton's compiler makes a product on tensor cores of it, in TF32, and one with K below 8 counts every
+term twice (seen with 3.6 on Hopper). The twin to read first is `window_mean.gathered_window_mean`.
 
 Tensors, all contiguous: folded, mean and their gradients (B, heads, Q, D); keys and values (B, N,
 D); types (2, D); rows and columns (B, M, Q) of the windows' centres; log_sum and mean_gains (B,
@@ -92,13 +94,13 @@ def window_mean_kernel(
             at = (sample.to(tl.int64) * tokens + first + cell)[:, None] * width + feature[None, :]
             k = load_typed(keys, of_type, at, exists, feature, width)
             v = load_typed(values, of_type, at, exists, feature, width)
-            score = tl.sum(q[:, None, :] * k[None, :, :], 2) * LOG2_E  # (heads, cells)
-            score = tl.where(exists[None, :], score, NO_SCORE)
-            new_top = tl.maximum(top, tl.max(score, 1))
-            share = tl.where(exists[None, :], tl.exp2(score - new_top[:, None]), 0.0)
+            score = tl.sum(k[:, None, :] * q[None, :, :], 2) * LOG2_E  # (cells, heads)
+            score = tl.where(exists[:, None], score, NO_SCORE)
+            new_top = tl.maximum(top, tl.max(score, 0))
+            share = tl.where(exists[:, None], tl.exp2(score - new_top[None, :]), 0.0)
             shrink = tl.exp2(top - new_top)
-            total = total * shrink + tl.sum(share, 1)
-            mean = mean * shrink[:, None] + tl.sum(share[:, :, None] * v[None, :, :], 1)
+            total = total * shrink + tl.sum(share, 0)
+            mean = mean * shrink[:, None] + tl.sum(share[:, :, None] * v[:, None, :], 0)
             top = new_top
     is_empty = total == 0.0
     mean = mean / tl.where(is_empty, 1.0, total)[:, None]
@@ -141,11 +143,11 @@ def folded_gradient_kernel(
             at = (sample.to(tl.int64) * tokens + first + cell)[:, None] * width + feature[None, :]
             k = load_typed(keys, of_type, at, exists, feature, width)
             v = load_typed(values, of_type, at, exists, feature, width)
-            score = tl.sum(q[:, None, :] * k[None, :, :], 2) * LOG2_E  # (heads, cells)
-            share = tl.where(exists[None, :], tl.exp2(score - log_total[:, None]), 0.0)
-            gain = tl.sum(g[:, None, :] * v[None, :, :], 2)
-            of_score = share * (gain - mean_gain[:, None])
-            result += tl.sum(of_score[:, :, None] * k[None, :, :], 1)
+            score = tl.sum(k[:, None, :] * q[None, :, :], 2) * LOG2_E  # (cells, heads)
+            share = tl.where(exists[:, None], tl.exp2(score - log_total[None, :]), 0.0)
+            gain = tl.sum(v[:, None, :] * g[None, :, :], 2)
+            of_score = share * (gain - mean_gain[None, :])
+            result += tl.sum(of_score[:, :, None] * k[:, None, :], 0)
     tl.store(of_folded + query_at, result, mask=in_query)
     tl.store(mean_gains + of_head, mean_gain, mask=head < heads)
 
@@ -203,12 +205,12 @@ def memory_gradient_kernel(
             g = tl.load(grad + query_at, mask=in_query, other=0.0)
             log_total = tl.load(log_sum + of_head, mask=head < heads, other=NEVER)
             mean_gain = tl.load(mean_gains + of_head, mask=head < heads, other=0.0)
-            score = tl.sum(k[:, None, :] * q[None, :, :], 2) * LOG2_E  # (tokens, heads)
-            share = tl.where(inside[:, None], tl.exp2(score - log_total[None, :]), 0.0)
-            of_value += tl.sum(share[:, :, None] * g[None, :, :], 1)
-            gain = tl.sum(v[:, None, :] * g[None, :, :], 2)
-            of_score = share * (gain - mean_gain[None, :])
-            of_key += tl.sum(of_score[:, :, None] * q[None, :, :], 1)
+            score = tl.sum(q[:, None, :] * k[None, :, :], 2) * LOG2_E  # (heads, tokens)
+            share = tl.where(inside[None, :], tl.exp2(score - log_total[:, None]), 0.0)
+            of_value += tl.sum(share[:, :, None] * g[:, None, :], 0)
+            gain = tl.sum(g[:, None, :] * v[None, :, :], 2)
+            of_score = share * (gain - mean_gain[:, None])
+            of_key += tl.sum(of_score[:, :, None] * q[:, None, :], 0)
     in_memory = exists[:, None] & (feature < width)[None, :]
     tl.store(of_keys + at, of_key, mask=in_memory)
     tl.store(of_values + at, of_value, mask=in_memory)

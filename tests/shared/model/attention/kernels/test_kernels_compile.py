@@ -1,4 +1,4 @@
-"""The kernels compile for real GPUs, without one, in the sizes of the table."""
+"""The kernels compile for real GPUs, without one: in the sizes of the table, into exact sums."""
 
 from pathlib import Path
 from typing import Any
@@ -67,3 +67,27 @@ def test_they_compile_for_a_generation_and_fit_its_shared_memory(
         binary = compiled(kernel, tile, capability, dtype)
         assert 0 < binary.metadata.shared <= TURING_SHARED_BYTES
         assert len(binary.asm["cubin"]) > 0
+
+
+@pytest.mark.parametrize("heads", [4, 16])
+@pytest.mark.parametrize("name", ["window_mean", "folded_gradient", "memory_gradient"])
+def test_the_compiler_makes_no_inexact_products_of_the_sums_inside_windows(
+    name: str, heads: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    # A sum in the form of a matrix product became one, in TF32, with every term counted twice.
+    monkeypatch.setenv("TRITON_CACHE_DIR", str(tmp_path))
+    from shared.model.attention.kernels import window_mean_kernels as kernels
+
+    kernel = getattr(kernels, f"{name}_kernel")
+    constants = {"heads": heads, "width": 64, "wide": 64, "head_rows": heads, "block_cells": 16}
+    constants = {name: value for name, value in constants.items() if name in kernel.arg_names}
+    whole = {"centre_rows", "centre_columns", "order", "starts"}
+    signature = {
+        name: "i32" if name in kernels.SIZES else "*i32" if name in whole else "*fp32"
+        for name in kernel.arg_names
+    } | dict.fromkeys(constants, "constexpr")
+    source = triton.compiler.ASTSource(fn=kernel, signature=signature, constexprs=constants)
+    target = triton.backends.compiler.GPUTarget("cuda", 90, 32)
+    binary = triton.compile(source, target=target)
+    assert "tt.reduce" in binary.asm["ttir"]
+    assert "tt.dot" not in binary.asm["ttir"]
