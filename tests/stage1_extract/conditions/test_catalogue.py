@@ -21,7 +21,7 @@ from stage1_extract.nuscenes.nuscenes_tables import read_tables
 from stage1_extract.nuscenes.records import SampleRecord
 from stage1_extract.preprocessing.images import load_images
 from stage1_extract.preprocessing.sweeps import load_points
-from tests.stage1_extract.conditions.frames import real_records
+from tests.stage1_extract.conditions.frames import cloud, real_records, record
 
 NAMES = list(CATALOGUE)
 PAGE = Path(__file__).parents[3] / "docs" / "conditions.md"
@@ -29,7 +29,10 @@ MINE = """
 from stage1_extract.conditions.condition import Condition
 
 def dusk():
-    return Condition(name="dusk", family="dusk", source="ours", image=lambda image, draw: image // 2)
+    def darker(image, draw):
+        return image // 2
+
+    return Condition(name="dusk", family="dusk", source="ours", image=darker)
 
 def nothing():
     return None
@@ -176,6 +179,17 @@ def test_a_condition_of_a_user_is_loaded_from_its_file_and_known_by_its_bytes(
     assert condition.identity["user_file"] == file_digest(file)
     file.write_text(MINE + "\n# changed\n")
     assert load_condition(f"{file}:dusk").identity != condition.identity
+
+
+def test_the_example_of_the_page_does_what_it_says(tmp_path: Path) -> None:
+    (example,) = re.findall(r"```python\n(.*?)```", PAGE.read_text("utf-8"), re.DOTALL)
+    file = tmp_path / "mine.py"
+    file.write_text(example)
+    condition = load_condition(f"{file}:far_points_only")
+    (changes,) = changes_of(condition, [record()])
+    points = cloud([6, 7, 0, 1, 2], [6, 9, 0, 1, 2], [0, -10.1, 5, 1, 2])
+    remaining = changes.lidar_file(points, changes.record.lidar_file)
+    assert remaining.tolist() == points[1:].tolist()
 
 
 @pytest.mark.parametrize(
