@@ -125,15 +125,17 @@ class FrozenBackbones(nn.Module):
 
     def maps(self, images: Tensor | None, voxels: Voxels | None) -> dict[str, Tensor]:
         """Do what `forward` does, outside of inference mode: gradients may flow."""
-        maps: list[Tensor] = []
+        # LiDAR first: spconv waits for the GPU and holds Python's lock meanwhile, so what is queued
+        # before it would keep the threads that load and write waiting, too.
+        of_lidar = [] if voxels is None else self.lidar_maps(voxels)
+        of_cameras = []
         if images is not None:
             samples_and_views = images.shape[:2]
-            maps += [
+            of_cameras = [
                 values.view(*samples_and_views, *values.shape[1:])  # (B, V, C, H, W)
                 for values in self.camera_maps(images)
             ]
-        if voxels is not None:
-            maps += self.lidar_maps(voxels)
+        maps = [*of_cameras, *of_lidar]
         specs = self.cut.maps(self.preset)
         return {spec.name: values for spec, values in zip(specs, maps, strict=True)}
 
