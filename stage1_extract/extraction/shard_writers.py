@@ -52,7 +52,7 @@ class _OpenShard:
 class ShardWriters:
     """Writes several shards at a time; leaving the context finishes those that are computed.
 
-    NumPy, the compressors, SHA-256 and the disk run without Python's global lock, so these threads
+    NumPy, the compressors, digests and the disk run without Python's global lock, so these threads
     hardly slow down the computing thread, and scale with the cores. A row stays in memory, as
     float16 and later compressed, from `reserve` until its shard is written.
 
