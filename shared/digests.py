@@ -34,7 +34,7 @@ def array_digest(values: NDArray[Any], algorithm: str = SHA256) -> str:
     little = np.ascontiguousarray(values, dtype=values.dtype.newbyteorder("<"))
     digest = _ALGORITHMS[algorithm](f"{little.dtype.str}{values.shape}".encode())
     digest.update(little.reshape(-1).view(np.uint8).data)
-    return digest.hexdigest()
+    return str(digest.hexdigest())
 
 
 def json_digest(document: Any) -> str:
