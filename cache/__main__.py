@@ -38,6 +38,7 @@ from cache.verification.check_rows import Damage
 from cache.verification.verify_store import cores, verify, verify_sources
 from shared.config.cut import parse_cut
 from shared.config.preset_catalogue import load_preset
+from shared.digests import BLAKE3
 from shared.process.command import run_command
 from shared.process.number_options import real_number, whole_number
 
@@ -148,6 +149,19 @@ def print_estimate(
     return 0
 
 
+def print_digest(path: StorePath, *, recompute: bool) -> int:
+    """Print the content digest of a store."""
+    store = open_store(path)
+    print(content_digest(store, recompute=recompute))
+    if store.metadata.digest_algorithm != BLAKE3 and not recompute:
+        print(
+            f"{path} has SHA-256 digests, as stores had before {BLAKE3.upper()}: this line equals "
+            "that of such stores only. --recompute prints what a store made now would have.",
+            file=sys.stderr,
+        )
+    return 0
+
+
 def _parser() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(
         prog="feature-cache",
@@ -220,8 +234,7 @@ def _run(args: argparse.Namespace) -> int:
                 seconds_per_sample=args.seconds_per_sample,
             )
         case _:
-            print(content_digest(open_store(args.store), recompute=args.recompute))
-            return 0
+            return print_digest(args.store, recompute=args.recompute)
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -135,8 +135,8 @@ def options() -> argparse.ArgumentParser:
     parser.add_argument(
         "--workers",
         type=whole_number(0),
-        help="processes that load raw files (default by the cores; 0 loads in a thread, without "
-        "/dev/shm)",
+        help="processes that load raw files (default: one per core on a GPU, else 0, which loads "
+        "in a thread, without /dev/shm)",
     )
     parser.add_argument(
         "--slice",

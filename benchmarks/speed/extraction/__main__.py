@@ -64,10 +64,9 @@ def measure(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
     batch = args.batch_size or default_batch_size(preset, device)
     records = renamed_records(records, args.samples)
     live = LiveFeatures(records, frozen)
-    stages, rows = measure_stages(live, records, folder, batch=batch, passes=args.passes)
-    boxes = max(1, *(len(row.frame.annotations.labels) for row in rows))
+    boxes = max(1, *(len(record.annotations.labels) for record in records))
     size = row_bytes(array_specs(preset, boxes, DEFAULT_CODEC))
-    del rows
+    stages = measure_stages(live, folder, batch=batch, passes=args.passes, row_bytes=size)
     whole = []
     for workers in args.workers:
         before = backbones_alone(live, args.samples, batch)
