@@ -69,8 +69,8 @@ def batches_ahead(workers: int, batch_size: int) -> int:
 
         (batches_ahead + 2) x batch_size x bytes of a sample (float16 or 8 bit, as stored)
 
-    of memory, page-locked with a GPU: 1.2 GB for batches of 16 and 8 threads at r50_800x320 (24.7 MB
-    a sample), 3.0 GB at vov_1600x640 (61.6 MB).
+    of memory, page-locked with a GPU: 1.2 GB for batches of 16 and 8 threads at r50_800x320 (24.7
+    MB a sample), 3.0 GB at vov_1600x640 (61.6 MB).
     """
     return ceil(AHEAD_PER_WORKER * workers / batch_size)
 
