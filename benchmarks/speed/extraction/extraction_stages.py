@@ -28,6 +28,9 @@ BACKBONES, MEASURE, COPY = "backbones", "check, float16, statistics", "copy to t
 ENCODE, DIGEST, FILES = "codec alone", "digests alone", "files"
 WRITE = "write: encode, digest, files"
 WHOLE = "the same with checks and statistics in NumPy, without files"
+# Passes over writing for each over computing: it takes a second, and its time varies with what the
+# page cache has free, where new pages can cost several times as much as reused ones.
+WRITING_PASSES = 4
 Stages = dict[str, Timing]
 
 
@@ -51,7 +54,7 @@ def measure_stages(
         _measure_computing(best, live, batch)
     starts = range(0, count, batch)
     rows = [row for start in starts for row in _rows(live, start, min(batch, count - start))]
-    for _ in range(passes):
+    for _ in range(WRITING_PASSES * passes):
         path = folder / "stages.zarr"
         _measure_writing(best, rows, _new_writer(live, rows, path))
         shutil.rmtree(path)  # the next pass reuses its pages in the page cache
