@@ -1,0 +1,52 @@
+"""Ray while a command runs: imported only now, started or joined, and left at the end."""
+
+import importlib
+import logging
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from shared.errors import ConfigError
+from stage1_extract.cluster.ray_options import THIS_MACHINE
+from stage1_extract.cluster.worker_room import Machine
+
+log = logging.getLogger(__name__)
+
+
+@contextmanager
+def ray_session(address: str) -> Iterator[Any]:
+    """Join a cluster, or start Ray on this machine; yields the module `ray`.
+
+    Args:
+        address: as Ray takes it.
+
+    Raises:
+        ConfigError: if Ray is not installed, or no cluster is at the address.
+    """
+    # Ray would report on every cluster it starts to its makers.
+    os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
+    try:
+        ray: Any = importlib.import_module("ray")
+    except ImportError as error:
+        raise ConfigError(
+            f"--ray needs Ray ({error}); pip install 'frozen-cmt[extract,ray]', on every machine "
+            "of the cluster"
+        ) from error
+    try:
+        ray.init(address=address, logging_level=logging.WARNING)
+    except (ConnectionError, ValueError, RuntimeError) as error:
+        where = "on this machine" if address == THIS_MACHINE else f"at {address}"
+        raise ConfigError(
+            f"--ray: no cluster {where} ({str(error).strip()}). Start one with `ray start --head`, "
+            "name another ADDRESS, or leave ADDRESS out to start Ray on this machine"
+        ) from error
+    try:
+        yield ray
+    finally:
+        ray.shutdown()
+
+
+def machines_of(ray: Any) -> list[Machine]:
+    """Return what the machines have that are in the cluster now."""
+    return [node["Resources"] for node in ray.nodes() if node["Alive"]]
