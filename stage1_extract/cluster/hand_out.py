@@ -22,7 +22,6 @@ class HandOut:
         self._losses: Counter[int] = Counter()
         self.in_work: set[int] = set()
         self.given_up: dict[int, str] = {}  # shard, and why
-        self._is_exhausted = False
 
     def next(self, worker: str) -> int | None:
         """Return a shard for a worker, now in work; None if there is none at present.
@@ -32,7 +31,7 @@ class HandOut:
         Raises:
             OSError: as `shards_to_hand_out` does.
         """
-        shard = self._next_fresh()
+        shard = next(self._fresh, None)
         if shard is None:
             shard = self._next_again(worker)
         if shard is not None:
@@ -40,11 +39,13 @@ class HandOut:
         return shard
 
     def is_over(self) -> bool:
-        """Return whether nothing is in work, and nothing is left to hand out.
-
-        Meaningful after `next` has returned None.
-        """
-        return self._is_exhausted and not self._again and not self.in_work
+        """Return whether nothing is in work, and nothing is left to hand out."""
+        if self.in_work or self._again:
+            return False
+        shard = next(self._fresh, None)
+        if shard is not None:
+            self._again.append(shard)
+        return shard is None
 
     def finished(self, shard: int) -> None:
         """Take note that a shard is written."""
@@ -73,11 +74,6 @@ class HandOut:
             self._again.appendleft(shard)
         else:
             self.given_up[shard] = f"{MOST_LOSSES} workers died while they had it"
-
-    def _next_fresh(self) -> int | None:
-        shard = next(self._fresh, None)
-        self._is_exhausted = shard is None
-        return shard
 
     def _next_again(self, worker: str) -> int | None:
         if not self._again:

@@ -17,7 +17,7 @@ from stage1_extract.cluster.hand_out import HandOut
 from stage1_extract.cluster.ray_options import RayOptions
 from stage1_extract.cluster.ray_session import machines_of, ray_session
 from stage1_extract.cluster.ray_worker import SHARDS_AT_A_TIME, StoppedShardError
-from stage1_extract.cluster.worker_crew import MOST_STARTS, CallEnd, CrewMember, WorkerCrew
+from stage1_extract.cluster.worker_crew import CallEnd, CrewMember, WorkerCrew
 from stage1_extract.cluster.worker_room import worker_needs
 from stage1_extract.extraction.forecast import Forecast
 from stage1_extract.extraction.stage_rates import Stage, StageRates
@@ -26,6 +26,7 @@ from stage1_extract.preprocessing.raw_frames import RawFrames
 log = logging.getLogger(__name__)
 
 POLL_S = 0.2  # how soon a signal or a new machine is noticed
+MOST_STARTS = 5  # that end in the death of the worker, one after the other
 MOST_BAD_SHARDS = 10  # that fail in a row at a worker, each for the first time: it is dismissed
 NAMED_SHARDS = 5  # in a message
 
@@ -79,16 +80,19 @@ def open_with_first_worker(crew: WorkerCrew, interrupts: Interrupts) -> None:
                 crew.is_store_open = True
                 log.info("%s", end.result.about)
             elif not end.is_dead or starts == MOST_STARTS:
-                raise as_our_error(end.error)
+                raise explained_end(end.error)
             else:
                 crew.dismiss(end.member, is_replaced=True)
 
 
-def as_our_error(error: BaseException) -> BaseException:
-    """Return an error of ours as it is; explain one of Ray's."""
-    if isinstance(error, FrozenCmtError):
+def explained_end(error: BaseException) -> BaseException:
+    """Return an error that a user can cause as it is; explain one of Ray's."""
+    if isinstance(error, FrozenCmtError | OSError):
         return error
-    return CacheError(f"a worker ended: {error}")
+    return CacheError(
+        f"a worker cannot start: {error}. The same command without --ray, on a machine of the "
+        "cluster, shows whether it is Ray"
+    )
 
 
 class RayDriver:
@@ -134,12 +138,10 @@ class RayDriver:
             while member.started is not None and len(member.shards) < SHARDS_AT_A_TIME:
                 shard = self._work.next(member.name)
                 if shard is None:
-                    if self._work.is_over():
-                        return False
                     break
                 self._crew.hand(member, shard)
-        self._crew.grow(self._planned - self._finished)
-        return True
+        self._crew.grow(max(1, self._planned - self._finished))
+        return not self._work.is_over()
 
     def _take(self, end: CallEnd) -> None:
         """Take note of how a call ended."""
@@ -186,7 +188,7 @@ class RayDriver:
     def _lose(self, end: CallEnd) -> None:
         """Hand out again what a dead worker has not written."""
         self._dead_starts += end.shard is None
-        lost = self._crew.dismiss(end.member, is_replaced=self._dead_starts < MOST_STARTS)
+        lost = self._crew.dismiss(end.member, is_replaced=True)
         self._widths.update(self._crew.widths())
         lost += [] if end.shard is None else [end.shard]
         log.warning("lost the worker at %s, and its shards %s", end.member.place, sorted(lost))
@@ -197,11 +199,11 @@ class RayDriver:
                 self._claims.release(shard)
             else:
                 self._work.lost(shard)
-        if end.error is not None and self._dead_starts >= MOST_STARTS:
-            self._require_workers(end.error)
+        self._require_workers(end.error)
 
-    def _require_workers(self, error: BaseException) -> None:
-        if not self._crew.members:
+    def _require_workers(self, error: BaseException | None) -> None:
+        works = any(member.started for member in self._crew.members)
+        if self._crew.is_spent() or (self._dead_starts >= MOST_STARTS and not works):
             raise CacheError(
                 f"no worker can go on; {self._finished} shards were finished and are kept. The "
                 f"last one said: {error}"

@@ -2,6 +2,7 @@
 
 import argparse
 from dataclasses import dataclass
+from importlib.util import find_spec
 
 from shared.errors import ConfigError
 from shared.process.number_options import real_number, whole_number
@@ -67,7 +68,7 @@ def ray_options(args: argparse.Namespace) -> RayOptions | None:
     """Return how to use the cluster that the command line names; None if it names none.
 
     Raises:
-        ConfigError: if an option needs --ray, or contradicts it.
+        ConfigError: if an option needs --ray or contradicts it, or Ray is not installed.
     """
     of_ray = {
         "--gpus-per-worker": args.gpus_per_worker,
@@ -79,6 +80,11 @@ def ray_options(args: argparse.Namespace) -> RayOptions | None:
         if named:
             raise ConfigError(f"{', '.join(named)}: only together with --ray")
         return None
+    if find_spec("ray") is None:
+        raise ConfigError(
+            "--ray needs Ray, which is not installed: pip install 'frozen-cmt[extract,ray]', on "
+            "every machine of the cluster"
+        )
     if args.slice is not None:
         raise ConfigError("--ray hands out all shards itself; leave out --slice")
     return RayOptions(

@@ -1,6 +1,5 @@
-"""Ray while a command runs: imported only now, started or joined, and left at the end."""
+"""Ray while a command runs: started or joined, and left at the end."""
 
-import importlib
 import logging
 import os
 from collections.abc import Iterator
@@ -22,17 +21,12 @@ def ray_session(address: str) -> Iterator[Any]:
         address: as Ray takes it.
 
     Raises:
-        ConfigError: if Ray is not installed, or no cluster is at the address.
+        ConfigError: if no cluster is at the address.
     """
     # Ray would report on every cluster it starts to its makers.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
-    try:
-        ray: Any = importlib.import_module("ray")
-    except ImportError as error:
-        raise ConfigError(
-            f"--ray needs Ray ({error}); pip install 'frozen-cmt[extract,ray]', on every machine "
-            "of the cluster"
-        ) from error
+    import ray
+
     try:
         ray.init(address=address, logging_level=logging.WARNING)
     except (ConnectionError, ValueError, RuntimeError) as error:

@@ -10,6 +10,7 @@ import socket
 import threading
 import warnings
 from collections.abc import Sequence
+from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
 
@@ -24,10 +25,12 @@ from stage1_extract.extraction.fill_store import (
     planned_batches,
     require_unchanged,
 )
+from stage1_extract.extraction.loader_processes import Loaded, Place, load_timed
 from stage1_extract.extraction.raw_loader import RawLoader
 from stage1_extract.extraction.shard_writers import ShardWriters
 from stage1_extract.extraction.stage_rates import STAGES, Stage, StageRates
 from stage1_extract.extraction.stage_widths import default_writers, rows_in_memory
+from stage1_extract.preprocessing.raw_frames import RawFrames
 
 # One is loaded, one computed, one written.
 SHARDS_AT_A_TIME = 3
@@ -51,6 +54,24 @@ class StartedWorker:
     place: str
     writers: int
     about: str
+
+
+class LoadingInTurn:
+    """A `SamplePool` of this process that loads one sample at a time: all share one voxel grid.
+
+    Args:
+        frames: loads samples.
+    """
+
+    def __init__(self, frames: RawFrames) -> None:
+        self._frames, self._turn = frames, threading.Lock()
+
+    def load(self, place: Place) -> Future[Loaded]:
+        """Load a sample before this returns."""
+        loaded: Future[Loaded] = Future()
+        with self._turn:
+            loaded.set_result(load_timed(self._frames, place))
+        return loaded
 
 
 class RayWorker:
@@ -90,7 +111,7 @@ class RayWorker:
         self._live = LiveFeatures(raw.records, opened.frozen, raw.variants)
         self._device_pass = DevicePass(self._live)
         self._loading, self._writers = loading, default_writers(cores)
-        self._pool = LoadingTasks(frames) if loading else None
+        self._pool = LoadingTasks(frames) if loading else LoadingInTurn(self._live.raw)
         self._digests = opened.frozen.digests()
         return StartedWorker(
             place=f"{socket.gethostname()}, process {os.getpid()}",

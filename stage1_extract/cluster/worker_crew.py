@@ -17,7 +17,6 @@ from stage1_extract.extraction.stage_rates import Stage
 log = logging.getLogger(__name__)
 
 LOOK_S = 2.0  # how often machines are counted
-MOST_STARTS = 3  # of the first worker, if it dies
 
 
 @dataclass(eq=False)
@@ -85,10 +84,10 @@ class WorkerCrew:
         self._needs, self._options = needs, options
         self._class = ray.remote(RayWorker)
         self._calls: dict[Any, CrewMember] = {}
-        self._looked = -LOOK_S
-        self._asked = 0
+        self._looked = -LOOK_S  # when they were counted
+        self._room = self._asked = 0
         self.members: list[CrewMember] = []
-        self.retired = 0
+        self._retired = 0
         self.is_store_open = False
 
     def grow(self, most: int) -> None:
@@ -105,8 +104,8 @@ class WorkerCrew:
             return
         self._looked = now
         machines = machines_of(self._ray)
-        count = worker_count(self._needs, self._options, machines)
-        wanted = min(count - self.retired, most) if self.is_store_open else 1
+        self._room = count = worker_count(self._needs, self._options, machines)
+        wanted = min(count - self._retired, most) if self.is_store_open else 1
         while len(self.members) < wanted:
             self._ask(loading_tasks(self._needs, self._options, machines, count))
 
@@ -175,9 +174,12 @@ class WorkerCrew:
         self._ray.kill(member.actor)
         self.members.remove(member)
         self._calls = {call: its for call, its in self._calls.items() if its is not member}
-        self.retired += not is_replaced
-        self._looked = -LOOK_S
+        self._retired += not is_replaced
         return list(member.shards.values())
+
+    def is_spent(self) -> bool:
+        """Return whether there is no worker, and none is to come."""
+        return not self.members and self._retired >= self._room
 
     def widths(self) -> dict[Stage, int]:
         """Return how many samples are in each stage at once."""
