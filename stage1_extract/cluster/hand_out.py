@@ -26,7 +26,8 @@ class HandOut:
     def next(self, worker: str) -> int | None:
         """Return a shard for a worker, now in work; None if there is none at present.
 
-        Shards that failed come last, and if possible at another worker.
+        Shards that failed or lost their worker come last, and if possible at another worker: if one
+        of them ends workers, it does so when the rest is done.
 
         Raises:
             OSError: as `shards_to_hand_out` does.
@@ -71,7 +72,7 @@ class HandOut:
         self.in_work.discard(shard)
         self._losses[shard] += 1
         if self._losses[shard] < MOST_LOSSES:
-            self._again.appendleft(shard)
+            self._again.append(shard)
         else:
             self.given_up[shard] = f"{MOST_LOSSES} workers died while they had it"
 

@@ -7,16 +7,19 @@ import subprocess
 import sys
 import threading
 import time
+from collections import Counter
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from cache.coordination.ledger import Ledger
+from cache.storage.protocol import StorePath
 from tests.child_processes import REPOSITORY
 
 OBJECT_STORE_BYTES = 80 * 2**20  # the least that Ray takes is 75 MB
 TITLE = "ray::RayWorker"  # what Ray calls the process of a worker, with the method it is in
-PATIENCE_S = 600.0
+Driver = subprocess.Popen[bytes]
 
 
 class Machines:
@@ -40,13 +43,13 @@ class Machines:
         """Kill all processes of a machine at once."""
         self._cluster.remove_node(node, allow_graceful=False)
 
-    def workers(self) -> list[int]:
-        """Return the process of every worker that has begun."""
+    def workers(self, title: str = TITLE) -> list[int]:
+        """Return the process of every worker, or of those in a method."""
         ours = {str(node.all_processes["raylet"][0].process.pid) for node in self.nodes()}
         return [
             int(stat.parent.name)
             for stat in Path("/proc").glob("[0-9]*/stat")
-            if _title(stat.parent).startswith(TITLE) and _parent(stat) in ours
+            if _title(stat.parent).startswith(title) and _parent(stat) in ours
         ]
 
     def nodes(self) -> list[Any]:
@@ -74,95 +77,91 @@ def machines(cores: Sequence[int]) -> Iterator[Machines]:
 
 
 @contextmanager
-def extraction(arguments: Sequence[str]) -> Iterator["subprocess.Popen[str]"]:
-    """Run `extract-features`; killed at the end if it still runs."""
-    with subprocess.Popen(
-        [sys.executable, "-m", "stage1_extract", *arguments],
-        cwd=REPOSITORY,
-        stderr=subprocess.PIPE,
-        text=True,
-    ) as process:
+def extraction(arguments: Sequence[str], log: Path) -> Iterator[Driver]:
+    """Run `extract-features`; killed at the end if it still runs.
+
+    Args:
+        arguments: of the command.
+        log: gets what it says.
+    """
+    command = [sys.executable, "-m", "stage1_extract", *arguments]
+    with (
+        log.open("w") as stderr,
+        subprocess.Popen(command, cwd=REPOSITORY, stderr=stderr) as process,
+    ):
         try:
             yield process
         finally:
             process.kill()
 
 
-class Finished:
-    """Watches the shards that a ledger says are finished, from a thread of its own.
+class FinishedShards:
+    """Notes every shard as soon as it is finished, from a thread of its own.
 
     Args:
-        names: returns entries by name, with something that changes if an entry is written again.
+        path: of the store, which need not exist yet.
     """
 
-    def __init__(self, names: Any) -> None:
-        self._names = names
-        self.first: dict[str, object] = {}
-        self.rewritten: set[str] = set()
+    def __init__(self, path: StorePath) -> None:
+        self._ledger = Ledger(path)
+        self._entries: dict[int, str] = {}
         self._is_closed = threading.Event()
         self._thread = threading.Thread(target=self._watch)
 
-    def __enter__(self) -> "Finished":
+    def __enter__(self) -> "FinishedShards":
         self._thread.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._is_closed.set()
         self._thread.join()
-        self._look()
+
+    def __len__(self) -> int:
+        return len(self._entries)
+
+    def written_again(self) -> list[int]:
+        """Return the shards whose entry is not the first one any more."""
+        return [i for i, entry in self._entries.items() if self._ledger.fingerprint(i) != entry]
 
     def _watch(self) -> None:
-        while not self._is_closed.wait(0.05):
-            self._look()
-
-    def _look(self) -> None:
-        entries = self._names()
-        for name, mark in entries.items():
-            if self.first.setdefault(name, mark) != mark:
-                self.rewritten.add(name)
-        self.rewritten |= self.first.keys() - entries.keys()
+        while not self._is_closed.wait(0.2):
+            with suppress(FileNotFoundError):  # before the store is created
+                for shard in self._ledger.complete() - self._entries.keys():
+                    self._entries[shard] = self._ledger.fingerprint(shard)
 
 
 def kill_at_random(
-    those: Machines, process: "subprocess.Popen[str]", *, kills: int, losses: int, seed: int = 0
-) -> tuple[int, int]:
+    those: Machines, driver: Driver, *, workers: int, machines: int, seed: int = 0
+) -> Counter[str]:
     """Kill workers and machines of a run at random moments, while it goes on.
 
-    A lost machine is followed by a new one. A moment is drawn once all machines have a worker, or
-    sooner if some take too long.
+    A lost machine is followed by a new one. Moments are drawn from when a worker extracts, so that
+    kills do not only hit workers that are about to start.
 
     Returns:
-        How many workers and machines were killed.
+        How many "worker"s and "machine"s were killed.
     """
-    moments = random.Random(seed)
-    plan = ["worker"] * kills + ["machine"] * losses
+    moments, killed = random.Random(seed), Counter[str]()
+    plan = ["worker"] * workers + ["machine"] * machines
     moments.shuffle(plan)
-    done = {"worker": 0, "machine": 0}
     for what in plan:
-        _wait_for_workers(those, process)
-        time.sleep(moments.uniform(0.0, 3.0))
-        if process.poll() is not None:
+        _wait_for_work(those, driver)
+        time.sleep(moments.uniform(0.0, 6.0))
+        if driver.poll() is not None:
             break
         if what == "machine":
-            node = moments.choice(those.nodes())
-            those.lose(node)
+            those.lose(moments.choice(those.nodes()))
             those.add(1)
-            done[what] += 1
         else:
-            victims = those.workers()
-            if victims:
-                with suppress(ProcessLookupError):
-                    os.kill(moments.choice(victims), signal.SIGKILL)
-                    done[what] += 1
-    return done["worker"], done["machine"]
+            os.kill(moments.choice(those.workers()), signal.SIGKILL)
+        killed[what] += 1
+    return killed
 
 
-def _wait_for_workers(those: Machines, process: "subprocess.Popen[str]") -> None:
-    deadline = time.monotonic() + 60
-    while process.poll() is None and time.monotonic() < deadline:
-        if len(those.workers()) >= len(those.nodes()):
-            return
-        time.sleep(0.2)
+def _wait_for_work(those: Machines, driver: Driver) -> None:
+    """Wait until a worker is extracting."""
+    while driver.poll() is None and not those.workers(f"{TITLE}.extract"):
+        time.sleep(0.1)
 
 
 def _title(process: Path) -> str:

@@ -45,13 +45,13 @@ def test_a_shard_that_failed_is_tried_at_another_worker_if_one_asks() -> None:
     assert work.next("a") == 0  # although it failed here: nobody else asks
 
 
-def test_a_shard_whose_worker_died_comes_first_and_has_not_failed() -> None:
+def test_the_death_of_a_worker_is_no_failure_of_its_shard() -> None:
     work = HandOut(iter([0, 1]))
     work.next("a"), work.next("b")
     work.failed(1, "b", "error")
     for _ in range(MOST_LOSSES - 1):
         work.lost(0)
-        assert work.next("b") == 0
+        assert work.next("b") == 0  # 1 failed there
     assert not work.given_up
     work.lost(0)
     assert work.given_up == {0: f"{MOST_LOSSES} workers died while they had it"}
