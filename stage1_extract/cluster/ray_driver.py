@@ -15,7 +15,7 @@ from shared.process.interrupts import PATIENCE_S, Interrupts
 from stage1_extract.cluster.extraction_job import ExtractionJob
 from stage1_extract.cluster.hand_out import HandOut
 from stage1_extract.cluster.ray_options import RayOptions
-from stage1_extract.cluster.ray_session import machines_of, ray_session
+from stage1_extract.cluster.ray_session import DashboardMeters, machines_of, ray_session
 from stage1_extract.cluster.ray_worker import SHARDS_AT_A_TIME, StoppedShardError
 from stage1_extract.cluster.worker_crew import CallEnd, CrewMember, WorkerCrew
 from stage1_extract.cluster.worker_room import worker_needs
@@ -51,7 +51,7 @@ def extract_on_ray(job: ExtractionJob, frames: RawFrames, options: RayOptions) -
         log.info("a worker takes %s", needs)
         crew = WorkerCrew(ray, job, ray.put(frames), needs, options)
         open_with_first_worker(crew, interrupts)
-        driver = RayDriver(StoreWriter(job.store), crew)
+        driver = RayDriver(StoreWriter(job.store), crew, DashboardMeters(ray))
         driver.run(interrupts)
         crew.require_unchanged()
         driver.require_all()
@@ -101,10 +101,12 @@ class RayDriver:
     Args:
         writer: of the store, for looking only.
         crew: the workers.
+        meters: told of every finished shard.
     """
 
-    def __init__(self, writer: StoreWriter, crew: WorkerCrew) -> None:
+    def __init__(self, writer: StoreWriter, crew: WorkerCrew, meters: DashboardMeters) -> None:
         self.writer, self._store, self._crew = writer, writer.store, crew
+        self._meters = meters
         self._claims = Claims(self._store)
         self._work = HandOut(shards_to_hand_out(self._store, self._claims))
         self._widths: dict[Stage, int] = crew.widths()
@@ -173,7 +175,9 @@ class RayDriver:
         self._claims.release(shard)
         for stage, (seconds, samples) in totals.items():
             self._rates.add(stage, seconds, samples)
-        self._forecast.computed(len(self._store.shard(shard).tokens))
+        rows = self._store.rows_in(frozenset({shard}))
+        self._forecast.computed(rows)
+        self._meters.show(rows, self._rates)
 
     def _fail(self, member: CrewMember, shard: int, error: BaseException) -> None:
         if self._work.failed(shard, member.name, str(error)):

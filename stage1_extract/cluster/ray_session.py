@@ -9,6 +9,7 @@ from typing import Any
 from shared.errors import ConfigError
 from stage1_extract.cluster.ray_options import THIS_MACHINE
 from stage1_extract.cluster.worker_room import Machine
+from stage1_extract.extraction.stage_rates import StageRates
 
 log = logging.getLogger(__name__)
 
@@ -26,6 +27,7 @@ def ray_session(address: str) -> Iterator[Any]:
     # Ray would report on every cluster it starts to its makers.
     os.environ.setdefault("RAY_USAGE_STATS_ENABLED", "0")
     import ray
+    import ray.util.metrics
 
     try:
         ray.init(address=address, logging_level=logging.WARNING)
@@ -39,6 +41,27 @@ def ray_session(address: str) -> Iterator[Any]:
         yield ray
     finally:
         ray.shutdown()
+
+
+class DashboardMeters:
+    """Shows progress among the metrics of Ray's dashboard.
+
+    Args:
+        ray: the module.
+    """
+
+    def __init__(self, ray: Any) -> None:
+        metrics = ray.util.metrics
+        self._rows = metrics.Counter("frozen_cmt_rows", "rows of the store, as they are finished")
+        self._rates = metrics.Gauge(
+            "frozen_cmt_samples_per_second", "that a stage could do", tag_keys=("stage",)
+        )
+
+    def show(self, rows: int, rates: StageRates) -> None:
+        """Count finished rows, and show what each stage could do."""
+        self._rows.inc(rows)
+        for stage, rate in rates.per_second().items():
+            self._rates.set(rate, tags={"stage": stage})
 
 
 def machines_of(ray: Any) -> list[Machine]:

@@ -28,8 +28,9 @@ from stage1_extract.cluster.hand_out import MOST_FAILURES
 from stage1_extract.cluster.ray_driver import MOST_BAD_SHARDS, extract_on_ray
 from stage1_extract.cluster.ray_options import RayOptions
 from stage1_extract.cluster.ray_worker import StartedWorker, StoppedShardError
+from stage1_extract.extraction.stage_rates import STAGES
 from tests.cache.conftest import fill, make_features, make_writer
-from tests.stage1_extract.cluster.threads_as_ray import Actor, ThreadsAsRay
+from tests.stage1_extract.cluster.threads_as_ray import Actor, Meter, ThreadsAsRay
 
 VARIANTS = 4  # of five samples, a row per shard
 SHARDS = 5 * VARIANTS
@@ -346,6 +347,7 @@ def test_shards_that_a_plain_worker_has_claimed_are_left_to_it(run: Run) -> None
 def test_rates_and_the_limiting_stage_are_reported(
     run: Run, caplog: pytest.LogCaptureFixture
 ) -> None:
+    Meter.values.clear()
     with caplog.at_level(logging.INFO):
         run.go()
     assert "20 of 20 rows to extract in 20 shards" in caplog.text
@@ -353,6 +355,8 @@ def test_rates_and_the_limiting_stage_are_reported(
     last = caplog.records[-1].getMessage()
     assert last.startswith("samples/s that each stage could do: loading ")
     assert "is the limit" in last
+    assert Meter.values["frozen_cmt_rows"] == {"": SHARDS}
+    assert set(Meter.values["frozen_cmt_samples_per_second"]) == set(STAGES)
 
 
 def test_on_object_storage_nothing_is_claimed_and_a_dead_worker_s_shards_are_handed_out(

@@ -4,7 +4,7 @@ from collections.abc import Callable
 from concurrent import futures
 from concurrent.futures import Future, ThreadPoolExecutor
 from types import SimpleNamespace
-from typing import Any
+from typing import Any, ClassVar
 
 
 class RayError(Exception):
@@ -63,6 +63,21 @@ class Actor:
             self._settle(call, RayActorError("the actor died"))
 
 
+class Meter:
+    """Stands in for Ray's counters and gauges; adds up or remembers, by tags."""
+
+    values: ClassVar[dict[str, dict[str, float]]] = {}
+
+    def __init__(self, name: str, _: str, tag_keys: tuple[str, ...] = ()) -> None:
+        self._mine = self.values.setdefault(name, {})
+
+    def inc(self, value: float) -> None:
+        self._mine[""] = self._mine.get("", 0) + value
+
+    def set(self, value: float, tags: dict[str, str]) -> None:
+        self._mine[tags["stage"]] = value
+
+
 class ThreadsAsRay:
     """What the driver uses of the module `ray`.
 
@@ -72,6 +87,7 @@ class ThreadsAsRay:
     """
 
     exceptions = SimpleNamespace(RayError=RayError, RayTaskError=RayTaskError)
+    util = SimpleNamespace(metrics=SimpleNamespace(Counter=Meter, Gauge=Meter))
 
     def __init__(self, make: Callable[[], Any], machines: list[dict[str, float]]) -> None:
         self._make, self.machines = make, machines
