@@ -35,6 +35,7 @@ from shared.errors import ConfigError
 from shared.process.command import run_command
 from shared.process.number_options import whole_number
 from shared.process.shared_memory import affordable_workers
+from stage1_extract.cluster.ray_options import add_ray_options, ray_options
 from stage1_extract.extraction.stage_widths import (
     LARGEST_BATCH,
     loader_memory,
@@ -145,6 +146,7 @@ def options() -> argparse.ArgumentParser:
     )
     # The option's earlier name, for existing scripts.
     parser.add_argument("--part", dest="slice", type=parse_slice, help=argparse.SUPPRESS)
+    add_ray_options(parser)
     return parser
 
 
@@ -167,6 +169,12 @@ def extract(args: argparse.Namespace, command: Sequence[str]) -> None:
     from stage1_extract.extraction.null_sample import write_null_features
 
     preset = chosen_preset(args.preset, args.config)
+    on_cluster = ray_options(args)
+    if on_cluster is not None:
+        from stage1_extract.cluster.cluster_command import extract_on_cluster
+
+        extract_on_cluster(args, preset, on_cluster, command)
+        return
     worker_slice = choose_slice(args.slice)
     if args.workers is not None:  # known early: what does not fit is refused before all work
         shared_bytes = partial(loader_memory, most_raw_bytes(preset), args.batch_size or 1)
