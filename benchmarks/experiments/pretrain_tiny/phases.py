@@ -16,6 +16,7 @@ class Phase:
         variants: of each sensor, see `prepared_frames`.
         shields_backbones: see `trained_backbones.WholeDetector`.
         judge_every: steps between two judgements on held-out scenes.
+        ends_at: step at which the next phase begins, if not at the end of the schedule.
     """
 
     recipe: Recipe
@@ -23,6 +24,14 @@ class Phase:
     variants: int
     shields_backbones: bool = False
     judge_every: int
+    ends_at: int | None = None
+
+    @property
+    def steps(self) -> int:
+        """Steps until the next phase begins."""
+        steps = self.ends_at or self.recipe.steps
+        assert steps is not None
+        return steps
 
 
 def shielded() -> Phase:
@@ -44,27 +53,23 @@ def shielded() -> Phase:
         checkpoint_every=250,
         keep_last=1,
     )
-    return Phase(recipe=recipe, sweeps=0, variants=8, shields_backbones=True, judge_every=500)
-
-
-def keyframes() -> Phase:
-    """Learn from keyframes alone, all from everything."""
-    recipe = replace(shielded().recipe, name="keyframes", warmup_steps=100)
-    return replace(shielded(), recipe=recipe, shields_backbones=False)
+    return Phase(
+        recipe=recipe, sweeps=0, variants=8, shields_backbones=True, judge_every=500, ends_at=2000
+    )
 
 
 def with_sweeps() -> Phase:
-    """Get used to what the preset says: keyframes with ten sweeps."""
+    """Learn from what the preset says, keyframes with ten sweeps, all from everything."""
     recipe = replace(
         shielded().recipe,
         name="with_sweeps",
         steps=2000,
-        learning_rate=4e-4,
-        warmup_steps=100,
+        learning_rate=7e-4,
+        warmup_steps=50,
         final_ratio=0.02,
         checkpoint_every=100,
     )
-    return Phase(recipe=recipe, sweeps=10, variants=4, judge_every=500)
+    return Phase(recipe=recipe, sweeps=10, variants=4, judge_every=400)
 
 
-PHASES = (shielded, keyframes, with_sweeps)
+PHASES = (shielded, with_sweeps)
