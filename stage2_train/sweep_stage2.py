@@ -26,6 +26,7 @@ import torch
 
 from cache.reader import CachedFeatures
 from cache.storage.location import store_path
+from shared.checkpoint.shipped_checkpoint import checkpoint_path
 from shared.digests import file_digest
 from shared.errors import CheckpointError, ConfigError
 from shared.process.command import run_command
@@ -70,7 +71,9 @@ def main(argv: list[str] | None = None) -> int:
         help="values of a field of the recipes; may be repeated for a grid",
     )
     parser.add_argument(
-        "--checkpoint", type=Path, help="CMT checkpoint, or run, that every run starts from"
+        "--checkpoint",
+        type=checkpoint_path,
+        help="CMT checkpoint, or run, that every run starts from",
     )
     add_subset_options(parser)
     parser.add_argument("--val", type=store_path, help="validation store, see train-stage2")

@@ -162,7 +162,7 @@ def test_a_search_in_which_everything_failed_is_an_error(function: str, tmp_path
 
 def test_what_is_no_function_of_a_trial_is_refused(function: str, tmp_path: Path) -> None:
     for wrong in ("frozen_a", function.replace(":rate", ":absent")):
-        with pytest.raises(ConfigError, match="a function that takes an optuna.Trial"):
+        with pytest.raises(ConfigError, match=r"a function that takes an optuna\.Trial"):
             search(tmp_path / "a", wrong, 2, INPUTS, OPTIONS, [{}])
     with pytest.raises(ConfigError, match="returned None, not a Recipe"):
         search(tmp_path / "a", function.replace(":rate", ":none"), 2, INPUTS, OPTIONS, [{}])
