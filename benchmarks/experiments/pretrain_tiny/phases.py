@@ -76,11 +76,16 @@ def with_sweeps() -> Phase:
 
 
 def annealed() -> Phase:
-    """The same with a rate that falls to almost nothing."""
+    """The same with a rate that falls to almost nothing, and an average that forgets its start."""
     recipe = replace(
-        with_sweeps().recipe, name="annealed", steps=600, learning_rate=6e-4, warmup_steps=20
+        with_sweeps().recipe,
+        name="annealed",
+        steps=300,
+        learning_rate=6e-4,
+        warmup_steps=20,
+        ema_decay=0.98,
     )
-    return replace(with_sweeps(), recipe=recipe, judge_every=600, ends_at=None)
+    return replace(with_sweeps(), recipe=recipe, judge_every=300, ends_at=None)
 
 
 PHASES = (shielded, with_sweeps, annealed)

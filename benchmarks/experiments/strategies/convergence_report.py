@@ -78,7 +78,7 @@ def what_it_says(document: dict[str, Any]) -> str:
     if stayed:
         sentences.append(
             f"**{', '.join(stayed)}: no further from the start than seeds differ, or {LEAST}. "
-            "There was nothing to learn that cached and live training could have learnt differently, "
+            "There was nothing to learn that cached and live training could learn differently, "
             "so that their equality proves little.**"
         )
     return " ".join(sentences)
