@@ -29,6 +29,7 @@ from cache.inspection.parity_record import (
 )
 from cache.reader import CachedFeatures
 from cache.storage.location import store_path
+from shared.checkpoint.shipped_checkpoint import checkpoint_path
 from shared.config.config_json import to_json
 from shared.errors import ParityError
 from shared.process.command import run_command
@@ -66,8 +67,12 @@ def parity_options() -> argparse.ArgumentParser:
     )
     parser.add_argument("store", type=store_path, help="complete feature store")
     add_dataset_options(parser)
-    parser.add_argument("--checkpoint", type=Path, help="checkpoint that the store was made with")
-    parser.add_argument("--head", type=Path, help="checkpoint with the necks and head to compare")
+    parser.add_argument(
+        "--checkpoint", type=checkpoint_path, help="checkpoint that the store was made with"
+    )
+    parser.add_argument(
+        "--head", type=checkpoint_path, help="checkpoint with the necks and head to compare"
+    )
     parser.add_argument(
         "--samples",
         type=whole_number(1),
