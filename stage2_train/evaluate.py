@@ -40,7 +40,7 @@ from stage2_train.evaluation.drop_conditions import (
     COMPARISON,
     DROPS,
     FULL,
-    Condition,
+    DropCondition,
     conditions,
     write_comparison,
 )
@@ -105,7 +105,7 @@ def _evaluate(
     store: FeatureStore,
     detector: CmtDetector,
     out: Path,
-    wanted: Sequence[Condition],
+    wanted: Sequence[DropCondition],
     nuscenes_root: Path | None,
     plots: PlotChoice,
     workers: int,

@@ -15,7 +15,7 @@ OPTIONS = {
     "check-parity": DATASET
     | {"--checkpoint", "--head", "--samples", "--detector-samples", "--seed", "--json"},
     "plot-samples": DATASET
-    | {"--out", "--results", "--sensor-weights", "--samples", "--min-score"},
+    | {"--out", "--results", "--sensor-weights", "--condition", "--samples", "--min-score"},
     "train-stage2": {
         *("--out", "--recipe", "--checkpoint", "--stop-after"),
         *("--workers", "--devices", "--nodes"),

@@ -23,7 +23,7 @@ COMPARISON = "sensor_drop.md"
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
-class Condition:
+class DropCondition:
     """Sensors that are absent.
 
     Args:
@@ -43,10 +43,10 @@ class Condition:
         )
 
 
-FULL = Condition(name="full")
+FULL = DropCondition(name="full")
 
 
-def conditions(drops: Sequence[str], store: FeatureStore) -> list[Condition]:
+def conditions(drops: Sequence[str], store: FeatureStore) -> list[DropCondition]:
     """Return the conditions to evaluate: all sensors first, then each drop.
 
     Args:
@@ -69,9 +69,11 @@ def conditions(drops: Sequence[str], store: FeatureStore) -> list[Condition]:
                 f"{preset.name}), so " + ("nothing would be left" if dropped else "it has none")
             )
         wanted += {
-            "lidar": [Condition(name="no_lidar", absent=(LIDAR,))],
-            "cameras": [Condition(name="no_cameras", absent=CAMERAS)],
-            "each-camera": [Condition(name=f"no_{camera}", absent=(camera,)) for camera in CAMERAS],
+            "lidar": [DropCondition(name="no_lidar", absent=(LIDAR,))],
+            "cameras": [DropCondition(name="no_cameras", absent=CAMERAS)],
+            "each-camera": [
+                DropCondition(name=f"no_{camera}", absent=(camera,)) for camera in CAMERAS
+            ],
         }[drop]
     if len(wanted) > 1:
         _ = store.null  # fails now rather than after the first condition
