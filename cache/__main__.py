@@ -22,33 +22,41 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from cache.command_options import feature_cache_parser
 from cache.coordination.ledger import DAMAGED_SUFFIX
 from cache.coordination.store import open_store
-from cache.format.codec import CODECS, DEFAULT_CODEC
-from cache.format.identity import frozen_document
+from cache.delta.delta_inspection import (
+    delta_as_text,
+    delta_content,
+    describe_delta,
+    stores_inside,
+)
+from cache.delta.delta_metadata import is_delta, read_delta
+from cache.format.identity import explain_difference, frozen_document
 from cache.inspection.content_digest import content_digest
 from cache.inspection.estimate import estimate
 from cache.inspection.picture import plot_store
 from cache.inspection.rebuild import explain_rebuild
 from cache.inspection.sources_digest import explain_sources
 from cache.inspection.summary import describe, summary_as_text
-from cache.storage.location import parse_store_path, store_path
+from cache.storage.location import parse_store_path
 from cache.storage.protocol import StorePath
 from cache.verification.check_rows import Damage
-from cache.verification.verify_store import cores, verify, verify_sources
+from cache.verification.verify_store import verify, verify_sources
 from shared.config.cut import parse_cut
 from shared.config.preset_catalogue import load_preset
 from shared.digests import BLAKE3
 from shared.process.command import run_command
-from shared.process.number_options import real_number, whole_number
 
 GIGABYTE = 1e9
 SECONDS_PER_HOUR = 3600
-MICROSECOND = 1e-6
 
 
 def print_summary(path: StorePath, *, as_json: bool, picture: Path | None) -> int:
     """Print or plot what a store is."""
+    if is_delta(path) and picture is None:
+        print(json.dumps(describe_delta(path), indent=2) if as_json else delta_as_text(path))
+        return 0
     store = open_store(path)
     if picture is not None:
         plot_store(store, picture)
@@ -63,6 +71,13 @@ def print_damage(
     path: StorePath, *, workers: int, anew: bool, repair: bool, root: Path | None
 ) -> int:
     """Verify a store, or its sensor files in `root`; return 1 and print what is not as it was."""
+    if is_delta(path):
+        stores = stores_inside(path, with_files=root is not None)
+        inside = [
+            print_damage(store.path, workers=workers, anew=anew, repair=repair, root=root)
+            for store in stores.values()
+        ]
+        return max(inside, default=0)
     store = open_store(path)
 
     def report(damage: Damage) -> None:
@@ -97,6 +112,8 @@ def print_damage(
 
 def print_difference(path: StorePath, references: Sequence[str]) -> int:
     """Print where a store differs from stores or presets, and which arrays that affects."""
+    if is_delta(path):
+        return print_delta_difference(path, references)
     store = open_store(path)
     arrays = tuple(spec.name for spec in store.arrays)
     has_difference = False
@@ -115,6 +132,21 @@ def print_difference(path: StorePath, references: Sequence[str]) -> int:
             print(f"{path} and {reference}:")
         same = "no difference in what determines the features"
         print("\n".join([*(lines or [same]), *notes]))
+        has_difference |= bool(lines)
+    return 1 if has_difference else 0
+
+
+def print_delta_difference(path: StorePath, references: Sequence[str]) -> int:
+    """Print where a delta differs from deltas, or from a store that should be its base."""
+    mine, has_difference = read_delta(path), False
+    for reference in references:
+        place = parse_store_path(reference)
+        if is_delta(place):
+            first, second = mine.identity, read_delta(place).identity
+        else:
+            first, second = dict(mine.base_identity), dict(open_store(place).metadata.identity)
+        lines = explain_difference(first, second, names=(f"in {path}", f"in {reference}"))
+        print("\n".join(lines or ["no difference in what determines the features"]))
         has_difference |= bool(lines)
     return 1 if has_difference else 0
 
@@ -162,54 +194,6 @@ def print_digest(path: StorePath, *, recompute: bool) -> int:
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="feature-cache",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    commands = parser.add_subparsers(dest="command", required=True)
-    command = commands.add_parser("show", help="what a store is")
-    command.add_argument("store", type=store_path)
-    command.add_argument("--json", action="store_true", help="for programs")
-    command.add_argument("--picture", type=Path, help="plot it instead, as PNG; needs matplotlib")
-    command = commands.add_parser("verify", help="read every row again")
-    command.add_argument("store", type=store_path)
-    command.add_argument(
-        "--workers", type=whole_number(1), default=cores(), help="threads (default: cores)"
-    )
-    command.add_argument(
-        "--anew", action="store_true", help="do not resume an interrupted verification"
-    )
-    command.add_argument(
-        "--repair",
-        action="store_true",
-        help="drop the ledger entries of damaged shards; extract-features then rebuilds them",
-    )
-    command.add_argument(
-        "--nuscenes",
-        type=Path,
-        metavar="ROOT",
-        help="compare the sensor files below this root with those of the rows, instead of the rows",
-    )
-    command = commands.add_parser("diff", help="why two stores, or a store and a preset, differ")
-    command.add_argument("store", type=store_path)
-    command.add_argument("references", nargs="+", metavar="reference", help="a store, or a preset")
-    command = commands.add_parser("estimate", help="how large a store would be")
-    command.add_argument("preset", help="a name, or path/to/file.py:function")
-    command.add_argument("--samples", type=whole_number(1), required=True)
-    command.add_argument("--variants", type=whole_number(1), default=1)
-    command.add_argument("--codec", choices=tuple(CODECS), default=DEFAULT_CODEC)
-    command.add_argument("--cut", default="backbone", help="as extract-features takes it")
-    command.add_argument(
-        "--seconds-per-sample", type=real_number(MICROSECOND), help="measured; adds hours"
-    )
-    command = commands.add_parser("digest", help="digest of a store's content")
-    command.add_argument("store", type=store_path)
-    command.add_argument("--recompute", action="store_true", help="read every byte again")
-    return parser
-
-
 def _run(args: argparse.Namespace) -> int:
     match args.command:
         case "show":
@@ -234,12 +218,15 @@ def _run(args: argparse.Namespace) -> int:
                 seconds_per_sample=args.seconds_per_sample,
             )
         case _:
+            if is_delta(args.store):
+                print(delta_content(args.store).digest(recompute=args.recompute))
+                return 0
             return print_digest(args.store, recompute=args.recompute)
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command; return its exit status."""
-    parser = _parser()
+    parser = feature_cache_parser(__doc__)
     args = parser.parse_args(argv)
     if args.command == "verify" and args.repair and args.nuscenes is not None:
         parser.error("--repair rebuilds rows, it cannot mend sensor files: omit it or --nuscenes")

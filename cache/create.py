@@ -21,6 +21,7 @@ from cache.format.codec import CODECS, DEFAULT_CODEC
 from cache.format.identity import Identity, check_identity
 from cache.format.layout import SHARD_BYTES, Layout, slots_per_shard
 from cache.format.metadata import (
+    DELTA_FILE,
     METADATA_FILE,
     Metadata,
     Provenance,
@@ -57,6 +58,7 @@ class StoreSpec:
         codec: of the feature maps, see `cache.format.codec`; fits the identity's value format.
         shard_bytes: uncompressed size of a shard, all arrays together.
         root: dataset root; the sensor files of finished rows have to be the same there.
+        arrays: of a row; by default those that the preset, its cut and the codec need.
     """
 
     preset: Preset
@@ -67,6 +69,7 @@ class StoreSpec:
     codec: str = DEFAULT_CODEC
     shard_bytes: int = SHARD_BYTES
     root: Path | None = None
+    arrays: tuple[ArraySpec, ...] | None = None
 
     def __post_init__(self) -> None:
         assert self.identity["value_format"] == CODECS[self.codec].value_format
@@ -74,7 +77,9 @@ class StoreSpec:
     def metadata(self) -> Metadata:
         """Return the metadata of the new store, before there are arrays to be digested."""
         max_boxes, count = max(1, self.max_boxes), len(self.samples.tokens)
-        arrays = array_specs(self.preset, max_boxes, self.codec, parse_cut(self.identity["cut"]))
+        arrays = self.arrays or array_specs(
+            self.preset, max_boxes, self.codec, parse_cut(self.identity["cut"])
+        )
         slots = slots_per_shard(row_bytes(arrays), count, self.shard_bytes)
         return Metadata(
             identity=self.identity,
@@ -101,6 +106,12 @@ def open_or_create(path: Path | StorePath, spec: StoreSpec) -> StoreWriter:
         DatasetError: if a sensor file of a finished row cannot be read.
     """
     path = as_store_path(path)
+    if (path / DELTA_FILE).is_file():
+        raise CacheError(
+            f"{path} is a delta store; to resume it, give the --condition and --base that it was "
+            f"made with (`feature-cache show {path}` has the command), or choose a different "
+            "--store. Nothing was changed."
+        )
     if not (path / METADATA_FILE).exists():
         create_store(path, spec)
     elif spec.root is not None and differs_in_variants_only(path, spec.identity):

@@ -10,6 +10,8 @@
     extract-features r50_800x320 ... --slice 2/8    # the second of eight workers on one store
     torchrun --nproc-per-node 8 -m stage1_extract r50_800x320 ...
     sbatch --array 1-8 job.sh                       # job.sh runs the first command
+    extract-features r50_800x320 --nuscenes /data/nuscenes --checkpoint cmt.pth
+        --condition beams-4-even --base val.zarr --store val.beams-4-even.zarr
 
 The same command resumes an interrupted run, with any number of workers: a slice only says where a
 worker begins, and once it is done the worker helps with the rest. About 25 MB per sample for
@@ -37,6 +39,7 @@ from shared.process.command import run_command
 from shared.process.number_options import whole_number
 from shared.process.shared_memory import affordable_workers
 from stage1_extract.cluster.ray_options import add_ray_options, ray_options
+from stage1_extract.extraction.delta.delta_options import add_delta_options, asks_for_delta
 from stage1_extract.extraction.stage_widths import (
     LARGEST_BATCH,
     loader_memory,
@@ -148,6 +151,7 @@ def options() -> argparse.ArgumentParser:
         type=parse_slice,
         help="begin with slice i of n, e.g. 2/8 (default from torchrun or Slurm, else 1/1)",
     )
+    add_delta_options(parser)
     # The option's earlier name, for existing scripts.
     parser.add_argument("--part", dest="slice", type=parse_slice, help=argparse.SUPPRESS)
     add_ray_options(parser)
@@ -174,10 +178,20 @@ def extract(args: argparse.Namespace, command: Sequence[str]) -> None:
 
     preset = chosen_preset(args.preset, args.config)
     on_cluster = ray_options(args)
+    if on_cluster is not None and asks_for_delta(args):
+        raise ConfigError(
+            "--ray hands out the shards of a whole store; a --condition is extracted without it, "
+            "by any number of workers: start the command on each machine, with --slice 1/2 etc."
+        )
     if on_cluster is not None:
         from stage1_extract.cluster.cluster_command import extract_on_cluster
 
         extract_on_cluster(args, preset, on_cluster, command)
+        return
+    if asks_for_delta(args):
+        from stage1_extract.extraction.delta.extract_delta import extract_delta
+
+        extract_delta(args, preset, command)
         return
     worker_slice = choose_slice(args.slice)
     if args.workers is not None:  # known early: what does not fit is refused before all work

@@ -5,7 +5,9 @@ from dataclasses import dataclass
 
 from shared.errors import ConfigError
 from stage1_extract.cluster.ray_options import RayOptions
-from stage1_extract.extraction.stage_widths import CPU_CORES_PER_LOADER
+
+# On a CPU the backbones need so many cores to compute a sample while one task loads the next.
+CPU_CORES_PER_LOADER = 16
 
 Machine = Mapping[str, float]  # what Ray counts there: "CPU", "GPU"
 

@@ -22,16 +22,19 @@ class StageRates:
     def __init__(self, widths: Mapping[Stage, int]) -> None:
         self._widths = widths
         self._seconds = dict.fromkeys(STAGES, 0.0)
-        self._samples = dict.fromkeys(STAGES, 0)
+        self._samples = dict.fromkeys(STAGES, 0.0)
         self._lock = threading.Lock()
 
-    def add(self, stage: Stage, seconds: float, samples: int = 1) -> None:
-        """Count samples that a stage has done; 0 where more of their time is added."""
+    def add(self, stage: Stage, seconds: float, samples: float = 1) -> None:
+        """Count samples that a stage has done; 0 where more of their time is added.
+
+        A row that is a sensor of a sample counts as its share of the sample.
+        """
         with self._lock:
             self._seconds[stage] += seconds
             self._samples[stage] += samples
 
-    def totals(self) -> dict[Stage, tuple[float, int]]:
+    def totals(self) -> dict[Stage, tuple[float, float]]:
         """Return seconds and samples of every stage, as `add` takes them."""
         with self._lock:
             return {stage: (self._seconds[stage], self._samples[stage]) for stage in STAGES}
