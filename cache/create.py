@@ -39,6 +39,7 @@ from cache.writer import StoreWriter
 from shared.config.config_json import to_json
 from shared.config.cut import parse_cut
 from shared.config.preset import Preset
+from shared.digests import BLAKE3
 from shared.errors import CacheError
 
 _log = logging.getLogger(__name__)
@@ -90,6 +91,7 @@ class StoreSpec:
             max_boxes=max_boxes,
             arrays=arrays,
             codec=self.codec,
+            digest_algorithm=BLAKE3,
             metadata_digests={},
         )
 
