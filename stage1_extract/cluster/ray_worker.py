@@ -34,7 +34,7 @@ from stage1_extract.preprocessing.raw_frames import RawFrames
 
 # One is loaded, one computed, one written.
 SHARDS_AT_A_TIME = 3
-StageTotals = dict[Stage, tuple[float, int]]  # seconds and samples
+StageTotals = dict[Stage, tuple[float, float]]  # seconds and samples
 
 
 class StoppedShardError(FrozenCmtError):
