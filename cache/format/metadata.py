@@ -113,8 +113,8 @@ def read_metadata(path: StorePath) -> Metadata:
         if (path / DELTA_FILE).is_file():
             raise CacheError(
                 f"{path} is a delta store: it holds only what a condition changes, and cannot be "
-                "read without the store it was made from. Name that store here, and the delta where "
-                f"conditions are asked for; `feature-cache show {path}` says which store it is"
+                "read without the store it was made from. Name that store here, and the delta "
+                f"where conditions are asked for; `feature-cache show {path}` says which store it is"
             )
         raise CacheError(
             f"{path} is not a feature store: it has no {METADATA_FILE}; "
