@@ -11,7 +11,17 @@ DATASET = {"--nuscenes", "--version", "--split", "--infos", "--box-convention", 
 OPTIONS = {
     "extract-features": DATASET
     | {"--config", "--cut", "--variants", "--store", "--checkpoint", "--codec", "--batch-size"}
-    | {"--shard-mib", "--workers", "--slice", "--condition", "--base"},
+    | {
+        "--shard-mib",
+        "--workers",
+        "--slice",
+        "--ray",
+        "--ray-workers",
+        "--gpus-per-worker",
+        "--cpus-per-worker",
+        "--condition",
+        "--base",
+    },
     "check-parity": DATASET
     | {"--checkpoint", "--head", "--samples", "--detector-samples", "--seed", "--json"}
     | {"--base", "--condition"},
@@ -25,7 +35,7 @@ OPTIONS = {
     },
     "sweep-stage2": {
         *("--out", "--recipe", "--seeds", "--set", "--checkpoint", "--val", "--nuscenes"),
-        *("--jobs", "--workers"),
+        *("--jobs", "--workers", "--samples", "--scenes", "--subset-seed", "--optuna", "--trials"),
     },
     "compare-runs": {"--nuscenes", "--out"},
     "plot-sensor-weights": {"--out", "--samples", "--plot", "--min-score", "--workers"},
