@@ -24,13 +24,13 @@ from shared.digests import file_digest
 from shared.errors import CheckpointError
 from shared.process.command import run_command
 from shared.process.number_options import whole_number
+from stage2_train.data.dataset import samples_digest
 from stage2_train.data.loader import WORKERS_HELP, default_workers
 from stage2_train.freezing.freezing import require_trainable
 from stage2_train.recipes.recipes import RECIPES
 from stage2_train.run.run_folder import CHECKPOINT
 from stage2_train.sweep.run_sweep import device_slots, run_sweep
 from stage2_train.sweep.sweep_plan import planned_runs, recipes_named
-from stage2_train.training.build import samples_digest
 
 
 def main(argv: list[str] | None = None) -> int:

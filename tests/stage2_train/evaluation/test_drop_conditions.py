@@ -8,6 +8,7 @@ from types import SimpleNamespace
 
 import numpy as np
 import pytest
+from stage2_train.evaluation.drop_conditions import FULL, conditions, write_comparison
 
 from cache.coordination.null_store import null_path
 from cache.reader import CachedFeatures
@@ -17,7 +18,6 @@ from shared.data.sensor_drop import without_cameras, without_lidar
 from shared.errors import CacheError, ConfigError
 from stage2_train.data.dataset import StoreDataset
 from stage2_train.data.loader import evaluation_batches
-from stage2_train.evaluation.drop_conditions import FULL, conditions, write_comparison
 
 
 @pytest.fixture(scope="module")
