@@ -56,6 +56,7 @@ class StoreSpec:
         codec: of the feature maps, see `cache.format.codec`; fits the identity's value format.
         shard_bytes: uncompressed size of a shard, all arrays together.
         root: dataset root; the sensor files of finished rows have to be the same there.
+        arrays: of a row; by default those that the preset, its cut and the codec need.
     """
 
     preset: Preset
@@ -66,6 +67,7 @@ class StoreSpec:
     codec: str = DEFAULT_CODEC
     shard_bytes: int = SHARD_BYTES
     root: Path | None = None
+    arrays: tuple[ArraySpec, ...] | None = None
 
     def __post_init__(self) -> None:
         assert self.identity["value_format"] == CODECS[self.codec].value_format
@@ -73,7 +75,9 @@ class StoreSpec:
     def metadata(self) -> Metadata:
         """Return the metadata of the new store, before there are arrays to be digested."""
         max_boxes, count = max(1, self.max_boxes), len(self.samples.tokens)
-        arrays = array_specs(self.preset, max_boxes, self.codec, parse_cut(self.identity["cut"]))
+        arrays = self.arrays or array_specs(
+            self.preset, max_boxes, self.codec, parse_cut(self.identity["cut"])
+        )
         slots = slots_per_shard(row_bytes(arrays), count, self.shard_bytes)
         return Metadata(
             identity=self.identity,

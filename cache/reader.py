@@ -55,6 +55,11 @@ class CachedFeatures:
         return self._store.path
 
     @property
+    def store(self) -> Store:
+        """The opened store, for whoever needs its layout or ledger."""
+        return self._store
+
+    @property
     def preset(self) -> Preset:
         """The detector the features belong to."""
         return self._preset

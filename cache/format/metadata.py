@@ -24,6 +24,7 @@ from shared.errors import CacheError, ConfigError
 ATTRIBUTE = "frozen_cmt"
 NULL_GROUP = "null"  # see `cache.coordination.null_store`
 METADATA_FILE = "zarr.json"  # of a Zarr v3 group or array
+DELTA_FILE = "delta.json"  # instead of it, of a delta store, see `cache.delta.delta_metadata`
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -106,6 +107,13 @@ def read_metadata(path: StorePath) -> Metadata:
     """
     file = path / METADATA_FILE
     if not file.is_file():
+        if (path / DELTA_FILE).is_file():
+            raise CacheError(
+                f"{path} is a delta store: it holds only what a condition changes, and cannot be "
+                "read without the store it was made from. Name that store here; `evaluate-stage2 "
+                "--conditions` and `train-stage2 --conditions` take the delta beside it, and "
+                f"`feature-cache show {path}` says which store it is"
+            )
         raise CacheError(
             f"{path} is not a feature store: it has no {METADATA_FILE}; "
             "`extract-features` makes one"

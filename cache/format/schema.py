@@ -99,7 +99,7 @@ def zero_name(feature_map: str) -> str:
     return f"{feature_map}_zero"
 
 
-def _map_specs(feature_map: FeatureMap, codec: str) -> list[ArraySpec]:
+def map_specs(feature_map: FeatureMap, codec: str) -> list[ArraySpec]:
     """Return the arrays of a feature map."""
     name = feature_map.name
     values = ArraySpec(
@@ -143,13 +143,23 @@ def array_specs(
         codec: of the feature maps.
         cut: where the frozen part ends.
     """
-    maps = [spec for feature_map in cut.maps(preset) for spec in _map_specs(feature_map, codec)]
+    maps = [spec for feature_map in cut.maps(preset) for spec in map_specs(feature_map, codec)]
+    return (*maps, *frame_specs(max_boxes, has_cameras=preset.camera is not None))
+
+
+def frame_specs(max_boxes: int, *, has_cameras: bool) -> tuple[ArraySpec, ...]:
+    """Return the arrays of a row that are no feature maps.
+
+    Args:
+        max_boxes: most boxes that a row can hold, at least 1.
+        has_cameras: whether a row has `img_from_lidar`.
+    """
     matrix = ("row", "column")
     cameras = ArraySpec(
         name=CAMERA_MATRICES, dims=("V", *matrix), shape=(len(CAMERAS), 4, 4), dtype="float64"
     )
     geometry = [
-        *([] if preset.camera is None else [cameras]),
+        *([cameras] if has_cameras else []),
         ArraySpec(name=EGO_MATRIX, dims=matrix, shape=(4, 4), dtype="float64"),
         ArraySpec(name="geometry/global_from_ego", dims=matrix, shape=(4, 4), dtype="float64"),
     ]
@@ -171,7 +181,7 @@ def array_specs(
         for name in ("labels", "lidar_points", "radar_points")
     ]
     box_count = ArraySpec(name=BOX_COUNT, dims=(), shape=(), dtype="int64")
-    return (*maps, *geometry, box_count, boxes, *per_box_numbers)
+    return (*geometry, box_count, boxes, *per_box_numbers)
 
 
 def row_bytes(specs: tuple[ArraySpec, ...]) -> int:

@@ -111,9 +111,8 @@ def read_record(store: Store) -> ParityRecord | None:
         ) from error
 
 
-def is_current(store: Store, record: ParityRecord) -> bool:
-    """Return whether a store still has the content that was checked."""
-    checked = record.content
+def has_content(store: Store, checked: CheckedContent) -> bool:
+    """Return whether a store still has a content that was recorded."""
     if checked.identity_digest != json_digest(store.metadata.identity):
         return False
     if checked.ledger_digest == _ledger_digest(store):
@@ -135,7 +134,12 @@ def write_record(store: Store, record: ParityRecord) -> None:
     except CacheError:
         before = None
     is_narrower = before is not None and record.rows < before.rows
-    if before is not None and is_narrower and not record.failed and is_current(store, before):
+    if (
+        before is not None
+        and is_narrower
+        and not record.failed
+        and has_content(store, before.content)
+    ):
         _log.info("the earlier parity check of more rows is kept: %s", _told(before))
         return
     try:
@@ -157,7 +161,7 @@ def parity_note(store: Store) -> str:
         return str(error)
     if record is None:
         return NOT_CHECKED
-    if not is_current(store, record):
+    if not has_content(store, record.content):
         return (
             f"stale: checked at {record.at}, and rows were added or written again since; run "
             "`check-parity` again"

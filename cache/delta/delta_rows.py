@@ -1,0 +1,176 @@
+"""The feature stores inside a delta store: which rows they have, how they are made and read.
+
+They are ordinary stores, so writing, resuming, verifying and repairing them is as for any other.
+"""
+
+from collections.abc import Mapping
+from dataclasses import replace
+from typing import Literal
+
+import numpy as np
+
+from cache.coordination.completeness import Completeness
+from cache.coordination.read_arrays import map_buffer, read_arrays
+from cache.coordination.store import Store, open_store
+from cache.create import StoreSpec, open_or_create
+from cache.delta.delta_metadata import DeltaMetadata, finish_command
+from cache.delta.delta_plan import DeltaPlan
+from cache.format.layout import SHARD_BYTES
+from cache.format.metadata import METADATA_FILE, Metadata
+from cache.format.samples import Samples
+from cache.format.schema import ArraySpec, frame_specs, map_specs, row_bytes
+from cache.storage.protocol import StorePath
+from cache.writer import StoreWriter
+from shared.config.classes import CAMERAS, LIDAR
+from shared.config.cut import parse_cut
+from shared.config.preset import FeatureMap
+from shared.data.features import NO_CAMERAS, Annotations, Frame, MapValues
+from shared.digests import json_digest
+from shared.errors import CacheError
+
+Part = Literal["camera", "lidar", "geometry"]
+PARTS: tuple[Part, ...] = ("camera", "lidar", "geometry")
+ONE_BOX = 1  # space that a row reserves; it has no boxes
+
+RowPlace = tuple[int, str]  # position of a sample in the base; sensor, "" for geometry
+
+
+def row_token(token: str, sensor: str) -> str:
+    """Return the token of a row: a view's has its camera, e.g. "ca9a/CAM_BACK"."""
+    return f"{token}/{sensor}" if sensor in CAMERAS else token
+
+
+def part_rows(plan: DeltaPlan, part: Part) -> list[RowPlace]:
+    """Return position and sensor of every row of a store inside a delta, in its order."""
+    if part == "geometry":
+        return [(place, "") for place in range(plan.samples)] if plan.has_geometry else []
+    return list(plan.rows(CAMERAS if part == "camera" else (LIDAR,)))
+
+
+def row_frame(frame: Frame, sensor: str) -> Frame:
+    """Return the frame of a delta's row: without boxes, and projections only in geometry rows."""
+    nothing = np.zeros(0, np.int64)
+    return replace(
+        frame,
+        token=row_token(frame.token, sensor),
+        img_from_lidar=NO_CAMERAS if sensor else frame.img_from_lidar,
+        annotations=Annotations(
+            boxes_lidar=np.zeros((0, 9), np.float32),
+            labels=nothing,
+            lidar_points=nothing,
+            radar_points=nothing,
+        ),
+    )
+
+
+def part_writer(
+    path: StorePath,
+    metadata: DeltaMetadata,
+    base: Store,
+    part: Part,
+    shard_bytes: int = SHARD_BYTES,
+) -> StoreWriter | None:
+    """Open or create a store inside the delta at `path`; None if it would have no rows.
+
+    Raises:
+        IdentityError: if the store there was made from something else.
+    """
+    rows = part_rows(metadata.plan, part)
+    if not rows:
+        return None
+    arrays = part_arrays(base.metadata, part)
+    row_size = row_bytes(arrays)
+    if part == "camera":  # the views of a sample, computed together, are written together
+        shard_bytes = max(1, shard_bytes // (row_size * len(CAMERAS))) * row_size * len(CAMERAS)
+    samples = base.samples
+    tokens = tuple(row_token(samples.tokens[place], sensor) for place, sensor in rows)
+    spec = StoreSpec(
+        preset=base.metadata.preset,
+        identity=_part_identity(metadata, part, tokens),
+        samples=Samples(
+            tokens=tokens,
+            scenes=tuple(samples.scenes[place] for place, _ in rows),
+            timestamps_us=tuple(samples.timestamps_us[place] for place, _ in rows),
+        ),
+        max_boxes=ONE_BOX,
+        provenance=metadata.provenance,
+        codec=base.metadata.codec,
+        shard_bytes=shard_bytes,
+        arrays=arrays,
+    )
+    return open_or_create(path / part, spec)
+
+
+def part_arrays(base: Metadata, part: Part) -> tuple[ArraySpec, ...]:
+    """Return the arrays of a row of a store inside a delta: a view's maps lack the axis of views.
+
+    Args:
+        base: of the base.
+        part: which store.
+    """
+    cut, codec = parse_cut(base.identity["cut"]), base.codec
+    if part == "geometry":
+        return frame_specs(ONE_BOX, has_cameras=True)
+    maps = cut.lidar_maps(base.preset) if part == "lidar" else _view_maps(base)
+    specs = [spec for feature_map in maps for spec in map_specs(feature_map, codec)]
+    return (*specs, *frame_specs(ONE_BOX, has_cameras=False))
+
+
+def _view_maps(base: Metadata) -> list[FeatureMap]:
+    maps = parse_cut(base.identity["cut"]).camera_maps(base.preset)
+    return [replace(whole, dims=whole.dims[1:], shape=whole.shape[1:]) for whole in maps]
+
+
+def _part_identity(
+    metadata: DeltaMetadata, part: Part, tokens: tuple[str, ...]
+) -> dict[str, object]:
+    dataset = {**metadata.base_identity["dataset"], "tokens": json_digest(list(tokens))}
+    return {**metadata.identity, "dataset": dataset, "part": part}
+
+
+def open_parts(path: StorePath, metadata: DeltaMetadata) -> dict[Part, Store]:
+    """Open the stores inside a delta that have rows, finished or not.
+
+    Raises:
+        CacheError: if one is not there or damaged.
+    """
+    parts: dict[Part, Store] = {}
+    for part in PARTS:
+        if not part_rows(metadata.plan, part):
+            continue
+        if not (path / part / METADATA_FILE).is_file():
+            raise CacheError(
+                f"{path} is not finished: its {part} rows are missing. Finish it with: "
+                f"{finish_command(path, metadata)}"
+            )
+        parts[part] = open_store(path / part)
+    return parts
+
+
+class RowReader:
+    """Reads maps of a store's rows into existing memory; several threads may share it.
+
+    Args:
+        store: the base, or a store inside a delta.
+    """
+
+    def __init__(self, store: Store) -> None:
+        self.store = store
+        self.completeness = Completeness(store)
+        self._specs = tuple(spec for spec in store.arrays if spec.feature_map is not None)
+
+    def read_into(self, maps: Mapping[str, MapValues], token: str, variant: int) -> None:
+        """Fill some or all of a row's maps.
+
+        Raises:
+            MissingRowError: if the row is not there.
+            CacheError: if it is damaged.
+        """
+        buffers = {
+            spec.name: map_buffer(spec, maps[spec.feature_map])
+            for spec in self._specs
+            if spec.feature_map is not None and spec.feature_map in maps
+        }
+        wanted = [spec for spec in self._specs if spec.name in buffers]
+        place = self.completeness.position(token, variant)
+        read_arrays(self.store, wanted, place, variant, variant, buffers)

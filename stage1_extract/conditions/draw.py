@@ -1,0 +1,45 @@
+"""Random numbers of a condition: the same on any machine, in any order, in any process."""
+
+import hashlib
+import json
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.special import ndtri
+
+UNIFORM_STEPS = 2.0**53  # uniform numbers are multiples of 1 / UNIFORM_STEPS
+
+
+class Draw:
+    """Numbers for a subject and sensor, the first of PCG64 seeded with a SHA-256.
+
+    Conditions of a family draw the same numbers, so a severe one loses what a mild one loses.
+
+    Args:
+        seed: of the condition.
+        family: of the condition.
+        subject: sample token, or a LiDAR file below the dataset root.
+        sensor: `shared.config.classes.LIDAR` or a camera's name.
+    """
+
+    def __init__(self, seed: int, family: str, subject: str, sensor: str) -> None:
+        key = json.dumps([seed, family, subject, sensor]).encode()
+        entropy = int.from_bytes(hashlib.sha256(key).digest(), "big")
+        self._generator = np.random.Generator(np.random.PCG64(entropy))
+
+    def uniform(self, *shape: int) -> NDArray[np.float64]:
+        """Return the next numbers in [0, 1)."""
+        return self._generator.random(shape)
+
+    def normal(self, *shape: int) -> NDArray[np.float64]:
+        """Return the next numbers of mean 0 and deviation 1.
+
+        Quantiles of uniform numbers: NumPy may change how it draws normal ones.
+        """
+        uniform = np.maximum(self.uniform(*shape), 1 / UNIFORM_STEPS)  # 0 would be minus infinity
+        normal: NDArray[np.float64] = ndtri(uniform)
+        return normal
+
+    def chance(self, probability: float) -> bool:
+        """Return whether the next uniform number is below a probability."""
+        return bool(self._generator.random() < probability)

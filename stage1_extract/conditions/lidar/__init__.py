@@ -1,0 +1,1 @@
+"""What conditions do to LiDAR points. May import nuscenes/ and the folder above."""
