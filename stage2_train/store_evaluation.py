@@ -61,7 +61,7 @@ def evaluate(
         DatasetError: if the tables do not fit.
     """
     store.require_complete()
-    deltas = by_condition(conditions, store)
+    deltas = by_condition(conditions)
     wanted = judged_conditions(drops, deltas, store)
     if isinstance(baseline, ScoreBaseline):
         baseline.require_common(wanted)

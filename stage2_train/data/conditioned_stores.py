@@ -2,23 +2,20 @@
 
 from collections.abc import Mapping, Sequence
 
-from shared.data.feature_store import ConditionedStore, FeatureStore
+from shared.data.feature_store import ConditionedStore
 from shared.errors import ConfigError
 from stage2_train.data.dataset import samples_digest
 
 
-def by_condition(
-    deltas: Sequence[ConditionedStore], base: FeatureStore
-) -> dict[str, ConditionedStore]:
-    """Return opened delta stores by the name of their condition, in their order.
+def by_condition(deltas: Sequence[ConditionedStore]) -> dict[str, ConditionedStore]:
+    """Return delta stores by the name of their condition, in their order.
 
     Args:
-        deltas: of `base`.
-        base: the clean store.
+        deltas: opened beside the clean store that they are of.
 
     Raises:
         CacheError: if one is incomplete.
-        ConfigError: if two are of the same condition, or one has other variants than the base.
+        ConfigError: if two are of the same condition.
     """
     stores: dict[str, ConditionedStore] = {}
     for delta in deltas:
@@ -28,11 +25,6 @@ def by_condition(
             raise ConfigError(
                 f"{stores[name].path} and {delta.path} are both of the condition {name}; name one "
                 "of them"
-            )
-        if delta.variants != base.variants:
-            raise ConfigError(
-                f"{delta.path} has {delta.variants} variants of a sample, its base {base.path} has "
-                f"{base.variants}; extract the condition again from this base"
             )
         stores[name] = delta
     return stores

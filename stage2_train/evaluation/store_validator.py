@@ -89,7 +89,7 @@ class StoreValidator:
     ) -> None:
         require_validation_store(store, training)
         self.store = store
-        self._deltas = by_condition(conditions, store)
+        self._deltas = by_condition(conditions)
         self._conditions = judged_conditions((), self._deltas, store)
         self._root, self._workers, self._batch_size = nuscenes_root, workers, batch_size
         # Of the whole store, and of the curve.

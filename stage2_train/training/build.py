@@ -96,7 +96,7 @@ def train(
     """
     store.require_complete()
     require_trainable(recipe, store)
-    conditioned = by_condition(conditions, store)
+    conditioned = by_condition(conditions)
     require_same_names(conditioned, recipe.conditions)
     tokens = subset_tokens(store, subset)
     start = None if checkpoint is None else starting_point(checkpoint, store)
