@@ -96,7 +96,7 @@ def _text(rows: Sequence[Row], scores: RelativeScores, document: Row) -> str:
         for row in rows
     ]
     against = f" Baseline: {document['baseline']}." if compared else ""
-    parts = [f"Evaluated: {document['coverage']}.{against}", markdown_table(head, cells)]
+    parts = [f"Evaluated: {document['coverage']}.{against}\n", markdown_table(head, cells)]
     if scores.families:
         parts.append(_family_table(scores, compared))
     if WEIGHTS[0] in rows[0]:
