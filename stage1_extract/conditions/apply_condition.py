@@ -1,19 +1,125 @@
-"""Applies a condition to raw data, and refuses what its functions must not return.
+"""Applies a condition to the raw data of samples, and refuses what its functions must not return.
 
 P points.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any, NoReturn
 
 import numpy as np
 
 from shared.config.classes import CAMERAS, LIDAR
 from shared.errors import ConfigError
 from stage1_extract.conditions.condition import Condition, Pixels, Points
-from stage1_extract.conditions.sample_edits import COMPUTED, SampleEdits
+from stage1_extract.conditions.sample_edits import (
+    ABSENT,
+    COMPUTED,
+    SampleEdits,
+    SensorEdit,
+    StuckAt,
+)
+from stage1_extract.nuscenes.record_checks import checked_record
 from stage1_extract.nuscenes.records import Camera, SampleRecord
 
 COLUMNS = 5
+
+
+class SampleChanges:
+    """What a condition does to the data of a sample, sensor by sensor.
+
+    Args:
+        condition: to apply.
+        record: the sample.
+        edits: which of its sensors are touched; see `edits_of`.
+    """
+
+    def __init__(self, condition: Condition, record: SampleRecord, edits: SampleEdits) -> None:
+        self.condition, self.record, self.edits = condition, record, edits
+
+    def lidar_file(self, points: Points, file: Path) -> Points:
+        """Return what becomes of a raw LiDAR file, (P, 5) float32: x y z, intensity, ring.
+
+        Raises:
+            ConfigError: if the condition's function returns something that is not points.
+        """
+        change = self.condition.lidar_file
+        if change is None or self.edits.lidar is not COMPUTED:
+            return points
+        changed = change(points, self.condition.draw(self.record.relative(file), LIDAR))
+        return self._checked_points("lidar_file", changed)
+
+    def merged_points(self, points: Points) -> Points:
+        """Return what becomes of keyframe and sweeps, (P, 5) float32: x y z, intensity, time lag.
+
+        An absent LiDAR's points are zeros throughout, as official CMT has them.
+
+        Raises:
+            ConfigError: if the condition's function returns something that is not points.
+        """
+        if self.edits.lidar is ABSENT:
+            return np.zeros_like(points)
+        change = self.condition.merged_points
+        if change is None or self.edits.lidar is not COMPUTED:
+            return points
+        changed = change(points, self.record, self.condition.draw(self.record.token, LIDAR))
+        return self._checked_points("merged_points", changed)
+
+    def image(self, pixels: Pixels, camera: Camera, keyframe: Callable[[], Points]) -> Pixels:
+        """Return what becomes of an image, (H, W, 3) uint8, BGR; an absent camera's is black.
+
+        Args:
+            pixels: of the JPEG.
+            camera: of the sample.
+            keyframe: returns the (P, 5) points of the keyframe's LiDAR file; called if needed.
+
+        Raises:
+            ConfigError: if the condition's function returns something else than such pixels.
+        """
+        edit = self.edits.cameras.get(camera.name)
+        if edit is ABSENT:
+            return np.zeros_like(pixels)
+        if edit is not COMPUTED:
+            return pixels
+        draw = self.condition.draw(self.record.token, camera.name)
+        if self.condition.image_with_points is not None:
+            changed = self.condition.image_with_points(pixels, keyframe(), camera, draw)
+            return self._checked_pixels("image_with_points", changed, pixels)
+        if self.condition.image is not None:
+            return self._checked_pixels("image", self.condition.image(pixels, draw), pixels)
+        return pixels
+
+    def _checked_points(self, hook: str, points: Any) -> Points:
+        expected = f"float32 (points, {COLUMNS})"
+        if not isinstance(points, np.ndarray):
+            self._refuse(hook, f"a {type(points).__name__}", expected)
+        if points.ndim != 2 or points.shape[1] != COLUMNS or points.dtype != np.float32:
+            self._refuse(hook, f"{points.dtype} {points.shape}", expected)
+        if not np.isfinite(points).all():
+            self._refuse(hook, "numbers that are NaN or infinite", "finite ones")
+        return points
+
+    def _checked_pixels(self, hook: str, pixels: Any, before: Pixels) -> Pixels:
+        expected = f"uint8 {before.shape} as it was given"
+        if not isinstance(pixels, np.ndarray):
+            self._refuse(hook, f"a {type(pixels).__name__}", expected)
+        if pixels.shape != before.shape or pixels.dtype != np.uint8:
+            self._refuse(hook, f"{pixels.dtype} {pixels.shape}", expected)
+        return pixels
+
+    def _refuse(self, hook: str, returned: str, expected: str) -> NoReturn:
+        raise ConfigError(
+            f"condition {self.condition.name}: its {hook} returned {returned} for sample "
+            f"{self.record.token}, expected {expected}; correct the function"
+        )
+
+
+def changes_of(condition: Condition, records: Sequence[SampleRecord]) -> list[SampleChanges]:
+    """Return what happens to each sample, in the order of the records; see `edits_of`."""
+    return [
+        SampleChanges(condition, record, edits)
+        for record, edits in zip(records, edits_of(condition, records), strict=True)
+    ]
 
 
 def edits_of(condition: Condition, records: Sequence[SampleRecord]) -> list[SampleEdits]:
@@ -32,81 +138,51 @@ def edits_of(condition: Condition, records: Sequence[SampleRecord]) -> list[Samp
             cameras=dict.fromkeys(CAMERAS, COMPUTED) if condition.changes_images else {},
         )
         return [everywhere] * len(records)
-    return list(condition.edits(records, condition))
-
-
-def changed_lidar_file(condition: Condition, points: Points, file: str) -> Points:
-    """Return what a condition makes of a raw LiDAR file, (P, 5) float32.
-
-    Args:
-        condition: to apply.
-        points: (P, 5) float32 as read; not changed.
-        file: path below the dataset root, see `SampleRecord.relative`.
-
-    Raises:
-        ConfigError: if its function returns something that is not points.
-    """
-    if condition.lidar_file is None:
-        return points
-    changed = condition.lidar_file(points, condition.draw(file, LIDAR))
-    return _checked_points(condition, "lidar_file", changed)
-
-
-def changed_merged_points(condition: Condition, points: Points, record: SampleRecord) -> Points:
-    """Return what a condition makes of keyframe and sweeps, (P, 5) float32.
-
-    Raises:
-        ConfigError: if its function returns something that is not points.
-    """
-    if condition.merged_points is None:
-        return points
-    changed = condition.merged_points(points, record, condition.draw(record.token, LIDAR))
-    return _checked_points(condition, "merged_points", changed)
-
-
-def changed_image(
-    condition: Condition, pixels: Pixels, record: SampleRecord, camera: Camera, points: Points
-) -> Pixels:
-    """Return what a condition makes of an image, (H, W, 3) uint8, BGR.
-
-    Args:
-        condition: to apply.
-        pixels: (H, W, 3) uint8, BGR, of the JPEG; not changed.
-        record: the sample.
-        camera: one of its cameras.
-        points: of its keyframe's LiDAR file if the condition has `image_with_points`, else unused.
-
-    Raises:
-        ConfigError: if its function returns something else than such pixels.
-    """
-    draw = condition.draw(record.token, camera.name)
-    if condition.image is not None:
-        changed = condition.image(pixels, draw)
-    elif condition.image_with_points is not None:
-        changed = condition.image_with_points(pixels, points, camera, draw)
-    else:
-        return pixels
-    if changed.shape != pixels.shape or changed.dtype != np.uint8:
+    edits = list(condition.edits(records, condition))
+    if len(edits) != len(records):
         raise ConfigError(
-            f"condition {condition.name}: its image function returned {changed.dtype} "
-            f"{changed.shape}, expected uint8 {pixels.shape}"
+            f"condition {condition.name}: its edits returned {len(edits)} entries for "
+            f"{len(records)} samples, expected an entry for each, in their order"
         )
-    return changed
+    for record, sample_edits in zip(records, edits, strict=True):
+        _check_edits(condition, record, sample_edits)
+    return edits
 
 
 def changed_poses(condition: Condition, record: SampleRecord) -> SampleRecord:
-    """Return the record with the calibration that a condition gives it."""
-    return record if condition.camera_poses is None else condition.camera_poses(record, condition)
+    """Return the record with the calibration that a condition gives it.
+
+    Raises:
+        ConfigError: if the condition's function changed anything else.
+        DatasetError: if a camera's pose is no pose any more.
+    """
+    if condition.camera_poses is None:
+        return record
+    changed = condition.camera_poses(record, condition)
+    files = [(view.name, view.file) for view in record.cameras]
+    if changed.token != record.token or files != [(v.name, v.file) for v in changed.cameras]:
+        raise ConfigError(
+            f"condition {condition.name}: its camera_poses returned other cameras or images than "
+            f"those of sample {record.token}; change only rotation, translation_m and intrinsics"
+        )
+    return checked_record(changed)
 
 
-def _checked_points(condition: Condition, hook: str, points: Points) -> Points:
-    if points.ndim != 2 or points.shape[1] != COLUMNS or points.dtype != np.float32:
+def _check_edits(condition: Condition, record: SampleRecord, edits: SampleEdits) -> None:
+    where = f"condition {condition.name}: its edits of sample {record.token}"
+    if not isinstance(edits, SampleEdits):
+        raise ConfigError(f"{where} are a {type(edits).__name__}, expected SampleEdits")
+    unknown = [camera for camera in edits.cameras if camera not in CAMERAS]
+    if unknown:
         raise ConfigError(
-            f"condition {condition.name}: {hook} returned {points.dtype} {points.shape}, expected "
-            f"float32 (points, {COLUMNS})"
+            f"{where} name camera {unknown[0]!r}; cameras are named, since repositories number "
+            f"them differently: {', '.join(CAMERAS)}"
         )
-    if not np.isfinite(points).all():
-        raise ConfigError(
-            f"condition {condition.name}: {hook} returned numbers that are not finite"
-        )
-    return points
+    for sensor, edit in {LIDAR: edits.lidar, **edits.cameras}.items():
+        known = isinstance(edit, SensorEdit | StuckAt) or (sensor == LIDAR and edit is None)
+        changes = condition.changes_lidar if sensor == LIDAR else condition.changes_images
+        if not known or (edit is COMPUTED and not changes):
+            raise ConfigError(
+                f"{where} have {edit!r} for {sensor}, expected ABSENT, StuckAt, or COMPUTED if a "
+                "function of the condition changes that sensor's data"
+            )

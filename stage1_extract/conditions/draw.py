@@ -2,12 +2,10 @@
 
 import hashlib
 import json
+import math
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.special import ndtri
-
-UNIFORM_STEPS = 2.0**53  # uniform numbers are multiples of 1 / UNIFORM_STEPS
 
 
 class Draw:
@@ -34,11 +32,18 @@ class Draw:
     def normal(self, *shape: int) -> NDArray[np.float64]:
         """Return the next numbers of mean 0 and deviation 1.
 
-        Quantiles of uniform numbers: NumPy may change how it draws normal ones.
+        Made of uniform numbers (Box and Muller): NumPy may change how it draws normal ones.
         """
-        uniform = np.maximum(self.uniform(*shape), 1 / UNIFORM_STEPS)  # 0 would be minus infinity
-        normal: NDArray[np.float64] = ndtri(uniform)
+        radius, turn = self.uniform(2, *shape)
+        normal: NDArray[np.float64] = np.sqrt(-2 * np.log1p(-radius)) * np.cos(2 * np.pi * turn)
         return normal
+
+    def bits16(self, *shape: int) -> NDArray[np.uint16]:
+        """Return the next whole numbers from 0 to 65535, a quarter of the cost of `uniform`."""
+        size = math.prod(shape)
+        words = self._generator.bit_generator.random_raw(-(-size // 4))
+        bits: NDArray[np.uint16] = words.astype("<u8").view("<u2")[:size].reshape(shape)
+        return bits
 
     def chance(self, probability: float) -> bool:
         """Return whether the next uniform number is below a probability."""

@@ -2,5 +2,6 @@
 
 Loader processes import this folder and nothing above it.
 
-As official CMT does it, bit for bit wherever that is possible. May import nuscenes/.
+As official CMT does it, bit for bit wherever that is possible. May import nuscenes/ and
+conditions/.
 """

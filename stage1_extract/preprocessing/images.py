@@ -3,6 +3,7 @@
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import cv2
@@ -13,9 +14,11 @@ from numpy.typing import NDArray
 from shared.config.preset import CameraBranch
 from shared.errors import DatasetError
 from shared.file_kinds import foreign_kind
+from stage1_extract.conditions.apply_condition import SampleChanges
 from stage1_extract.nuscenes.records import Camera, SampleRecord, naming_sample
 from stage1_extract.nuscenes.transforms import camera_from_lidar
 from stage1_extract.preprocessing.grid_mask import GridMask, apply_grid_mask
+from stage1_extract.preprocessing.sweeps import read_points
 
 JPEG_START, JPEG_END = b"\xff\xd8", b"\xff\xd9"
 COLOURS = {"Gray": "GRAY", "CMYK": "CMYK", "YCCK": "CMYK"}  # what else is decoded to
@@ -60,6 +63,7 @@ def load_images(
     mask: GridMask | None = None,
     *,
     read: Callable[[Path], bytes] = Path.read_bytes,
+    changes: SampleChanges | None = None,
 ) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
     """Return a frame's images in one variant.
 
@@ -69,6 +73,7 @@ def load_images(
         transform: for all cameras; None is that of variant 0.
         mask: squares to mask out in all cameras.
         read: reads a file.
+        changes: what a condition does to the sample; None leaves it as recorded.
 
     Returns:
         Images (V, 3, H, W) float32, BGR, normalised; and `img_from_lidar` (V, 4, 4) float64 in the
@@ -76,12 +81,16 @@ def load_images(
 
     Raises:
         DatasetError: naming the sample, if a JPEG is missing, damaged or not of the expected size.
+        ConfigError: if a function of the condition returns something else than pixels.
     """
     transform = identity_transform(camera) if transform is None else transform
+    keyframe = cache(lambda: read_points(record.lidar_file, read))
     images = np.empty((len(record.cameras), 3, camera.height_px, camera.width_px), np.float32)
     for image, view in zip(images, record.cameras, strict=True):
         with naming_sample(record):
             pixels = decode_jpeg(view.file, camera.raw_height_px, camera.raw_width_px, read)
+            if changes is not None:
+                pixels = changes.image(pixels, view, keyframe)
         normalise(transform_pixels(pixels, transform, camera), camera, out=image)
     if mask is not None:
         apply_grid_mask(images, mask)

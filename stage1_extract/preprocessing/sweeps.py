@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shared.errors import DatasetError
+from stage1_extract.conditions.apply_condition import SampleChanges
 from stage1_extract.nuscenes.records import SampleRecord, naming_sample
 from stage1_extract.preprocessing.point_checks import require_plausible, what_points_are
 
@@ -23,6 +24,7 @@ def load_points(
     drop_close_points: bool = False,
     pad_without_sweeps: bool = False,
     read: Callable[[Path], bytes] = Path.read_bytes,
+    changes: SampleChanges | None = None,
 ) -> NDArray[np.float32]:
     """Return the merged point cloud.
 
@@ -36,6 +38,7 @@ def load_points(
         drop_close_points: leave out sweep points within 1 m of the sensor in x and in y.
         pad_without_sweeps: repeat a keyframe that has no sweeps `sweeps` times.
         read: reads a file.
+        changes: what a condition does to the sample; None leaves it as recorded.
 
     Returns:
         (P, 5) float32: x y z (metres, keyframe LiDAR frame), intensity 0..255, time lag in seconds
@@ -43,6 +46,7 @@ def load_points(
 
     Raises:
         DatasetError: naming the sample, if a file is missing, truncated or not plausible.
+        ConfigError: if a function of the condition returns something that is not points.
 
     Source: mmdet3d 1.0.0rc5, `LoadPointsFromFile` and `LoadPointsFromMultiSweeps`. mmdet3d 1.4 adds
     R^T t instead of t, which is 8 to 11 cm off at 0.5 s.
@@ -50,6 +54,12 @@ def load_points(
     with naming_sample(record):
         keyframe = read_points(record.lidar_file, read)
         recorded = [read_points(sweep.file, read) for sweep in record.sweeps[:sweeps]]
+    if changes is not None:
+        keyframe = changes.lidar_file(keyframe, record.lidar_file)
+        recorded = [
+            changes.lidar_file(points, sweep.file)
+            for points, sweep in zip(recorded, record.sweeps, strict=False)
+        ]
     keyframe[:, 4] = 0
     merged = [keyframe]
     if pad_without_sweeps and not record.sweeps:
@@ -63,7 +73,8 @@ def load_points(
         points[:, :3] += sweep.translation_m
         points[:, 4] = record.lag_s(sweep)
         merged.append(points)
-    return np.concatenate(merged)
+    joined = np.concatenate(merged)
+    return joined if changes is None else changes.merged_points(joined)
 
 
 def without_close_points(points: NDArray[np.float32]) -> NDArray[np.float32]:
