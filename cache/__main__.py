@@ -24,8 +24,15 @@ from tqdm import tqdm
 
 from cache.coordination.ledger import DAMAGED_SUFFIX
 from cache.coordination.store import open_store
+from cache.delta.delta_inspection import (
+    delta_as_text,
+    delta_digest,
+    describe_delta,
+    stores_inside,
+)
+from cache.delta.delta_metadata import is_delta, read_delta
 from cache.format.codec import CODECS, DEFAULT_CODEC
-from cache.format.identity import frozen_document
+from cache.format.identity import explain_difference, frozen_document
 from cache.inspection.content_digest import content_digest
 from cache.inspection.estimate import estimate
 from cache.inspection.picture import plot_store
@@ -48,6 +55,9 @@ MICROSECOND = 1e-6
 
 def print_summary(path: StorePath, *, as_json: bool, picture: Path | None) -> int:
     """Print or plot what a store is."""
+    if is_delta(path) and picture is None:
+        print(json.dumps(describe_delta(path), indent=2) if as_json else delta_as_text(path))
+        return 0
     store = open_store(path)
     if picture is not None:
         plot_store(store, picture)
@@ -62,6 +72,13 @@ def print_damage(
     path: StorePath, *, workers: int, anew: bool, repair: bool, root: Path | None
 ) -> int:
     """Verify a store, or its sensor files in `root`; return 1 and print what is not as it was."""
+    if is_delta(path):
+        stores = stores_inside(path, with_files=root is not None)
+        inside = [
+            print_damage(store.path, workers=workers, anew=anew, repair=repair, root=root)
+            for store in stores
+        ]
+        return max(inside, default=0)
     store = open_store(path)
 
     def report(damage: Damage) -> None:
@@ -96,6 +113,8 @@ def print_damage(
 
 def print_difference(path: StorePath, references: Sequence[str]) -> int:
     """Print where a store differs from stores or presets, and which arrays that affects."""
+    if is_delta(path):
+        return print_delta_difference(path, references)
     store = open_store(path)
     arrays = tuple(spec.name for spec in store.arrays)
     has_difference = False
@@ -114,6 +133,21 @@ def print_difference(path: StorePath, references: Sequence[str]) -> int:
             print(f"{path} and {reference}:")
         same = "no difference in what determines the features"
         print("\n".join([*(lines or [same]), *notes]))
+        has_difference |= bool(lines)
+    return 1 if has_difference else 0
+
+
+def print_delta_difference(path: StorePath, references: Sequence[str]) -> int:
+    """Print where a delta differs from deltas, or from a store that should be its base."""
+    mine, has_difference = read_delta(path), False
+    for reference in references:
+        place = parse_store_path(reference)
+        if is_delta(place):
+            first, second = mine.identity, read_delta(place).identity
+        else:
+            first, second = dict(mine.base_identity), dict(open_store(place).metadata.identity)
+        lines = explain_difference(first, second, names=(f"in {path}", f"in {reference}"))
+        print("\n".join(lines or ["no difference in what determines the features"]))
         has_difference |= bool(lines)
     return 1 if has_difference else 0
 
@@ -220,6 +254,9 @@ def _run(args: argparse.Namespace) -> int:
                 seconds_per_sample=args.seconds_per_sample,
             )
         case _:
+            if is_delta(args.store):
+                print(delta_digest(args.store, recompute=args.recompute))
+                return 0
             print(content_digest(open_store(args.store), recompute=args.recompute))
             return 0
 

@@ -10,6 +10,8 @@
     extract-features r50_800x320 ... --slice 2/8    # the second of eight workers on one store
     torchrun --nproc-per-node 8 -m stage1_extract r50_800x320 ...
     sbatch --array 1-8 job.sh                       # job.sh runs the first command
+    extract-features r50_800x320 --nuscenes /data/nuscenes --checkpoint cmt.pth
+        --condition beams-4-even --base val.zarr --store val.beams-4-even.zarr
 
 The same command resumes an interrupted run, with any number of workers: a slice only says where a
 worker begins, and once it is done the worker helps with the rest. About 25 MB per sample for
@@ -35,6 +37,7 @@ from shared.errors import ConfigError
 from shared.process.command import run_command
 from shared.process.number_options import whole_number
 from shared.process.shared_memory import affordable_workers
+from stage1_extract.extraction.delta.delta_options import add_delta_options, asks_for_delta
 from stage1_extract.extraction.stage_widths import (
     LARGEST_BATCH,
     loader_memory,
@@ -143,6 +146,7 @@ def options() -> argparse.ArgumentParser:
         type=parse_slice,
         help="begin with slice i of n, e.g. 2/8 (default from torchrun or Slurm, else 1/1)",
     )
+    add_delta_options(parser)
     # The option's earlier name, for existing scripts.
     parser.add_argument("--part", dest="slice", type=parse_slice, help=argparse.SUPPRESS)
     return parser
@@ -167,6 +171,11 @@ def extract(args: argparse.Namespace, command: Sequence[str]) -> None:
     from stage1_extract.extraction.null_sample import write_null_features
 
     preset = chosen_preset(args.preset, args.config)
+    if asks_for_delta(args):
+        from stage1_extract.extraction.delta.extract_delta import extract_delta
+
+        extract_delta(args, preset, command)
+        return
     worker_slice = choose_slice(args.slice)
     if args.workers is not None:  # known early: what does not fit is refused before all work
         shared_bytes = partial(loader_memory, most_raw_bytes(preset), args.batch_size or 1)

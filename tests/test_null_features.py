@@ -17,8 +17,8 @@ from shared.data.sensor_drop import without_cameras, without_lidar
 from shared.errors import CacheError
 from stage1_extract.backbones.live import LiveFeatures
 from stage1_extract.backbones.weights import frozen_backbones
-from stage1_extract.extraction.null_sample import black_images, zero_voxels
 from stage1_extract.nuscenes.nuscenes_tables import read_tables
+from stage1_extract.preprocessing.absent_input import black_images, zero_voxels
 from stage1_extract.preprocessing.raw_frames import RawFrame
 from stage2_train.data.dataset import StoreDataset
 from stage2_train.data.loader import BatchLoader

@@ -40,8 +40,9 @@ from shared.model.losses import detection_losses, total_loss
 from stage1_extract.backbones.frozen import FrozenBackbones
 from stage1_extract.backbones.live import LiveFeatures
 from stage1_extract.backbones.weights import frozen_backbones
-from stage1_extract.extraction.null_sample import black_images, null_raw_frame, zero_voxels
+from stage1_extract.extraction.null_sample import null_raw_frame
 from stage1_extract.nuscenes.nuscenes_tables import read_tables
+from stage1_extract.preprocessing.absent_input import black_images, zero_voxels
 from stage1_extract.preprocessing.variant import Variant, draw_variant
 from stage1_extract.preprocessing.voxels import batch_voxels
 from stage2_train.run.run_folder import read_run_checkpoint, trained_weights

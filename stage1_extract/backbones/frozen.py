@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from shared.checkpoint.checkpoint_table import FROZEN_PARTS
 from shared.config.cut import BACKBONE_CUT, Cut
-from shared.config.preset import Preset
+from shared.config.preset import FeatureMap, Preset
 from shared.digests import state_digest
 from shared.errors import FrozenError
 from shared.model.detector import build_bev_neck, build_camera_neck
@@ -111,8 +111,9 @@ class FrozenBackbones(nn.Module):
         """Turn images and voxels into maps, by the branches that exist.
 
         Args:
-            images: (B, V, 3, height, width) float32, normalised, BGR; None without cameras.
-            voxels: of the batch, from `batch_voxels`; None without LiDAR.
+            images: (B, V, 3, height, width) float32, normalised, BGR; None without cameras, or to
+                leave their maps out.
+            voxels: of the batch, from `batch_voxels`; None without LiDAR, or to leave it out.
 
         Returns:
             Maps by `FeatureMap.name`: camera (B, V, C, H, W), LiDAR (B, C, Y, X); float32, or what
@@ -125,16 +126,17 @@ class FrozenBackbones(nn.Module):
 
     def maps(self, images: Tensor | None, voxels: Voxels | None) -> dict[str, Tensor]:
         """Do what `forward` does, outside of inference mode: gradients may flow."""
-        maps: list[Tensor] = []
+        maps, specs = list[Tensor](), list[FeatureMap]()
         if images is not None:
             samples_and_views = images.shape[:2]
             maps += [
                 values.view(*samples_and_views, *values.shape[1:])  # (B, V, C, H, W)
                 for values in self.camera_maps(images)
             ]
+            specs += self.cut.camera_maps(self.preset)
         if voxels is not None:
             maps += self.lidar_maps(voxels)
-        specs = self.cut.maps(self.preset)
+            specs += self.cut.lidar_maps(self.preset)
         return {spec.name: values for spec, values in zip(specs, maps, strict=True)}
 
     def camera_maps(self, images: Tensor) -> Sequence[Tensor]:

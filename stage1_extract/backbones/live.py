@@ -81,6 +81,7 @@ class LiveFeatures:
         records: the samples.
         frozen: the backbones, on the device on which they are to run.
         variants: how augmented variants are drawn; None if there is only variant 0.
+        raw: loads the records, instead of a loader of the whole preset without a condition.
     """
 
     def __init__(
@@ -88,8 +89,9 @@ class LiveFeatures:
         records: Sequence[SampleRecord],
         frozen: FrozenBackbones,
         variants: VariantDraws | None = None,
+        raw: RawFrames | None = None,
     ) -> None:
-        self.raw = RawFrames(records, frozen.preset, variants)
+        self.raw = RawFrames(records, frozen.preset, variants) if raw is None else raw
         self.frozen = frozen
         self._position = {record.token: i for i, record in enumerate(records)}
 

@@ -8,7 +8,7 @@ B samples of a batch, P planes (channels of all views) of a sample's map.
 """
 
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import torch
 from torch import Tensor
@@ -18,6 +18,8 @@ from shared.process.device import HostCopy
 from stage1_extract.backbones.live import LiveFeatures, RawBatch
 from stage1_extract.preprocessing.raw_frames import RawFrame
 
+Split = Callable[[RawBatch, Mapping[str, Tensor]], tuple[tuple[RawFrame, ...], dict[str, Tensor]]]
+
 CACHED_VALUES = 2**19  # 2 MB in float32
 LOW, HIGH, ROUNDED_LOW, ROUNDED_HIGH, MEAN, STD = range(6)  # columns of `round_and_measure`
 
@@ -26,10 +28,11 @@ class ComputedBatch:
     """The maps of a batch, on their way to the host.
 
     Args:
-        rows: samples of the batch.
+        rows: of the batch.
         maps: float16, (at least B, ...) by name.
         measures: (maps, at least B, 6) float64, see `round_and_measure`.
         stopwatch: of the pass.
+        samples: of the batch; there are more rows where sensors are rows.
     """
 
     def __init__(
@@ -38,9 +41,10 @@ class ComputedBatch:
         maps: Mapping[str, HostCopy],
         measures: HostCopy,
         stopwatch: "Stopwatch",
+        samples: int,
     ) -> None:
         self._rows, self._maps, self._measures = rows, maps, measures
-        self._stopwatch = stopwatch
+        self._stopwatch, self.samples = stopwatch, samples
 
     def __len__(self) -> int:
         return len(self._rows)
@@ -70,10 +74,11 @@ class DevicePass:
 
     Args:
         live: the backbones.
+        split: returns rows and their maps of a batch whose samples are not rows, see `SensorRows`.
     """
 
-    def __init__(self, live: LiveFeatures) -> None:
-        self._live = live
+    def __init__(self, live: LiveFeatures, split: Split | None = None) -> None:
+        self._live, self._split = live, split
         self._copies: torch.cuda.Stream | None = None
         if live.frozen.device.type == "cuda":
             self._copies = torch.cuda.Stream(live.frozen.device)  # type: ignore[no-untyped-call]
@@ -82,11 +87,15 @@ class DevicePass:
     def __call__(self, batch: RawBatch) -> ComputedBatch:
         """Queue everything that a batch needs."""
         stopwatch = Stopwatch(is_cuda=self._copies is not None)
-        pairs = {name: round_and_measure(values) for name, values in self._live.maps(batch).items()}
+        rows, maps = batch.rows, self._live.maps(batch)
+        if self._split is not None:
+            rows, maps = self._split(batch, maps)
+        pairs = {name: round_and_measure(values) for name, values in maps.items()}
         measures = torch.stack([measure for _, measure in pairs.values()])
         stopwatch.stop()
         rounded = {name: values for name, (values, _) in pairs.items()}
-        return ComputedBatch(batch.rows, *self._to_host(rounded, measures), stopwatch)
+        copies, numbers = self._to_host(rounded, measures)
+        return ComputedBatch(rows, copies, numbers, stopwatch, len(batch.rows))
 
     def _to_host(
         self, maps: dict[str, Tensor], measures: Tensor

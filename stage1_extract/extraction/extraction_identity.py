@@ -60,7 +60,7 @@ def store_identity(
         weights=frozen.digests(),
         dataset_version=dataset_version,
         tokens=[record.token for record in records],
-        inputs_digest=json_digest([_inputs(record, frozen.preset) for record in records]),
+        inputs_digest=inputs_digest(records, frozen.preset),
         variants=variants,
         draws=draws_of(frozen.preset, variants),
     )
@@ -146,6 +146,11 @@ def batch_size_at(path: StorePath, frozen: FrozenBackbones) -> int:
     if (path / METADATA_FILE).exists():
         recorded = recorded_batch_size(read_metadata(path).identity)
     return recorded or default_batch_size(frozen.preset, frozen.device)
+
+
+def inputs_digest(records: Sequence[SampleRecord], preset: Preset) -> str:
+    """Return the digest of what is read from the tables for these samples."""
+    return json_digest([_inputs(record, preset) for record in records])
 
 
 def _inputs(record: SampleRecord, preset: Preset) -> list[object]:

@@ -18,6 +18,7 @@ from shared.process.interrupts import Interrupts
 from shared.process.shared_memory import affordable_workers
 from stage1_extract.backbones.frozen import FrozenBackbones
 from stage1_extract.backbones.live import LiveFeatures
+from stage1_extract.backbones.sensor_rows import SensorRows
 from stage1_extract.extraction.device_pass import DevicePass
 from stage1_extract.extraction.forecast import Forecast
 from stage1_extract.extraction.raw_loader import Planned, RawLoader
@@ -48,6 +49,7 @@ def fill_store(
     writers: int | None = None,
     worker_slice: WorkerSlice = ONE_WORKER,
     draws: VariantDraws | None = None,
+    sensor_rows: SensorRows | None = None,
 ) -> None:
     """Extract the shards that have no ledger entry and that no other worker has claimed.
 
@@ -69,6 +71,8 @@ def fill_store(
         writers: threads that encode and write. By default see `default_writers`.
         worker_slice: the shards to begin with.
         draws: how variants are drawn; None for a store of variant 0 only.
+        sensor_rows: for a store inside a delta, what computes its rows; `records` and `draws` are
+            not used then.
 
     Raises:
         DatasetError: if a raw file is missing or damaged; finished shards are kept.
@@ -81,24 +85,25 @@ def fill_store(
     batch_size = 1 if is_cpu else batch_size
     store, cores = writer.store, usable_cores()
     threads = writers or default_writers(cores)
+    most_per_sample = 1 if sensor_rows is None else sensor_rows.most_per_sample
     if workers is None:
         left = store.rows_in(frozenset(store.all_shards) - store.ledger.complete())
         workers = affordable_workers(
             None,
-            loader_processes(frozen.device, left, cores),
+            loader_processes(frozen.device, left // most_per_sample, cores),
             partial(loader_memory, most_raw_bytes(frozen.preset), batch_size),
         )
     rates = StageRates({"loading": max(1, workers), "computing": 1, "writing": threads})
     claims, forecast = Claims(store), Forecast(store, worker_slice, rates)
-    live = LiveFeatures(records, frozen, draws)
+    live = LiveFeatures(records, frozen, draws) if sensor_rows is None else sensor_rows.live
     loader = RawLoader(
         live,
-        planned_batches(shards_to_do(store, worker_slice, claims), batch_size),
+        planned_batches(shards_to_do(store, worker_slice, claims), batch_size, sensor_rows),
         workers=workers,
         padded_size=0 if is_cpu else batch_size,
         rates=rates,
     )
-    rows = rows_in_memory(store.layout.slots, threads, batch_size)
+    rows = rows_in_memory(store.layout.slots, threads, batch_size * most_per_sample)
     _announce(writer, rows, workers=workers, threads=threads, batch_size=batch_size)
     shard_writers = ShardWriters(writer, claims, threads=threads, rows_in_memory=rows, rates=rates)
     with forecast.bar, Interrupts() as interrupts, shard_writers, loader:
@@ -108,7 +113,8 @@ def fill_store(
             forecast.written(shard_writers.finished)
             _stop_if_asked(interrupts, shard_writers, writer)
 
-        _compute(DevicePass(live), loader, shard_writers, forecast, check)
+        split = None if sensor_rows is None else sensor_rows.split
+        _compute(DevicePass(live, split), loader, shard_writers, forecast, check, sensor_rows)
         shard_writers.finish()
         check()
     log.info("samples/s that each stage could do: %s", rates)
@@ -121,29 +127,36 @@ def _compute(
     shard_writers: ShardWriters,
     forecast: Forecast,
     check: Callable[[], None],
+    sensor_rows: SensorRows | None,
 ) -> None:
     """Take every batch from the loader through the backbones to the writers."""
     for loaded in loader.batches(meanwhile=check):
         check()
-        shard_writers.reserve(len(loaded.raw.rows), meanwhile=check)
+        rows = len(loaded.raw.rows) if sensor_rows is None else sensor_rows.count(loaded.raw)
+        shard_writers.reserve(rows, meanwhile=check)
         computed = device_pass(loaded.raw)
         shard_writers.submit(loaded.shard, computed)
         forecast.computed(len(computed))
         check()  # before the next batch is waited for
 
 
-def planned_batches(shards: Iterable[Shard], batch_size: int) -> Iterator[Planned]:
+def planned_batches(
+    shards: Iterable[Shard], batch_size: int, sensor_rows: SensorRows | None = None
+) -> Iterator[Planned]:
     """Yield batches of (variant, sample), none of which spans two shards.
 
     Args:
         shards: taken one by one, only when the next batch is needed.
         batch_size: samples per batch; the last batch of a shard may have fewer.
+        sensor_rows: says which samples give the rows of a shard; None if they are the rows.
     """
     for shard in shards:
-        end = shard.start + len(shard.tokens)
-        for start in range(shard.start, end, batch_size):
-            stop = min(start + batch_size, end)
-            yield shard, [(shard.variant, sample) for sample in range(start, stop)]
+        places = range(shard.start, shard.start + len(shard.tokens))
+        if sensor_rows is not None:
+            places = sensor_rows.places(shard)
+        for start in range(0, len(places), batch_size):
+            batch = places[start : start + batch_size]
+            yield shard, [(shard.variant, sample) for sample in batch]
 
 
 def _announce(

@@ -9,25 +9,17 @@ says how much that differs.
 """
 
 import numpy as np
-import torch
 
 from cache.coordination.null_store import NULL_SAMPLES, null_identity, null_path, open_null
 from cache.coordination.store import Store
 from cache.create import StoreSpec, open_or_create
 from shared.config.classes import CAMERAS
-from shared.config.preset import CameraBranch, Preset
+from shared.config.preset import Preset
 from shared.data.features import NO_CAMERAS, Annotations, Frame
 from stage1_extract.backbones.frozen import FrozenBackbones
 from stage1_extract.backbones.live import LiveFeatures
-from stage1_extract.preprocessing.grid_mask import apply_grid_mask
-from stage1_extract.preprocessing.images import normalise
+from stage1_extract.preprocessing.absent_input import black_images, zero_voxels
 from stage1_extract.preprocessing.raw_frames import RawFrame
-from stage1_extract.preprocessing.sweeps import COLUMNS
-from stage1_extract.preprocessing.variant import Variant
-from stage1_extract.preprocessing.variant_geometry import augment_points
-from stage1_extract.preprocessing.voxels import Voxelizer, Voxels
-
-RECORDED = Variant()
 
 
 def write_null_features(store: Store, frozen: FrozenBackbones, *, shard_bytes: int) -> None:
@@ -75,20 +67,3 @@ def null_raw_frame(preset: Preset) -> RawFrame:
         images=None if preset.camera is None else black_images(preset.camera),
         voxels=None if preset.lidar is None else zero_voxels(preset),
     )
-
-
-def black_images(camera: CameraBranch, variant: Variant = RECORDED) -> torch.Tensor:
-    """Return (V, 3, height, width) float32: pixels of 0, normalised, with the variant's holes."""
-    pixels = np.zeros((camera.height_px, camera.width_px, 3), np.uint8)
-    image = np.empty((3, camera.height_px, camera.width_px), np.float32)
-    normalise(pixels, camera, out=image)
-    if variant.grid_mask is not None:
-        apply_grid_mask(image, variant.grid_mask)
-    return torch.from_numpy(image).expand(len(CAMERAS), -1, -1, -1)
-
-
-def zero_voxels(preset: Preset, variant: Variant = RECORDED) -> Voxels:
-    """Return the voxels of a cloud in which every number is 0, moved as the variant moves it."""
-    assert preset.lidar is not None
-    points = np.zeros((preset.lidar.max_points_per_voxel, COLUMNS), np.float32)
-    return Voxelizer(preset.grid, preset.lidar)(torch.from_numpy(augment_points(points, variant)))

@@ -24,6 +24,8 @@ POLL_S = 0.2  # how soon a signal or an error is noticed while waiting
 class ComputedRows(Protocol):
     """Rows of a shard that are computed or being computed: `device_pass.ComputedBatch`."""
 
+    samples: int  # that the rows are of
+
     def __len__(self) -> int: ...
 
     def row(self, index: int) -> FrameFeatures:
@@ -141,11 +143,11 @@ class ShardWriters:
         try:
             features = batch.row(index)
             if not index:
-                self._rates.add("computing", batch.seconds(), len(batch))
+                self._rates.add("computing", batch.seconds(), batch.samples)
             started = time.monotonic()
             encoded = self._writer.encode(features)
             seconds = time.monotonic() - started
-            self._rates.add("writing", seconds)
+            self._rates.add("writing", seconds, samples=batch.samples / len(batch))
             with self._lock:
                 opened.seconds += seconds
                 opened.encoded.append(encoded)

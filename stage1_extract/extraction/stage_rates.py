@@ -22,11 +22,14 @@ class StageRates:
     def __init__(self, widths: Mapping[Stage, int]) -> None:
         self._widths = widths
         self._seconds = dict.fromkeys(STAGES, 0.0)
-        self._samples = dict.fromkeys(STAGES, 0)
+        self._samples = dict.fromkeys(STAGES, 0.0)
         self._lock = threading.Lock()
 
-    def add(self, stage: Stage, seconds: float, samples: int = 1) -> None:
-        """Count samples that a stage has done; 0 where more of their time is added."""
+    def add(self, stage: Stage, seconds: float, samples: float = 1) -> None:
+        """Count samples that a stage has done; 0 where more of their time is added.
+
+        A row that is a sensor of a sample counts as its share of the sample.
+        """
         with self._lock:
             self._seconds[stage] += seconds
             self._samples[stage] += samples

@@ -3,18 +3,24 @@
 V cameras.
 """
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from shared.config.augmentation import VariantDraws
 from shared.config.preset import Preset
 from shared.data.features import NO_CAMERAS, Frame, Sources
+from stage1_extract.conditions.apply_condition import SampleChanges
+from stage1_extract.conditions.sample_edits import ABSENT
 from stage1_extract.nuscenes.records import SampleRecord
-from stage1_extract.preprocessing.images import load_images
+from stage1_extract.preprocessing.absent_input import black_images, zero_voxels
+from stage1_extract.preprocessing.conditioned_input import ConditionedInput
+from stage1_extract.preprocessing.images import load_images, projections
 from stage1_extract.preprocessing.source_log import SourceLog
 from stage1_extract.preprocessing.sweeps import load_points
 from stage1_extract.preprocessing.variant import Variant, draw_variant
@@ -36,12 +42,15 @@ class RawFrame:
         images: (V, 3, height, width) float32, normalised; None for a preset without cameras.
         voxels: of this sample; None for a preset without LiDAR.
         sources: the files that images and voxels were read from.
+        rows: by sensor, if rows of it are written, each with the files that it was made from; empty
+            if the sample is a row.
     """
 
     frame: Frame
     images: Tensor | None
     voxels: Voxels | None
     sources: Sources = field(default_factory=dict)
+    rows: Mapping[str, Sources] = field(default_factory=dict)
 
 
 class RawFrames(Dataset[RawFrame]):
@@ -51,14 +60,20 @@ class RawFrames(Dataset[RawFrame]):
         records: what to load.
         preset: how to load it.
         variants: how augmented variants are drawn; None if there is only variant 0.
+        conditioned: a condition that their sensors are under; None for samples as recorded.
     """
 
     def __init__(
-        self, records: Sequence[SampleRecord], preset: Preset, variants: VariantDraws | None = None
+        self,
+        records: Sequence[SampleRecord],
+        preset: Preset,
+        variants: VariantDraws | None = None,
+        conditioned: ConditionedInput | None = None,
     ) -> None:
         self.records = tuple(records)
         self.preset = preset
         self.variants = variants
+        self.conditioned = conditioned
         self._voxelizer: Voxelizer | None = None  # native memory: created where it is used
 
     def __getstate__(self) -> dict[str, object]:
@@ -83,28 +98,67 @@ class RawFrames(Dataset[RawFrame]):
         if camera_number is not None:
             images_of = self._variant(record.token, camera_number)
             variant = replace(variant, image=images_of.image, grid_mask=images_of.grid_mask)
+        changes, files = None, record
+        if self.conditioned is not None:
+            changes, files = self.conditioned.of(record)
         images, img_from_lidar = None, NO_CAMERAS
         if camera is not None:
             pixels, img_from_lidar = load_images(
-                record, camera, variant.image, variant.grid_mask, read=log.reader("camera")
+                files,
+                camera,
+                variant.image,
+                variant.grid_mask,
+                read=log.reader("camera"),
+                changes=changes,
             )
             images = torch.from_numpy(pixels)
-        voxels = None if self.preset.lidar is None else self._voxels(record, variant, log)
+            if changes is not None:
+                self._blacken(images, changes)
         return RawFrame(
-            frame=Frame(
-                token=record.token,
-                scene=record.scene,
-                timestamp_us=record.timestamp_us,
-                variant=number,
-                img_from_lidar=img_from_augmented(img_from_lidar, variant),
-                ego_from_lidar=ego_from_augmented(record.ego_from_lidar, variant),
-                global_from_ego=record.global_from_ego,
-                annotations=augment_annotations(record.annotations, variant),
-            ),
+            frame=self._frame(record, variant, number, img_from_lidar),
             images=images,
-            voxels=voxels,
+            voxels=None
+            if self.preset.lidar is None
+            else self._voxels(files, variant, log, changes),
             sources=log.sources,
         )
+
+    def frame(self, number: int, index: int) -> Frame:
+        """Return geometry and annotations of a sample in a variant; opens no sensor file."""
+        record, camera = self.records[index], self.preset.camera
+        variant, posed = self._variant(record.token, number), record
+        if self.conditioned is not None:
+            _, posed = self.conditioned.of(record)
+        matrices = NO_CAMERAS if camera is None else projections(posed, camera, variant.image)
+        return self._frame(record, variant, number, matrices)
+
+    def _frame(
+        self,
+        record: SampleRecord,
+        variant: Variant,
+        number: int,
+        img_from_lidar: NDArray[np.float64],
+    ) -> Frame:
+        return Frame(
+            token=record.token,
+            scene=record.scene,
+            timestamp_us=record.timestamp_us,
+            variant=number,
+            img_from_lidar=img_from_augmented(img_from_lidar, variant),
+            ego_from_lidar=ego_from_augmented(record.ego_from_lidar, variant),
+            global_from_ego=record.global_from_ego,
+            annotations=augment_annotations(record.annotations, variant),
+        )
+
+    def _blacken(self, images: Tensor, changes: SampleChanges) -> None:
+        """Put in the images of absent cameras, in any variant those of the recorded one.
+
+        Null features are the answer to the recorded sample as well: docs/fidelity.md.
+        """
+        assert self.preset.camera is not None
+        for view, camera in enumerate(changes.record.cameras):
+            if changes.edits.cameras.get(camera.name) is ABSENT:
+                images[view] = black_images(self.preset.camera)[view]
 
     def _variant(self, token: str, number: int) -> Variant:
         if number == 0:
@@ -118,9 +172,17 @@ class RawFrames(Dataset[RawFrame]):
             augmentation=self.variants.augmentation,
         )
 
-    def _voxels(self, record: SampleRecord, variant: Variant, log: SourceLog) -> Voxels:
+    def _voxels(
+        self,
+        record: SampleRecord,
+        variant: Variant,
+        log: SourceLog,
+        changes: SampleChanges | None,
+    ) -> Voxels:
         lidar = self.preset.lidar
         assert lidar is not None
+        if changes is not None and changes.edits.lidar is ABSENT:
+            return zero_voxels(self.preset)  # in any variant, as for images
         if self._voxelizer is None:
             self._voxelizer = Voxelizer(self.preset.grid, lidar)
         points = load_points(
@@ -129,6 +191,7 @@ class RawFrames(Dataset[RawFrame]):
             drop_close_points=lidar.drop_close_points,
             pad_without_sweeps=lidar.pad_without_sweeps,
             read=log.reader("lidar"),
+            changes=changes,
         )
         return self._voxelizer(
             torch.from_numpy(augment_points(points, variant)), variant.max_voxels

@@ -28,8 +28,8 @@ from shared.data.features import Frame
 from shared.data.sensor_drop import Absent
 from shared.data.targets import trainable_annotations
 from stage1_extract.backbones.live import RawFrame
-from stage1_extract.extraction.null_sample import black_images, zero_voxels
 from stage1_extract.nuscenes.records import SampleRecord
+from stage1_extract.preprocessing.absent_input import black_images, zero_voxels
 from stage1_extract.preprocessing.grid_mask import apply_grid_mask
 from stage1_extract.preprocessing.images import img_from_lidar, normalise
 from stage1_extract.preprocessing.variant_geometry import (

@@ -14,8 +14,8 @@ from shared.config.preset import Preset
 from shared.data.batch import Batch
 from shared.data.sensor_drop import Absent, condition
 from shared.data.targets import trainable_annotations
-from stage1_extract.extraction.null_sample import black_images, zero_voxels
 from stage1_extract.nuscenes.records import SampleRecord
+from stage1_extract.preprocessing.absent_input import black_images, zero_voxels
 from stage1_extract.preprocessing.raw_frames import RawFrame, RawFrames
 from stage1_extract.preprocessing.voxels import batch_voxels
 from stage2_train.data.sampler import Place

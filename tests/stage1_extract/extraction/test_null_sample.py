@@ -8,7 +8,7 @@ flips; images are normalised, then the detector multiplies them by its GridMask.
 import torch
 
 from shared.config.preset_catalogue import tiny
-from stage1_extract.extraction.null_sample import black_images, zero_voxels
+from stage1_extract.preprocessing.absent_input import black_images, zero_voxels
 from stage1_extract.preprocessing.grid_mask import GridMask
 from stage1_extract.preprocessing.variant import Variant
 

@@ -1,0 +1,121 @@
+"""What `feature-cache` says of a delta store."""
+
+from dataclasses import asdict
+from typing import Any
+
+from cache.coordination.store import Store, open_store
+from cache.delta.delta_metadata import DeltaMetadata, finish_command, read_delta
+from cache.delta.delta_plan import ABSENT, ROW, STUCK
+from cache.delta.delta_rows import PARTS, open_parts, part_rows
+from cache.format.metadata import METADATA_FILE
+from cache.inspection.content_digest import content_digest
+from cache.storage.protocol import StorePath
+from shared.config.config_json import to_json
+from shared.digests import json_digest
+
+MEGABYTE = 1e6
+LETTER_NAMES = {ROW: "rows of the delta", ABSENT: "absent", STUCK: "stuck"}
+
+
+def delta_digest(path: StorePath, *, recompute: bool = False) -> str:
+    """Return the content digest of a finished delta: equal for equal features beside equal bases.
+
+    Args:
+        path: the delta store.
+        recompute: read every byte of its rows again.
+
+    Raises:
+        CacheError: if rows are missing, or (when recomputing) damaged.
+    """
+    metadata = read_delta(path)
+    parts = open_parts(path, metadata)
+    return json_digest(
+        {
+            "base": metadata.base.content_digest,
+            "cameras": metadata.cameras,
+            "plan": to_json(metadata.plan),
+            "parts": {
+                part: content_digest(store, recompute=recompute) for part, store in parts.items()
+            },
+        }
+    )
+
+
+def stores_inside(path: StorePath, *, with_files: bool = False) -> list[Store]:
+    """Open the stores inside a delta that are there.
+
+    Args:
+        path: the delta store.
+        with_files: only those whose rows are made from sensor files.
+    """
+    read_delta(path)  # an error if damaged
+    parts = [part for part in PARTS if not (with_files and part == "geometry")]
+    return [open_store(path / part) for part in parts if (path / part / METADATA_FILE).is_file()]
+
+
+def describe_delta(path: StorePath) -> dict[str, Any]:
+    """Return everything `feature-cache show` prints of a delta, as plain JSON values."""
+    metadata = read_delta(path)
+    stores = {store.path.name: store for store in stores_inside(path)}
+    return {
+        "delta": str(path),
+        "condition": {**asdict(metadata.condition), **metadata.condition_identity},
+        "base": {"path": metadata.base_path, **asdict(metadata.base)},
+        "preset": metadata.base_identity["preset"],
+        "samples": metadata.plan.samples,
+        "variants": metadata.base_identity["variants"],
+        "sensors": metadata.plan.counts(),
+        "has_geometry": metadata.plan.has_geometry,
+        "parts": {
+            name: {
+                "rows": {
+                    "complete": store.rows_in(store.ledger.complete()),
+                    "total": store.layout.rows,
+                },
+                "bytes": sum(store.path.sizes().values()),
+            }
+            for name, store in stores.items()
+        },
+        "missing_parts": _missing_parts(metadata, set(stores)),
+        "bytes": sum(path.sizes().values()),
+        "identity": metadata.identity,
+        "identity_digest": json_digest(metadata.identity),
+        "provenance": {**asdict(metadata.provenance), "created_at": metadata.created_at},
+    }
+
+
+def delta_as_text(path: StorePath) -> str:
+    """Format `describe_delta` for people."""
+    metadata, described = read_delta(path), describe_delta(path)
+    condition = metadata.condition
+    severity = "" if condition.severity is None else f", severity {condition.severity}"
+    lines = [
+        f"delta       {path}: what a condition changes of its base",
+        f"condition   {condition.name} (family {condition.family}{severity})",
+        f"source      {condition.source}",
+        f"base        {metadata.base_path}, content {metadata.base.content_digest[:12]}...",
+        f"samples     {described['samples']} x {described['variants']} variants",
+        f"on disk     {described['bytes'] / MEGABYTE:.1f} MB",
+        f"identity    {described['identity_digest']}",
+    ]
+    for sensor, counts in described["sensors"].items():
+        words = [f"{n} {LETTER_NAMES[letter]}" for letter, n in counts.items() if n]
+        lines.append(f"{sensor:22} of {described['samples']} samples: {', '.join(words)}")
+    if metadata.plan.has_geometry:
+        lines.append("img_from_lidar         changed calibration, in every sample")
+    for name, part in described["parts"].items():
+        rows = part["rows"]
+        lines.append(
+            f"{name + '/':22} {rows['complete']} of {rows['total']} rows, "
+            f"{part['bytes'] / MEGABYTE:.1f} MB; `feature-cache show {path}/{name}` has the rest"
+        )
+    parts = described["parts"].values()
+    is_finished = all(part["rows"]["complete"] == part["rows"]["total"] for part in parts)
+    if described["missing_parts"] or not is_finished:
+        lines.append(f"unfinished  finish it with: {finish_command(path, metadata)}")
+    return "\n".join(lines)
+
+
+def _missing_parts(metadata: DeltaMetadata, present: set[str]) -> list[str]:
+    needed = [part for part in PARTS if part_rows(metadata.plan, part)]
+    return [part for part in needed if part not in present]

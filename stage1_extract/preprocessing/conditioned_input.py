@@ -1,0 +1,50 @@
+"""A condition and the samples it is applied to; processes get it by reference."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from stage1_extract.conditions.apply_condition import SampleChanges, changed_poses, edits_of
+from stage1_extract.conditions.catalogue.condition_catalogue import load_condition
+from stage1_extract.conditions.sample_edits import SampleEdits, StuckAt
+from stage1_extract.conditions.stuck_sensors import stuck_record
+from stage1_extract.nuscenes.records import SampleRecord
+
+
+class ConditionedInput:
+    """What a condition does to each of these samples.
+
+    Functions do not travel between processes: whoever receives one loads the condition again.
+
+    Args:
+        ref: a name of the catalogue, or file.py:function, see `load_condition`.
+        records: all samples at hand, those that a sensor may be stuck at included.
+    """
+
+    def __init__(self, ref: str, records: Sequence[SampleRecord]) -> None:
+        self.ref = ref
+        self.condition = load_condition(ref)
+        edits = edits_of(self.condition, records)
+        self.edits = {record.token: edit for record, edit in zip(records, edits, strict=True)}
+        by_token = {record.token: record for record in records}
+        stuck_at = {token for edit in edits for token in _stuck_at(edit)}
+        self._earlier = {token: by_token[token] for token in stuck_at if token in by_token}
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "condition": None}
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        self.condition = load_condition(self.ref)
+
+    def of(self, record: SampleRecord) -> tuple[SampleChanges, SampleRecord]:
+        """Return what happens to a sample, and the record of its files and its calibration."""
+        edits = self.edits[record.token]
+        posed = changed_poses(self.condition, record)
+        files = stuck_record(posed, edits, self._earlier)
+        return SampleChanges(self.condition, record, edits), files
+
+
+def _stuck_at(edits: SampleEdits) -> list[str]:
+    return [
+        edit.token for edit in (edits.lidar, *edits.cameras.values()) if isinstance(edit, StuckAt)
+    ]
