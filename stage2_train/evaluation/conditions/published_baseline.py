@@ -2,7 +2,7 @@
 
     family,severity,NDS
     clean,,0.7290
-    beams,1,0.6826
+    beams-even,1,0.6826
 
 NDS is from 0 to 1. A condition without severities is named in `family`, with no severity; in a
 table that also has a column `condition`, such as the conditions.csv of an evaluation, it is named
@@ -15,7 +15,7 @@ from pathlib import Path
 from shared.errors import ConfigError
 
 COLUMNS = ("family", "severity", "NDS")
-NUMBERS_EXAMPLE = "family,severity,NDS, then for example beams,1,0.6826"
+NUMBERS_EXAMPLE = "family,severity,NDS, then for example beams-even,1,0.6826"
 
 
 def read_published_baseline(file: Path) -> dict[tuple[str, int | None], float]:
