@@ -22,6 +22,7 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from cache.command_options import feature_cache_parser
 from cache.coordination.ledger import DAMAGED_SUFFIX
 from cache.coordination.store import open_store
 from cache.delta.delta_inspection import (
@@ -31,7 +32,6 @@ from cache.delta.delta_inspection import (
     stores_inside,
 )
 from cache.delta.delta_metadata import is_delta, read_delta
-from cache.format.codec import CODECS, DEFAULT_CODEC
 from cache.format.identity import explain_difference, frozen_document
 from cache.inspection.content_digest import content_digest
 from cache.inspection.estimate import estimate
@@ -39,18 +39,16 @@ from cache.inspection.picture import plot_store
 from cache.inspection.rebuild import explain_rebuild
 from cache.inspection.sources_digest import explain_sources
 from cache.inspection.summary import describe, summary_as_text
-from cache.storage.location import parse_store_path, store_path
+from cache.storage.location import parse_store_path
 from cache.storage.protocol import StorePath
 from cache.verification.check_rows import Damage
-from cache.verification.verify_store import cores, verify, verify_sources
+from cache.verification.verify_store import verify, verify_sources
 from shared.config.cut import parse_cut
 from shared.config.preset_catalogue import load_preset
 from shared.process.command import run_command
-from shared.process.number_options import real_number, whole_number
 
 GIGABYTE = 1e9
 SECONDS_PER_HOUR = 3600
-MICROSECOND = 1e-6
 
 
 def print_summary(path: StorePath, *, as_json: bool, picture: Path | None) -> int:
@@ -182,54 +180,6 @@ def print_estimate(
     return 0
 
 
-def _parser() -> argparse.ArgumentParser:
-    parser = argparse.ArgumentParser(
-        prog="feature-cache",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    commands = parser.add_subparsers(dest="command", required=True)
-    command = commands.add_parser("show", help="what a store is")
-    command.add_argument("store", type=store_path)
-    command.add_argument("--json", action="store_true", help="for programs")
-    command.add_argument("--picture", type=Path, help="plot it instead, as PNG; needs matplotlib")
-    command = commands.add_parser("verify", help="read every row again")
-    command.add_argument("store", type=store_path)
-    command.add_argument(
-        "--workers", type=whole_number(1), default=cores(), help="threads (default: cores)"
-    )
-    command.add_argument(
-        "--anew", action="store_true", help="do not resume an interrupted verification"
-    )
-    command.add_argument(
-        "--repair",
-        action="store_true",
-        help="drop the ledger entries of damaged shards; extract-features then rebuilds them",
-    )
-    command.add_argument(
-        "--nuscenes",
-        type=Path,
-        metavar="ROOT",
-        help="compare the sensor files below this root with those of the rows, instead of the rows",
-    )
-    command = commands.add_parser("diff", help="why two stores, or a store and a preset, differ")
-    command.add_argument("store", type=store_path)
-    command.add_argument("references", nargs="+", metavar="reference", help="a store, or a preset")
-    command = commands.add_parser("estimate", help="how large a store would be")
-    command.add_argument("preset", help="a name, or path/to/file.py:function")
-    command.add_argument("--samples", type=whole_number(1), required=True)
-    command.add_argument("--variants", type=whole_number(1), default=1)
-    command.add_argument("--codec", choices=tuple(CODECS), default=DEFAULT_CODEC)
-    command.add_argument("--cut", default="backbone", help="as extract-features takes it")
-    command.add_argument(
-        "--seconds-per-sample", type=real_number(MICROSECOND), help="measured; adds hours"
-    )
-    command = commands.add_parser("digest", help="digest of a store's content")
-    command.add_argument("store", type=store_path)
-    command.add_argument("--recompute", action="store_true", help="read every byte again")
-    return parser
-
-
 def _run(args: argparse.Namespace) -> int:
     match args.command:
         case "show":
@@ -263,7 +213,7 @@ def _run(args: argparse.Namespace) -> int:
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command; return its exit status."""
-    parser = _parser()
+    parser = feature_cache_parser(__doc__)
     args = parser.parse_args(argv)
     if args.command == "verify" and args.repair and args.nuscenes is not None:
         parser.error("--repair rebuilds rows, it cannot mend sensor files: omit it or --nuscenes")

@@ -4,9 +4,11 @@
     plot-samples /data/r50.zarr --nuscenes /data/nuscenes --out pictures --results results_nusc.json
     plot-samples /data/r50.zarr --nuscenes /data/nuscenes --out pictures
         --sensor-weights runs/a/sensor_weights/sensor_weights.npz
+    plot-samples /data/r50.zarr --nuscenes /data/nuscenes --out pictures --condition beams-4-even
 
 Writes <token>.png and <token>_features.png per sample; with --sensor-weights (a file that
-`plot-sensor-weights` writes) also AQR's weights on the photos, as <token>_<condition>.png.
+`plot-sensor-weights` writes) also AQR's weights on the photos, as <token>_<condition>.png; with
+--condition also the sensors under a condition below the recorded ones, as <token>_<condition>.png.
 """
 
 import argparse
@@ -28,7 +30,12 @@ from shared.process.command import run_command
 from shared.process.even_samples import evenly_spaced
 from shared.process.folder_lock import make_folder
 from shared.process.number_options import real_number, whole_number
+from stage1_extract.conditions.apply_condition import changes_of
+from stage1_extract.conditions.catalogue.condition_catalogue import load_condition
+from stage1_extract.conditions.condition import Condition
 from stage1_extract.nuscenes.dataset_options import add_dataset_options, chosen_dataset
+from stage1_extract.nuscenes.records import SampleRecord
+from stage1_extract.plots.plot_condition import plot_condition
 from stage1_extract.plots.plot_features import plot_features
 from stage1_extract.plots.plot_scene import (
     PREDICTED_COLOUR,
@@ -75,7 +82,7 @@ def boxes_in_lidar(entries: list[dict[str, Any]], frame: Frame) -> NDArray[np.fl
 
 def plot_samples(
     store: CachedFeatures,
-    records: list[Any],
+    records: list[SampleRecord],
     results: dict[str, list[dict[str, Any]]],
     out: Path,
     *,
@@ -103,6 +110,23 @@ def plot_samples(
         log.info("%s", out / f"{token}.png")
 
 
+def plot_under_condition(
+    store: CachedFeatures,
+    records: list[SampleRecord],
+    condition: Condition,
+    out: Path,
+    *,
+    samples: int,
+) -> None:
+    """Plot the same samples under a condition, as <token>_<condition>.png."""
+    changes = {change.record.token: change for change in changes_of(condition, records)}
+    by_token = {record.token: record for record in records}
+    for i in evenly_spaced(len(store.tokens), samples):
+        path = out / f"{store.tokens[i]}_{condition.name}.png"
+        plot_condition(changes[store.tokens[i]], by_token, path)
+        log.info("%s", path)
+
+
 def main(argv: list[str] | None = None) -> int:
     """Parse the command line and start the work."""
     parser = argparse.ArgumentParser(
@@ -115,6 +139,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True, help="folder for the pictures")
     parser.add_argument("--results", type=Path, help="results_nusc.json of evaluate-stage2")
     parser.add_argument("--sensor-weights", type=Path, help=".npz file of plot-sensor-weights")
+    parser.add_argument("--condition", help="name of a condition, or file.py:function")
     parser.add_argument(
         "--samples", type=whole_number(1), default=2, help="samples to plot (default 2)"
     )
@@ -127,6 +152,7 @@ def main(argv: list[str] | None = None) -> int:
     args = parser.parse_args(argv)
 
     def work() -> None:
+        condition = load_condition(args.condition) if args.condition else None
         store = CachedFeatures(args.store)
         records = chosen_dataset(args, store.provenance.dataset).read()
         results = read_results(args.results) if args.results else {}
@@ -134,6 +160,8 @@ def main(argv: list[str] | None = None) -> int:
         plot_samples(
             store, records, results, args.out, samples=args.samples, min_score=args.min_score
         )
+        if condition is not None:
+            plot_under_condition(store, records, condition, args.out, samples=args.samples)
         if weights is not None:
             plot_weights_on_photos(records, weights, args.out, samples=args.samples)
 

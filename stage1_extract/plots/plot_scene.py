@@ -5,19 +5,22 @@ n boxes, P points.
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import cv2
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, FigureBase
+from matplotlib.gridspec import GridSpecBase
 from numpy.typing import NDArray
 
 from shared.plots.camera_grid import CAMERA_COLUMNS, CAMERA_ROWS, camera_axes
+from stage1_extract.conditions.apply_condition import SampleChanges
 from stage1_extract.nuscenes.records import Camera, SampleRecord
 from stage1_extract.nuscenes.transforms import camera_from_lidar
-from stage1_extract.preprocessing.sweeps import load_points
+from stage1_extract.preprocessing.sweeps import load_points, read_points
 
 TRUE_COLOUR, PREDICTED_COLOUR = "#35d04f", "#ff8c1a"
 LABELS = {TRUE_COLOUR: "true boxes (green)", PREDICTED_COLOUR: "predicted boxes (orange)"}
@@ -51,13 +54,37 @@ def plot_scene(record: SampleRecord, kinds: Sequence[PlottedBoxes], path: Path) 
     matplotlib.use("Agg")
     figure = Figure(figsize=(22, 7.2), layout="constrained", facecolor="white")
     grid = figure.add_gridspec(CAMERA_ROWS, CAMERA_COLUMNS + 1, width_ratios=(1.6, 1.6, 1.6, 1.9))
-    cameras = {camera.name: camera for camera in record.cameras}
-    for name, axes in camera_axes(figure, grid):
-        _plot_camera(axes, cameras[name], kinds)
-    _plot_bev(figure.add_subplot(grid[:, CAMERA_COLUMNS]), load_points(record, SWEEPS), kinds)
+    draw_sensors(figure, grid, record, kinds)
     counts = ", ".join(f"{len(kind.boxes_lidar)} {LABELS[kind.colour]}" for kind in kinds)
     figure.suptitle(f"{record.scene}  {record.token}   {counts}", fontsize=11)
     figure.savefig(path, dpi=80)
+
+
+def draw_sensors(
+    figure: FigureBase,
+    grid: GridSpecBase,
+    record: SampleRecord,
+    kinds: Sequence[PlottedBoxes],
+    changes: SampleChanges | None = None,
+) -> None:
+    """Draw the six images and the BEV of a frame, as recorded or under a condition.
+
+    Args:
+        figure: of matplotlib, or a part of one.
+        grid: its grid of `CAMERA_ROWS` by `CAMERA_COLUMNS` + 1 cells.
+        record: the frame; calibration as the condition has it.
+        kinds: boxes.
+        changes: what the condition does to its data.
+    """
+    keyframe = cache(lambda: read_points(record.lidar_file))
+    cameras = {camera.name: camera for camera in record.cameras}
+    for name, axes in camera_axes(figure, grid):
+        pixels = cv2.imread(str(cameras[name].file))
+        if changes is not None:
+            pixels = changes.image(pixels, cameras[name], keyframe)
+        _plot_camera(axes, cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), cameras[name], kinds)
+    points = load_points(record, SWEEPS, changes=changes)
+    _plot_bev(figure.add_subplot(grid[:, CAMERA_COLUMNS]), points, kinds)
 
 
 def corners_of(boxes: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -70,8 +97,9 @@ def corners_of(boxes: NDArray[np.float64]) -> NDArray[np.float64]:
     return turned + boxes[:, None, :3]
 
 
-def _plot_camera(axes: Axes, camera: Camera, kinds: Sequence[PlottedBoxes]) -> None:
-    image = cv2.cvtColor(cv2.imread(str(camera.file)), cv2.COLOR_BGR2RGB)
+def _plot_camera(
+    axes: Axes, image: NDArray[np.uint8], camera: Camera, kinds: Sequence[PlottedBoxes]
+) -> None:
     height, width = image.shape[:2]
     axes.imshow(image)
     axes.set(xlim=(0, width), ylim=(height, 0), xticks=[], yticks=[])

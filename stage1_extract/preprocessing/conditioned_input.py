@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from stage1_extract.conditions.apply_condition import SampleChanges, changed_poses, edits_of
-from stage1_extract.conditions.catalogue.condition_catalogue import load_condition
+from stage1_extract.conditions.condition import Condition
 from stage1_extract.conditions.sample_edits import SampleEdits, StuckAt
 from stage1_extract.conditions.stuck_sensors import stuck_record
 from stage1_extract.nuscenes.records import SampleRecord
@@ -22,7 +22,7 @@ class ConditionedInput:
 
     def __init__(self, ref: str, records: Sequence[SampleRecord]) -> None:
         self.ref = ref
-        self.condition = load_condition(ref)
+        self.condition = _loaded(ref)
         edits = edits_of(self.condition, records)
         self.edits = {record.token: edit for record, edit in zip(records, edits, strict=True)}
         by_token = {record.token: record for record in records}
@@ -34,7 +34,7 @@ class ConditionedInput:
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         self.__dict__.update(state)
-        self.condition = load_condition(self.ref)
+        self.condition = _loaded(self.ref)
 
     def of(self, record: SampleRecord) -> tuple[SampleChanges, SampleRecord]:
         """Return what happens to a sample, and the record of its files and its calibration."""
@@ -42,6 +42,13 @@ class ConditionedInput:
         posed = changed_poses(self.condition, record)
         files = stuck_record(posed, edits, self._earlier)
         return SampleChanges(self.condition, record, edits), files
+
+
+def _loaded(ref: str) -> Condition:
+    # Imported here: the catalogue needs scipy, and most loader processes need no condition.
+    from stage1_extract.conditions.catalogue.condition_catalogue import load_condition
+
+    return load_condition(ref)
 
 
 def _stuck_at(edits: SampleEdits) -> list[str]:

@@ -94,8 +94,21 @@ def load_images(
         normalise(transform_pixels(pixels, transform, camera), camera, out=image)
     if mask is not None:
         apply_grid_mask(images, mask)
-    matrices = [img_from_lidar(view, transform, camera) for view in record.cameras]
-    return images, np.stack(matrices)
+    return images, projections(record, camera, transform)
+
+
+def projections(
+    record: SampleRecord, camera: CameraBranch, transform: ImageTransform | None = None
+) -> NDArray[np.float64]:
+    """Return (V, 4, 4) float64, `img_from_lidar` of every camera of a frame in one variant.
+
+    Args:
+        record: the frame; only its calibration counts.
+        camera: size of the network's input.
+        transform: for all cameras; None is that of variant 0.
+    """
+    transform = identity_transform(camera) if transform is None else transform
+    return np.stack([img_from_lidar(view, transform, camera) for view in record.cameras])
 
 
 def decode_jpeg(

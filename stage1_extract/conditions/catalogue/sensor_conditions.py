@@ -1,7 +1,7 @@
 """Conditions of whole sensors: absent, or stuck at an earlier sample. No backbone runs."""
 
 from shared.config.classes import CAMERAS
-from stage1_extract.conditions.absent_sensors import losing_images, losing_cameras, losing_lidar
+from stage1_extract.conditions.absent_sensors import losing_cameras, losing_images, losing_lidar
 from stage1_extract.conditions.condition import Condition
 from stage1_extract.conditions.stuck_sensors import stuck_cameras, stuck_lidar
 
