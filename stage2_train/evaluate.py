@@ -134,8 +134,8 @@ def _scored(args: argparse.Namespace) -> dict[str, Any]:
     """Score a finished submission."""
     if args.store is not None or args.drop or args.conditions or args.baseline:
         raise ConfigError(
-            "--results scores a finished submission, so it takes no store, no run, no --drop, no "
-            "--conditions and no --baseline; omit those, or omit --results to detect from the store"
+            "--results scores a finished submission, so it takes no store, no run and no --drop, "
+            "--conditions or --baseline; omit those, or omit --results to detect from the store"
         )
     if args.nuscenes is None:
         raise ConfigError("--results needs --nuscenes: the root with the ground truth")

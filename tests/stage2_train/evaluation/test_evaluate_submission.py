@@ -170,6 +170,8 @@ SUBMISSION = ["--results", "r.json", "--nuscenes", "n"]
         (["a.zarr"], "got no run"),
         (["a.zarr", "run", *SUBMISSION], "it takes no store, no run and no --drop"),
         ([*SUBMISSION, "--drop", "lidar"], "it takes no store, no run and no --drop"),
+        ([*SUBMISSION, "--conditions", "d.zarr"], "and no --drop, --conditions or --baseline"),
+        ([*SUBMISSION, "--baseline", "run"], "and no --drop, --conditions or --baseline"),
         (["--results", "r.json"], "--results needs --nuscenes"),
     ],
 )
