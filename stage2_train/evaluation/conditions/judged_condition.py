@@ -81,18 +81,27 @@ def judged_conditions(
     if len(wanted) > 1:
         _ = store.null  # fails now rather than after the first condition
     taken = {*RESERVED, *(condition.name for condition in wanted)}
-    for name, delta in deltas.items():
-        about = delta.condition
-        if name in taken:
+    for condition in _stored(deltas):
+        if condition.name in taken:
             raise ConfigError(
-                f"{delta.path}: its condition is called {name}, which is the name of something "
-                "else in this evaluation's folder; give the condition another name"
+                f"{deltas[condition.name].path}: its condition is called {condition.name}, which is "
+                "the name of something else in this evaluation's folder; give the condition "
+                "another name"
             )
-        wanted.append(
-            JudgedCondition(name=name, family=about.family, severity=about.severity, stored=name)
-        )
+        wanted.append(condition)
     _require_distinct(wanted)
     return wanted
+
+
+def _stored(deltas: Mapping[str, ConditionedStore]) -> list[JudgedCondition]:
+    """Return the conditions of deltas: families in their order, in each the mildest first."""
+    about = {name: delta.condition for name, delta in deltas.items()}
+    conditions = [
+        JudgedCondition(name=name, family=of.family, severity=of.severity, stored=name)
+        for name, of in about.items()
+    ]
+    families = list(dict.fromkeys(condition.family for condition in conditions))
+    return sorted(conditions, key=lambda c: (families.index(c.family), c.severity or 0))
 
 
 def _dropped(sensor: str, absent: Absent) -> JudgedCondition:

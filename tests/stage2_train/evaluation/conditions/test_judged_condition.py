@@ -101,7 +101,7 @@ def delta(name: str, family: str, severity: int | None) -> SimpleNamespace:
     return SimpleNamespace(path=Path(f"val.{name}.zarr"), condition=about)
 
 
-def test_delta_stores_come_last_and_severities_share_a_key(store: CachedFeatures) -> None:
+def test_delta_stores_come_last_by_family_and_severity(store: CachedFeatures) -> None:
     deltas = {
         "beams-4": delta("beams-4", "beams", 3),
         "beams-16": delta("beams-16", "beams", 1),
@@ -111,8 +111,8 @@ def test_delta_stores_come_last_and_severities_share_a_key(store: CachedFeatures
     clean, no_lidar, *others = judged_conditions(["lidar"], deltas, store)
 
     assert (clean, no_lidar.name) == (CLEAN_SAMPLES, "no_lidar")
-    assert [condition.stored for condition in others] == ["beams-4", "beams-16", "fov-60"]
-    assert [c.key for c in others] == [("beams", 3), ("beams", 1), ("fov-60", None)]
+    assert [condition.stored for condition in others] == ["beams-16", "beams-4", "fov-60"]
+    assert [c.key for c in others] == [("beams", 1), ("beams", 3), ("fov-60", None)]
     assert others[0].used(tiny()) == tiny()
 
 
