@@ -84,8 +84,8 @@ def judged_conditions(
     for condition in _stored(deltas):
         if condition.name in taken:
             raise ConfigError(
-                f"{deltas[condition.name].path}: its condition is called {condition.name}, which is "
-                "the name of something else in this evaluation's folder; give the condition "
+                f"{deltas[condition.name].path}: its condition is called {condition.name}, which "
+                "is the name of something else in this evaluation's folder; give the condition "
                 "another name"
             )
         wanted.append(condition)
