@@ -5,7 +5,7 @@ from dataclasses import replace
 from stage2_train.recipes.recipe import Recipe
 from stage2_train.recipes.recipes import CMT_FROZEN_A, frozen_a
 
-STEPS = 400
+STEPS = 150
 # Half of the samples are under a condition: a severity of every family, the others stay unknown.
 CONDITIONS = (("beams-4-even", 1 / 6), ("cameras-40", 1 / 6), ("dark-3", 1 / 6))
 
