@@ -97,7 +97,7 @@ class SampleChanges:
             self._refuse(hook, f"{points.dtype} {points.shape}", expected)
         if not np.isfinite(points).all():
             self._refuse(hook, "numbers that are NaN or infinite", "finite ones")
-        return points
+        return np.ascontiguousarray(points)
 
     def _checked_pixels(self, hook: str, pixels: Any, before: Pixels) -> Pixels:
         expected = f"uint8 {before.shape} as it was given"
@@ -105,7 +105,7 @@ class SampleChanges:
             self._refuse(hook, f"a {type(pixels).__name__}", expected)
         if pixels.shape != before.shape or pixels.dtype != np.uint8:
             self._refuse(hook, f"{pixels.dtype} {pixels.shape}", expected)
-        return pixels
+        return np.ascontiguousarray(pixels)
 
     def _refuse(self, hook: str, returned: str, expected: str) -> NoReturn:
         raise ConfigError(

@@ -1,6 +1,7 @@
 """A condition: a deterministic change of raw data, as a sensor fault or bad weather would cause.
 
-P points. Functions draw random numbers from the `Draw` that they are given and from nothing else.
+P points. Functions draw random numbers from the `Draw` that they are given, or from the one that
+`Condition.draw` makes for a sample and sensor, and from nothing else.
 Whoever applies a condition calls `apply_condition`, which checks what its functions return.
 """
 
@@ -45,9 +46,9 @@ class Condition:
         image: changes (H, W, 3) uint8 BGR pixels of a JPEG; drawn per sample and camera.
         image_with_points: the same, with the (P, 5) raw points of the keyframe's LiDAR file and the
             camera, whose pose is in the keyframe's LiDAR frame.
-        camera_poses: returns the record with edited calibration; drawn per sample and camera.
-        edits: says which sensors of these samples are touched; called with all samples at hand and
-            the condition. None: every sensor that a function above concerns, in every sample.
+        camera_poses: gets a record and the condition, returns the record with edited calibration.
+        edits: gets all samples at hand and the condition, says which sensors of each sample are
+            touched. None: every sensor that a function above concerns, in every sample.
         user_file: SHA-256 of a user's file; `load_condition` sets it.
 
     Raises:

@@ -7,9 +7,10 @@ import matplotlib
 import numpy as np
 from matplotlib.figure import Figure
 
+from shared.config.classes import CAMERAS, LIDAR
 from shared.plots.camera_grid import CAMERA_COLUMNS, CAMERA_ROWS
 from stage1_extract.conditions.apply_condition import SampleChanges, changed_poses
-from stage1_extract.conditions.sample_edits import Edit, SampleEdits, StuckAt
+from stage1_extract.conditions.sample_edits import StuckAt
 from stage1_extract.conditions.stuck_sensors import stuck_record
 from stage1_extract.nuscenes.records import SampleRecord
 from stage1_extract.plots.plot_scene import TRUE_COLOUR, PlottedBoxes, draw_sensors
@@ -36,17 +37,23 @@ def plot_condition(changes: SampleChanges, records: Mapping[str, SampleRecord], 
         grid = part.add_gridspec(CAMERA_ROWS, CAMERA_COLUMNS + 1, width_ratios=(1.6, 1.6, 1.6, 1.9))
         draw_sensors(part, grid, frame, kinds, what)
     above.suptitle(f"{record.scene}  {record.token}: as recorded", fontsize=11)
-    below.suptitle(f"{condition.name}: {described(changes.edits)}", fontsize=11)
+    below.suptitle(f"{condition.name}: {described(changes)}", fontsize=11)
     figure.savefig(path, dpi=60)
 
 
-def described(edits: SampleEdits) -> str:
+def described(changes: SampleChanges) -> str:
     """Say in a line what happens to which sensor of a frame."""
-    sensors: dict[str, Edit] = {} if edits.lidar is None else {"LiDAR": edits.lidar}
-    sensors.update(edits.cameras)
+    edits = changes.edits
     by_edit: dict[str, list[str]] = {}
+    sensors = {LIDAR: edits.lidar, **edits.cameras}
     for sensor, edit in sensors.items():
-        text = f"stuck at {edit.token}" if isinstance(edit, StuckAt) else edit.value
-        by_edit.setdefault(text, []).append(sensor)
-    parts = [f"{', '.join(names)} {text}" for text, names in by_edit.items()]
-    return "; ".join(parts) or "no sensor is touched"
+        if edit is not None:
+            text = f"stuck at {edit.token}" if isinstance(edit, StuckAt) else edit.value
+            by_edit.setdefault(text, []).append(sensor)
+    parts = [
+        f"{'all cameras' if len(names) == len(CAMERAS) else ', '.join(names)} {text}"
+        for text, names in by_edit.items()
+    ]
+    if changes.condition.camera_poses is not None:
+        parts.append("calibration of the cameras changed")
+    return "; ".join(parts) or "no sensor of this frame is touched"

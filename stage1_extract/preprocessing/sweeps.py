@@ -51,15 +51,7 @@ def load_points(
     Source: mmdet3d 1.0.0rc5, `LoadPointsFromFile` and `LoadPointsFromMultiSweeps`. mmdet3d 1.4 adds
     R^T t instead of t, which is 8 to 11 cm off at 0.5 s.
     """
-    with naming_sample(record):
-        keyframe = read_points(record.lidar_file, read)
-        recorded = [read_points(sweep.file, read) for sweep in record.sweeps[:sweeps]]
-    if changes is not None:
-        keyframe = changes.lidar_file(keyframe, record.lidar_file)
-        recorded = [
-            changes.lidar_file(points, sweep.file)
-            for points, sweep in zip(recorded, record.sweeps, strict=False)
-        ]
+    keyframe, *recorded = _raw_files(record, sweeps, read, changes)
     keyframe[:, 4] = 0
     merged = [keyframe]
     if pad_without_sweeps and not record.sweeps:
@@ -110,3 +102,18 @@ def read_points(file: Path, read: Callable[[Path], bytes] = Path.read_bytes) -> 
     points: NDArray[np.float32] = values.view("<f4").astype(np.float32).reshape(-1, COLUMNS)
     require_plausible(points, file)
     return points
+
+
+def _raw_files(
+    record: SampleRecord,
+    sweeps: int,
+    read: Callable[[Path], bytes],
+    changes: SampleChanges | None,
+) -> list[NDArray[np.float32]]:
+    """Return the points of the keyframe and of its sweeps, each in its own sensor's frame."""
+    files = [record.lidar_file, *(sweep.file for sweep in record.sweeps[:sweeps])]
+    with naming_sample(record):
+        recorded = [read_points(file, read) for file in files]
+    if changes is None:
+        return recorded
+    return [changes.lidar_file(points, file) for points, file in zip(recorded, files, strict=True)]

@@ -16,7 +16,8 @@ from stage1_extract.nuscenes.transforms import camera_from_lidar
 CELL_PX = 16  # depth is known per cell: a keyframe has about one point in each
 NEAR_M = 1.0
 SKY_M = 1000.0  # so far that nothing of it is left
-TOP_BEAM_RAD = np.radians(9.0)  # the highest laser looks up by 10.7 degrees, the next by 9.3
+TOP_BEAM_RAD = np.radians(9.0)  # the highest lasers look up by 10.7 and 9.3 degrees
+VOTING_COLUMNS = 9
 AIRLIGHT = 200.0  # level of the haze itself, an overcast sky
 
 
@@ -37,7 +38,7 @@ def haze(
     height_px, width_px = pixels.shape[:2]
     depth_m = cell_depths(points, camera, height_px, width_px)
     share = np.exp(-attenuation_per_m * depth_m).astype(np.float32)
-    smooth = cv2.resize(cv2.GaussianBlur(share, (0, 0), 1.0), (width_px, height_px))
+    smooth = cv2.resize(cv2.GaussianBlur(share, (0, 0), 1.5), (width_px, height_px))
     hazy = (pixels - np.float32(AIRLIGHT)) * smooth[:, :, None] + np.float32(AIRLIGHT)
     return np.asarray(np.rint(hazy), np.uint8)
 
@@ -49,7 +50,7 @@ def cell_depths(
 
     A cell has the depth of its nearest point. One without points has that of the nearest cell with
     points (in pixels), but above the highest point of its column it is sky, unless that point comes
-    from the highest laser: then what the laser hit goes on above it.
+    from the two highest lasers: then what they hit goes on above it.
     """
     rows, columns = -(-height_px // CELL_PX), -(-width_px // CELL_PX)
     depth_m = np.full((rows, columns), np.inf)
@@ -81,8 +82,8 @@ def _without_holes(depth_m: NDArray[np.float64], is_top: NDArray[np.bool_]) -> N
     filled: NDArray[np.float64] = by_label[labels]
     highest = np.argmax(~is_hole, axis=0)  # row of each column's highest point
     above = np.arange(len(depth_m))[:, None] < highest
-    columns = np.arange(depth_m.shape[1])
-    is_empty = is_hole.all(axis=0)
-    is_sky = above & ~is_top[highest, columns] & ~is_empty
-    filled[is_sky] = SKY_M
+    ends = ~is_top[highest, np.arange(depth_m.shape[1])] & ~is_hole.all(axis=0)
+    # Lasers miss windows and gaps: neighbouring columns decide together.
+    is_open = cv2.blur(ends.astype(np.float32)[None], (VOTING_COLUMNS, 1))[0] > 0.5
+    filled[above & is_open] = SKY_M
     return filled

@@ -16,6 +16,7 @@ from stage1_extract.conditions.draw import Draw
 MASKS = 16
 HEIGHT_PX, WIDTH_PX = 225, 400  # resized to the image; dirt on a lens is out of focus anyway
 POWER = 3
+THICKNESS = 1.4  # of the dirt: what is more than covered is opaque
 MUD_BGR, DUST_BGR, WATER_BGR = (28, 42, 56), (120, 140, 150), (96, 96, 92)
 SHIFT_BITS = 4  # of fractions of a pixel in OpenCV's coordinates
 
@@ -48,14 +49,14 @@ def lens_mask(number: int) -> NDArray[np.uint8]:
     cover, colour = kind(draw)
     dirt = np.array(colour, np.float64)
     # (mask / 255) ** 3 is the share of the image: a half covered lens is nearly white in the mask.
-    clean = np.cbrt(1 - np.clip(cover, 0, 1))[:, :, None]  # (rows, columns, 1)
+    clean = np.cbrt(1 - np.clip(cover * THICKNESS, 0, 1))[:, :, None]  # (rows, columns, 1)
     return np.asarray(np.rint(dirt + (255 - dirt) * clean), np.uint8)
 
 
 def _mud(draw: Draw) -> tuple[NDArray[np.float64], tuple[int, int, int]]:
     """Splashes: large spots with drops around them."""
     cover = np.zeros((HEIGHT_PX, WIDTH_PX), np.float32)
-    for x, y, size in draw.uniform(7, 3).tolist():
+    for x, y, size in draw.uniform(10, 3).tolist():
         _spot(cover, x, y, 8 + 42 * size**2, 0.7 + 0.3 * y)
         for angle, distance, drop in draw.uniform(14, 3).tolist():
             reach = (0.05 + 0.13 * distance) * (0.4 + size)
@@ -67,7 +68,7 @@ def _mud(draw: Draw) -> tuple[NDArray[np.float64], tuple[int, int, int]]:
 def _drops(draw: Draw) -> tuple[NDArray[np.float64], tuple[int, int, int]]:
     """Many round drops, darker at their rim."""
     cover = np.zeros((HEIGHT_PX, WIDTH_PX), np.float32)
-    for x, y, size in draw.uniform(70, 3).tolist():
+    for x, y, size in draw.uniform(110, 3).tolist():
         _spot(cover, x, y, 3 + 12 * size**3, 0.85)
         _spot(cover, x - 0.004, y - 0.008, 1 + 7 * size**3, 0.45)
     return cv2.GaussianBlur(cover, (0, 0), 2.0).astype(np.float64), WATER_BGR
@@ -93,7 +94,7 @@ def _film(draw: Draw) -> tuple[NDArray[np.float64], tuple[int, int, int]]:
     for cells, share in ((4, 0.6), (9, 0.3), (40, 0.1)):
         noise = draw.uniform(cells, 2 * cells).astype(np.float32)
         cover += share * cv2.resize(noise, (WIDTH_PX, HEIGHT_PX), interpolation=cv2.INTER_CUBIC)
-    return np.clip((cover - 0.4) * 3.5, 0, 0.95), DUST_BGR
+    return np.clip((cover - 0.42) * 3, 0, 0.7), DUST_BGR
 
 
 def _spot(
