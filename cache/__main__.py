@@ -27,7 +27,7 @@ from cache.coordination.ledger import DAMAGED_SUFFIX
 from cache.coordination.store import open_store
 from cache.delta.delta_inspection import (
     delta_as_text,
-    delta_digest,
+    delta_content,
     describe_delta,
     stores_inside,
 )
@@ -74,7 +74,7 @@ def print_damage(
         stores = stores_inside(path, with_files=root is not None)
         inside = [
             print_damage(store.path, workers=workers, anew=anew, repair=repair, root=root)
-            for store in stores
+            for store in stores.values()
         ]
         return max(inside, default=0)
     store = open_store(path)
@@ -205,7 +205,7 @@ def _run(args: argparse.Namespace) -> int:
             )
         case _:
             if is_delta(args.store):
-                print(delta_digest(args.store, recompute=args.recompute))
+                print(delta_content(args.store).digest(recompute=args.recompute))
                 return 0
             print(content_digest(open_store(args.store), recompute=args.recompute))
             return 0

@@ -3,6 +3,7 @@
     check-parity /data/r50.zarr --nuscenes /data/nuscenes --checkpoint cmt.pth
     check-parity /data/r50.zarr --nuscenes /data/nuscenes --samples 8 --json parity.json
     check-parity /data/r50.zarr --nuscenes /data/nuscenes --head runs/a/checkpoint.pt
+    check-parity val.beams-4-even.zarr --base val.zarr --nuscenes /data/nuscenes
 
 Recomputes rows from the raw files, drawn at random: by default as many as find a fault in 1% of the
 rows with 95% probability, at most about 300. A few of them also go through the detector. Says how
@@ -19,32 +20,18 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
-from cache.coordination.store import Store, open_store
-from cache.format.identity import check_identity
-from cache.inspection.parity_record import (
-    CheckedContent,
-    ParityRecord,
-    checked_content,
-    write_record,
-)
-from cache.reader import CachedFeatures
+from cache.delta.delta_metadata import is_delta
+from cache.inspection.parity_record import ParityRecord
 from cache.storage.location import store_path
 from shared.config.config_json import to_json
 from shared.errors import ParityError
 from shared.process.command import run_command
-from shared.process.device import device_name
 from shared.process.number_options import whole_number
-from stage1_extract.backbones.live import LiveFeatures
-from stage1_extract.backbones.weights import frozen_backbones
-from stage1_extract.extraction.extraction_identity import (
-    draws_of,
-    recorded_batch_size,
-    store_identity,
-)
 from stage1_extract.extraction.installed_versions import installed_versions
-from stage1_extract.nuscenes.dataset_options import add_dataset_options, chosen_dataset
-from stage1_extract.parity.bit_equality import Computer, LiveBatches, live_batches
+from stage1_extract.live_pairs import delta_pair, store_pair
+from stage1_extract.nuscenes.dataset_options import add_dataset_options
 from stage1_extract.parity.compare_sources import NOISE_SAMPLES, Extent, compare_sources
+from stage1_extract.parity.compared_pair import ComparedPair
 from stage1_extract.parity.parity_report import ParityRow, rows_as_text, worst_margins
 from stage1_extract.parity.row_sampling import (
     DEFAULT_SHARE,
@@ -66,6 +53,12 @@ def parity_options() -> argparse.ArgumentParser:
     )
     parser.add_argument("store", type=store_path, help="complete feature store")
     add_dataset_options(parser)
+    parser.add_argument(
+        "--base", type=store_path, help="of a delta store (default where it was extracted)"
+    )
+    parser.add_argument(
+        "--condition", help="of a delta store, if its file is elsewhere now: file.py:function"
+    )
     parser.add_argument("--checkpoint", type=Path, help="checkpoint that the store was made with")
     parser.add_argument("--head", type=Path, help="checkpoint with the necks and head to compare")
     parser.add_argument(
@@ -92,40 +85,37 @@ def check(args: argparse.Namespace) -> None:
     Raises:
         ParityError: if anything is outside its tolerance.
     """
-    cached, store = CachedFeatures(args.store), open_store(args.store)
-    cached.require_complete()
-    live, batches = _live_side(args, cached)
-    total = store.layout.rows
+    pair = delta_pair(args) if is_delta(args.store) else store_pair(args)
+    total = pair.rows
     rows = min(total, args.samples or rows_to_find(DEFAULT_SHARE, total))
     extent = Extent(
         rows=rows,
         detector_samples=args.detector_samples,
-        variants=cached.variants,
+        variants=pair.variants,
         seed=args.seed,
-        batch_sizes=batches.sizes,
-        exact_at=batches.exact_at,
-        slots=store.layout.slots,
+        batch_sizes=pair.batches.sizes,
+        exact_at=pair.batches.exact_at,
+        slots=pair.slots,
     )
-    log.info("comparing %d of %d rows on %s", rows, total, device_name(live.frozen.device))
-    content = checked_content(store)  # before: what is written meanwhile is not covered
-    compared = compare_sources(live, cached, extent, args.head or args.checkpoint)
-    record = _record(store, content, extent, compared, live, args.head or args.checkpoint)
+    log.info("comparing %d of %d rows on %s", rows, total, pair.device)
+    compared = compare_sources(pair.live, pair.cached, extent, args.head or args.checkpoint)
+    record = _record(pair, extent, compared, args.head or args.checkpoint)
     sampling = sampling_report(rows, total, args.seed)
     print(rows_as_text(compared))
-    print(f"{sampling}\nbit-equality was asked {batches.reason}")
+    print(f"{sampling}\nbit-equality was asked {pair.batches.reason}")
     if args.json is not None:
         document = {
-            "store": cached.path.name,
-            "preset": cached.preset.name,
+            "store": pair.name,
+            "preset": pair.cached.preset.name,
             "samples": rows,
             "sampling": sampling,
-            "bit_equality": batches.reason,
+            "bit_equality": pair.batches.reason,
             "passed": not record.failed,
             "record": to_json(record),
             "rows": [row.document() for row in compared],
         }
         args.json.write_text(json.dumps(document, indent=2))
-    write_record(store, record)
+    pair.keep(record)
     if record.failed:
         raise ParityError(
             f"{len(record.failed)} of {len(compared)} comparisons are outside their tolerance, "
@@ -135,63 +125,24 @@ def check(args: argparse.Namespace) -> None:
     print(f"parity holds: {len(compared)} comparisons within tolerance")
 
 
-def _live_side(
-    args: argparse.Namespace, cached: CachedFeatures
-) -> tuple[LiveFeatures, LiveBatches]:
-    """Return the live side of a store, and its batch sizes.
-
-    Raises:
-        IdentityError: if the store was made from something else.
-    """
-    dataset = chosen_dataset(args, cached.provenance.dataset)
-    records = dataset.read()
-    frozen, _ = frozen_backbones(cached.preset, args.checkpoint, cached.cut)
-    batch_size = recorded_batch_size(cached.identity)
-    identity = store_identity(
-        frozen,
-        records,
-        dataset.version,
-        value_format=cached.identity["value_format"],
-        variants=cached.variants,
-        batch_size=batch_size,
-    )
-    check_identity(cached.path, identity)
-    provenance = cached.provenance
-    made_with = Computer(
-        device=provenance.device,
-        torch=provenance.software.get("torch", ""),
-        batch_size=batch_size or 1,  # a CPU computes samples one at a time
-    )
-    batches = live_batches(
-        made_with, device=device_name(frozen.device), torch=installed_versions()["torch"]
-    )
-    return LiveFeatures(records, frozen, draws_of(cached.preset, cached.variants)), batches
-
-
 def _record(
-    store: Store,
-    content: CheckedContent,
-    extent: Extent,
-    compared: list[ParityRow],
-    live: LiveFeatures,
-    head: Path | None,
+    pair: ComparedPair, extent: Extent, compared: list[ParityRow], head: Path | None
 ) -> ParityRecord:
-    """Return what the store is to keep of a comparison."""
-    layout = store.layout
-    drawn = draw_rows(layout.samples, layout.variants, extent.rows, extent.seed)
+    """Return what is to be kept of a comparison."""
+    drawn = draw_rows(pair.samples, pair.variants, extent.rows, extent.seed)
     return ParityRecord(
-        content=content,
+        content=pair.content,
         failed=tuple(
             f"{row.quantity} at batch size {row.batch_size}" for row in compared if not row.passed
         ),
         rows=len(drawn),
-        total_rows=layout.rows,
+        total_rows=pair.rows,
         variants=tuple(sorted({variant for variant, _ in drawn})),
         detector_samples=min(extent.detector_samples, len(drawn)),
         seed=extent.seed,
-        found_share=share_found(len(drawn), layout.rows),
+        found_share=share_found(len(drawn), pair.rows),
         head="seeded" if head is None else head.name,
-        device=device_name(live.frozen.device),
+        device=pair.device,
         software=installed_versions(),
         margins=worst_margins(compared),
         at=datetime.now(UTC).isoformat(timespec="seconds"),

@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 
 from cache.coordination.read_arrays import read_arrays
 from cache.coordination.store import Store
+from cache.delta.delta_content import DeltaContent
 from cache.delta.delta_metadata import ConditionSummary, DeltaMetadata, read_delta
 from cache.delta.delta_plan import ABSENT, BASE, ROW, STUCK
 from cache.delta.delta_rows import Part, RowReader, open_parts, row_token
 from cache.delta.map_slices import copy_maps, empty_maps, sensor_maps
 from cache.format.identity import Identity
 from cache.format.schema import CAMERA_MATRICES, EGO_MATRIX
-from cache.inspection.parity_record import parity_note
 from cache.reader import CachedFeatures
 from cache.storage.protocol import StorePath
 from shared.config.classes import CAMERAS, LIDAR
@@ -121,10 +121,13 @@ class ConditionedFeatures:
         return self.base.null
 
     def parity_note(self) -> str:
-        """Return in a line what `check-parity` says of the base, and of the delta's own rows."""
-        notes = [f"base {self.base.parity_note()}"]
-        notes += [f"{part} {parity_note(store)}" for part, store in self._parts.items()]
-        return "; ".join(notes)
+        """Return in a line what `check-parity` says of the features, and of the base alone."""
+        return f"{self.content.parity_note()} (its base: {self.base.parity_note()})"
+
+    @property
+    def content(self) -> DeltaContent:
+        """What the delta holds, without its base."""
+        return DeltaContent(self.path, self.metadata, self._parts)
 
     def require_complete(self) -> None:
         """Make sure that every row of the base and of the delta is there.

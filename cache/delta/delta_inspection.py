@@ -4,44 +4,29 @@ from dataclasses import asdict
 from typing import Any
 
 from cache.coordination.store import Store, open_store
-from cache.delta.delta_metadata import DeltaMetadata, finish_command, read_delta
+from cache.delta.delta_content import DeltaContent
+from cache.delta.delta_metadata import finish_command, read_delta
 from cache.delta.delta_plan import ABSENT, ROW, STUCK
-from cache.delta.delta_rows import PARTS, open_parts, part_rows
+from cache.delta.delta_rows import PARTS, Part, open_parts, part_rows
 from cache.format.metadata import METADATA_FILE
-from cache.inspection.content_digest import content_digest
 from cache.storage.protocol import StorePath
-from shared.config.config_json import to_json
 from shared.digests import json_digest
 
 MEGABYTE = 1e6
 LETTER_NAMES = {ROW: "rows of the delta", ABSENT: "absent", STUCK: "stuck"}
 
 
-def delta_digest(path: StorePath, *, recompute: bool = False) -> str:
-    """Return the content digest of a finished delta: equal for equal features beside equal bases.
-
-    Args:
-        path: the delta store.
-        recompute: read every byte of its rows again.
+def delta_content(path: StorePath) -> DeltaContent:
+    """Return what the delta at `path` holds.
 
     Raises:
-        CacheError: if rows are missing, or (when recomputing) damaged.
+        CacheError: if a store that it needs is not there.
     """
     metadata = read_delta(path)
-    parts = open_parts(path, metadata)
-    return json_digest(
-        {
-            "base": metadata.base.content_digest,
-            "cameras": metadata.cameras,
-            "plan": to_json(metadata.plan),
-            "parts": {
-                part: content_digest(store, recompute=recompute) for part, store in parts.items()
-            },
-        }
-    )
+    return DeltaContent(path, metadata, open_parts(path, metadata))
 
 
-def stores_inside(path: StorePath, *, with_files: bool = False) -> list[Store]:
+def stores_inside(path: StorePath, *, with_files: bool = False) -> dict[Part, Store]:
     """Open the stores inside a delta that are there.
 
     Args:
@@ -50,13 +35,15 @@ def stores_inside(path: StorePath, *, with_files: bool = False) -> list[Store]:
     """
     read_delta(path)  # an error if damaged
     parts = [part for part in PARTS if not (with_files and part == "geometry")]
-    return [open_store(path / part) for part in parts if (path / part / METADATA_FILE).is_file()]
+    return {
+        part: open_store(path / part) for part in parts if (path / part / METADATA_FILE).is_file()
+    }
 
 
 def describe_delta(path: StorePath) -> dict[str, Any]:
     """Return everything `feature-cache show` prints of a delta, as plain JSON values."""
     metadata = read_delta(path)
-    stores = {store.path.name: store for store in stores_inside(path)}
+    stores = stores_inside(path)
     return {
         "delta": str(path),
         "condition": {**asdict(metadata.condition), **metadata.condition_identity},
@@ -76,8 +63,11 @@ def describe_delta(path: StorePath) -> dict[str, Any]:
             }
             for name, store in stores.items()
         },
-        "missing_parts": _missing_parts(metadata, set(stores)),
+        "missing_parts": [
+            part for part in PARTS if part_rows(metadata.plan, part) and part not in stores
+        ],
         "bytes": sum(path.sizes().values()),
+        "parity": DeltaContent(path, metadata, stores).parity_note(),
         "identity": metadata.identity,
         "identity_digest": json_digest(metadata.identity),
         "provenance": {**asdict(metadata.provenance), "created_at": metadata.created_at},
@@ -97,6 +87,7 @@ def delta_as_text(path: StorePath) -> str:
         f"samples     {described['samples']} x {described['variants']} variants",
         f"on disk     {described['bytes'] / MEGABYTE:.1f} MB",
         f"identity    {described['identity_digest']}",
+        f"parity      {described['parity']}",
     ]
     for sensor, counts in described["sensors"].items():
         words = [f"{n} {LETTER_NAMES[letter]}" for letter, n in counts.items() if n]
@@ -114,8 +105,3 @@ def delta_as_text(path: StorePath) -> str:
     if described["missing_parts"] or not is_finished:
         lines.append(f"unfinished  finish it with: {finish_command(path, metadata)}")
     return "\n".join(lines)
-
-
-def _missing_parts(metadata: DeltaMetadata, present: set[str]) -> list[str]:
-    needed = [part for part in PARTS if part_rows(metadata.plan, part)]
-    return [part for part in needed if part not in present]

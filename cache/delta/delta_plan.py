@@ -74,6 +74,15 @@ class DeltaPlan:
         """Whether sensors are absent or stuck anywhere, which no row has to prove."""
         return any({ABSENT, STUCK} & set(sensor.letters) for sensor in self.sensors.values())
 
+    def touched(self) -> list[int]:
+        """Return the positions of the samples of which anything is not as in the base."""
+        return [
+            place
+            for place in range(self.samples)
+            if self.has_geometry
+            or any(sensor.letters[place] != BASE for sensor in self.sensors.values())
+        ]
+
     def letter(self, sensor: str, place: int) -> str:
         """Return where a sensor's features of the sample at a position come from."""
         plan = self.sensors.get(sensor)

@@ -7,7 +7,9 @@ holds for the content that was checked; once rows were added or written again it
 
 import json
 import logging
+from collections.abc import Callable
 from dataclasses import dataclass
+from functools import partial
 
 from cache.coordination.ledger import LEDGER_GROUP
 from cache.coordination.null_store import open_null
@@ -89,7 +91,7 @@ def checked_content(store: Store) -> CheckedContent:
     return CheckedContent(
         identity_digest=json_digest(store.metadata.identity),
         content_digest=content_digest(store),
-        ledger_digest=_ledger_digest(store),
+        ledger_digest=ledger_digest(store),
     )
 
 
@@ -99,7 +101,11 @@ def read_record(store: Store) -> ParityRecord | None:
     Raises:
         CacheError: if it is damaged.
     """
-    file = record_path(store)
+    return read_record_at(record_path(store))
+
+
+def read_record_at(file: StorePath) -> ParityRecord | None:
+    """Return the record in a file; see `read_record`."""
     try:
         return from_json(ParityRecord, remove_checksum(json.loads(file.read_bytes())))
     except FileNotFoundError:
@@ -115,7 +121,7 @@ def has_content(store: Store, checked: CheckedContent) -> bool:
     """Return whether a store still has a content that was recorded."""
     if checked.identity_digest != json_digest(store.metadata.identity):
         return False
-    if checked.ledger_digest == _ledger_digest(store):
+    if checked.ledger_digest == ledger_digest(store):
         return True
     try:  # a shard that was written again may hold the same
         return checked.content_digest == content_digest(store)
@@ -124,30 +130,37 @@ def has_content(store: Store, checked: CheckedContent) -> bool:
 
 
 def write_record(store: Store, record: ParityRecord) -> None:
+    """Keep the result of a check of a store, see `write_record_at`."""
+    write_record_at(record_path(store), record, partial(has_content, store))
+
+
+def write_record_at(
+    file: StorePath, record: ParityRecord, is_current: Callable[[CheckedContent], bool]
+) -> None:
     """Keep the result of a check, unless a wider one of the same content is there.
 
     A check that failed replaces any; one that passed does not replace a check of more rows. Where
-    the store cannot be written, this warns.
+    the file cannot be written, this warns.
+
+    Args:
+        file: where the record is.
+        record: to keep.
+        is_current: whether what was checked still has this content.
     """
     try:
-        before = read_record(store)
+        before = read_record_at(file)
     except CacheError:
         before = None
     is_narrower = before is not None and record.rows < before.rows
-    if (
-        before is not None
-        and is_narrower
-        and not record.failed
-        and has_content(store, before.content)
-    ):
+    if before is not None and is_narrower and not record.failed and is_current(before.content):
         _log.info("the earlier parity check of more rows is kept: %s", _told(before))
         return
     try:
-        record_path(store).write_whole([json_bytes(add_checksum(record))])
+        file.write_whole([json_bytes(add_checksum(record))])
     except (OSError, RemoteError) as error:
         _log.warning(
             "%s cannot be written (%s), so the store does not show this result%s",
-            record_path(store),
+            file,
             error,
             " and still shows an earlier one" if before is not None else "",
         )
@@ -155,13 +168,18 @@ def write_record(store: Store, record: ParityRecord) -> None:
 
 def parity_note(store: Store) -> str:
     """Return in a line what the last parity check says of a store's present content."""
+    return parity_note_at(record_path(store), partial(has_content, store))
+
+
+def parity_note_at(file: StorePath, is_current: Callable[[CheckedContent], bool]) -> str:
+    """Return in a line what a record says; arguments as of `write_record_at`."""
     try:
-        record = read_record(store)
+        record = read_record_at(file)
     except CacheError as error:
         return str(error)
     if record is None:
         return NOT_CHECKED
-    if not has_content(store, record.content):
+    if not is_current(record.content):
         return (
             f"stale: checked at {record.at}, and rows were added or written again since; run "
             "`check-parity` again"
@@ -182,7 +200,8 @@ def _told(record: ParityRecord) -> str:
     return f"holds: {rows}, which finds a fault in {share} of the rows with 95% probability"
 
 
-def _ledger_digest(store: Store) -> str:
+def ledger_digest(store: Store) -> str:
+    """Return the digest of the ledger's files, which changes whenever a shard is written."""
     null = open_null(store)
     entries = list(store.path.for_each(store.ledger.fingerprint, store.all_shards))
     return json_digest([entries, None if null is None else null.ledger.fingerprint(0)])
