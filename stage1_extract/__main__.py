@@ -30,6 +30,7 @@ from cache.extend import variants_at
 from cache.format.codec import CODECS, DEFAULT_CODEC
 from cache.format.layout import SHARD_BYTES
 from cache.storage.location import store_path
+from shared.checkpoint.shipped_checkpoint import checkpoint_path
 from shared.config.cut import BACKBONE_CUT, Cut, parse_cut
 from shared.config.preset import Preset
 from shared.config.preset_catalogue import PRESETS, load_preset
@@ -100,7 +101,10 @@ def options() -> argparse.ArgumentParser:
         "--store", type=store_path, required=True, help="Zarr store to write or resume, or s3://..."
     )
     parser.add_argument(
-        "--checkpoint", type=Path, help="CMT checkpoint (default seeded random weights)"
+        "--checkpoint",
+        type=checkpoint_path,
+        help="CMT checkpoint, or tiny, which ships for the preset tiny (default seeded random "
+        "weights)",
     )
     parser.add_argument(
         "--cut",

@@ -23,6 +23,7 @@ from pathlib import Path
 from cache.delta.delta_metadata import is_delta
 from cache.inspection.parity_record import ParityRecord
 from cache.storage.location import store_path
+from shared.checkpoint.shipped_checkpoint import checkpoint_path
 from shared.config.config_json import to_json
 from shared.errors import ParityError
 from shared.process.command import run_command
@@ -59,8 +60,12 @@ def parity_options() -> argparse.ArgumentParser:
     parser.add_argument(
         "--condition", help="of a delta store, if its file is elsewhere now: file.py:function"
     )
-    parser.add_argument("--checkpoint", type=Path, help="checkpoint that the store was made with")
-    parser.add_argument("--head", type=Path, help="checkpoint with the necks and head to compare")
+    parser.add_argument(
+        "--checkpoint", type=checkpoint_path, help="checkpoint that the store was made with"
+    )
+    parser.add_argument(
+        "--head", type=checkpoint_path, help="checkpoint with the necks and head to compare"
+    )
     parser.add_argument(
         "--samples",
         type=whole_number(1),

@@ -33,6 +33,7 @@ from lightning.fabric.utilities.rank_zero import rank_zero_only
 from cache.delta.open_features import open_delta
 from cache.reader import CachedFeatures
 from cache.storage.location import store_path
+from shared.checkpoint.shipped_checkpoint import checkpoint_path
 from shared.errors import ConfigError
 from shared.process.command import run_command
 from shared.process.number_options import whole_number
@@ -63,7 +64,9 @@ def main(argv: list[str] | None = None) -> int:
         "--config", type=Path, help="instead of a recipe: a config of mmcv 1.x or mmengine"
     )
     parser.add_argument(
-        "--checkpoint", type=Path, help="CMT checkpoint, or run, whose necks and head to start from"
+        "--checkpoint",
+        type=checkpoint_path,
+        help="CMT checkpoint, or run, whose necks and head to start from; or tiny, which ships",
     )
     parser.add_argument(
         "--set",

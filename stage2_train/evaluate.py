@@ -23,6 +23,7 @@ from typing import Any
 from cache.delta.open_features import open_delta
 from cache.reader import CachedFeatures
 from cache.storage.location import store_path
+from shared.checkpoint.shipped_checkpoint import checkpoint_path
 from shared.data.feature_store import FeatureStore
 from shared.errors import ConfigError
 from shared.process.command import run_command
@@ -47,7 +48,10 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("store", type=store_path, nargs="?", help="complete feature store")
     parser.add_argument(
-        "run", type=Path, nargs="?", help="run folder, or checkpoint of train-stage2 or CMT"
+        "run",
+        type=checkpoint_path,
+        nargs="?",
+        help="run folder, or checkpoint of train-stage2 or CMT",
     )
     parser.add_argument("--out", type=Path, required=True, help="folder for results and metrics")
     parser.add_argument("--nuscenes", type=Path, help="nuScenes root with the tables, for metrics")
@@ -65,7 +69,7 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument(
         "--baseline",
-        type=Path,
+        type=checkpoint_path,
         metavar="RUN|CSV",
         help="compare with this run or checkpoint, evaluated under the same conditions, or with "
         "the numbers in this .csv file (columns family, severity and NDS)",

@@ -20,6 +20,7 @@ import torch
 from torch import Tensor
 
 from shared.checkpoint.checkpoint_table import PARTS, belongs, part_of
+from shared.checkpoint.shipped_checkpoint import checkpoint_path
 from shared.checkpoint.strict_loading import other_backbones, read_state
 from shared.config.classes import CLASS_NAMES
 from shared.errors import CheckpointError
@@ -135,7 +136,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("run", type=Path, help="run folder or checkpoint of train-stage2")
     parser.add_argument("--out", type=Path, required=True, help="checkpoint to write")
     parser.add_argument(
-        "--checkpoint", type=Path, help="with the frozen backbones (default: the run's own start)"
+        "--checkpoint",
+        type=checkpoint_path,
+        help="with the frozen backbones (default: the run's own start)",
     )
     args = parser.parse_args(argv)
 

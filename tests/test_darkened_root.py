@@ -193,9 +193,9 @@ def test_a_run_records_the_files_of_its_store_and_is_not_resumed_on_others(
     recipe = tmp_path / "recipes.py"
     recipe.write_text(
         "from dataclasses import replace\n"
-        "from stage2_train.recipes.recipes import demo\n"
+        "from stage2_train.recipes.recipes import tiny_from_scratch\n"
         "def short():\n"
-        "    return replace(demo(), steps=1, epochs=None)\n"
+        "    return replace(tiny_from_scratch(), steps=1, epochs=None)\n"
     )
     run = ["--out", str(tmp_path / "run"), "--recipe", f"{recipe}:short"]
     assert train_stage2([str(bright_store), *run]) == 0

@@ -17,7 +17,7 @@ from statistics import fmean
 
 from benchmarks.console_scripts import run_console_script
 from stage2_train.recipes.recipe import Recipe
-from stage2_train.recipes.recipes import demo
+from stage2_train.recipes.recipes import tiny_from_scratch
 from stage2_train.run.run_folder import read_run_checkpoint
 
 RESULTS = Path("benchmarks/results/best_detector.json")
@@ -25,8 +25,8 @@ EVERY = 100
 
 
 def curve() -> Recipe:
-    """Return the demo's recipe with a validation every 100 steps."""
-    return replace(demo(), name="curve", validate_steps=EVERY)
+    """Return the recipe tiny_from_scratch with a validation every 100 steps."""
+    return replace(tiny_from_scratch(), name="curve", validate_steps=EVERY)
 
 
 def rows(file: Path) -> list[dict[str, float]]:

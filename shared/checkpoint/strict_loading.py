@@ -17,6 +17,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from shared.checkpoint.checkpoint_table import PARTS, belongs, part_of
+from shared.checkpoint.shipped_checkpoint import require_as_shipped
 from shared.checkpoint.sparse_layout import in_our_layout
 from shared.digests import state_digest
 from shared.errors import CheckpointError
@@ -57,6 +58,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     """
     if not path.is_file():
         raise CheckpointError(f"checkpoint {path} does not exist")
+    require_as_shipped(path)
     size = f"{path.stat().st_size} bytes"
     try:
         if is_safetensors(path):

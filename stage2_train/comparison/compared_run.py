@@ -5,6 +5,7 @@ A folder that is no run, or a torn one, is left out with the reason; what a run 
 
 import csv
 import json
+import math
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from stage2_train.run.run_folder import CONFIG
+from stage2_train.run.step_clock import PEAK_GPU_MB
 from stage2_train.run.training_log import LOG, TIMING
 from stage2_train.sweep.sweep_plan import FINISHED, SWEEP
 
@@ -64,6 +66,13 @@ class ComparedRun:
         """The mean training loss of the last tenth of its steps."""
         losses = self.log["loss"][np.isfinite(self.log["loss"])]  # a skipped step has none
         return float(losses[-max(1, round(LAST_SHARE * len(losses))) :].mean())
+
+    @property
+    def peak_gpu_mb(self) -> float:
+        """The most memory in tensors on the first process' GPU; NaN if none was measured."""
+        peaks = self.timing.get(PEAK_GPU_MB, np.zeros(0))
+        measured = peaks[np.isfinite(peaks)]
+        return float(measured.max()) if measured.size else math.nan
 
     @property
     def seconds(self) -> NDArray[np.float64]:

@@ -63,12 +63,12 @@ def runs_table(runs: Sequence[ComparedRun], scores: Scores) -> ReportTable:
     """Return final and best metrics, time and memory: a row per run, no column without a value."""
     head = (
         *("run", "steps", "final loss", *METRICS, "best NDS", "NDS at step"),
-        *("lowest val. loss", "loss at step", "s/step", "training min", "host MB"),
+        *("lowest val. loss", "loss at step", "s/step", "training min", "host MB", "GPU MB"),
     )
     notes = ["The final loss is the mean training loss of the last tenth of the steps."]
     notes += [f"{run.name}: {note}." for run in runs for note in run.notes]
     if any(run.peak_memory_mb is None for run in runs):
-        notes.append("Memory is only known of runs that sweep-stage2 started.")
+        notes.append("Memory on the host is only known of runs that sweep-stage2 started.")
     rows = [_run_row(run, scores) for run in runs]
     measured = [i for i in range(len(head)) if any(row[i] != ABSENT for row in rows)]
     return ReportTable(
@@ -92,6 +92,7 @@ def _run_row(run: ComparedRun, scores: Scores) -> tuple[str, ...]:
         number(float(np.median(seconds)) if seconds.size else math.nan),
         number(float(seconds.sum()) / 60 if seconds.size else math.nan, digits=1),
         number(math.nan if run.peak_memory_mb is None else run.peak_memory_mb, digits=0),
+        number(run.peak_gpu_mb, digits=0),
     )
 
 

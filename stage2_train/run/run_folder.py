@@ -17,10 +17,11 @@ from shared.process.whole_file import remove_partials, whole_file
 
 CHECKPOINT = "checkpoint.pt"
 BEST = "best.pt"
+BEST_SCORES = "best.json"  # next to it, written last
 CONFIG = "config.json"
 OVERRIDES = "overrides"  # key of the config: for people, it does not decide what may be resumed
 LOCK = ".training.lock"
-WRITTEN = ("*.pt", "*.csv", CONFIG, "freezing.json", "best.json")  # with `whole_file`
+WRITTEN = ("*.pt", "*.csv", CONFIG, "freezing.json", BEST_SCORES)  # with `whole_file`
 
 # What every checkpoint of `train-stage2` holds: weights of the trained part, its preset, steps
 # taken, digest of the features it was trained on, digests of the frozen parts they came from, and

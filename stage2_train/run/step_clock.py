@@ -1,4 +1,7 @@
-"""Where the time of a step goes, on a CPU or, without synchronising in between, on a GPU."""
+"""Where the time of a step goes, on a CPU or, without synchronising in between, on a GPU.
+
+And how much of the GPU's memory was needed, which the host knows without asking the GPU.
+"""
 
 import time
 from dataclasses import dataclass
@@ -7,6 +10,7 @@ from itertools import pairwise
 import torch
 
 Mark = float | torch.cuda.Event
+PEAK_GPU_MB = "peak_gpu_mb"  # a column of timing.csv, empty on a CPU
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -16,10 +20,12 @@ class Lap:
     Args:
         names: of the pieces of work.
         marks: the start, then the end of each piece.
+        peak_gpu_mb: the most memory in tensors on the GPU at a time, so far; None on a CPU.
     """
 
     names: tuple[str, ...]
     marks: tuple[Mark, ...]
+    peak_gpu_mb: float | None
 
     def seconds(self) -> dict[str, float]:
         """Return the seconds of each piece, summed by name; a GPU must have reached the marks."""
@@ -28,8 +34,8 @@ class Lap:
             seconds[name] += _between(start, end)
         return seconds
 
-    def timing(self, samples: int) -> dict[str, float]:
-        """Return the seconds of each piece but "save", and the throughput of a step's samples."""
+    def timing(self, samples: int) -> dict[str, float | None]:
+        """Return seconds of each piece but "save", throughput of a step's samples, and memory."""
         pieces = self.seconds()
         pieces.pop("save", None)
         total = sum(pieces.values())
@@ -37,6 +43,7 @@ class Lap:
             "samples_per_second": samples / total,
             "share_waiting_for_data": pieces["data"] / total,
             **{f"seconds/{name}": value for name, value in pieces.items()},
+            PEAK_GPU_MB: self.peak_gpu_mb,
         }
 
 
@@ -57,7 +64,7 @@ class StepClock:
     """
 
     def __init__(self, device: torch.device) -> None:
-        self._on_cuda = device.type == "cuda"
+        self._device, self._on_cuda = device, device.type == "cuda"
         self._names: list[str] = []
         self._marks: list[Mark] = []
 
@@ -73,7 +80,9 @@ class StepClock:
 
     def lap(self) -> Lap:
         """Return what was marked since the last lap; restart the clock at the last mark."""
-        lap = Lap(names=tuple(self._names[1:]), marks=tuple(self._marks))
+        # Never reset: whoever measures the peak of something else would lose it.
+        peak = torch.cuda.max_memory_allocated(self._device) / 1e6 if self._on_cuda else None
+        lap = Lap(names=tuple(self._names[1:]), marks=tuple(self._marks), peak_gpu_mb=peak)
         for marks in (self._names, self._marks):
             del marks[:-1]
         return lap

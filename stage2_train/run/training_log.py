@@ -35,21 +35,25 @@ class TrainingLog:
         with folder.writing():
             self._board = EventFile(folder.path / TENSORBOARD, step + 1)
 
-    def add(self, step: int, scalars: Mapping[str, float], timing: Mapping[str, float]) -> None:
-        """Add the scalars of a finished step, counted from 1."""
-        for file, values in ((LOG, scalars), (TIMING, timing)):
-            self._rows[file].append({"step": step, **values})
-            with self._folder.writing():
-                for name, value in values.items():
-                    self._board.add(name, value, step)
+    def add(
+        self, step: int, scalars: Mapping[str, float], timing: Mapping[str, float | None]
+    ) -> None:
+        """Add the scalars of a finished step, counted from 1; None is what was not measured."""
+        self._add(LOG, step, scalars)
+        self._add(TIMING, step, timing)
 
     def add_validation(self, step: int, scores: Mapping[str, float | None]) -> None:
         """Add the scores of a step; None is what was not measured."""
-        self._rows[VALIDATION].append({"step": step, **scores})
+        self._add(VALIDATION, step, scores, prefix="validation/")
+
+    def _add(
+        self, file: str, step: int, values: Mapping[str, float | None], prefix: str = ""
+    ) -> None:
+        self._rows[file].append({"step": step, **values})
         with self._folder.writing():
-            for name, value in scores.items():
+            for name, value in values.items():
                 if value is not None:
-                    self._board.add(f"validation/{name}", value, step)
+                    self._board.add(prefix + name, value, step)
 
     def write(self) -> None:
         """Flush everything to disk."""

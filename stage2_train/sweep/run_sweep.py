@@ -42,6 +42,7 @@ class SweepRunner:
         slots: Sequence[Mapping[str, str]],
     ) -> None:
         self.folder, self.runs, self.options, self.slots = folder, runs, options, slots
+        self.total = len(runs)
         self.failed: dict[str, str] = {}
         self._number = {run.name: i + 1 for i, run in enumerate(runs)}
         self._pending = deque(run for run in runs if not self._is_finished(run))
@@ -59,10 +60,10 @@ class SweepRunner:
         Raises:
             InterruptedWorkError: on Ctrl-C or SIGTERM, when the runs have saved and ended.
         """
-        log.info("%d of %d runs are finished", self.finished, len(self.runs))
+        log.info("%d of %d runs are finished", self.finished, self.total)
         with Interrupts() as interrupts:
             try:
-                while (self._pending or self._running) and interrupts.signum is None:
+                while interrupts.signum is None and self._has_work():
                     self._start()
                     time.sleep(POLL_S)
                     self._follow()
@@ -71,6 +72,9 @@ class SweepRunner:
             finally:  # also at the second Ctrl-C
                 for process in self._running.values():
                     process.signal(signal.SIGKILL)
+
+    def _has_work(self) -> bool:
+        return bool(self._pending or self._running)
 
     def _start(self) -> None:
         """Start a run on every device that is free."""
@@ -84,7 +88,7 @@ class SweepRunner:
                 if self._is_in_use(folder):
                     self._pending.append(run)
                     continue
-                self._say(run, "resumes" if (folder / "checkpoint.pt").exists() else "starts")
+                self._say(run.name, "resumes" if (folder / "checkpoint.pt").exists() else "starts")
                 self._running[slot] = RunProcess(run, folder, self.options, environment)
 
     def _follow(self) -> None:
@@ -92,15 +96,20 @@ class SweepRunner:
         for slot, process in list(self._running.items()):
             code, news = process.poll(), process.news()
             if news:
-                self._say(process.run, news)
+                self._say(process.run.name, news)
             if code is None:
                 continue
             del self._running[slot]
-            if code == 0:
-                self._say(process.run, "finished")
-            else:
-                self.failed[process.run.name] = process.reason()
-                self._say(process.run, f"failed: {process.reason()}")
+            self._ended(process, code)
+
+    def _ended(self, process: RunProcess, code: int) -> None:
+        """Report the end of a run, with its exit status."""
+        name = process.run.name
+        if code == 0:
+            self._say(name, "finished")
+        else:
+            self.failed[name] = process.reason()
+            self._say(name, f"failed: {process.reason()}")
 
     def _end(self, signum: int) -> None:
         """Let the runs save and end; see `run_all`."""
@@ -116,7 +125,7 @@ class SweepRunner:
         late = [process.run.name for process in self._running.values()]
         saved = f"; {', '.join(late)} did not end in time, and resumes from before" if late else ""
         raise InterruptedWorkError(
-            f"{self.finished} of {len(self.runs)} runs in {self.folder} are finished, the others "
+            f"{self.finished} of {self.total} runs in {self.folder} are finished, the others "
             f"have saved what they trained{saved}; run the same command again to continue",
             signum,
         )
@@ -142,8 +151,8 @@ class SweepRunner:
             lock.unlink()
         return False
 
-    def _say(self, run: PlannedRun, words: str) -> None:
-        log.info("[%d/%d] %s: %s", self._number[run.name], len(self.runs), run.name, words)
+    def _say(self, name: str, words: str) -> None:
+        log.info("[%d/%d] %s: %s", self._number[name], self.total, name, words)
 
 
 def run_sweep(

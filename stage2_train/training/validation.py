@@ -18,7 +18,13 @@ from shared.errors import InterruptedWorkError
 from shared.model.detector import CmtDetector
 from shared.process.interrupts import Interrupts, StuckError
 from stage2_train.recipes.recipe import Recipe
-from stage2_train.run.run_folder import BEST, RunFolder, read_run_checkpoint, trained_weights
+from stage2_train.run.run_folder import (
+    BEST,
+    BEST_SCORES,
+    RunFolder,
+    read_run_checkpoint,
+    trained_weights,
+)
 from stage2_train.training.distributed import (
     copy_buffers_of_first,
     from_first_process,
@@ -31,7 +37,6 @@ from stage2_train.training.training_step import TrainingStep
 log = logging.getLogger(__name__)
 
 FOLDER = "validation"  # in the run folder: what the best detector makes of all samples
-BEST_SCORES = "best.json"  # next to it, written last
 
 Scores = dict[str, float | None]
 

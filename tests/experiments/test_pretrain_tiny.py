@@ -375,8 +375,8 @@ def test_every_command_loads_the_checkpoint(
     where = ("--nuscenes", str(synthetic_root), "--version", "v1.0-mini", "--split", "mini_train")
     start = ("--checkpoint", str(checkpoint))
     assert extract_features(["tiny", *where, "--store", str(store), *start]) == 0
-    words = (str(store), "--out", str(run), "--recipe", "demo", *start, "--stop-after", "0")
-    assert train_stage2([*words, "--workers", "0"]) == 0
+    words = (str(store), "--out", str(run), "--recipe", "tiny_from_scratch", *start)
+    assert train_stage2([*words, "--stop-after", "0", "--workers", "0"]) == 0
 
     backbones, _ = frozen_backbones(tiny(), checkpoint)
     assert CachedFeatures(store).identity["weights"] == backbones.digests()

@@ -7,8 +7,9 @@ from pathlib import Path
 import pytest
 
 from benchmarks.experiments.strategies.convergence import finished, options, orders
+from benchmarks.experiments.strategies.convergence_report import what_it_says
 from benchmarks.experiments.strategies.live_recipes import finetune_low, live_recipe
-from benchmarks.experiments.strategies.measured_run import RESULT, Order, at_demo_rates
+from benchmarks.experiments.strategies.measured_run import RESULT, Order, at_scratch_rates
 from benchmarks.experiments.strategies.report import write_report
 from shared.checkpoint.checkpoint_table import FROZEN_PARTS
 from stage2_train.recipes.recipes import NECKS, aqr_only, frozen_a
@@ -24,16 +25,17 @@ def test_a_strategys_command_line_says_its_order() -> None:
         steps=7,
         batch_size=3,
         seed=5,
+        checkpoint=Path("cmt.pth"),
         start=Path("run"),
         held_out=None,
-        at_demo_rates=True,
+        at_scratch_rates=True,
     )
 
     assert Order.read(order.words()) == order
 
 
 def test_rates_from_scratch_keep_what_is_frozen_and_the_rates_of_necks_and_backbones() -> None:
-    recipe = at_demo_rates(finetune_low(frozen_a(), with_sparse_encoder=True))
+    recipe = at_scratch_rates(finetune_low(frozen_a(), with_sparse_encoder=True))
 
     rates = dict(recipe.lr_multipliers)
     assert recipe.learning_rate == 5e-4
@@ -115,7 +117,19 @@ def test_the_report_puts_live_runs_beside_cached_ones_of_the_same_seed(tmp_path:
         "| 0.6000, 0.4000 | 0.5000 | 3.00, 3.00 | 3.00 |"
     ) in page
     assert "start from: mAP 0.1000, NDS 0.2000" in page
+    assert "frozen_b ends +0.1500 from its start, beyond the range of its seeds (0.1000)." in page
+    assert "proves little" not in page
     decoded(tmp_path / "convergence_head.png")
+
+
+def test_the_report_names_recipes_that_have_not_left_their_start() -> None:
+    runs = [
+        {"strategy": strategy, "seed": seed, "mAP": score}
+        for strategy, scores in (("frozen_a", (0.1, 0.14)), ("aqr_only", (0.102, 0.102)))
+        for seed, score in enumerate(scores)
+    ]
+    said = what_it_says({"runs": runs, "start": {"mAP": 0.1}, "untrained": {"mAP": 0.0}})
+    assert said.startswith("**frozen_a, aqr_only: no further from the start than seeds differ")
 
 
 def test_the_report_compares_time_and_memory_with_the_live_and_the_cached_baseline(

@@ -1,4 +1,7 @@
-"""How `tiny` is trained: first on keyframes without sweeps, which cost half, then as it is."""
+"""How `tiny` is trained: first on keyframes without sweeps, which cost half, then as it is.
+
+The numbers of steps are what two cores had time for.
+"""
 
 from dataclasses import dataclass, replace
 
@@ -16,6 +19,7 @@ class Phase:
         variants: of each sensor, see `prepared_frames`.
         shields_backbones: see `trained_backbones.WholeDetector`.
         judge_every: steps between two judgements on held-out scenes.
+        ends_at: step at which the next phase begins, if not at the end of the schedule.
     """
 
     recipe: Recipe
@@ -23,6 +27,14 @@ class Phase:
     variants: int
     shields_backbones: bool = False
     judge_every: int
+    ends_at: int | None = None
+
+    @property
+    def steps(self) -> int:
+        """Steps until the next phase begins."""
+        steps = self.ends_at or self.recipe.steps
+        assert steps is not None
+        return steps
 
 
 def shielded() -> Phase:
@@ -44,27 +56,36 @@ def shielded() -> Phase:
         checkpoint_every=250,
         keep_last=1,
     )
-    return Phase(recipe=recipe, sweeps=0, variants=8, shields_backbones=True, judge_every=500)
-
-
-def keyframes() -> Phase:
-    """Learn from keyframes alone, all from everything."""
-    recipe = replace(shielded().recipe, name="keyframes", warmup_steps=100)
-    return replace(shielded(), recipe=recipe, shields_backbones=False)
+    return Phase(
+        recipe=recipe, sweeps=0, variants=8, shields_backbones=True, judge_every=500, ends_at=2000
+    )
 
 
 def with_sweeps() -> Phase:
-    """Get used to what the preset says: keyframes with ten sweeps."""
+    """Learn from what the preset says, keyframes with ten sweeps, all from everything."""
     recipe = replace(
         shielded().recipe,
         name="with_sweeps",
         steps=2000,
-        learning_rate=4e-4,
-        warmup_steps=100,
+        learning_rate=7e-4,
+        warmup_steps=50,
         final_ratio=0.02,
         checkpoint_every=100,
     )
-    return Phase(recipe=recipe, sweeps=10, variants=4, judge_every=500)
+    return Phase(recipe=recipe, sweeps=10, variants=4, judge_every=400, ends_at=500)
 
 
-PHASES = (shielded, keyframes, with_sweeps)
+def annealed() -> Phase:
+    """The same with a rate that falls to almost nothing, and an average that forgets its start."""
+    recipe = replace(
+        with_sweeps().recipe,
+        name="annealed",
+        steps=300,
+        learning_rate=6e-4,
+        warmup_steps=20,
+        ema_decay=0.98,
+    )
+    return replace(with_sweeps(), recipe=recipe, judge_every=300, ends_at=None)
+
+
+PHASES = (shielded, with_sweeps, annealed)

@@ -107,8 +107,7 @@ class Pretraining:
 
     def _train_phase(self, phase: Phase, start: Mapping[str, Tensor]) -> Mapping[str, Tensor]:
         """Train a phase to its end in rounds; return its averaged weights."""
-        steps = phase.recipe.steps
-        assert steps is not None
+        steps = phase.steps
         run = self.out / phase.recipe.name
         frames = self._frames(phase, self.seeds)
         held_out = self._frames(phase, [self.held_out])

@@ -1,9 +1,9 @@
 """Run the strategies, each in a process of its own, and write the table that compares them.
 
     STRATEGIES="python -m benchmarks.experiments.strategies runs/demo/train.zarr"
-    $STRATEGIES --nuscenes runs/demo/nuscenes --steps 100
-    $STRATEGIES ... --start runs/demo/run --held-out runs/demo/val.zarr
-    $STRATEGIES ... --at-demo-rates --steps 1200 --batch-size 4 --name scratch
+    $STRATEGIES --nuscenes runs/demo/nuscenes --checkpoint tiny --steps 100
+    $STRATEGIES ... --start tiny --held-out runs/demo/val.zarr
+    $STRATEGIES ... --at-scratch-rates --steps 1200 --batch-size 4 --name scratch
 
 From the store: frozen_a, frozen_b, frozen_all, aqr_only. With the backbones in every step:
 live_frozen_a (frozen_a without a store), finetune_low and finetune (frozen_a that also trains the
@@ -22,6 +22,7 @@ from benchmarks.experiments.strategies.measured_run import Order
 from benchmarks.experiments.strategies.report import RESULTS, machine, write_report
 from benchmarks.experiments.strategies.run_strategy import run_strategy
 from cache.reader import CachedFeatures
+from shared.checkpoint.shipped_checkpoint import checkpoint_path
 from shared.process.command import run_command
 
 STRATEGIES = (*CACHED, "live_frozen_a", "finetune_low", "finetune")
@@ -35,16 +36,21 @@ def options() -> argparse.ArgumentParser:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("store", type=Path, help="complete store, made without a checkpoint")
+    parser.add_argument("store", type=Path, help="complete store")
     parser.add_argument("--nuscenes", type=Path, required=True, help="root it was made from")
     parser.add_argument("--steps", type=int, default=100, help="of each strategy (default 100)")
     parser.add_argument("--batch-size", type=int, default=2, help="default 2")
-    parser.add_argument("--start", type=Path, help="run or checkpoint whose head all start from")
+    parser.add_argument(
+        "--checkpoint", type=checkpoint_path, help="that the store was made with, if with one"
+    )
+    parser.add_argument(
+        "--start", type=checkpoint_path, help="run or checkpoint whose head all start from"
+    )
     parser.add_argument("--held-out", type=Path, help="store to evaluate on")
     parser.add_argument(
-        "--at-demo-rates",
+        "--at-scratch-rates",
         action="store_true",
-        help="use the rates of the recipe demo, to learn from scratch",
+        help="use the rates of the recipe tiny_from_scratch, to learn from scratch",
     )
     parser.add_argument("--only", nargs="+", choices=STRATEGIES, default=STRATEGIES)
     parser.add_argument("--name", help="of the result (default that of the preset)")
@@ -67,9 +73,10 @@ def main(argv: list[str] | None = None) -> int:
                     out=OUT / name / strategy,
                     steps=args.steps,
                     batch_size=args.batch_size,
+                    checkpoint=args.checkpoint,
                     start=args.start,
                     held_out=args.held_out,
-                    at_demo_rates=args.at_demo_rates,
+                    at_scratch_rates=args.at_scratch_rates,
                 )
             )
             for strategy in args.only
@@ -81,7 +88,7 @@ def main(argv: list[str] | None = None) -> int:
             "batch_size": args.batch_size,
             "machine": machine(),
             "started_from": "a trained head" if args.start else "seeded weights",
-            "rates": "demo" if args.at_demo_rates else "of the recipe",
+            "rates": "from scratch" if args.at_scratch_rates else "of the recipe",
             "strategies": rows,
         }
         file = RESULTS / f"strategies_{name}.json"

@@ -3,9 +3,9 @@
 from dataclasses import replace
 
 from stage2_train.recipes.recipe import Recipe
-from stage2_train.recipes.recipes import demo
+from stage2_train.recipes.recipes import tiny_from_scratch
 
 
 def cmt_head() -> Recipe:
-    """The recipe demo at five times its length, for 320 synthetic samples in three variants."""
-    return replace(demo(), name="cmt_head", steps=6000, checkpoint_every=1000)
+    """tiny_from_scratch at five times its length, for 320 synthetic samples in three variants."""
+    return replace(tiny_from_scratch(), name="cmt_head", steps=6000, checkpoint_every=1000)

@@ -11,9 +11,9 @@ The same seed means the same samples, augmented variants, absent sensors, denois
 starting weights, so that a cached and a live run differ only by the rounding of the features to
 float16; the spread over seeds shows the noise. Every run is evaluated by nuscenes-devkit on
 held-out scenes, and so are the head they start from and an untrained one. Without --start they
-start from seeded weights, at the rates of the recipe demo. Finished runs stay in runs/convergence,
-and a second call only runs what is missing. Writes benchmarks/results/convergence_NAME.json and
-docs/strategies.md.
+start from seeded weights, at the rates of the recipe tiny_from_scratch. Finished runs stay in
+runs/convergence, and a second call only runs what is missing. Writes
+benchmarks/results/convergence_NAME.json and docs/strategies.md.
 """
 
 import argparse
@@ -29,6 +29,7 @@ from benchmarks.experiments.strategies.measured_run import RESULT, Order
 from benchmarks.experiments.strategies.report import RESULTS, machine, write_report
 from benchmarks.experiments.strategies.run_strategy import run_strategy
 from cache.reader import CachedFeatures
+from shared.checkpoint.shipped_checkpoint import checkpoint_path
 from shared.process.command import run_command
 
 OUT = Path("runs/convergence")
@@ -49,9 +50,10 @@ def orders(args: argparse.Namespace) -> list[Order]:
             steps=args.steps,
             batch_size=args.batch_size,
             seed=seed,
+            checkpoint=args.checkpoint,
             start=args.start,
             held_out=args.held_out,
-            at_demo_rates=args.start is None,
+            at_scratch_rates=args.start is None,
         )
         for strategy, seed in (*live, *cached)
     ]
@@ -90,7 +92,7 @@ def options() -> argparse.ArgumentParser:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("store", type=Path, help="complete store, made without a checkpoint")
+    parser.add_argument("store", type=Path, help="complete store")
     parser.add_argument("--nuscenes", type=Path, required=True, help="root it was made from")
     parser.add_argument("--held-out", type=Path, required=True, help="store to evaluate on")
     parser.add_argument("--recipes", nargs="+", choices=CACHED, default=CACHED)
@@ -98,7 +100,12 @@ def options() -> argparse.ArgumentParser:
     parser.add_argument("--batch-size", type=int, default=4, help="default 4")
     parser.add_argument("--seeds", type=int, default=3, help="from the store (default 3)")
     parser.add_argument("--live-seeds", type=int, default=2, help="of these, live too (default 2)")
-    parser.add_argument("--start", type=Path, help="run or checkpoint whose head all start from")
+    parser.add_argument(
+        "--checkpoint", type=checkpoint_path, help="that the store was made with, if with one"
+    )
+    parser.add_argument(
+        "--start", type=checkpoint_path, help="run or checkpoint whose head all start from"
+    )
     parser.add_argument("--jobs", type=int, default=1, help="runs at once (default 1)")
     parser.add_argument("--name", default="head", help="of the result (default head)")
     return parser

@@ -24,7 +24,7 @@ from shared.model.detector import CmtDetector
 from stage2_train.evaluation.detections import detect, write_results
 from stage2_train.evaluation.official_metrics import official_metrics
 from stage2_train.recipes.recipe import Recipe
-from stage2_train.recipes.recipes import demo
+from stage2_train.recipes.recipes import tiny_from_scratch
 from stage2_train.run.training_log import LOG, TIMING
 from stage2_train.training.build import FREEZING
 
@@ -44,9 +44,10 @@ class Order:
         nuscenes: root with tables and raw files.
         out: run folder.
         steps, batch_size, seed: of the run.
+        checkpoint: that the store was made with; None is seeded backbones.
         start: run or checkpoint whose head it starts from; None starts from seeded weights.
         held_out: store to evaluate on.
-        at_demo_rates: use the learning rates and clipping of the recipe `demo`.
+        at_scratch_rates: use the learning rates and clipping of the recipe `tiny_from_scratch`.
     """
 
     strategy: str
@@ -56,18 +57,20 @@ class Order:
     steps: int
     batch_size: int
     seed: int = 0
+    checkpoint: Path | None
     start: Path | None
     held_out: Path | None
-    at_demo_rates: bool
+    at_scratch_rates: bool
 
     def words(self) -> list[str]:
         """Return the command line that `read` parses."""
         words = [self.strategy, self.store, self.nuscenes, self.out, self.steps, self.batch_size]
         return [
             *map(str, [*words, self.seed]),
+            *(["--checkpoint", str(self.checkpoint)] if self.checkpoint else []),
             *(["--start", str(self.start)] if self.start else []),
             *(["--held-out", str(self.held_out)] if self.held_out else []),
-            *(["--at-demo-rates"] if self.at_demo_rates else []),
+            *(["--at-scratch-rates"] if self.at_scratch_rates else []),
         ]
 
     @classmethod
@@ -79,9 +82,10 @@ class Order:
             parser.add_argument(name, type=Path)
         for name in ("steps", "batch_size", "seed"):
             parser.add_argument(name, type=int)
+        parser.add_argument("--checkpoint", type=Path)
         parser.add_argument("--start", type=Path)
         parser.add_argument("--held-out", type=Path)
-        parser.add_argument("--at-demo-rates", action="store_true")
+        parser.add_argument("--at-scratch-rates", action="store_true")
         return cls(**vars(parser.parse_args(argv)))
 
     def shortened(self, recipe: Recipe) -> Recipe:
@@ -95,15 +99,15 @@ class Order:
             checkpoint_every=self.steps,
             keep_last=1,
         )
-        return at_demo_rates(short) if self.at_demo_rates else short
+        return at_scratch_rates(short) if self.at_scratch_rates else short
 
 
-def at_demo_rates(recipe: Recipe) -> Recipe:
+def at_scratch_rates(recipe: Recipe) -> Recipe:
     """Return the recipe with rates that let it learn from scratch on little data.
 
     The rates of necks, AQR and backbones stay in proportion to the base rate, which is higher.
     """
-    fast, rates = demo(), dict(recipe.lr_multipliers)
+    fast, rates = tiny_from_scratch(), dict(recipe.lr_multipliers)
     rates |= {key: rate for key, rate in fast.lr_multipliers if key in rates}
     return replace(
         recipe,

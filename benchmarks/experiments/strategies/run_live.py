@@ -38,7 +38,7 @@ def work() -> None:
     order = Order.read()
     store = CachedFeatures(order.store)
     records = recorded_samples(store, order.nuscenes)
-    backbones, _ = frozen_backbones(store.preset, None)
+    backbones, _ = frozen_backbones(store.preset, order.checkpoint)
     require_same_source(store, backbones, records)
     on_gpu = backbones.device.type == "cuda"
     recipe = order.shortened(live_recipe(order.strategy, with_sparse_encoder=on_gpu))

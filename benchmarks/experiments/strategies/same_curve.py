@@ -1,8 +1,8 @@
 """Does training from a store follow the curve of training with live frozen backbones?
 
     SAME_CURVE="python -m benchmarks.experiments.strategies.same_curve runs/demo/train.zarr"
-    $SAME_CURVE --nuscenes runs/demo/nuscenes
-    $SAME_CURVE ... --recipe frozen_a --start runs/demo/run
+    $SAME_CURVE --nuscenes runs/demo/nuscenes --checkpoint tiny
+    $SAME_CURVE ... --recipe frozen_a --start tiny
 
 Five runs of one recipe and seed: from the store (float16); from the same features in float32, held
 in memory; live; live with features rounded to float16; and, as a control, float32 with every
@@ -37,6 +37,7 @@ from benchmarks.experiments.strategies.live_training import (
 from benchmarks.experiments.strategies.report import SAME_CURVE, machine, write_report
 from cache.reader import CachedFeatures
 from shared.checkpoint.checkpoint_table import FROZEN_PARTS, belongs
+from shared.checkpoint.shipped_checkpoint import checkpoint_path
 from shared.errors import ParityError
 from shared.process.command import run_command
 from stage1_extract.backbones.live import LiveFeatures
@@ -54,7 +55,7 @@ from stage2_train.run.starting_point import starting_detector, starting_point
 from stage2_train.run.training_log import LOG
 from stage2_train.training.build import train, train_batches, training_order
 
-RECIPE = "demo"
+RECIPE = "tiny_from_scratch"
 STEPS = 50
 BATCH_SIZE = 2
 SAME_BITS = (("store", "live, rounded"), ("float32", "live"))
@@ -69,6 +70,8 @@ def curves(
     records: Sequence[SampleRecord],
     recipe: Recipe,
     folder: Path,
+    *,
+    checkpoint: Path | None = None,
     start: Path | None = None,
 ) -> dict[str, Curve]:
     """Train five times; return the logs, every scalar of every step as written.
@@ -77,14 +80,15 @@ def curves(
     composed, those of live ones are not, which may differ in the last bit.
 
     Args:
-        store: float16, extracted at batch size 1 with seeded backbones.
+        store: float16, extracted at batch size 1.
         records: of its samples.
         recipe: of all runs.
         folder: for the run folders.
+        checkpoint: that the store was made with; None is seeded backbones.
         start: run or checkpoint whose head all start from.
     """
     recipe = replace(recipe, variants_per_sensor=False)
-    backbones, _ = frozen_backbones(store.preset, None)
+    backbones, _ = frozen_backbones(store.preset, checkpoint)
     require_same_source(store, backbones, records)
     draws = draws_of(store.preset, store.variants)
     exact = FeaturesInMemory(LiveFeatures(records_of(store, records), backbones, draws))
@@ -92,7 +96,7 @@ def curves(
     _train_exact(exact, store, recipe, folder / "float32", start)
     as_live = live(recipe)
     for name, rounded in (("live", False), ("live, rounded", True)):
-        backbones, _ = frozen_backbones(store.preset, None)
+        backbones, _ = frozen_backbones(store.preset, checkpoint)
         detector = live_detector(store, backbones, as_live, checkpoint=start, rounded=rounded)
         if not rounded:
             _save_off_by_one_rounding(detector, folder / "control.pth")
@@ -186,7 +190,12 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("store", type=Path, help="complete float16 store")
     add_dataset_options(parser)
     parser.add_argument("--recipe", default=RECIPE, choices=RECIPES, help=f"default {RECIPE}")
-    parser.add_argument("--start", type=Path, help="run or checkpoint whose head all start from")
+    parser.add_argument(
+        "--checkpoint", type=checkpoint_path, help="that the store was made with, if with one"
+    )
+    parser.add_argument(
+        "--start", type=checkpoint_path, help="run or checkpoint whose head all start from"
+    )
     parser.add_argument("--steps", type=int, default=STEPS, help=f"default {STEPS}")
     args = parser.parse_args(argv)
 
@@ -197,7 +206,8 @@ def main(argv: list[str] | None = None) -> int:
             load_recipe(args.recipe), epochs=None, steps=args.steps, batch_size=BATCH_SIZE
         )
         with tempfile.TemporaryDirectory(prefix="same-curve-") as folder:
-            compared = comparison(curves(store, records, recipe, Path(folder), args.start))
+            places = {"checkpoint": args.checkpoint, "start": args.start}
+            compared = comparison(curves(store, records, recipe, Path(folder), **places))
         start = "a trained head" if args.start else "seeded weights"
         write_comparison(store, f"{recipe.name}, {start}", compared)
         print(write_report())

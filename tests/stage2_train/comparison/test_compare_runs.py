@@ -81,6 +81,16 @@ def test_final_and_best_metrics_and_time_are_those_of_the_folder(tmp_path: Path)
     assert (row["NDS at step"], row["loss at step"]) == ("6", "4")
 
 
+def test_a_gpu_s_peak_is_the_highest_of_all_steps_also_of_a_resumed_run(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "a")
+    timing = "step,seconds/data,peak_gpu_mb\n1,1,700\n2,1,812.4\n3,1,500\n4,1,\n"
+    (run / "timing.csv").write_text(timing)
+
+    table = table_of([run, write_run(tmp_path / "on_a_cpu")], "runs")
+
+    assert columns(table)["GPU MB"] == ("812", "-")
+
+
 def test_a_run_without_validation_has_no_columns_for_it_and_a_note(tmp_path: Path) -> None:
     table = table_of([write_run(tmp_path / "a")], "runs")
     assert table.head == ("run", "steps", "final loss", "s/step", "training min")

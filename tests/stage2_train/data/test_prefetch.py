@@ -60,3 +60,23 @@ def test_the_clock_sums_pieces_by_name_and_restarts() -> None:
     assert set(first) == {"forward", "backward"}
     assert min(first.values()) >= 0
     assert set(clock.lap().seconds()) == {"update"}
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def test_a_lap_knows_the_peak_of_a_gpu_so_far_and_nothing_on_a_cpu(device: str) -> None:
+    clock = StepClock(torch.device(device))
+    clock.mark("begin")
+    peaks = []
+    for megabytes in (8, 64, 1):
+        clock.mark("data")
+        torch.empty(megabytes * 1_000_000, dtype=torch.uint8, device=device)
+        clock.mark("update")
+        if device == "cuda":
+            torch.cuda.synchronize()  # so that the marks can be read
+        peaks.append(clock.lap().timing(2)["peak_gpu_mb"])
+
+    if device == "cpu":
+        assert peaks == [None, None, None]
+    else:
+        assert peaks[1] == peaks[2] == torch.cuda.max_memory_allocated() / 1e6
+        assert peaks[1] >= 64

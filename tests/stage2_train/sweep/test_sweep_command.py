@@ -160,6 +160,33 @@ def test_places_are_handed_on_to_every_run_and_what_they_hold_is_part_of_the_pla
     assert sweep_stage2([*command, "--checkpoint", str(tmp_path / "absent.pt")]) == 1
 
 
+def test_a_subset_is_handed_on_to_every_run_and_is_part_of_the_plan(
+    tiny_store: Path,
+    recipe: str,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    monkeypatch.setattr(run_process, "TRAINING", "tests.stage2_train.sweep.fake_training")
+    out = tmp_path / "sweep"
+    command = [str(tiny_store), "--recipe", recipe, "--out", str(out), "--workers", "1"]
+    half = ["--samples", "0.5", "--subset-seed", "3"]
+
+    assert sweep_stage2([*command, *half]) == 0
+
+    assert (out / "mine-seed0" / "train.log").read_text().endswith(f"{' '.join(half)}\n")
+    assert json.loads((out / "sweep.json").read_text())["subset"]["chosen"] == (
+        "0.5 of the samples, seed 3"
+    )
+    capsys.readouterr()
+    for different in ([], ["--samples", "0.5"], ["--samples", "1"]):
+        assert sweep_stage2([*command, *different]) == 1
+        assert "holds a sweep with a different subset" in capsys.readouterr().err
+    assert sweep_stage2([*command[:3], "--out", str(tmp_path / "none"), "--samples", "0.01"]) == 1
+    assert "is none; the smallest share" in capsys.readouterr().err
+    assert not (tmp_path / "none").exists()
+
+
 def test_an_unknown_field_is_refused_before_anything_starts(
     tiny_store: Path, recipe: str, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
