@@ -3,7 +3,7 @@
     python -m examples.demo
 
 Synthetic nuScenes, extraction with the checkpoint that ships for `tiny`, training of AQR on it,
-evaluation of both by nuscenes-devkit on clean samples, without sensors and under conditions, parity,
+evaluation of both by nuscenes-devkit: clean samples, absent sensors, conditions; then parity,
 pictures and export, in runs/demo. Finished extraction and training are kept, so a second call
 resumes where the first one stopped.
 """
