@@ -116,6 +116,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--conditions", type=Path, nargs="+", required=True)
     parser.add_argument("--checkpoint", type=Path)
     parser.add_argument("--samples", type=int, default=10)
+    parser.add_argument("--existing-only", action="store_true", help="for a partial copy")
     args = parser.parse_args(argv)
     document = measured(args)
     file = RESULTS / f"judged_head_{document['preset']}.json"
@@ -130,7 +131,7 @@ def measured(args: argparse.Namespace) -> dict[str, Any]:
     tokens = store.tokens[: args.samples]
     judging = HeadJudge(load_detector(args.run, store), store, tokens, args.nuscenes)
     version = store.identity["dataset"]["version"]
-    records = read_tables(args.nuscenes, version, args.split)
+    records = read_tables(args.nuscenes, version, args.split, existing_only=args.existing_only)
     frozen, _ = frozen_backbones(store.preset, args.checkpoint, store.cut)
     conditions = {}
     for path in args.conditions:
