@@ -45,6 +45,7 @@ from cache.verification.check_rows import Damage
 from cache.verification.verify_store import verify, verify_sources
 from shared.config.cut import parse_cut
 from shared.config.preset_catalogue import load_preset
+from shared.digests import BLAKE3
 from shared.process.command import run_command
 
 GIGABYTE = 1e9
@@ -180,6 +181,19 @@ def print_estimate(
     return 0
 
 
+def print_digest(path: StorePath, *, recompute: bool) -> int:
+    """Print the content digest of a store."""
+    store = open_store(path)
+    print(content_digest(store, recompute=recompute))
+    if store.metadata.digest_algorithm != BLAKE3 and not recompute:
+        print(
+            f"{path} has SHA-256 digests, as stores had before {BLAKE3.upper()}: this line equals "
+            "that of such stores only. --recompute prints what a store made now would have.",
+            file=sys.stderr,
+        )
+    return 0
+
+
 def _run(args: argparse.Namespace) -> int:
     match args.command:
         case "show":
@@ -207,8 +221,7 @@ def _run(args: argparse.Namespace) -> int:
             if is_delta(args.store):
                 print(delta_content(args.store).digest(recompute=args.recompute))
                 return 0
-            print(content_digest(open_store(args.store), recompute=args.recompute))
-            return 0
+            return print_digest(args.store, recompute=args.recompute)
 
 
 def main(argv: list[str] | None = None) -> int:

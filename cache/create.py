@@ -21,6 +21,7 @@ from cache.format.codec import CODECS, DEFAULT_CODEC
 from cache.format.identity import Identity, check_identity
 from cache.format.layout import SHARD_BYTES, Layout, slots_per_shard
 from cache.format.metadata import (
+    DELTA_FILE,
     METADATA_FILE,
     Metadata,
     Provenance,
@@ -38,6 +39,7 @@ from cache.writer import StoreWriter
 from shared.config.config_json import to_json
 from shared.config.cut import parse_cut
 from shared.config.preset import Preset
+from shared.digests import BLAKE3
 from shared.errors import CacheError
 
 _log = logging.getLogger(__name__)
@@ -89,6 +91,7 @@ class StoreSpec:
             max_boxes=max_boxes,
             arrays=arrays,
             codec=self.codec,
+            digest_algorithm=BLAKE3,
             metadata_digests={},
         )
 
@@ -103,6 +106,12 @@ def open_or_create(path: Path | StorePath, spec: StoreSpec) -> StoreWriter:
         DatasetError: if a sensor file of a finished row cannot be read.
     """
     path = as_store_path(path)
+    if (path / DELTA_FILE).is_file():
+        raise CacheError(
+            f"{path} is a delta store; to resume it, give the --condition and --base that it was "
+            f"made with (`feature-cache show {path}` has the command), or choose a different "
+            "--store. Nothing was changed."
+        )
     if not (path / METADATA_FILE).exists():
         create_store(path, spec)
     elif spec.root is not None and differs_in_variants_only(path, spec.identity):

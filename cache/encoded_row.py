@@ -33,8 +33,15 @@ class EncodedRow:
     sources: Sources
 
 
-def encode_row(specs: Sequence[ArraySpec], features: FrameFeatures) -> EncodedRow:
+def encode_row(
+    specs: Sequence[ArraySpec], features: FrameFeatures, digest_algorithm: str
+) -> EncodedRow:
     """Check, quantise, digest and compress a row.
+
+    Args:
+        specs: every array of the store.
+        features: of the row.
+        digest_algorithm: of the store.
 
     Raises:
         CacheError: as `row_codec.encode_frame`.
@@ -43,7 +50,7 @@ def encode_row(specs: Sequence[ArraySpec], features: FrameFeatures) -> EncodedRo
     boxes = int(row[BOX_COUNT])
     sealed, digests = {}, {}
     for spec in specs:  # array by array: a small one is still in the core's cache the second time
-        digests[spec.name] = row_digest(spec, row[spec.name], boxes)
+        digests[spec.name] = row_digest(spec, row[spec.name], boxes, digest_algorithm)
         sealed[spec.name] = CODECS[spec.codec].seal_row(row[spec.name])
     return EncodedRow(
         frame=features.frame,

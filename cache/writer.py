@@ -69,7 +69,7 @@ class StoreWriter:
         Raises:
             CacheError: if it is unfit for the store.
         """
-        return encode_row(self.store.arrays, features)
+        return encode_row(self.store.arrays, features, self.store.metadata.digest_algorithm)
 
     def write_encoded(
         self, shard: Shard, rows: Sequence[EncodedRow], *, seconds: float = 0.0

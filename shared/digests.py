@@ -1,28 +1,40 @@
-"""SHA-256 of arrays, files, state dicts, JSON: of bytes, never of names, paths or objects."""
+"""Digests of arrays, files, state dicts, JSON: of bytes, never of names, paths or objects.
+
+SHA-256, but for the rows of a store: these are many gigabytes, and BLAKE3 takes a quarter of the
+time, or a tenth on a processor without SHA instructions. Both have 256 bits.
+"""
 
 import hashlib
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
+from blake3 import blake3
 from numpy.typing import NDArray
 
 if TYPE_CHECKING:
     from torch import Tensor  # importing torch costs every `feature-cache` call two seconds
 
+SHA256, BLAKE3 = "sha256", "blake3"
 MOST_REMEMBERED = 16_384  # files, in 5 MB
+_ALGORITHMS: dict[str, Callable[[bytes], Any]] = {SHA256: hashlib.sha256, BLAKE3: blake3}
 _remembered: dict[tuple[str, int, int], str] = {}  # digest by path, size and time of change
 
 
-def array_digest(values: NDArray[Any]) -> str:
-    """Return the hex digest of an array's dtype, shape and little-endian bytes."""
+def array_digest(values: NDArray[Any], algorithm: str = SHA256) -> str:
+    """Return the hex digest of an array's dtype, shape and little-endian bytes.
+
+    Args:
+        values: of any shape and dtype.
+        algorithm: `SHA256` or `BLAKE3`.
+    """
     little = np.ascontiguousarray(values, dtype=values.dtype.newbyteorder("<"))
-    digest = hashlib.sha256(f"{little.dtype.str}{values.shape}".encode())
+    digest = _ALGORITHMS[algorithm](f"{little.dtype.str}{values.shape}".encode())
     digest.update(little.reshape(-1).view(np.uint8).data)
-    return digest.hexdigest()
+    return str(digest.hexdigest())
 
 
 def json_digest(document: Any) -> str:

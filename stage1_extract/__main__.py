@@ -38,6 +38,7 @@ from shared.errors import ConfigError
 from shared.process.command import run_command
 from shared.process.number_options import whole_number
 from shared.process.shared_memory import affordable_workers
+from stage1_extract.cluster.ray_options import add_ray_options, ray_options
 from stage1_extract.extraction.delta.delta_options import add_delta_options, asks_for_delta
 from stage1_extract.extraction.stage_widths import (
     LARGEST_BATCH,
@@ -142,8 +143,8 @@ def options() -> argparse.ArgumentParser:
     parser.add_argument(
         "--workers",
         type=whole_number(0),
-        help="processes that load raw files (default by the cores; 0 loads in a thread, without "
-        "/dev/shm)",
+        help="processes that load raw files (default: one per core on a GPU, else 0, which loads "
+        "in a thread, without /dev/shm)",
     )
     parser.add_argument(
         "--slice",
@@ -153,6 +154,7 @@ def options() -> argparse.ArgumentParser:
     add_delta_options(parser)
     # The option's earlier name, for existing scripts.
     parser.add_argument("--part", dest="slice", type=parse_slice, help=argparse.SUPPRESS)
+    add_ray_options(parser)
     return parser
 
 
@@ -175,6 +177,17 @@ def extract(args: argparse.Namespace, command: Sequence[str]) -> None:
     from stage1_extract.extraction.null_sample import write_null_features
 
     preset = chosen_preset(args.preset, args.config)
+    on_cluster = ray_options(args)
+    if on_cluster is not None and asks_for_delta(args):
+        raise ConfigError(
+            "--ray hands out the shards of a whole store; a --condition is extracted without it, "
+            "by any number of workers: start the command on each machine, with --slice 1/2 etc."
+        )
+    if on_cluster is not None:
+        from stage1_extract.cluster.cluster_command import extract_on_cluster
+
+        extract_on_cluster(args, preset, on_cluster, command)
+        return
     if asks_for_delta(args):
         from stage1_extract.extraction.delta.extract_delta import extract_delta
 

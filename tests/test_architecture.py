@@ -91,10 +91,13 @@ def grouped(pairs: Iterable[tuple[str, str]]) -> dict[str, list[str]]:
 
 
 def folder_imports(modules: list[Module]) -> dict[tuple[str, str], str]:
-    """Return every pair (importing folder, imported folder) with an import as an example."""
+    """Return every pair (importing folder, imported folder) with an import as an example.
+
+    What only starts a command is above its folder: nothing imports a `__main__`.
+    """
     folder_of = {module.dotted: module.folder for module in modules}
     imports: dict[tuple[str, str], str] = {}
-    for module in modules:
+    for module in (module for module in modules if module.path.stem != "__main__"):
         for name in module.imported():
             # In `from package import function` it is the `__init__` that is imported.
             target = folder_of.get(name, folder_of.get(name.rpartition(".")[0]))

@@ -11,11 +11,12 @@ DATASET = {"--nuscenes", "--version", "--split", "--infos", "--box-convention", 
 OPTIONS = {
     "extract-features": DATASET
     | {"--config", "--cut", "--variants", "--store", "--checkpoint", "--codec", "--batch-size"}
-    | {"--shard-mib", "--workers", "--slice"},
+    | {"--shard-mib", "--workers", "--slice", "--condition", "--base"},
     "check-parity": DATASET
-    | {"--checkpoint", "--head", "--samples", "--detector-samples", "--seed", "--json"},
+    | {"--checkpoint", "--head", "--samples", "--detector-samples", "--seed", "--json"}
+    | {"--base", "--condition"},
     "plot-samples": DATASET
-    | {"--out", "--results", "--sensor-weights", "--samples", "--min-score"},
+    | {"--out", "--results", "--sensor-weights", "--condition", "--samples", "--min-score"},
     "train-stage2": {
         *("--out", "--recipe", "--checkpoint", "--stop-after"),
         *("--workers", "--devices", "--nodes"),

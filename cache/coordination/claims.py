@@ -68,9 +68,6 @@ class Claims:
         try:
             file = self._path(shard).lock(is_patient=False)
         except NoLocksError:
-            _log.warning(
-                "%s has no file locks; this worker only extracts its own slice", ledger.store
-            )
             self.is_alone = True
             return True
         if file is None:
@@ -111,7 +108,7 @@ def shards_to_do(store: Store, worker: WorkerSlice, claims: Claims) -> Iterator[
     Raises:
         CacheError: if the disk is full.
     """
-    has_progress = True
+    has_progress, is_told = True, False
     while has_progress:
         has_progress = False
         complete = store.ledger.complete()
@@ -127,4 +124,27 @@ def shards_to_do(store: Store, worker: WorkerSlice, claims: Claims) -> Iterator[
                 raise explain_failed_write(store, index, error) from error
             if is_ours:
                 has_progress = not claims.is_alone
+                if claims.is_alone and not is_told:
+                    is_told = True
+                    _log.warning(
+                        "%s has no file locks; this worker only extracts its own slice", store.path
+                    )
                 yield store.shard(index)
+
+
+def shards_to_hand_out(store: Store, claims: Claims) -> Iterator[int]:
+    """Claim shard after shard for a driver that hands them to workers; each at most once.
+
+    Args:
+        store: finished or not.
+        claims: of the driver, which releases each shard when it is written or given up. Where there
+            are no locks nothing is claimed: only the driver's workers may write there.
+
+    Raises:
+        OSError: if the disk is full.
+    """
+    complete = store.ledger.complete()
+    for index in store.all_shards:
+        # A look at every shard would be a request each on object storage.
+        if index not in complete and (claims.is_alone or claims.take(index)):
+            yield index

@@ -88,6 +88,7 @@ def delta_as_text(path: StorePath) -> str:
         f"on disk     {described['bytes'] / MEGABYTE:.1f} MB",
         f"identity    {described['identity_digest']}",
         f"parity      {described['parity']}",
+        f"created     {metadata.created_at} by: {metadata.provenance.command}",
     ]
     for sensor, counts in described["sensors"].items():
         words = [f"{n} {LETTER_NAMES[letter]}" for letter, n in counts.items() if n]

@@ -18,7 +18,7 @@ from cache.format.schema import SCHEMA_VERSION, ArraySpec
 from cache.storage.protocol import StorePath
 from shared.config.config_json import from_json
 from shared.config.preset import Preset
-from shared.digests import json_digest
+from shared.digests import BLAKE3, SHA256, json_digest
 from shared.errors import CacheError, ConfigError
 
 ATTRIBUTE = "frozen_cmt"
@@ -61,6 +61,8 @@ class Metadata:
         arrays: every array of a row.
         metadata_digests: digest of the Zarr metadata of every array and group below the root.
         codec: name of the codec of the feature maps.
+        digest_algorithm: of the rows, see `schema.row_digest`; `SHA256` in stores from before this
+            was recorded.
     """
 
     schema_version: int = SCHEMA_VERSION
@@ -74,6 +76,7 @@ class Metadata:
     arrays: tuple[ArraySpec, ...]
     metadata_digests: dict[str, str]
     codec: str
+    digest_algorithm: str = SHA256
 
     @property
     def preset(self) -> Preset:
@@ -110,9 +113,9 @@ def read_metadata(path: StorePath) -> Metadata:
         if (path / DELTA_FILE).is_file():
             raise CacheError(
                 f"{path} is a delta store: it holds only what a condition changes, and cannot be "
-                "read without the store it was made from. Name that store here; `evaluate-stage2 "
-                "--conditions` and `train-stage2 --conditions` take the delta beside it, and "
-                f"`feature-cache show {path}` says which store it is"
+                "read without the store it was made from. Name that store here, and the delta "
+                f"where conditions are asked for; `feature-cache show {path}` says which store it "
+                "is"
             )
         raise CacheError(
             f"{path} is not a feature store: it has no {METADATA_FILE}; "
@@ -139,6 +142,11 @@ def read_metadata(path: StorePath) -> Metadata:
         raise CacheError(
             f"{path} is coded as {', '.join(sorted(unknown))}; this version of frozen-cmt reads "
             f"{', '.join(CODECS)}; use the version that wrote it"
+        )
+    if metadata.digest_algorithm not in (SHA256, BLAKE3):
+        raise CacheError(
+            f"{path} has digests made by {metadata.digest_algorithm}; this version of frozen-cmt "
+            f"knows {SHA256} and {BLAKE3}; use the version that wrote it"
         )
     return metadata
 

@@ -189,9 +189,15 @@ def row_bytes(specs: tuple[ArraySpec, ...]) -> int:
     return sum(spec.row_bytes for spec in specs)
 
 
-def row_digest(spec: ArraySpec, values: NDArray[Any], box_count: int) -> str:
+def row_digest(spec: ArraySpec, values: NDArray[Any], box_count: int, algorithm: str) -> str:
     """Return the digest of an array of a row without its padding.
 
     So it does not depend on `max_boxes`, which may differ between two stores of the same frames.
+
+    Args:
+        spec: of the array.
+        values: of the row.
+        box_count: of the row.
+        algorithm: of the store, see `Metadata.digest_algorithm`.
     """
-    return array_digest(values[:box_count] if spec.per_box else values)
+    return array_digest(values[:box_count] if spec.per_box else values, algorithm)

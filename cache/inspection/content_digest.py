@@ -10,10 +10,10 @@ from functools import partial
 from cache.coordination.null_store import open_null
 from cache.coordination.store import Store
 from cache.verification.read_back import read_back
-from shared.digests import json_digest
+from shared.digests import BLAKE3, SHA256, json_digest
 from shared.errors import CacheError
 
-DIGEST_VERSION = 2
+VERSIONS = {SHA256: 2, BLAKE3: 3}  # by the algorithm of the rows' digests
 
 
 def content_digest(store: Store, *, recompute: bool = False) -> str:
@@ -21,7 +21,8 @@ def content_digest(store: Store, *, recompute: bool = False) -> str:
 
     Args:
         store: finished.
-        recompute: read every byte again instead of trusting the ledger.
+        recompute: read every byte again instead of trusting the ledger. This gives the digest that
+            the store would have if it were made now, also where the ledger has SHA-256.
 
     Raises:
         CacheError: if rows are missing, or (when recomputing) damaged.
@@ -43,7 +44,8 @@ def content_digest(store: Store, *, recompute: bool = False) -> str:
     frames = sorted(zip(samples.tokens, samples.scenes, samples.timestamps_us, strict=True))
     null = open_null(store)
     absent = None if null is None else content_digest(null, recompute=recompute)
-    return json_digest({"version": DIGEST_VERSION, "frames": frames, "rows": rows, "null": absent})
+    version = VERSIONS[BLAKE3 if recompute else store.metadata.digest_algorithm]
+    return json_digest({"version": version, "frames": frames, "rows": rows, "null": absent})
 
 
 def _recorded(store: Store, shard: int) -> dict[str, dict[str, str]]:
@@ -59,7 +61,7 @@ def _recomputed(store: Store, shard: int) -> dict[str, dict[str, str]]:
     """Return the digests of what is on disk, likewise."""
     variant, _ = store.layout.span(shard)
     digests: dict[str, dict[str, str]] = {}
-    for row in read_back(store, shard):
+    for row in read_back(store, shard, digest_algorithm=BLAKE3):
         for array, problem in row.problems.items():
             raise CacheError(
                 f"{array} of sample {row.token}, variant {variant}: {problem}. "

@@ -35,3 +35,8 @@ def store_path(text: str) -> StorePath:
 def as_store_path(path: Path | StorePath) -> StorePath:
     """Return a place with all the verbs of a store; a plain `Path` names a directory."""
     return DirectoryPath(path) if isinstance(path, Path) else path
+
+
+def absolute_place(path: StorePath) -> StorePath:
+    """Return the same place for processes with other working directories."""
+    return path.absolute() if isinstance(path, DirectoryPath) else path

@@ -82,7 +82,8 @@ def shard_damage(store: Store, shard: int, stop: threading.Event) -> list[Damage
     except CacheError as error:
         return [_of(store, shard, f"shard {shard}", str(error))]
     rows = []
-    for row in read_back(store, shard, needs_statistics=True):
+    algorithm = store.metadata.digest_algorithm
+    for row in read_back(store, shard, digest_algorithm=algorithm, needs_statistics=True):
         if stop.is_set():
             return []
         rows.append(row)

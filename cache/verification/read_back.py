@@ -32,8 +32,16 @@ class ReadBack:
     statistics: dict[str, Statistics]
 
 
-def read_back(store: Store, shard: int, *, needs_statistics: bool = False) -> Iterator[ReadBack]:
+def read_back(
+    store: Store, shard: int, *, digest_algorithm: str, needs_statistics: bool = False
+) -> Iterator[ReadBack]:
     """Yield every row of a shard; damage is reported, not raised.
+
+    Args:
+        store: with the shard, which may lack its ledger entry.
+        shard: its number.
+        digest_algorithm: of `ReadBack.digests`; the ledger's are the store's own.
+        needs_statistics: whether to compute them.
 
     Raises:
         CacheError: if a file cannot be read now, which says nothing about its content.
@@ -55,7 +63,7 @@ def read_back(store: Store, shard: int, *, needs_statistics: bool = False) -> It
         yield ReadBack(
             token=store.samples.tokens[sample],
             digests={
-                spec.name: row_digest(spec, row[spec.name], boxes)
+                spec.name: row_digest(spec, row[spec.name], boxes, digest_algorithm)
                 for spec in store.arrays
                 if spec.name in row
             },

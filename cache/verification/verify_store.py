@@ -1,6 +1,6 @@
 """A verification from start to end: parallel, interruptible, resumable, and able to repair.
 
-Threads, not processes: all but a few percent of the work (decompression, SHA-256, NumPy) releases
+Threads, not processes: all but a few percent of the work (decompression, digests, NumPy) releases
 Python's global lock, so threads read as fast as spawned processes (LOG.md), start at once and can
 be stopped between two rows.
 """

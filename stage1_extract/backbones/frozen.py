@@ -126,6 +126,9 @@ class FrozenBackbones(nn.Module):
 
     def maps(self, images: Tensor | None, voxels: Voxels | None) -> dict[str, Tensor]:
         """Do what `forward` does, outside of inference mode: gradients may flow."""
+        # LiDAR first: spconv waits for the GPU and holds Python's lock meanwhile, so what is queued
+        # before it would keep the threads that load and write waiting, too.
+        of_lidar = None if voxels is None else self.lidar_maps(voxels)
         maps, specs = list[Tensor](), list[FeatureMap]()
         if images is not None:
             samples_and_views = images.shape[:2]
@@ -134,8 +137,8 @@ class FrozenBackbones(nn.Module):
                 for values in self.camera_maps(images)
             ]
             specs += self.cut.camera_maps(self.preset)
-        if voxels is not None:
-            maps += self.lidar_maps(voxels)
+        if of_lidar is not None:
+            maps += of_lidar
             specs += self.cut.lidar_maps(self.preset)
         return {spec.name: values for spec, values in zip(specs, maps, strict=True)}
 

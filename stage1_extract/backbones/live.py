@@ -66,7 +66,8 @@ def join_raw(raw: Sequence[RawFrame], *, size: int = 0, is_pinned: bool = False)
     elif pictures:
         shape = (len(pictures), *pictures[0].shape)
         images = torch.empty(shape, dtype=pictures[0].dtype, pin_memory=is_pinned)
-        torch.stack(pictures, out=images)
+        # By NumPy: torch would take all cores for the copy, which have work.
+        np.stack([picture.numpy() for picture in pictures], out=images.numpy())
     return RawBatch(
         rows=tuple(replace(sample, images=None, voxels=None) for sample in raw),
         images=images,

@@ -66,5 +66,6 @@ class SensorRows:
         split = {}
         for name, values in maps.items():
             flat = values if is_lidar else values.flatten(0, 1)  # (B * V, C, H, W)
-            split[name] = flat[torch.tensor(taken, device=flat.device)]  # (rows, C, ...)
+            # Not an index, which a GPU would have to wait for.
+            split[name] = torch.stack([flat[place] for place in taken])  # (rows, C, ...)
         return tuple(rows), split

@@ -78,8 +78,12 @@ def open_or_create_store(
     variants: int,
     batch_size: int,
     shard_bytes: int,
+    checks_sources: bool = True,
 ) -> StoreWriter:
     """Create the store, or open the store to resume.
+
+    Sensor files of finished rows are compared, unless another worker of this run has just done so
+    (`checks_sources`).
 
     Raises:
         IdentityError: if the existing store was made from something else.
@@ -111,7 +115,7 @@ def open_or_create_store(
         ),
         codec=codec,
         shard_bytes=shard_bytes,
-        root=dataset.nuscenes,
+        root=dataset.nuscenes if checks_sources else None,
     )
     return open_or_create(path, spec)
 

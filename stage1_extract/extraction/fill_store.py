@@ -17,9 +17,9 @@ from shared.errors import FrozenError, InterruptedWorkError
 from shared.process.interrupts import Interrupts
 from shared.process.shared_memory import affordable_workers
 from stage1_extract.backbones.frozen import FrozenBackbones
-from stage1_extract.backbones.live import LiveFeatures
+from stage1_extract.backbones.live import LiveFeatures, RawBatch
 from stage1_extract.backbones.sensor_rows import SensorRows
-from stage1_extract.extraction.device_pass import DevicePass
+from stage1_extract.extraction.device_pass import ComputedBatch, DevicePass
 from stage1_extract.extraction.forecast import Forecast
 from stage1_extract.extraction.raw_loader import Planned, RawLoader
 from stage1_extract.extraction.shard_writers import ShardWriters
@@ -114,29 +114,39 @@ def fill_store(
             _stop_if_asked(interrupts, shard_writers, writer)
 
         split = None if sensor_rows is None else sensor_rows.split
-        _compute(DevicePass(live, split), loader, shard_writers, forecast, check, sensor_rows)
+        device_pass = DevicePass(live, split)
+        compute_batches(device_pass, loader, shard_writers, forecast.computed, check, sensor_rows)
         shard_writers.finish()
         check()
     log.info("samples/s that each stage could do: %s", rates)
-    _require_unchanged(before, frozen.digests())
+    require_unchanged(before, frozen.digests())
 
 
-def _compute(
-    device_pass: DevicePass,
+def compute_batches(
+    device_pass: Callable[[RawBatch], ComputedBatch],
     loader: RawLoader,
     shard_writers: ShardWriters,
-    forecast: Forecast,
+    computed_rows: Callable[[int], None],
     check: Callable[[], None],
-    sensor_rows: SensorRows | None,
+    sensor_rows: SensorRows | None = None,
 ) -> None:
-    """Take every batch from the loader through the backbones to the writers."""
+    """Take every batch from the loader through the backbones to the writers.
+
+    Args:
+        device_pass: computes a batch.
+        loader: loads the batches.
+        shard_writers: take what was computed.
+        computed_rows: told how many rows a batch had.
+        check: called several times a second; whatever it raises ends the work.
+        sensor_rows: the rows of a delta's store; None if a sample is a row.
+    """
     for loaded in loader.batches(meanwhile=check):
         check()
         rows = len(loaded.raw.rows) if sensor_rows is None else sensor_rows.count(loaded.raw)
         shard_writers.reserve(rows, meanwhile=check)
         computed = device_pass(loaded.raw)
         shard_writers.submit(loaded.shard, computed)
-        forecast.computed(len(computed))
+        computed_rows(len(computed))
         check()  # before the next batch is waited for
 
 
@@ -173,7 +183,12 @@ def _announce(
     )
 
 
-def _require_unchanged(before: dict[str, str], after: dict[str, str]) -> None:
+def require_unchanged(before: dict[str, str], after: dict[str, str]) -> None:
+    """Compare digests of the frozen modules before and after they were used.
+
+    Raises:
+        FrozenError: if any has changed.
+    """
     changed = [name for name in before if before[name] != after[name]]
     if changed:
         raise FrozenError(

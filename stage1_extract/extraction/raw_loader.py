@@ -14,6 +14,7 @@ from concurrent.futures import Future
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import dataclass
 from types import TracebackType
+from typing import Protocol
 
 from cache.format.layout import Shard
 from shared.errors import DatasetError
@@ -41,6 +42,13 @@ class LoadedBatch:
     raw: RawBatch
 
 
+class SamplePool(Protocol):
+    """Loads several samples at a time: `loader_processes.LoaderProcesses`."""
+
+    def load(self, place: Place) -> Future[Loaded]:
+        """Begin to load a sample."""
+
+
 class RawLoader:
     """Loads batches in their order; leaving the context ends its processes, whatever they do.
 
@@ -50,9 +58,10 @@ class RawLoader:
     Args:
         live: loads the samples.
         planned: the batches; an item is taken only when a process has time for it.
-        workers: processes; 0 loads in a thread of this process.
+        workers: processes, or what `pool` does at a time; 0 loads in a thread of this process.
         padded_size: samples that every batch is padded to, see `join_raw`; 0 leaves them alone.
         rates: told how long samples take.
+        pool: loads the samples instead of processes of its own; it is left open.
     """
 
     def __init__(
@@ -63,12 +72,14 @@ class RawLoader:
         workers: int,
         padded_size: int,
         rates: StageRates,
+        pool: SamplePool | None = None,
     ) -> None:
         self._frames, self._planned, self._rates = live.raw, planned, rates
         self._padded_size = padded_size
         self._is_pinned = live.frozen.device.type == "cuda"
         self._ahead = AHEAD * workers
-        self._pool = LoaderProcesses(live.raw, workers) if workers else None
+        self._processes = LoaderProcesses(live.raw, workers) if workers and pool is None else None
+        self._pool: SamplePool | None = self._processes if pool is None else pool
         self._ready: queue.Queue[LoadedBatch | BaseException | None] = queue.Queue(READY_BATCHES)
         self._is_closed = threading.Event()
         # A daemon: a thread that hangs on a file must not keep the process alive.
@@ -82,8 +93,8 @@ class RawLoader:
         self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
     ) -> None:
         self._is_closed.set()
-        if self._pool is not None:
-            self._pool.close()
+        if self._processes is not None:
+            self._processes.close()
         self._thread.join(timeout=1)
 
     def batches(self, meanwhile: Callable[[], None]) -> Iterator[LoadedBatch]:

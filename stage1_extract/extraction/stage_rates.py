@@ -34,6 +34,11 @@ class StageRates:
             self._seconds[stage] += seconds
             self._samples[stage] += samples
 
+    def totals(self) -> dict[Stage, tuple[float, float]]:
+        """Return seconds and samples of every stage, as `add` takes them."""
+        with self._lock:
+            return {stage: (self._seconds[stage], self._samples[stage]) for stage in STAGES}
+
     def per_second(self) -> dict[Stage, float]:
         """Return samples per second, of the stages that have done any."""
         with self._lock:

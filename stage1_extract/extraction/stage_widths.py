@@ -19,8 +19,6 @@ MOST_WRITERS = 16  # threads; their rows are what memory holds
 # Samples that a process must have to load before starting it pays: it imports for seconds, and
 # loads a sample in 60 ms.
 WORTH_A_PROCESS = 64
-# On a CPU the backbones need so many cores to compute a sample while one process loads the next.
-CPU_CORES_PER_LOADER = 16
 LARGEST_BATCH = 4  # an H200 computes a sample of r50_800x320 in 14.6, 8.2, 5.7 ms at 1, 2, 4
 # Memory of a forward, an upper estimate: a dozen maps of 256 float16 channels at stride 4 for every
 # pixel of the images, and the sparse encoder with its indices.
@@ -34,15 +32,16 @@ def usable_cores() -> int:
 
 
 def loader_processes(device: "torch.device", rows: int, cores: int) -> int:
-    """Return how many processes load: on a GPU one per core, on a CPU what its backbones need.
+    """Return how many processes load: on a GPU one per core, on a CPU none.
+
+    On a CPU the backbones take dozens of times as long as loading, for which a thread is enough.
 
     Args:
         device: of the backbones.
         rows: left to extract.
         cores: that this process may use.
     """
-    widest = cores if device.type == "cuda" else -(-cores // CPU_CORES_PER_LOADER)
-    return min(widest, rows // WORTH_A_PROCESS)
+    return min(cores, rows // WORTH_A_PROCESS) if device.type == "cuda" else 0
 
 
 def default_writers(cores: int) -> int:

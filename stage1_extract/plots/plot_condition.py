@@ -37,11 +37,11 @@ def plot_condition(changes: SampleChanges, records: Mapping[str, SampleRecord], 
         grid = part.add_gridspec(CAMERA_ROWS, CAMERA_COLUMNS + 1, width_ratios=(1.6, 1.6, 1.6, 1.9))
         draw_sensors(part, grid, frame, kinds, what)
     above.suptitle(f"{record.scene}  {record.token}: as recorded", fontsize=11)
-    below.suptitle(f"{condition.name}: {described(changes)}", fontsize=11)
+    below.suptitle(f"{condition.name}: {describe_changes(changes)}", fontsize=11)
     figure.savefig(path, dpi=60)
 
 
-def described(changes: SampleChanges) -> str:
+def describe_changes(changes: SampleChanges) -> str:
     """Say in a line what happens to which sensor of a frame."""
     edits = changes.edits
     by_edit: dict[str, list[str]] = {}

@@ -188,10 +188,10 @@ def normalise(pixels: NDArray[np.uint8], camera: CameraBranch, *, out: NDArray[n
     values = np.arange(256, dtype=np.float64)
     means = np.array(camera.mean_bgr, np.float32).astype(np.float64)
     scales = 1 / np.array(camera.std_bgr, np.float32).astype(np.float64)
-    for channel, (mean, scale) in enumerate(zip(means, scales, strict=True)):
+    planes = zip(cv2.split(pixels), means, scales, out, strict=True)
+    for plane, mean, scale, normalised in planes:
         centred = (values - mean).astype(np.float32).astype(np.float64)
-        table = (centred * scale).astype(np.float32)
-        np.take(table, pixels[:, :, channel], out=out[channel])
+        cv2.LUT(plane, (centred * scale).astype(np.float32), dst=normalised)
 
 
 def img_from_lidar(

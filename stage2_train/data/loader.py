@@ -26,10 +26,10 @@ from stage2_train.data.sampler import CLEAN, Place
 
 AHEAD_PER_WORKER = 2  # queued samples per thread, so that none waits while a batch is late
 EVALUATION_BATCH = 4  # samples in a batch of an evaluation
-MOST_WORKERS = 16  # by default: more threads than a device can use read ahead of it
+MOST_WORKERS = 8  # by default: on an H200 15 threads slow down the thread that queues work
 WORKERS_HELP = (
     "loader threads%s; 0 loads in the thread that computes. Default: of the cores that this "
-    "process may use%s, all but one and at most 16 with a GPU, half of them on a CPU, where "
+    "process may use%s, all but one and at most 8 with a GPU, half of them on a CPU, where "
     "loading competes with computing. The result is the same for any number. Threads need no "
     "/dev/shm"
 )
@@ -64,13 +64,13 @@ def batches_ahead(workers: int, batch_size: int) -> int:
     """Return how many batches are read while an earlier one is in use.
 
     `AHEAD_PER_WORKER` samples for each thread, rounded up to whole batches, so at least one batch:
-    two batches of 16 for 15 threads, 15 batches of 2. Besides these, one batch is in use and one is
+    one batch of 16 for 8 threads, 8 batches of 2. Besides these, one batch is in use and one is
     being handed over, so a device needs at most
 
         (batches_ahead + 2) x batch_size x bytes of a sample (float16 or 8 bit, as stored)
 
-    of memory, page-locked with a GPU: 1.6 GB for batches of 16 and 15 threads at r50_800x320 (24.7
-    MB a sample), 3.9 GB at vov_1600x640 (61.6 MB).
+    of memory, page-locked with a GPU: 1.2 GB for batches of 16 and 8 threads at r50_800x320 (24.7
+    MB a sample), 3.0 GB at vov_1600x640 (61.6 MB).
     """
     return ceil(AHEAD_PER_WORKER * workers / batch_size)
 

@@ -5,16 +5,27 @@ import hashlib
 import numpy as np
 import pytest
 import torch
+from blake3 import blake3
 from numpy.typing import NDArray
 
-from shared.digests import array_digest, json_digest, state_digest
+from shared.digests import BLAKE3, SHA256, array_digest, json_digest, state_digest
 
 ARRAY = np.arange(6, dtype=np.float32).reshape(2, 3)
 
 
 def test_an_array_is_digested_by_type_shape_and_little_endian_bytes() -> None:
     whole = b"<f4(2, 3)" + np.arange(6, dtype="<f4").tobytes()
-    assert array_digest(ARRAY) == hashlib.sha256(whole).hexdigest()
+    assert array_digest(ARRAY) == array_digest(ARRAY, SHA256) == hashlib.sha256(whole).hexdigest()
+    assert array_digest(ARRAY, BLAKE3) == blake3(whole).hexdigest()
+
+
+def test_blake3_is_that_of_its_specification() -> None:
+    """The first test vector of the reference implementation, and one of several chunks."""
+    empty = "af1349b9f5f9a1a6a0404dea36dcc9499bcb25c9adc112b7cc9a93cae41f3262"
+    assert blake3(b"").hexdigest() == empty
+    message = bytes(i % 251 for i in range(3072))
+    begin = "b98cb0ff3623be03326b373de6b9095218513e64f1ee2edd2525c7ad1e5cffd2"
+    assert blake3(message).hexdigest() == begin
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ def finetune_low(recipe: Recipe, *, with_sparse_encoder: bool) -> Recipe:
 
     Args:
         recipe: says everything else, including the rates of necks and head.
-        with_sparse_encoder: False on a CPU, where spconv has no backward: it stays frozen.
+        with_sparse_encoder: whether it is trained as well; the comparison does so on a GPU only.
     """
     return _finetune(recipe, "finetune_low", 0.01, 0.05, with_sparse_encoder)
 

@@ -63,7 +63,8 @@ changes, so strategies are compared by them; memory is the peak of the process w
 - `live_frozen_a`: `frozen_a` with the frozen backbones run in every step, which a store replaces.
   Loading raw files counts as `data`, the backbones as `forward`.
 - `finetune_low`, `finetune`: `frozen_a` with gradients through the image backbone (x0.01, x1) and
-  SECOND (x0.05, x1). **On a CPU the sparse encoder stays frozen**: spconv has no backward there.
+  SECOND (x0.05, x1). **On a CPU the sparse encoder stays frozen here**, although spconv's Native
+  algorithm has a backward there, with which `benchmarks.experiments.pretrain_tiny` trains it.
   SECOND's BatchNorm also trains, and with seeded backbones its running statistics are not those of
   the data: what the head has learnt is lost at first ([LOG.md](../LOG.md)), which says nothing
   about trained backbones.

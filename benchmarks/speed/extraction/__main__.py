@@ -64,12 +64,11 @@ def measure(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
     batch = args.batch_size or default_batch_size(preset, device)
     records = renamed_records(records, args.samples)
     live = LiveFeatures(records, frozen)
-    stages, rows = measure_stages(live, records, folder, batch=batch, passes=args.passes)
-    boxes = max(1, *(len(row.frame.annotations.labels) for row in rows))
+    boxes = max(1, *(len(record.annotations.labels) for record in records))
     size = row_bytes(array_specs(preset, boxes, DEFAULT_CODEC))
-    del rows
+    stages = measure_stages(live, folder, batch=batch, passes=args.passes, row_bytes=size)
     whole = []
-    for workers in args.workers:
+    for workers in args.workers or ([0] if device.type == "cpu" else [0, usable_cores()]):
         before = backbones_alone(live, args.samples, batch)
         run = extraction(live, records, folder, batch=batch, workers=workers, row_bytes=size)
         after = backbones_alone(live, args.samples, batch)
@@ -132,7 +131,9 @@ def options() -> argparse.ArgumentParser:
     parser.add_argument("--samples", type=int, default=12, help="default 12")
     parser.add_argument("--batch-size", type=int, help="default as extract-features")
     parser.add_argument("--passes", type=int, default=3, help="over the stages, default 3")
-    parser.add_argument("--workers", type=int, nargs="+", default=[0, 1], help="default 0 1")
+    parser.add_argument(
+        "--workers", type=int, nargs="+", help="default 0; on a GPU also one per core"
+    )
     parser.add_argument("--real", type=Path, default=REAL, help=f"real frames, default {REAL}")
     parser.add_argument("--json", type=Path, default=RESULTS, help=f"default {RESULTS}")
     parser.add_argument("--quick", action="store_true", help="a rehearsal; keeps no number")

@@ -10,42 +10,58 @@ import torch
 
 from benchmarks.speed.store.sample_rows import new_store
 from benchmarks.speed.store.timing import Timing, timed
-from cache.encoded_row import EncodedRow
 from cache.format.codec import CODECS
+from cache.format.layout import SHARD_BYTES, slots_per_shard
 from cache.format.row_codec import encode_frame
 from cache.format.samples import Samples
 from cache.format.schema import BOX_COUNT, row_digest
+from cache.format.statistics import MeasuredFeatures
 from cache.writer import StoreWriter
-from shared.data.features import FrameFeatures
+from shared.data.features import FrameFeatures, as_floats
 from shared.process.device import HostCopy
 from stage1_extract.backbones.live import LiveFeatures, RawFrame, join_raw
 from stage1_extract.extraction.device_pass import DevicePass, round_and_measure
-from stage1_extract.nuscenes.records import SampleRecord
+from stage1_extract.extraction.shard_writers import keep_freed_memory
 
 LOAD, JOIN = "load", "join"
 BACKBONES, MEASURE, COPY = "backbones", "check, float16, statistics", "copy to the host"
-ENCODE, DIGEST, WRITE = "codec alone", "digests", "write: encode, digest, files"
-WHOLE = "the same with checks and statistics in NumPy"
+ENCODE, DIGEST, FILES = "codec alone", "digests alone", "files"
+WRITE = "write: encode, digest, files"
+WHOLE = "the same with checks and statistics in NumPy, without files"
+# Passes over writing for each over computing: it takes a second, and its time varies with what the
+# page cache has free, where new pages can cost several times as much as reused ones.
+WRITING_PASSES = 4
 Stages = dict[str, Timing]
 
 
 def measure_stages(
-    live: LiveFeatures, records: Sequence[SampleRecord], folder: Path, *, batch: int, passes: int
-) -> tuple[Stages, list[FrameFeatures]]:
-    """Time the stages on the first records; return seconds per sample, and the rows for more."""
+    live: LiveFeatures, folder: Path, *, batch: int, passes: int, row_bytes: int
+) -> Stages:
+    """Time the stages; return seconds per sample.
+
+    Args:
+        live: with the samples. Loading and computing are timed on the first batch, writing on as
+            many rows as an extraction would put in a shard, or all there are.
+        folder: for stores.
+        batch: samples per forward.
+        passes: over every stage.
+        row_bytes: of a row, uncompressed.
+    """
+    keep_freed_memory()  # as the writers of an extraction do
     best: Stages = {}
-    rows: list[FrameFeatures] = []
+    batch, count = min(batch, len(live.raw)), slots_per_shard(row_bytes, len(live.raw), SHARD_BYTES)
     for _ in range(passes):
-        rows = _measure_computing(best, live, min(batch, len(records)))
+        _measure_computing(best, live, batch)
+    starts = range(0, count, batch)
+    rows = [row for start in starts for row in _rows(live, start, min(batch, count - start))]
+    for _ in range(WRITING_PASSES * passes):
         path = folder / "stages.zarr"
         _measure_writing(best, rows, _new_writer(live, rows, path))
-        shutil.rmtree(
-            path
-        )  # its pages serve the next pass: new ones may cost more than the writing
-    return best, rows
+        shutil.rmtree(path)  # the next pass reuses its pages in the page cache
+    return best
 
 
-def _measure_computing(best: Stages, live: LiveFeatures, count: int) -> list[FrameFeatures]:
+def _measure_computing(best: Stages, live: LiveFeatures, count: int) -> None:
     raw: list[RawFrame] = _timed(best, LOAD, count, lambda: [live.raw[0, i] for i in range(count)])
     joined = _timed(best, JOIN, count, lambda: join_raw(raw))
     maps = _timed(best, BACKBONES, count, lambda: _synchronised(lambda: live.maps(joined)))
@@ -56,44 +72,45 @@ def _measure_computing(best: Stages, live: LiveFeatures, count: int) -> list[Fra
     with torch.inference_mode():
         pairs = _timed(best, MEASURE, count, lambda: _synchronised(measure))
         _timed(best, COPY, count, lambda: [HostCopy(rounded).wait() for rounded, _ in pairs])
-    computed = DevicePass(live)(joined)
+
+
+def _rows(live: LiveFeatures, start: int, count: int) -> list[MeasuredFeatures]:
+    """Compute rows as an extraction does."""
+    computed = DevicePass(live)(join_raw([live.raw[0, start + i] for i in range(count)]))
     return [computed.row(i) for i in range(count)]
 
 
-def _measure_writing(best: Stages, rows: list[FrameFeatures], writer: StoreWriter) -> None:
-    specs, count = writer.store.arrays, len(rows)
+def _measure_writing(best: Stages, rows: Sequence[MeasuredFeatures], writer: StoreWriter) -> None:
+    specs, algorithm = writer.store.arrays, writer.store.metadata.digest_algorithm
     encoded = [encode_frame(specs, row) for row in rows]
-    _timed(
-        best,
-        ENCODE,
-        count,
-        lambda: [CODECS[s.codec].encode_row(row[s.name]) for row in encoded for s in specs],
-    )
-    _timed(
-        best,
-        DIGEST,
-        count,
-        lambda: [row_digest(s, row[s.name], int(row[BOX_COUNT])) for row in encoded for s in specs],
-    )
-    shard = writer.pending()[0]
-    assert len(shard.tokens) == count
+    (shard,) = writer.pending()
+
+    def codec() -> None:
+        for row in encoded:
+            for spec in specs:
+                CODECS[spec.codec].seal_row(row[spec.name])  # its memory serves the next at once
+
+    def digests() -> None:
+        for row in encoded:
+            for spec in specs:
+                row_digest(spec, row[spec.name], int(row[BOX_COUNT]), algorithm)
 
     def write() -> None:
-        finished: list[EncodedRow] = [writer.encode(row) for row in rows]
-        writer.write_encoded(shard, finished)
+        finished = [writer.encode(row) for row in rows]
+        with timed(files):
+            writer.write_encoded(shard, finished)
 
-    _timed(best, WRITE, count, write)
-    plain = [
-        FrameFeatures(
-            frame=row.frame,
-            maps={name: values.astype("float32") for name, values in row.maps.items()},  # type: ignore[union-attr]
-        )
-        for row in rows
-    ]
-    _timed(best, WHOLE, count, lambda: [writer.encode(row) for row in plain])
+    _timed(best, ENCODE, len(rows), codec)
+    _timed(best, DIGEST, len(rows), digests)
+    files = Timing()
+    _timed(best, WRITE, len(rows), write)
+    _keep(best, FILES, files, len(rows))
+    floats = {name: as_floats(values) for name, values in rows[0].maps.items()}
+    plain = FrameFeatures(frame=rows[0].frame, maps=floats)
+    _timed(best, WHOLE, 1, lambda: writer.encode(plain))
 
 
-def _new_writer(live: LiveFeatures, rows: list[FrameFeatures], path: Path) -> StoreWriter:
+def _new_writer(live: LiveFeatures, rows: Sequence[FrameFeatures], path: Path) -> StoreWriter:
     """Create a store of one shard for these rows, under their own names."""
     return new_store(
         path,
@@ -105,7 +122,6 @@ def _new_writer(live: LiveFeatures, rows: list[FrameFeatures], path: Path) -> St
         ),
         max_boxes=max(1, *(len(row.frame.annotations.labels) for row in rows)),
         command="python -m benchmarks.speed.extraction",
-        shard_bytes=len(rows) * 2**30,
     )
 
 
@@ -115,9 +131,13 @@ def _timed(best: Stages, stage: str, samples: int, work: Callable[[], Any]) -> A
     timing = Timing()
     with timed(timing):
         result = work()
+    _keep(best, stage, timing, samples)
+    return result
+
+
+def _keep(best: Stages, stage: str, timing: Timing, samples: int) -> None:
     per_sample = Timing(timing.wall_s / samples, timing.cpu_s / samples)
     best.setdefault(stage, Timing()).keep_best(per_sample)
-    return result
 
 
 def _synchronised(work: Callable[[], Any]) -> Any:

@@ -70,10 +70,11 @@ def _time_steps(store: Store, encoded: list[Row], folder: Path, best: dict[str, 
         for name, rows in sealed.items():
             file = DirectoryPath(folder) / name.replace("/", "_")
             write_shard_file(file, rows, store.layout.slots)
+    algorithm = store.metadata.digest_algorithm
     with timed(best[DIGESTS]):
         for spec in store.arrays:
             for row in encoded:
-                row_digest(spec, row[spec.name], int(row[BOX_COUNT]))
+                row_digest(spec, row[spec.name], int(row[BOX_COUNT]), algorithm)
     with timed(best[STATISTICS]):
         for spec in store.arrays:
             if spec.feature_map is not None:

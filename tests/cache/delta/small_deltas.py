@@ -19,6 +19,7 @@ from cache.format.schema import ArraySpec, row_bytes
 from cache.inspection.parity_record import checked_content
 from cache.reader import CachedFeatures
 from cache.storage.location import as_store_path
+from cache.storage.protocol import StorePath
 from cache.writer import StoreWriter
 from shared.data.features import FrameFeatures
 
@@ -60,7 +61,7 @@ def delta_metadata(
 
 
 def write_small_delta(
-    path: Path,
+    path: Path | StorePath,
     base: CachedFeatures,
     plan: DeltaPlan,
     *,

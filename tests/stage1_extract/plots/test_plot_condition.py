@@ -9,7 +9,7 @@ from stage1_extract.conditions.apply_condition import changes_of
 from stage1_extract.conditions.catalogue.condition_catalogue import load_condition
 from stage1_extract.nuscenes.nuscenes_tables import read_tables
 from stage1_extract.plot_samples import main as plot_samples
-from stage1_extract.plots.plot_condition import described, plot_condition
+from stage1_extract.plots.plot_condition import describe_changes, plot_condition
 from tests.pictures import decoded
 
 
@@ -27,14 +27,14 @@ def test_a_line_says_what_happens_to_which_sensor(
     name: str, text: str, synthetic_root: Path
 ) -> None:
     frames = read_tables(synthetic_root, "v1.0-mini", "mini_val")
-    assert described(changes_of(load_condition(name), frames)[0]) == text
+    assert describe_changes(changes_of(load_condition(name), frames)[0]) == text
 
 
 def test_a_stuck_sensor_and_a_frame_that_is_left_alone_are_called_so(synthetic_root: Path) -> None:
     frames = read_tables(synthetic_root, "v1.0-mini", "mini_val")
     first, second, _ = changes_of(load_condition("lidar-stuck-90"), frames)
-    assert described(first) == "no sensor of this frame is touched"
-    assert described(second) == f"LIDAR_TOP stuck at {frames[0].token}"
+    assert describe_changes(first) == "no sensor of this frame is touched"
+    assert describe_changes(second) == f"LIDAR_TOP stuck at {frames[0].token}"
 
 
 def test_images_differ_below_where_the_condition_takes_them_away(

@@ -12,8 +12,8 @@ from stage2_train.data.loader import available_cores, batches_ahead, default_wor
 @pytest.mark.parametrize(
     ("has_gpu", "cores", "devices", "workers"),
     [
-        (True, 16, 1, 15),
-        (True, 64, 1, 16),
+        (True, 8, 1, 7),
+        (True, 64, 1, 8),
         (True, 64, 8, 7),
         (True, 1, 1, 1),
         (True, 4, 8, 1),

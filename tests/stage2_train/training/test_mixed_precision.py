@@ -3,6 +3,7 @@
 import json
 import math
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -56,6 +57,28 @@ def test_steps_whose_gradient_overflows_in_float16_are_skipped_counted_and_resum
     for name, values in fresh_detector(store.preset, seed=0).named_parameters():
         assert torch.equal(saved["state_dict"][name], values)
         assert torch.equal(saved["ema"][name], values)
+
+
+def test_a_skipped_step_after_one_that_was_taken_does_not_count_in_the_average(
+    store: CachedFeatures, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    half, out = recipe(steps=2, precision="16-mixed", ema_decay=0.5), tmp_path / "run"
+    # A scale at which the gradients of a fresh detector do not overflow; then one at which they do.
+    scaler = partial(torch.amp.GradScaler, init_scale=1.0)
+    with monkeypatch.context() as patched:
+        patched.setattr(torch.amp, "GradScaler", scaler)
+        train(store, half, out, stop_after=1)
+    before = torch.load(out / "checkpoint.pt", weights_only=True)
+    torch.save(before | {"scaler": before["scaler"] | {"scale": 2.0**40}}, out / "checkpoint.pt")
+
+    train(store, half, out)
+
+    assert columns(out / "log.csv")["skipped_steps"] == [0, 1]
+    after = torch.load(out / "checkpoint.pt", weights_only=True)
+    trained = [name for name, _ in fresh_detector(store.preset, seed=0).named_parameters()]
+    assert any(not torch.equal(before["state_dict"][n], before["ema"][n]) for n in trained)
+    for name in trained:
+        assert torch.equal(after["ema"][name], before["ema"][name])
 
 
 def test_too_many_skipped_steps_in_a_row_stop_the_run(

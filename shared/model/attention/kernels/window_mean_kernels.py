@@ -8,8 +8,9 @@ So every result has one writer, and none is added up by atomics.
 Neighbouring queries have different windows, so the tiles of a matrix product would be mostly empty.
 Products are plain multiplications and sums instead, in float32 whatever the memory's dtype is. No
 sum may have the form of a matrix product, (M, K, 1) times (1, K, N) over K with M of 16 or more:
-Triton's compiler makes a product on tensor cores of it, in TF32, and one with K below 8 counts every
-term twice (seen with 3.6 on Hopper). The twin to read first is `window_mean.gathered_window_mean`.
+Triton's compiler makes a product on tensor cores of it, in TF32, and one with K below 8 counts
+every term twice (seen with 3.6 on Hopper). The twin to read first is
+`window_mean.gathered_window_mean`.
 
 Tensors, all contiguous: folded, mean and their gradients (B, heads, Q, D); keys and values (B, N,
 D); types (2, D); rows and columns (B, M, Q) of the windows' centres; log_sum and mean_gains (B,
