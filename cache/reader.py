@@ -35,29 +35,27 @@ class CachedFeatures:
     Args:
         path: the store, finished or not.
 
+    Attributes:
+        store: as it was opened, for whoever needs its layout or ledger.
+
     Raises:
         CacheError: if there is no store, or its metadata is damaged.
     """
 
     def __init__(self, path: Path | StorePath) -> None:
-        self._store: Store = open_store(path)
-        self._preset: Preset = self._store.metadata.preset
-        self._completeness = Completeness(self._store)
-        self._map_specs = tuple(spec for spec in self._store.arrays if spec.feature_map is not None)
-        self._frame_specs = tuple(spec for spec in self._store.arrays if spec.feature_map is None)
+        self.store: Store = open_store(path)
+        self._preset: Preset = self.store.metadata.preset
+        self._completeness = Completeness(self.store)
+        self._map_specs = tuple(spec for spec in self.store.arrays if spec.feature_map is not None)
+        self._frame_specs = tuple(spec for spec in self.store.arrays if spec.feature_map is None)
 
     def __reduce__(self) -> tuple[Callable[..., "CachedFeatures"], tuple[StorePath]]:
-        return CachedFeatures, (self._store.path,)
+        return CachedFeatures, (self.store.path,)
 
     @property
     def path(self) -> StorePath:
         """The store."""
-        return self._store.path
-
-    @property
-    def store(self) -> Store:
-        """The opened store, for whoever needs its layout or ledger."""
-        return self._store
+        return self.store.path
 
     @property
     def preset(self) -> Preset:
@@ -72,7 +70,7 @@ class CachedFeatures:
     @property
     def identity(self) -> Identity:
         """What the features were made from, see `cache.format.identity`."""
-        return self._store.metadata.identity
+        return self.store.metadata.identity
 
     @property
     def identity_digest(self) -> str:
@@ -87,31 +85,31 @@ class CachedFeatures:
     @property
     def sources_digest(self) -> str | None:
         """Digest of all sensor files, from the ledger; None if rows or their files are unknown."""
-        return sources_digest(self._store)
+        return sources_digest(self.store)
 
     @property
     def provenance(self) -> Provenance:
         """How the store was made; recorded, never compared."""
-        return self._store.metadata.provenance
+        return self.store.metadata.provenance
 
     @property
     def tokens(self) -> tuple[str, ...]:
         """Sample tokens, in the store's order, including those not extracted yet."""
-        return tuple(self._store.samples.tokens)
+        return tuple(self.store.samples.tokens)
 
     @property
     def scenes(self) -> tuple[str, ...]:
         """The scene of each sample, in the same order; see `Frame.scene`."""
-        return tuple(self._store.samples.scenes)
+        return tuple(self.store.samples.scenes)
 
     @property
     def variants(self) -> int:
         """Augmented variants per sample; variant 0 is the sample as recorded."""
-        return self._store.layout.variants
+        return self.store.layout.variants
 
     def parity_note(self) -> str:
         """Return in a line what the last `check-parity` says of the store's present content."""
-        return parity_note(self._store)
+        return parity_note(self.store)
 
     def missing(self) -> tuple[str, ...]:
         """Return the tokens of the samples of which a variant is not extracted yet."""
@@ -142,7 +140,7 @@ class CachedFeatures:
         """
         features = []
         for token in tokens:
-            row = self._row(self._store.arrays, token, variant, camera_variant)
+            row = self._row(self.store.arrays, token, variant, camera_variant)
             maps = decode_maps(self._map_specs, row)
             features.append(FrameFeatures(frame=self._frame(token, variant, row), maps=maps))
         return features
@@ -182,7 +180,7 @@ class CachedFeatures:
             if spec.feature_map is not None and spec.feature_map in maps
         }
         wanted = [
-            spec for spec in self._store.arrays if spec in self._frame_specs or spec.name in buffers
+            spec for spec in self.store.arrays if spec in self._frame_specs or spec.name in buffers
         ]
         row = self._row(wanted, token, variant, camera_variant, buffers)
         return self._frame(token, variant, row)
@@ -194,7 +192,7 @@ class CachedFeatures:
         Raises:
             CacheError: if the store has no null features yet.
         """
-        store = open_null(self._store)
+        store = open_null(self.store)
         if store is None or not store.ledger.complete():
             raise CacheError(
                 f"{self.path} has no null features, so no sensor can be dropped; run the "
@@ -237,10 +235,10 @@ class CachedFeatures:
         """Read arrays of a sample whose rows are there, see `read_arrays`."""
         cameras = variant if camera_variant is None else camera_variant
         position, _ = (self._completeness.position(token, row) for row in (variant, cameras))
-        return read_arrays(self._store, specs, position, variant, cameras, buffers)
+        return read_arrays(self.store, specs, position, variant, cameras, buffers)
 
     def _frame(self, token: str, variant: int, row: Row) -> Frame:
-        samples, position = self._store.samples, self._completeness.position(token, variant)
+        samples, position = self.store.samples, self._completeness.position(token, variant)
         return decode_frame(
             token=token,
             scene=samples.scenes[position],
