@@ -26,14 +26,14 @@ def _of_means(results: Sequence[ConditionResult], scores: RelativeScores) -> Ite
         yield "Nothing is detected on the clean samples (NDS 0), so no RA is defined."
     counted = [family.family for family in scores.families if family.is_counted]
     partial = [
-        f"{family.family} (severities {', '.join(map(str, family.severities))})"
+        f"{family.family} (at {', '.join(map(str, family.severities))})"
         for family in scores.families
         if not family.is_counted
     ]
     single = [r.condition.name for r in results[1:] if r.condition.severity is None]
     if scores.families:
-        which = f"the families at severities {ALL}: {', '.join(counted)}"
-        yield f"mRA is the mean over {which if counted else 'no family'}."
+        of = f"mRA is the mean over the families at severities {ALL}: {', '.join(counted)}."
+        yield of if counted else f"No family is evaluated at severities {ALL}: there is no mRA."
     if partial:
         named = ", ".join(partial)
         yield f"Not in the mean, which takes exactly severities {ALL}: {named}."

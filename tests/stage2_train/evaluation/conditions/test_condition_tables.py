@@ -69,7 +69,7 @@ def test_the_three_files_hold_the_same_numbers(tmp_path: Path) -> None:
     assert "| mean (mRA, mRRA) |  | 0.5000 | +20.00 |  |" in text
     assert "| beams-2 | -0.100 | -0.400 | -0.400 | +0.400 |" in text
     assert "mean over the families at severities 1, 2, 3: beams." in text
-    assert "exactly severities 1, 2, 3: fog (severities 1, 3)." in text
+    assert "exactly severities 1, 2, 3: fog (at 1, 3)." in text
     assert "they have no severities: no_lidar." in text
 
 
@@ -107,3 +107,12 @@ def test_without_a_detection_ratios_are_undefined(tmp_path: Path) -> None:
     document = json.loads((tmp_path / "conditions.json").read_text())
     assert document["conditions"]["beams-1"]["RA"] is None
     assert "Nothing is detected on the clean samples" in " ".join(document["notes"])
+
+
+def test_without_a_whole_family_there_is_no_mean(tmp_path: Path) -> None:
+    write_condition_tables(tmp_path, [RESULTS[0], RESULTS[2]])
+
+    text = (tmp_path / "conditions.md").read_text()
+    assert "No family is evaluated at severities 1, 2, 3: there is no mRA." in text
+    assert "beams (at 1)." in text
+    assert "| mean (mRA) |  | - |  |" in text
