@@ -8,6 +8,7 @@
     train-stage2 /data/r50.zarr --out runs/quarter --samples 0.25      # or --scenes 0.25, or a file
     train-stage2 /data/r50.zarr --out runs/c --devices 4               # DDP; the batch is shared
     train-stage2 /data/r50.zarr --out runs/c --val /data/r50_val.zarr --nuscenes /data/nuscenes
+    train-stage2 train.zarr --out runs/f --conditions train.*.zarr --set conditions=beams-4-even:0.2
     torchrun --standalone --nproc-per-node 4 --max-restarts 3 -m stage2_train STORE --out DIR
     srun train-stage2 /data/r50.zarr --out runs/d --devices 4 --nodes 2
 
@@ -17,6 +18,9 @@ best.pt. With --val and --nuscenes, best.pt is the best detector by NDS on the v
 with --val alone by its loss, or by what the recipe says. Without --val it has the lowest mean
 training loss, which is not the best detector: that loss falls on when a detector only memorises.
 With --val, also validation.csv, and at the end best.json and validation/: best.pt on all samples.
+With --conditions, delta stores of the store, each sample is under one of their conditions, or
+clean, as often as the recipe's `conditions` says. With --val-conditions, delta stores of the
+validation store, all of that is also measured under these; `best_by=mean_NDS` goes by the mean.
 """
 
 import argparse
@@ -26,6 +30,7 @@ from pathlib import Path
 
 from lightning.fabric.utilities.rank_zero import rank_zero_only
 
+from cache.delta.open_features import open_delta
 from cache.reader import CachedFeatures
 from cache.storage.location import store_path
 from shared.checkpoint.shipped_checkpoint import checkpoint_path
@@ -34,7 +39,7 @@ from shared.process.command import run_command
 from shared.process.number_options import whole_number
 from stage2_train.data.loader import WORKERS_HELP, default_workers
 from stage2_train.data.subset_options import add_subset_options, subset_of
-from stage2_train.evaluation.store_validator import StoreValidator
+from stage2_train.evaluation.conditions.store_validator import StoreValidator
 from stage2_train.recipes.mm_recipe.recipe_from_config import recipe_for_store
 from stage2_train.recipes.overrides import override
 from stage2_train.recipes.recipe import MOST_SEED
@@ -72,9 +77,25 @@ def main(argv: list[str] | None = None) -> int:
         "lr_multipliers.img_neck=0.1; may be repeated",
     )
     parser.add_argument("--seed", type=whole_number(0, MOST_SEED), help="short for --set seed=SEED")
+    parser.add_argument(
+        "--conditions",
+        nargs="+",
+        type=store_path,
+        default=[],
+        metavar="DELTA",
+        help="delta stores of the store, of all conditions that the recipe names",
+    )
     add_subset_options(parser)
     parser.add_argument(
         "--val", type=store_path, help="store to validate on, as often as the recipe says"
+    )
+    parser.add_argument(
+        "--val-conditions",
+        nargs="+",
+        type=store_path,
+        default=[],
+        metavar="DELTA",
+        help="delta stores of the --val store: validate under these, too",
     )
     parser.add_argument(
         "--nuscenes", type=Path, help="nuScenes root with the tables, for mAP and NDS with --val"
@@ -105,19 +126,24 @@ def _work(args: argparse.Namespace) -> None:
     workers = default_workers(args.devices) if args.workers is None else args.workers
     validator = None
     if args.val is not None:
+        validation_store = CachedFeatures(args.val)
         validator = StoreValidator(
-            CachedFeatures(args.val),
+            validation_store,
             store,
             nuscenes_root=args.nuscenes,
             samples=recipe.validation_samples,
             workers=workers,
+            conditions=[open_delta(path, validation_store) for path in args.val_conditions],
         )
     elif args.nuscenes is not None:
         raise ConfigError("--nuscenes is for metrics on a validation store: name one with --val")
+    elif args.val_conditions:
+        raise ConfigError("--val-conditions are of a validation store: name it with --val")
     result = train(
         store,
         recipe,
         args.out,
+        conditions=[open_delta(path, store) for path in args.conditions],
         subset=subset_of(args),
         overrides=overrides,
         checkpoint=args.checkpoint,

@@ -31,6 +31,7 @@ from shared.digests import file_digest
 from shared.errors import CheckpointError, ConfigError
 from shared.process.command import run_command
 from shared.process.number_options import whole_number
+from stage2_train.data.dataset import samples_digest
 from stage2_train.data.loader import WORKERS_HELP, default_workers
 from stage2_train.data.subset import subset_record, subset_tokens
 from stage2_train.data.subset_options import add_subset_options, subset_of
@@ -40,7 +41,6 @@ from stage2_train.run.run_folder import CHECKPOINT
 from stage2_train.sweep.optuna_search import search
 from stage2_train.sweep.run_sweep import device_slots, run_sweep
 from stage2_train.sweep.sweep_plan import planned_runs, recipes_named
-from stage2_train.training.build import samples_digest
 
 
 def main(argv: list[str] | None = None) -> int:

@@ -31,7 +31,7 @@ OPTIONS = {
         *("--out", "--recipe", "--checkpoint", "--stop-after"),
         *("--workers", "--devices", "--nodes"),
         *("--config", "--set", "--seed", "--samples", "--scenes", "--subset-seed"),
-        *("--val", "--nuscenes"),
+        *("--val", "--nuscenes", "--conditions", "--val-conditions"),
     },
     "sweep-stage2": {
         *("--out", "--recipe", "--seeds", "--set", "--checkpoint", "--val", "--nuscenes"),
@@ -39,7 +39,8 @@ OPTIONS = {
     },
     "compare-runs": {"--nuscenes", "--out"},
     "plot-sensor-weights": {"--out", "--samples", "--plot", "--min-score", "--workers"},
-    "evaluate-stage2": {"--out", "--nuscenes", "--results", "--drop", "--plot", "--workers"},
+    "evaluate-stage2": {"--out", "--nuscenes", "--results", "--drop", "--plot", "--workers"}
+    | {"--conditions", "--baseline"},
     "export-checkpoint": {"--out", "--checkpoint"},
 }
 

@@ -113,3 +113,31 @@ class FeatureStore(SampleReader, Protocol):
 
     def labels(self, token: str, variant: int = 0) -> NDArray[np.int64]:
         """Return (n,) the class of each box of a sample, as `Annotations.labels`."""
+
+
+class StoredCondition(Protocol):
+    """What a store says of the condition that its samples are under."""
+
+    @property
+    def name(self) -> str:
+        """Its own name, fit for a file name."""
+
+    @property
+    def family(self) -> str:
+        """Name that it shares with its other severities."""
+
+    @property
+    def severity(self) -> int | None:
+        """From 1, the mildest; None where its source has no severities."""
+
+    @property
+    def source(self) -> str:
+        """Whose definition it is."""
+
+
+class ConditionedStore(FeatureStore, Protocol):
+    """The samples of a clean store under a condition: same tokens, preset, cut and null."""
+
+    @property
+    def condition(self) -> StoredCondition:
+        """The condition."""

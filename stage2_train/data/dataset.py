@@ -1,13 +1,15 @@
-"""Stored samples as training takes them: annotations filtered, some sensors left out."""
+"""Stored samples as training takes them: filtered annotations, some under conditions or blinded."""
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import replace
+from types import MappingProxyType
 
 from shared.data.feature_store import SampleReader
 from shared.data.features import Frame, FrameFeatures, MapValues
 from shared.data.sensor_drop import Absent, fill_absent, is_replaced, require_remaining
 from shared.data.targets import trainable_annotations
-from stage2_train.data.sampler import Place
+from shared.digests import json_digest
+from stage2_train.data.sampler import CLEAN, Place
 
 
 class StoreDataset:
@@ -16,10 +18,17 @@ class StoreDataset:
     Args:
         store: an open store.
         tokens: the samples; a place counts from the first of them.
+        conditioned: the same samples under conditions, by the name of the condition.
     """
 
-    def __init__(self, store: SampleReader, tokens: Sequence[str]) -> None:
+    def __init__(
+        self,
+        store: SampleReader,
+        tokens: Sequence[str],
+        conditioned: Mapping[str, SampleReader] = MappingProxyType({}),
+    ) -> None:
         self.store = store
+        self.readers = {CLEAN: store, **conditioned}
         self.tokens = tuple(tokens)
         self.blank_maps = store.blank_maps
         self._null: FrameFeatures | None = None
@@ -53,7 +62,7 @@ class StoreDataset:
         _ = self.null  # read here, and not by several threads at once
 
     def read(self, place: Place, maps: Mapping[str, MapValues]) -> Frame:
-        """Read one sample, without the sensors that its place leaves out.
+        """Read one sample, under its place's condition and without the sensors that it leaves out.
 
         Args:
             place: of the sample.
@@ -69,8 +78,21 @@ class StoreDataset:
             name: values for name, values in maps.items() if not is_replaced(name, place.absent)
         }
         token = self.tokens[place.sample]
-        frame = self.store.read_into(stored, token, place.variant, place.camera_variant)
+        reader = self.readers[place.condition]
+        frame = reader.read_into(stored, token, place.variant, place.camera_variant)
         if place.absent:
             fill_absent(maps, self.null, place.absent)
         annotations = trainable_annotations(frame.annotations, self.store.preset.grid)
         return replace(frame, annotations=annotations)
+
+
+def samples_digest(identity: str, sources: str | None) -> str:
+    """Return the digest of what a run's samples are made from.
+
+    So a run is not resumed on a store of the same tables and other sensor files.
+
+    Args:
+        identity: digest of the store's identity.
+        sources: digest of its sensor files; None for a store that does not know it.
+    """
+    return identity if sources is None else json_digest([identity, sources])

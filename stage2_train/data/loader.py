@@ -18,11 +18,11 @@ import torch
 from shared.data.batch import Batch, BatchBuffer
 from shared.data.batch_memory import BatchMemory
 from shared.data.features import Frame
-from shared.data.sensor_drop import NOTHING, Absent, condition
+from shared.data.sensor_drop import NOTHING, Absent
 from shared.process.device import available_device
 from stage2_train.data.dataset import StoreDataset
 from stage2_train.data.loader_threads import LoaderThreads
-from stage2_train.data.sampler import Place
+from stage2_train.data.sampler import CLEAN, Place
 
 AHEAD_PER_WORKER = 2  # queued samples per thread, so that none waits while a batch is late
 EVALUATION_BATCH = 4  # samples in a batch of an evaluation
@@ -139,23 +139,30 @@ def _finished(buffer: BatchBuffer, places: Sequence[Place], reads: list[Future[F
 
 
 def _batch(buffer: BatchBuffer, places: Sequence[Place], frames: list[Frame]) -> Batch:
-    return buffer.batch(frames, [condition(place.absent) for place in places])
+    return buffer.batch(frames, [place.label for place in places])
 
 
-def evaluation_places(samples: int, batch_size: int, absent: Absent = NOTHING) -> list[list[Place]]:
+def evaluation_places(
+    samples: int, batch_size: int, absent: Absent = NOTHING, condition: str = CLEAN
+) -> list[list[Place]]:
     """Return batches of every sample once, in order, as recorded (variant 0).
 
     Args:
         samples: how many.
         batch_size: samples per batch; the last one may be smaller.
         absent: sensors to leave out of all samples.
+        condition: that all samples are under, one of the dataset's.
     """
-    places = [Place(0, index, absent) for index in range(samples)]
+    places = [Place(0, index, absent, condition=condition) for index in range(samples)]
     return [places[i : i + batch_size] for i in range(0, samples, batch_size)]
 
 
 def evaluation_batches(
-    dataset: StoreDataset, batch_size: int, workers: int, absent: Absent = NOTHING
+    dataset: StoreDataset,
+    batch_size: int,
+    workers: int,
+    absent: Absent = NOTHING,
+    condition: str = CLEAN,
 ) -> BatchLoader:
     """Return a loader of every sample once, as recorded (variant 0), in the dataset's order.
 
@@ -164,6 +171,7 @@ def evaluation_batches(
         batch_size: see `evaluation_places`.
         workers: see `BatchLoader`.
         absent: see `evaluation_places`.
+        condition: see `evaluation_places`.
 
     Raises:
         CacheError: if sensors are absent and the store has no null features.
@@ -171,4 +179,5 @@ def evaluation_batches(
     """
     if absent:
         dataset.require_droppable((absent,))
-    return BatchLoader(dataset, evaluation_places(len(dataset), batch_size, absent), workers)
+    places = evaluation_places(len(dataset), batch_size, absent, condition)
+    return BatchLoader(dataset, places, workers)

@@ -1,18 +1,20 @@
-"""Which samples a training step uses, in which variants and without which sensors.
+"""Which samples a training step uses, in which variants, conditions and without which sensors.
 
 All of it depends on seed, epoch and position only: not on when a run was interrupted, on how many
 processes share it or on who loads the samples.
 """
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from typing import NamedTuple
 
 import numpy as np
 import torch
 
-from shared.data.sensor_drop import NOTHING, Absent, SensorDrop
+from shared.data.sensor_drop import NOTHING, Absent, SensorDrop, condition
 from shared.errors import ConfigError
 from stage2_train.data.class_balance import ClassBalance
+
+CLEAN = ""  # the name of no condition
 
 
 class Place(NamedTuple):
@@ -23,12 +25,20 @@ class Place(NamedTuple):
         sample: its position in the dataset.
         absent: sensors to leave out, see `shared.data.sensor_drop`.
         camera_variant: augmented variant of the images; None for the same.
+        condition: name of the condition that the sample is under, before sensors are left out of
+            it; `CLEAN` for none.
     """
 
     variant: int
     sample: int
     absent: Absent = NOTHING
     camera_variant: int | None = None
+    condition: str = CLEAN
+
+    @property
+    def label(self) -> str:
+        """What logs call it: by what is absent, else by its condition, else "all" (sensors)."""
+        return self.condition if self.condition and not self.absent else condition(self.absent)
 
 
 class EpochSampler:
@@ -44,6 +54,7 @@ class EpochSampler:
         first_step: batches to skip, counted from the run's beginning (resume).
         balance: draws the samples of an epoch; without it, every sample comes once.
         drop: which sensors to leave out; None leaves out none.
+        conditions: (name, probability) pairs: what a sample is under, by default nothing.
     """
 
     def __init__(
@@ -57,6 +68,7 @@ class EpochSampler:
         first_step: int = 0,
         balance: ClassBalance | None = None,
         drop: SensorDrop | None = None,
+        conditions: Sequence[tuple[str, float]] = (),
     ) -> None:
         self.samples = samples
         self.seed = seed
@@ -65,6 +77,7 @@ class EpochSampler:
         self.first_step = first_step
         self.balance = balance
         self.drop = drop
+        self.conditions = tuple(conditions)
         self.batch_size = min(batch_size, self.samples_per_epoch)
 
     @property
@@ -98,8 +111,18 @@ class EpochSampler:
         cameras: list[int] | list[None] = [None] * count
         if self.per_sensor:  # drawn last: all else is what it is without
             cameras = torch.randint(self.variants, (count,), generator=generator).tolist()
-        places = zip(variants, order.tolist(), absent, cameras, strict=True)
+        conditions = self._drawn_conditions(count, generator)
+        places = zip(variants, order.tolist(), absent, cameras, conditions, strict=True)
         return [Place(*place) for place in places]
+
+    def _drawn_conditions(self, count: int, generator: torch.Generator) -> list[str]:
+        """Return what each of an epoch's samples is under; drawn after everything else, too."""
+        if not self.conditions:
+            return [CLEAN] * count
+        names = [*(name for name, _ in self.conditions), CLEAN]
+        ends = np.cumsum([probability for _, probability in self.conditions])
+        chances = torch.rand(count, generator=generator, dtype=torch.float64).numpy()
+        return [names[i] for i in np.searchsorted(ends, chances, side="right")]
 
 
 class MicroBatchSampler:

@@ -24,6 +24,7 @@ from shared.model.box_coder import Detections, decode_boxes
 from shared.model.detector import CmtDetector
 from shared.process.device import available_device
 from shared.process.whole_file import whole_file
+from stage2_train.evaluation.mean_weights import MeanSensorWeights
 
 # nuScenes evaluates each class within this distance of the ego vehicle (detection_cvpr_2019).
 RANGE_M = {
@@ -57,7 +58,10 @@ RESTING_ATTRIBUTE = {
 
 @torch.inference_mode()
 def detect(
-    detector: CmtDetector, batches: Iterable[Batch], store: FeatureStore
+    detector: CmtDetector,
+    batches: Iterable[Batch],
+    store: FeatureStore,
+    weights: MeanSensorWeights | None = None,
 ) -> dict[str, list[dict[str, Any]]]:
     """Run a detector over batches; return nuScenes result entries by sample token.
 
@@ -65,11 +69,15 @@ def detect(
         detector: moved to the GPU if there is one, and put in eval mode.
         batches: of samples of the store.
         store: says where those samples were recorded.
+        weights: gets the sensor weights of all queries.
     """
     detector.to(available_device()).eval()
     results = {}
     for batch in tqdm(batches, unit="batch", disable=None):
-        decoded = decode_boxes(detector(batch.to(detector.device)), store.preset.head)
+        outputs = detector(batch.to(detector.device))
+        if weights is not None:
+            weights.add(outputs.sensor_weights)
+        decoded = decode_boxes(outputs, store.preset.head)
         for token, detections in zip(batch.tokens, decoded, strict=True):
             results[token] = to_nuscenes(detections, store.frame(token))
     return results

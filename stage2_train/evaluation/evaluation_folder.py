@@ -11,7 +11,7 @@ from stage2_train.evaluation.metric_tables import metrics_as_text
 RESULTS = "results_nusc.json"
 TABLES = "metrics.txt"
 LOCK = ".evaluation.lock"
-WRITTEN = (RESULTS, TABLES, "metrics_*.json", "sensor_drop.*")  # with `whole_file`
+WRITTEN = (RESULTS, TABLES, "metrics_*.json", "conditions.*")  # with `whole_file`
 
 
 def prepare_folder(folder: Path) -> None:

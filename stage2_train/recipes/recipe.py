@@ -11,7 +11,7 @@ from shared.errors import ConfigError
 
 Schedule = Literal["cyclic", "cosine"]
 Precision = Literal["auto", "32-true", "bf16-mixed", "16-mixed"]
-BestBy = Literal["NDS", "mAP", "loss"]
+BestBy = Literal["NDS", "mAP", "loss", "mean_NDS"]
 MOST_SEED = 2**32 - 1
 COUNTS = (
     *("steps", "epochs", "batch_size", "accumulate", "checkpoint_every"),
@@ -27,6 +27,8 @@ class Recipe:
         name: for logs and config.json.
         aqr: AQR on top of CMT; None trains plain CMT.
         sensor_drop: sensors left out of training samples; None keeps all.
+        conditions: (name, probability) pairs: how often a training sample is under a condition,
+            from its delta store; what is left of 1 is clean. `sensor_drop` comes on top.
         variants_per_sensor: draw the variant of the images independently of that of LiDAR and
             boxes, as official augmentation does: K stored variants give K x K samples.
         class_balanced: an epoch draws every class equally often (CBGS), not every sample once.
@@ -62,12 +64,14 @@ class Recipe:
         validation_samples: samples that a validation takes, evenly spread over the store; None
             takes all. At the end the best detector is scored on all in any case.
         best_by: what decides which step is the best; without the tables of nuScenes, the loss does.
+            "mean_NDS" is the mean over the clean samples and every condition that is validated.
         patience: stop after so many validations in a row without a better one; None never does.
     """
 
     name: str
     aqr: AqrConfig | None = None
     sensor_drop: SensorDrop | None = None
+    conditions: tuple[tuple[str, float], ...] = ()
     variants_per_sensor: bool = True
     class_balanced: bool = False
     frozen: tuple[str, ...] = ()
@@ -126,6 +130,16 @@ class Recipe:
         for key, factor in self.lr_multipliers:
             legal = f"pairs of a key and a factor of at least 0 (that of {key!r} is not)"
             yield "lr_multipliers", legal, 0 <= factor < math.inf
+        conditions = [name for name, _ in self.conditions]
+        chances = [chance for _, chance in self.conditions]
+        yield (
+            "conditions",
+            "pairs of different names and probabilities above 0 with a sum of at most 1",
+            all(conditions)
+            and len(set(conditions)) == len(conditions)
+            and all(chance > 0 for chance in chances)
+            and sum(chances) <= 1 + 1e-9,
+        )
         yield "rising_share", "from 0 to 1", 0 <= self.rising_share <= 1
         decay = self.ema_decay
         yield "ema_decay", "between 0 and 1", decay is None or 0 < decay < 1

@@ -12,12 +12,17 @@ import torch
 from lightning.fabric import Fabric
 
 from shared.config.config_json import to_json
-from shared.data.feature_store import FeatureStore
-from shared.digests import json_digest, state_digest
+from shared.data.feature_store import ConditionedStore, FeatureStore
+from shared.digests import state_digest
 from shared.errors import ConfigError
 from shared.model.detector import CmtDetector
 from stage2_train.data.class_balance import class_balance
-from stage2_train.data.dataset import StoreDataset
+from stage2_train.data.conditioned_stores import (
+    by_condition,
+    content_digests,
+    require_same_names,
+)
+from stage2_train.data.dataset import StoreDataset, samples_digest
 from stage2_train.data.loader import BatchLoader
 from stage2_train.data.prefetch import prefetch_to_device
 from stage2_train.data.sampler import EpochSampler, MicroBatchSampler
@@ -52,6 +57,7 @@ def train(
     out: Path,
     *,
     checkpoint: Path | None = None,
+    conditions: Sequence[ConditionedStore] = (),
     subset: Subset | None = None,
     overrides: Sequence[str] = (),
     validator: Validator | None = None,
@@ -68,6 +74,7 @@ def train(
         out: run folder.
         checkpoint: official CMT checkpoint, or run of `train-stage2`, to start from; without one,
             seeded random weights.
+        conditions: delta stores of `store`, of the conditions that the recipe names.
         subset: of the store's samples, to train on; None is all of them.
         overrides: what the user changed in the recipe; recorded.
         validator: see `train_batches`.
@@ -83,17 +90,19 @@ def train(
         CacheError: if the store is incomplete, or lacks null features that the recipe needs.
         CheckpointError: if the checkpoint does not fit the preset.
         ConfigError: if the recipe trains what the store has frozen, or freezes what is not there,
-            or the subset is empty.
+            the subset is empty, or the delta stores are not those of its conditions.
         IdentityError: if the checkpoint belongs to other backbones than the store was made with.
         And whatever `train_batches` raises.
     """
     store.require_complete()
     require_trainable(recipe, store)
+    conditioned = by_condition(conditions)
+    require_same_names(conditioned, recipe.conditions)
     tokens = subset_tokens(store, subset)
     start = None if checkpoint is None else starting_point(checkpoint, store)
     detector = starting_detector(store, recipe, start)
     freeze(detector, recipe.frozen, absent=sorted(absent_parts(detector)))
-    dataset = StoreDataset(store, tokens)
+    dataset = StoreDataset(store, tokens, conditioned)
     if recipe.sensor_drop is not None:
         dataset.require_droppable(recipe.sensor_drop.possible)
     sources = store.sources_digest
@@ -113,24 +122,16 @@ def train(
             "started_from": None if start is None else start.backbones,
             "parity": store.parity_note(),
         },
-        record={"subset": subset_record(subset, tokens), OVERRIDES: list(overrides)},
+        record={
+            "subset": subset_record(subset, tokens),
+            OVERRIDES: list(overrides),
+            **({"conditions": content_digests(conditioned)} if conditioned else {}),
+        },
         validator=validator,
         stop_after=stop_after,
         devices=devices,
         nodes=nodes,
     )
-
-
-def samples_digest(identity: str, sources: str | None) -> str:
-    """Return the digest of what a run's samples are made from.
-
-    So a run is not resumed on a store of the same tables and other sensor files.
-
-    Args:
-        identity: digest of the store's identity.
-        sources: digest of its sensor files; None for a store that does not know it.
-    """
-    return identity if sources is None else json_digest([identity, sources])
 
 
 def training_order(
@@ -153,6 +154,7 @@ def training_order(
         per_sensor=recipe.variants_per_sensor and store.preset.camera is not None,
         balance=balance,
         drop=recipe.sensor_drop,
+        conditions=recipe.conditions,
     )
 
 
@@ -183,7 +185,7 @@ def train_batches(
         out: run folder.
         samples: digest of what the batches are made from; a run is not resumed with different ones.
         origin: what checkpoints say of where features and weights come from.
-        record: what config.json says besides, under "subset" and "overrides".
+        record: what config.json says besides, under "subset", "overrides" and "conditions".
         validator: scores the detector as often as the recipe says.
         stop_after: stop after this many steps in all, earlier than the recipe says.
         devices: on each node; torchrun's own numbers override both.
@@ -253,7 +255,12 @@ def _trainer(
     step = TrainingStep(
         fabric=fabric,
         recipe=recipe,
-        module=LossStep(detector, detector.preset, skips_overflow=scaler is not None),
+        module=LossStep(
+            detector,
+            detector.preset,
+            skips_overflow=scaler is not None,
+            conditions=[name for name, _ in recipe.conditions],
+        ),
         optimizer=make_optimizer(detector, recipe, is_fused=reads_late or scaler is not None),
         steps=recipe.steps or (recipe.epochs or 0) * steps_per_epoch,
         scaler=scaler,

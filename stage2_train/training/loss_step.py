@@ -1,5 +1,7 @@
 """Detector and losses as one module, so that DDP, which wraps it, sees one forward per pass."""
 
+from collections.abc import Sequence
+
 from torch import Tensor, nn
 
 from shared.config.preset import Preset
@@ -32,12 +34,19 @@ class LossStep(nn.Module):
         detector: what is trained.
         preset: its configuration.
         skips_overflow: see `shared.model.losses.detection_losses`.
+        conditions: names of those that samples may be under, see `sensor_weight_sums`.
     """
 
     def __init__(
-        self, detector: CmtDetector, preset: Preset, *, skips_overflow: bool = False
+        self,
+        detector: CmtDetector,
+        preset: Preset,
+        *,
+        skips_overflow: bool = False,
+        conditions: Sequence[str] = (),
     ) -> None:
         super().__init__()
+        self.conditions = tuple(conditions)
         self.skips_overflow = skips_overflow
         self.detector = detector
         self.preset = preset
@@ -59,4 +68,6 @@ class LossStep(nn.Module):
             skips_overflow=self.skips_overflow,
         )
         weights = outputs.sensor_weights
-        return terms, {} if weights is None else sensor_weight_sums(weights, batch.conditions)
+        if weights is None:
+            return terms, {}
+        return terms, sensor_weight_sums(weights, batch.conditions, self.conditions)

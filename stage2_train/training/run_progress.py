@@ -37,9 +37,10 @@ class Progress:
         Args:
             scores: `loss`, `mAP` and `NDS`; a loss that is not finite is never the best.
             best_by: one of them. The loss decides where the metrics were not measured, and between
-                equal ones.
+                equal ones. Or `mean_NDS`, which is the NDS where no conditions were validated.
         """
-        loss, metric = scores["loss"], None if best_by == "loss" else scores[best_by]
+        loss = scores["loss"]
+        metric = None if best_by == "loss" else scores.get(best_by, scores["NDS"])
         assert loss is not None
         reached = (-loss if metric is None else metric, -loss)
         self.validated_at = self.step

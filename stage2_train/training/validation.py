@@ -64,7 +64,7 @@ class Validator(Protocol):
         """Yield what the detector makes of every batch of this process."""
 
     def judge(self, measured: Sequence[Any], *, is_whole: bool, out: Path | None) -> Scores:
-        """Return `samples`, `loss`, `mAP` and `NDS`; the last two may be None.
+        """Return `samples`, `loss`, `mAP` and `NDS`, and more under conditions; all may be None.
 
         Args:
             measured: what all processes have measured.
@@ -249,7 +249,8 @@ def validation_interval(recipe: Recipe, steps_per_epoch: int) -> int:
 
 
 def _in_words(scores: Mapping[str, float | None]) -> str:
-    values = {name: scores[name] for name in ("loss", "mAP", "NDS") if scores[name] is not None}
+    names = ("loss", "mAP", "NDS", "mean_NDS")
+    values = {name: scores[name] for name in names if scores.get(name) is not None}
     numbers = ", ".join(f"{name} {value:.4f}" for name, value in values.items())
     return f"{numbers} ({scores['samples']} samples, {scores['seconds']} s)"
 

@@ -144,16 +144,19 @@ def kill_at_random(
     moments, killed = random.Random(seed), Counter[str]()
     plan = ["worker"] * workers + ["machine"] * machines
     moments.shuffle(plan)
-    for what in plan:
+    while plan and driver.poll() is None:
         _wait_for_work(those, driver)
-        time.sleep(moments.uniform(0.0, 6.0))
-        if driver.poll() is not None:
-            break
+        time.sleep(moments.uniform(0.0, 3.0))
+        victims = those.workers()
+        if not victims or driver.poll() is not None:
+            continue  # the last one has just been lost, or the work is done
+        what = plan.pop()
         if what == "machine":
             those.lose(moments.choice(those.nodes()))
             those.add(1)
         else:
-            os.kill(moments.choice(those.workers()), signal.SIGKILL)
+            with suppress(ProcessLookupError):
+                os.kill(moments.choice(victims), signal.SIGKILL)
         killed[what] += 1
     return killed
 

@@ -12,8 +12,8 @@ import pytest
 from nuscenes import NuScenes
 
 from shared.errors import DatasetError
-from stage2_train.evaluate import evaluate_submission
 from stage2_train.evaluate import main as evaluate_stage2
+from stage2_train.store_evaluation import evaluate_submission
 from tests.stage2_train.evaluation.submissions import spoilt, true_entries, write_submission
 
 OFFICIAL = ("label_aps", "mean_dist_aps", "mean_ap", "label_tp_errors", "tp_errors", "tp_scores")
@@ -170,6 +170,8 @@ SUBMISSION = ["--results", "r.json", "--nuscenes", "n"]
         (["a.zarr"], "got no run"),
         (["a.zarr", "run", *SUBMISSION], "it takes no store, no run and no --drop"),
         ([*SUBMISSION, "--drop", "lidar"], "it takes no store, no run and no --drop"),
+        ([*SUBMISSION, "--conditions", "d.zarr"], "and no --drop, --conditions or --baseline"),
+        ([*SUBMISSION, "--baseline", "run"], "and no --drop, --conditions or --baseline"),
         (["--results", "r.json"], "--results needs --nuscenes"),
     ],
 )

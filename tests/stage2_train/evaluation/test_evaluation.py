@@ -98,8 +98,8 @@ def test_absent_sensors_are_evaluated_in_the_same_call(
     assert len(set(texts.values())) == len(texts)
     meta = json.loads(texts["no_lidar"])["meta"]
     assert (meta["use_lidar"], meta["use_camera"]) == (False, True)
-    compared = json.loads((tmp_path / "all" / "sensor_drop.json").read_text())["conditions"]
-    assert list(compared) == ["full", *names]
+    compared = json.loads((tmp_path / "all" / "conditions.json").read_text())["conditions"]
+    assert list(compared) == ["clean", *names]
     for name in names:
         summary = json.loads((tmp_path / "all" / name / "metrics_summary.json").read_text())
         assert compared[name]["NDS"] == summary["nd_score"]

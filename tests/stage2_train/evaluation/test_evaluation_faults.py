@@ -11,8 +11,8 @@ import pytest
 from shared.process.folder_lock import locked_folder
 from shared.process.whole_file import PARTIAL_SUFFIX
 from stage2_train.__main__ import main as train_stage2
-from stage2_train.evaluate import LOCK
 from stage2_train.evaluate import main as evaluate_stage2
+from stage2_train.evaluation.evaluation_folder import LOCK
 from stage2_train.export_checkpoint import main as export_checkpoint
 from tests.child_processes import PATIENCE_S, hanging
 from tests.small_disk import make_read_only, small_disk

@@ -6,8 +6,8 @@ import torch
 from torch import nn
 
 from cache.reader import CachedFeatures
-from stage2_train.evaluate import load_detector
 from stage2_train.run.run_folder import RunFolder
+from stage2_train.run.trained_detector import load_detector
 from stage2_train.training.build import train
 from stage2_train.training.ema import ExponentialMovingAverage
 from tests.stage2_train.training.test_training import recipe

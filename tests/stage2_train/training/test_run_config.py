@@ -25,6 +25,7 @@ CHANGES: dict[str, dict[str, Any]] = {
     "name": {"name": "other"},
     "aqr": {"aqr": AqrConfig()},
     "sensor_drop": {"sensor_drop": SensorDrop()},
+    "conditions": {"conditions": (("beams-4-even", 0.5),)},
     "variants_per_sensor": {"variants_per_sensor": False},
     "class_balanced": {"class_balanced": True},
     "frozen": {"frozen": ("img_neck",)},

@@ -13,11 +13,11 @@ from shared.checkpoint.checkpoint_table import AQR_PARTS, belongs
 from shared.config.aqr_config import AqrConfig
 from shared.data.sensor_drop import SensorDrop
 from shared.errors import CacheError, CheckpointError, IdentityError
-from stage2_train.evaluate import load_detector
 from stage2_train.recipes.recipe import Recipe
 from stage2_train.recipes.recipes import CMT_FROZEN_A, aqr_only
 from stage2_train.run.run_folder import read_run_checkpoint
 from stage2_train.run.sensor_weights_log import mean_sensor_weights, sensor_weight_sums
+from stage2_train.run.trained_detector import load_detector
 from stage2_train.training.build import train
 
 AQR = AqrConfig(ffn_width=16)

@@ -9,8 +9,8 @@ from cache.reader import CachedFeatures
 from stage2_train.data.dataset import StoreDataset
 from stage2_train.data.loader import BatchLoader, evaluation_batches
 from stage2_train.data.sampler import EpochSampler
-from stage2_train.evaluate import load_detector
 from stage2_train.evaluation.detections import detect
+from stage2_train.run.trained_detector import load_detector
 from stage2_train.training.build import train
 from tests.stage2_train.training.test_training import recipe
 

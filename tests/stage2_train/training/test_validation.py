@@ -16,7 +16,7 @@ from cache.reader import CachedFeatures
 from shared.errors import ConfigError, InterruptedWorkError
 from shared.model.detector import CmtDetector
 from stage2_train.evaluate import main as evaluate_stage2
-from stage2_train.evaluation.store_validator import StoreValidator
+from stage2_train.evaluation.conditions.store_validator import StoreValidator
 from stage2_train.recipes.recipe import Recipe
 from stage2_train.run.run_folder import RunFolder
 from stage2_train.training.build import train
@@ -323,7 +323,7 @@ def test_the_interval_is_what_the_recipe_says_or_an_epoch_or_that_of_checkpoints
             {"validate_steps": 1, "validate_epochs": 1},
             "validate_epochs must be none where validate_steps is set",
         ),
-        ({"best_by": "nds"}, "best_by must be NDS or mAP or loss, it is 'nds'"),
+        ({"best_by": "nds"}, "best_by must be NDS or mAP or loss or mean_NDS, it is 'nds'"),
     ],
 )
 def test_recipes_that_cannot_be_meant_are_refused(changes: dict[str, object], message: str) -> None:

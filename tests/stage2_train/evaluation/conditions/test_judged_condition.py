@@ -1,6 +1,5 @@
-"""With absent sensors a batch has exactly the null features, condition by condition."""
+"""The conditions of an evaluation: absent sensors are null features, and names are not shared."""
 
-import json
 import shutil
 from dataclasses import replace
 from pathlib import Path
@@ -17,7 +16,10 @@ from shared.data.sensor_drop import without_cameras, without_lidar
 from shared.errors import CacheError, ConfigError
 from stage2_train.data.dataset import StoreDataset
 from stage2_train.data.loader import evaluation_batches
-from stage2_train.evaluation.drop_conditions import FULL, conditions, write_comparison
+from stage2_train.evaluation.conditions.judged_condition import (
+    CLEAN_SAMPLES,
+    judged_conditions,
+)
 
 
 @pytest.fixture(scope="module")
@@ -26,22 +28,22 @@ def store(tiny_store: Path) -> CachedFeatures:
 
 
 def test_every_drop_becomes_its_conditions_once(store: CachedFeatures) -> None:
-    wanted = conditions(["each-camera", "lidar", "lidar"], store)
+    wanted = judged_conditions(["each-camera", "lidar", "lidar"], {}, store)
 
     names = [condition.name for condition in wanted]
-    assert names == ["full", *(f"no_{camera}" for camera in CAMERAS), "no_lidar"]
-    assert conditions([], store) == [FULL]
+    assert names == ["clean", *(f"no_{camera}" for camera in CAMERAS), "no_lidar"]
+    assert judged_conditions([], {}, store) == [CLEAN_SAMPLES]
 
 
 def test_samples_are_those_of_sensor_drop(store: CachedFeatures) -> None:
     features = store.read(store.tokens)[1]
     expected = {
-        "full": features,
+        "clean": features,
         "no_lidar": without_lidar(features, store.null),
         "no_cameras": without_cameras(features, store.null),
         "no_CAM_BACK": without_cameras(features, store.null, ["CAM_BACK"]),
     }
-    for condition in conditions(["lidar", "cameras", "each-camera"], store):
+    for condition in judged_conditions(["lidar", "cameras", "each-camera"], {}, store):
         if condition.name not in expected:
             continue
         dataset = StoreDataset(store, store.tokens)
@@ -53,10 +55,10 @@ def test_samples_are_those_of_sensor_drop(store: CachedFeatures) -> None:
 def test_the_results_say_which_sensors_were_used(store: CachedFeatures) -> None:
     used = {
         condition.name: condition.used(tiny())
-        for condition in conditions(["lidar", "cameras", "each-camera"], store)
+        for condition in judged_conditions(["lidar", "cameras", "each-camera"], {}, store)
     }
 
-    assert used["full"] == used["no_CAM_FRONT"] == tiny()
+    assert used["clean"] == used["no_CAM_FRONT"] == tiny()
     assert used["no_lidar"] == replace(tiny(), lidar=None)
     assert used["no_cameras"] == replace(tiny(), camera=None)
 
@@ -66,9 +68,9 @@ def test_a_store_without_null_features_is_refused(tiny_store: Path, tmp_path: Pa
     shutil.copytree(tiny_store, copy)
     shutil.rmtree(null_path(copy))
 
-    assert conditions([], CachedFeatures(copy)) == [FULL]
+    assert judged_conditions([], {}, CachedFeatures(copy)) == [CLEAN_SAMPLES]
     with pytest.raises(CacheError, match="no null features, so no sensor can be dropped"):
-        conditions(["lidar"], CachedFeatures(copy))
+        judged_conditions(["lidar"], {}, CachedFeatures(copy))
 
 
 @pytest.mark.parametrize(
@@ -85,38 +87,43 @@ def test_a_single_sensor_has_nothing_to_drop(absent: str, drop: str, message: st
     single = SimpleNamespace(path=Path("one.zarr"), preset=replace(tiny(), **{absent: None}))
 
     with pytest.raises(ConfigError, match=rf"--drop {drop}: one\.zarr holds {message}"):
-        conditions([drop], single)
+        judged_conditions([drop], {}, single)
 
 
 def test_a_detector_of_cameras_can_lose_one() -> None:
     single = SimpleNamespace(path=Path("one.zarr"), preset=replace(tiny(), lidar=None), null=None)
 
-    assert len(conditions(["each-camera"], single)) == 1 + len(CAMERAS)
+    assert len(judged_conditions(["each-camera"], {}, single)) == 1 + len(CAMERAS)
 
 
-def test_the_comparison_holds_every_condition(tmp_path: Path) -> None:
-    errors = dict.fromkeys(("trans_err", "scale_err", "orient_err", "vel_err", "attr_err"), 0.25)
-    summaries = {
-        name: {"mean_ap": ap, "nd_score": nds, "tp_errors": errors, "coverage": "3 samples"}
-        for name, ap, nds in (("full", 0.5, 0.6), ("no_lidar", 0.125, 0.15))
+def delta(name: str, family: str, severity: int | None) -> SimpleNamespace:
+    about = SimpleNamespace(name=name, family=family, severity=severity, source="a test")
+    return SimpleNamespace(path=Path(f"val.{name}.zarr"), condition=about)
+
+
+def test_delta_stores_come_last_by_family_and_severity(store: CachedFeatures) -> None:
+    deltas = {
+        "beams-4": delta("beams-4", "beams", 3),
+        "beams-16": delta("beams-16", "beams", 1),
+        "fov-60": delta("fov-60", "fov", None),
     }
 
-    write_comparison(tmp_path, summaries)
+    clean, no_lidar, *others = judged_conditions(["lidar"], deltas, store)
 
-    entries = json.loads((tmp_path / "sensor_drop.json").read_text())["conditions"]
-    assert entries["no_lidar"]["mAP"] == 0.125
-    assert entries["no_lidar"]["NDS_kept"] == pytest.approx(0.25)
-    text = (tmp_path / "sensor_drop.md").read_text()
-    assert "| no_lidar | 0.1250 | 0.1500 | 0.2500 " in text
-    assert "| 25.0% |" in text
-    assert "3 samples" in text
+    assert (clean, no_lidar.name) == (CLEAN_SAMPLES, "no_lidar")
+    assert [condition.stored for condition in others] == ["beams-16", "beams-4", "fov-60"]
+    assert [c.key for c in others] == [("beams", 1), ("beams", 3), ("fov-60", None)]
+    assert others[0].used(tiny()) == tiny()
 
 
-def test_without_a_detection_the_kept_share_is_undefined(tmp_path: Path) -> None:
-    errors = dict.fromkeys(("trans_err", "scale_err", "orient_err", "vel_err", "attr_err"), 1.0)
-    nothing = {"mean_ap": 0.0, "nd_score": 0.0, "tp_errors": errors, "coverage": "3 samples"}
+@pytest.mark.parametrize("name", ["clean", "baseline", "pictures", "no_lidar"])
+def test_a_name_of_something_else_is_refused(store: CachedFeatures, name: str) -> None:
+    with pytest.raises(ConfigError, match=rf"val\.{name}\.zarr: its condition is called {name}"):
+        judged_conditions(["lidar"], {name: delta(name, "beams", 1)}, store)
 
-    write_comparison(tmp_path, {"full": nothing, "no_lidar": nothing})
 
-    entries = json.loads((tmp_path / "sensor_drop.json").read_text())["conditions"]
-    assert entries["no_lidar"]["NDS_kept"] is None
+def test_two_conditions_of_one_severity_are_refused(store: CachedFeatures) -> None:
+    deltas = {name: delta(name, "beams", 3) for name in ("beams-4-even", "beams-4-odd")}
+
+    with pytest.raises(ConfigError, match=r"beams-4-even and beams-4-odd both claim severity 3"):
+        judged_conditions([], deltas, store)

@@ -2,7 +2,8 @@
 
 The loss is that of training without denoising queries: detector in eval mode, nothing random, the
 mean over samples of the losses of batches of `EVALUATION_BATCH`. Processes divide whole batches
-among themselves, so that the numbers do not depend on how many there are.
+among themselves, so that the numbers do not depend on how many there are. With delta stores, all of
+it is measured under their conditions as well.
 """
 
 import contextlib
@@ -11,20 +12,29 @@ import tempfile
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from statistics import fmean
 from typing import Any
 
 import torch
 
 from shared.data.batch import Batch
-from shared.data.feature_store import FeatureStore
+from shared.data.feature_store import ConditionedStore, FeatureStore
 from shared.data.ground_truth import GroundTruth
 from shared.errors import ConfigError, IdentityError
 from shared.model.box_coder import decode_boxes
 from shared.model.detector import CmtDetector
 from shared.model.losses import detection_losses, total_loss
 from shared.process.folder_lock import locked_folder
+from stage2_train.data.conditioned_stores import by_condition, content_digests
 from stage2_train.data.dataset import StoreDataset
 from stage2_train.data.loader import EVALUATION_BATCH, BatchLoader, evaluation_places
+from stage2_train.evaluation.conditions.condition_tables import write_condition_tables
+from stage2_train.evaluation.conditions.judged_condition import (
+    CLEAN_SAMPLES,
+    JudgedCondition,
+    judged_conditions,
+)
+from stage2_train.evaluation.conditions.judging import ConditionResult, folder_of
 from stage2_train.evaluation.detections import to_nuscenes, write_results
 from stage2_train.evaluation.evaluation_folder import LOCK, RESULTS, prepare_folder, write_metrics
 from stage2_train.evaluation.official_metrics import judge, require_truth
@@ -37,12 +47,14 @@ class MeasuredBatch:
 
     Args:
         index: of the batch.
+        condition: name of the one that its samples are under.
         samples: how many it has.
         loss: its total loss.
         detections: nuScenes result entries by sample token; empty where nobody needs them.
     """
 
     index: int
+    condition: str
     samples: int
     loss: float
     detections: Mapping[str, list[dict[str, Any]]]
@@ -58,9 +70,10 @@ class StoreValidator:
         samples: how many the curve takes, see `evenly_spread`; None takes all.
         workers: loader threads.
         batch_size: samples per batch; the loss depends on it a little.
+        conditions: delta stores of `store`.
 
     Raises:
-        See `require_validation_store`.
+        See `require_validation_store`, `by_condition` and `judged_conditions`.
     """
 
     def __init__(
@@ -72,9 +85,12 @@ class StoreValidator:
         samples: int | None = None,
         workers: int = 0,
         batch_size: int = EVALUATION_BATCH,
+        conditions: Sequence[ConditionedStore] = (),
     ) -> None:
         require_validation_store(store, training)
         self.store = store
+        self._deltas = by_condition(conditions)
+        self._conditions = judged_conditions((), self._deltas, store)
         self._root, self._workers, self._batch_size = nuscenes_root, workers, batch_size
         # Of the whole store, and of the curve.
         self._tokens = {True: tuple(store.tokens), False: evenly_spread(store.tokens, samples)}
@@ -84,17 +100,21 @@ class StoreValidator:
     @property
     def identity(self) -> dict[str, Any]:
         """What the numbers are made from."""
-        return {
+        identity = {
             "store": [self.store.identity_digest, self.store.sources_digest],
             "official metrics": self._root is not None,
         }
+        if self._deltas:
+            identity["conditions"] = content_digests(self._deltas)
+        return identity
 
     @property
     def statement(self) -> str:
         """Say which samples are measured, and how."""
         what = "loss" if self._root is None else "loss, mAP and NDS"
         curve, whole = len(self._tokens[False]), len(self._tokens[True])
-        return f"{what} of {curve} of the {whole} samples of {self.store.path}"
+        under = f", clean and under {', '.join(self._deltas)}" if self._deltas else ""
+        return f"{what} of {curve} of the {whole} samples of {self.store.path}{under}"
 
     def prepare(self) -> None:
         """Open the tables, in the process that judges.
@@ -111,6 +131,9 @@ class StoreValidator:
 
     def batches(self, *, is_whole: bool) -> int:
         """Return the number of batches of all samples, or of those for the curve."""
+        return len(self._conditions) * self._batches_of_each(is_whole)
+
+    def _batches_of_each(self, is_whole: bool) -> int:
         return math.ceil(len(self._tokens[is_whole]) / self._batch_size)
 
     def measure(
@@ -124,16 +147,24 @@ class StoreValidator:
             process: which of all.
             processes: how many there are.
         """
-        dataset = StoreDataset(self.store, self._tokens[is_whole])
-        places = evaluation_places(len(dataset), self._batch_size)[process::processes]
+        dataset = StoreDataset(self.store, self._tokens[is_whole], self._deltas)
+        places = [
+            batch
+            for condition in self._conditions
+            for batch in evaluation_places(
+                len(dataset), self._batch_size, condition=condition.stored
+            )
+        ][process::processes]
         needs_boxes = is_whole or self._root is not None
         for index, batch in enumerate(BatchLoader(dataset, places, self._workers)):
             number = process + index * processes
-            yield self._measured(detector, batch.to(detector.device), number, needs_boxes)
+            condition = self._conditions[number // self._batches_of_each(is_whole)]
+            moved = batch.to(detector.device)
+            yield self._measured(detector, moved, number, condition.name, needs_boxes)
 
     @torch.no_grad()
     def _measured(
-        self, detector: CmtDetector, batch: Batch, index: int, needs_boxes: bool
+        self, detector: CmtDetector, batch: Batch, index: int, condition: str, needs_boxes: bool
     ) -> MeasuredBatch:
         outputs, head = detector(batch), detector.preset.head
         truth = GroundTruth.of(batch.boxes_lidar, batch.labels).to(detector.device)
@@ -142,6 +173,7 @@ class StoreValidator:
         boxes = decode_boxes(outputs, head) if needs_boxes else []
         return MeasuredBatch(
             index=index,
+            condition=condition,
             samples=len(batch.tokens),
             loss=float(total_loss(losses)),
             detections={
@@ -162,32 +194,66 @@ class StoreValidator:
 
         Returns:
             `samples`, `loss`, `mAP` and `NDS`; the last two are None without tables, and if the
-            loss is not finite, since then nothing was detected.
+            loss is not finite, since then nothing was detected. With conditions also, under the
+            name of each, `loss/NAME`, `mAP/NAME` and `NDS/NAME`, and `mean_NDS` over all of them
+            and the clean samples.
 
         Raises:
             ConfigError: if another process evaluates into `out`.
         """
         ordered = sorted(measured, key=lambda batch: batch.index)
-        samples = sum(batch.samples for batch in ordered)
-        loss = sum(batch.loss * batch.samples for batch in ordered) / samples
-        scores = {"samples": samples, "loss": loss, "mAP": None, "NDS": None}
-        if not math.isfinite(loss) or (out is None and self._tables is None):
-            return scores
+        scores: dict[str, float | None] = {}
+        results: list[ConditionResult] = []
         with contextlib.ExitStack() as opened:
             if out is None:
                 folder = Path(opened.enter_context(tempfile.TemporaryDirectory()))
             else:
                 folder = out
                 opened.enter_context(locked_folder(folder, LOCK))
-                prepare_folder(folder)
-            results = {k: v for batch in ordered for k, v in batch.detections.items()}
-            write_results(folder / RESULTS, results, self.store.preset)
-            if self._tables is None:
-                return scores
-            tokens, covered = self._tokens[is_whole], self._covered[is_whole]
-            summary = judge(folder / RESULTS, self._tables, covered, tokens, folder).summary
-            write_metrics(folder, folder / RESULTS, summary)
-        return scores | {"mAP": summary["mean_ap"], "NDS": summary["nd_score"]}
+            for condition in self._conditions:
+                own = [batch for batch in ordered if batch.condition == condition.name]
+                samples = sum(batch.samples for batch in own)
+                loss = sum(batch.loss * batch.samples for batch in own) / samples
+                summary = None
+                if math.isfinite(loss) and (out is not None or self._tables is not None):
+                    summary = self._judged(own, is_whole, folder_of(folder, condition))
+                if summary is not None:
+                    results.append(ConditionResult(condition=condition, summary=summary))
+                scores |= _scores(condition, samples, loss, summary)
+            if out is not None and len(results) == len(self._conditions) > 1:
+                write_condition_tables(out, results)
+        if len(self._conditions) > 1:
+            each = [result.summary["nd_score"] for result in results]
+            scores["mean_NDS"] = fmean(each) if len(each) == len(self._conditions) else None
+        return scores
+
+    def _judged(
+        self, measured: Sequence[MeasuredBatch], is_whole: bool, folder: Path
+    ) -> dict[str, Any] | None:
+        """Write what is detected under a condition; return the metrics, None without tables."""
+        prepare_folder(folder)
+        results = {k: v for batch in measured for k, v in batch.detections.items()}
+        write_results(folder / RESULTS, results, self.store.preset)
+        if self._tables is None:
+            return None
+        tokens, covered = self._tokens[is_whole], self._covered[is_whole]
+        summary = judge(folder / RESULTS, self._tables, covered, tokens, folder).summary
+        write_metrics(folder, folder / RESULTS, summary)
+        return summary
+
+
+def _scores(
+    condition: JudgedCondition, samples: int, loss: float, summary: Mapping[str, Any] | None
+) -> dict[str, float | None]:
+    """Return the scores under a condition, whose name they bear unless it is the clean samples."""
+    metrics = {
+        "loss": loss,
+        "mAP": None if summary is None else summary["mean_ap"],
+        "NDS": None if summary is None else summary["nd_score"],
+    }
+    if condition == CLEAN_SAMPLES:
+        return {"samples": samples, **metrics}
+    return {f"{name}/{condition.name}": value for name, value in metrics.items()}
 
 
 def evenly_spread(tokens: Sequence[str], count: int | None) -> tuple[str, ...]:

@@ -1,0 +1,1 @@
+"""Does AQR gain from training under conditions? May import the packages and benchmarks/."""

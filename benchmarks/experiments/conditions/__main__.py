@@ -1,0 +1,98 @@
+"""AQR trained under conditions, against CMT trained under them, and against AQR trained clean.
+
+    python -m benchmarks.experiments.conditions --checkpoint tiny.pth --out runs/conditions
+
+Extracts `tiny` on the synthetic set with the backbones of the checkpoint, and delta stores of the
+conditions; trains every recipe of `condition_recipes` from the checkpoint with every seed, and
+judges it under all severities of the conditions, those it was not trained under included. The same
+command continues what was interrupted. Writes benchmarks/results/conditions.json and prints tables.
+"""
+
+import argparse
+import json
+import sys
+from pathlib import Path
+
+from benchmarks.console_scripts import run_console_script
+from benchmarks.experiments.conditions import condition_recipes
+from benchmarks.experiments.conditions.condition_recipes import COMPARED, CONDITIONS
+from benchmarks.experiments.conditions.seed_table import Scores, scores_of, seed_tables
+
+RESULTS = Path("benchmarks/results/conditions.json")
+VERSION = "v1.0-mini"
+SPLITS = {"train": "mini_train", "val": "mini_val"}
+TRAINED = tuple(name for name, _ in CONDITIONS)
+JUDGED = (
+    *("beams-16-even", "beams-8-even", "beams-4-even"),
+    *("cameras-20", "cameras-40", "cameras-60"),
+    *("dark-1", "dark-2", "dark-3"),
+)
+
+
+def main(argv: list[str] | None = None) -> int:
+    """Parse the command line, then prepare, train, judge and report."""
+    parser = argparse.ArgumentParser(
+        prog="python -m benchmarks.experiments.conditions",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--out", type=Path, default=Path("runs/conditions"))
+    parser.add_argument("--checkpoint", type=Path, required=True, help="of the preset tiny")
+    parser.add_argument("--nuscenes", type=Path, help="synthetic set; generated without it")
+    parser.add_argument("--seeds", type=int, default=3)
+    args = parser.parse_args(argv)
+    data = args.nuscenes or args.out / "nuscenes"
+    if args.nuscenes is None:
+        run_console_script("python", "-m", "shared.synthetic_nuscenes", data)
+    for split, conditions in (("train", TRAINED), ("val", JUDGED)):
+        extract(args.out, data, args.checkpoint, split, conditions)
+    runs: dict[str, list[Scores]] = {name: [] for name in COMPARED}
+    for seed in range(args.seeds):  # all recipes of a seed first: an early stop compares them
+        for name in COMPARED:
+            runs[name].append(judged_run(args.out, data, args.checkpoint, name, seed))
+            report(runs)
+    return 0
+
+
+def extract(
+    out: Path, data: Path, checkpoint: Path, split: str, conditions: tuple[str, ...]
+) -> None:
+    """Write a clean store and its delta stores, or finish them."""
+    where = ("--nuscenes", data, "--version", VERSION, "--split", SPLITS[split])
+    base = out / f"{split}.zarr"
+    command = ("extract-features", "tiny", *where, "--checkpoint", checkpoint)
+    run_console_script(*command, "--store", base)
+    for name in conditions:
+        delta = out / f"{split}.{name}.zarr"
+        run_console_script(*command, "--condition", name, "--base", base, "--store", delta)
+
+
+def judged_run(out: Path, data: Path, checkpoint: Path, name: str, seed: int) -> Scores:
+    """Train a recipe with a seed and judge it, unless that has been done."""
+    run = out / f"{name}_{seed}"
+    judged = run / "val"
+    if not (judged / "conditions.json").exists():
+        recipe = f"{condition_recipes.__file__}:{name}"
+        deltas = [out / f"train.{trained}.zarr" for trained in TRAINED]
+        run_console_script(
+            *("train-stage2", out / "train.zarr", "--out", run, "--recipe", recipe),
+            *("--checkpoint", checkpoint, "--seed", seed),
+            *(("--conditions", *deltas) if COMPARED[name]().conditions else ()),
+        )
+        run_console_script(
+            *("evaluate-stage2", out / "val.zarr", run, "--out", judged, "--nuscenes", data),
+            *("--plot", 0, "--conditions", *(out / f"val.{name}.zarr" for name in JUDGED)),
+        )
+    return scores_of(judged)
+
+
+def report(runs: dict[str, list[Scores]]) -> None:
+    """Write the results so far and print them as tables, once every recipe has one."""
+    document = {"trained under": dict(CONDITIONS), "runs": runs}
+    RESULTS.write_text(json.dumps(document, indent=1) + "\n")
+    if all(runs.values()):
+        print(seed_tables(runs), flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,110 @@
+"""Run a detector over the samples under every condition, each into a folder of its own."""
+
+import filecmp
+import logging
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from shared.data.feature_store import FeatureStore
+from shared.model.detector import CmtDetector
+from stage2_train.data.dataset import StoreDataset
+from stage2_train.data.loader import EVALUATION_BATCH, evaluation_batches
+from stage2_train.evaluation.conditions.judged_condition import CLEAN_SAMPLES, JudgedCondition
+from stage2_train.evaluation.detections import detect, write_results
+from stage2_train.evaluation.evaluation_folder import RESULTS, prepare_folder, write_metrics
+from stage2_train.evaluation.mean_weights import MeanSensorWeights
+from stage2_train.evaluation.official_metrics import Judgement, judge
+from stage2_train.evaluation.official_tables import Coverage
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class GroundTruthTables:
+    """What detections of a store's samples are judged by.
+
+    Args:
+        tables: of nuscenes-devkit.
+        covered: which part of nuScenes the samples are.
+    """
+
+    tables: Any
+    covered: Coverage
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class ConditionResult:
+    """What a detector makes of the samples under a condition.
+
+    Args:
+        condition: see there.
+        summary: see `official_metrics.judge`.
+        sensor_weights: means of LiDAR and cameras over all queries, -1 to 1; None without AQR.
+        equals_clean: whether every detection is that on the clean samples, bit for bit.
+    """
+
+    condition: JudgedCondition
+    summary: dict[str, Any]
+    sensor_weights: tuple[float, float] | None = None
+    equals_clean: bool = False
+
+
+def folder_of(out: Path, condition: JudgedCondition) -> Path:
+    """Return the folder of a condition; that of the clean samples is the evaluation's own."""
+    return out if condition == CLEAN_SAMPLES else out / condition.name
+
+
+def judge_conditions(
+    detector: CmtDetector,
+    store: FeatureStore,
+    dataset: StoreDataset,
+    conditions: Sequence[JudgedCondition],
+    out: Path,
+    *,
+    truth: GroundTruthTables | None,
+    workers: int = 0,
+    plot: Callable[[Judgement, Path], None] = lambda judgement, folder: None,
+) -> list[ConditionResult]:
+    """Write results and metrics of every condition.
+
+    Args:
+        detector: to judge.
+        store: the clean samples.
+        dataset: all of them, and the same under conditions.
+        conditions: the clean samples first.
+        out: folder.
+        truth: None writes the result JSON alone.
+        workers: loader threads.
+        plot: makes pictures in the folder of a condition.
+
+    Returns:
+        A result for every condition, none without `truth`.
+    """
+    judged = []
+    for condition in conditions:
+        folder = folder_of(out, condition)
+        prepare_folder(folder)
+        log.info("%s: detecting in %d samples of %s", condition.name, len(dataset), store.path)
+        batches = evaluation_batches(
+            dataset, EVALUATION_BATCH, workers, condition.absent, condition.stored
+        )
+        weights, results = MeanSensorWeights(), folder / RESULTS
+        write_results(
+            results, detect(detector, batches, store, weights), condition.used(store.preset)
+        )
+        if truth is None:
+            continue
+        judgement = judge(results, truth.tables, truth.covered, dataset.tokens, folder)
+        write_metrics(folder, results, judgement.summary)
+        plot(judgement, folder)
+        judged.append(
+            ConditionResult(
+                condition=condition,
+                summary=judgement.summary,
+                sensor_weights=weights.mean(),
+                equals_clean=folder != out and filecmp.cmp(results, out / RESULTS, shallow=False),
+            )
+        )
+    return judged
