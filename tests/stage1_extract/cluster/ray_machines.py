@@ -131,7 +131,7 @@ class FinishedShards:
 
 
 def kill_at_random(
-    those: Machines, driver: Driver, *, workers: int, machines: int, seed: int = 0
+    cluster: Machines, driver: Driver, *, workers: int, machines: int, seed: int = 0
 ) -> Counter[str]:
     """Kill workers and machines of a run at random moments, while it goes on.
 
@@ -145,15 +145,15 @@ def kill_at_random(
     plan = ["worker"] * workers + ["machine"] * machines
     moments.shuffle(plan)
     while plan and driver.poll() is None:
-        _wait_for_work(those, driver)
+        _wait_for_work(cluster, driver)
         time.sleep(moments.uniform(0.0, 3.0))
-        victims = those.workers()
+        victims = cluster.workers()
         if not victims or driver.poll() is not None:
             continue  # the last one has just been lost, or the work is done
         what = plan.pop()
         if what == "machine":
-            those.lose(moments.choice(those.nodes()))
-            those.add(1)
+            cluster.lose(moments.choice(cluster.nodes()))
+            cluster.add(1)
         else:
             with suppress(ProcessLookupError):
                 os.kill(moments.choice(victims), signal.SIGKILL)
@@ -161,9 +161,9 @@ def kill_at_random(
     return killed
 
 
-def _wait_for_work(those: Machines, driver: Driver) -> None:
+def _wait_for_work(cluster: Machines, driver: Driver) -> None:
     """Wait until a worker is extracting."""
-    while driver.poll() is None and not those.workers(f"{TITLE}.extract"):
+    while driver.poll() is None and not cluster.workers(f"{TITLE}.extract"):
         time.sleep(0.1)
 
 
