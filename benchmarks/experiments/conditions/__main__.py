@@ -46,11 +46,13 @@ def main(argv: list[str] | None = None) -> int:
         run_console_script("python", "-m", "shared.synthetic_nuscenes", data)
     for split, conditions in (("train", TRAINED), ("val", JUDGED)):
         extract(args.out, data, args.checkpoint, split, conditions)
+    start = judged(args.out, data, args.checkpoint, args.out / "checkpoint")
     runs: dict[str, list[Scores]] = {name: [] for name in COMPARED}
     for seed in range(args.seeds):  # all recipes of a seed first: an early stop compares them
         for name in COMPARED:
-            runs[name].append(judged_run(args.out, data, args.checkpoint, name, seed))
-            report(runs)
+            run = trained(args.out, args.checkpoint, name, seed)
+            runs[name].append(judged(args.out, data, run, run / "val"))
+        report(start, runs)
     return 0
 
 
@@ -67,31 +69,35 @@ def extract(
         run_console_script(*command, "--condition", name, "--base", base, "--store", delta)
 
 
-def judged_run(out: Path, data: Path, checkpoint: Path, name: str, seed: int) -> Scores:
-    """Train a recipe with a seed and judge it, unless that has been done."""
+def trained(out: Path, checkpoint: Path, name: str, seed: int) -> Path:
+    """Train a recipe with a seed, or finish that; return the run."""
     run = out / f"{name}_{seed}"
-    judged = run / "val"
-    if not (judged / "conditions.json").exists():
-        recipe = f"{condition_recipes.__file__}:{name}"
-        deltas = [out / f"train.{trained}.zarr" for trained in TRAINED]
+    recipe = f"{condition_recipes.__file__}:{name}"
+    deltas = [out / f"train.{condition}.zarr" for condition in TRAINED]
+    if not (run / "val" / "conditions.json").exists():
         run_console_script(
             *("train-stage2", out / "train.zarr", "--out", run, "--recipe", recipe),
             *("--checkpoint", checkpoint, "--seed", seed),
             *(("--conditions", *deltas) if COMPARED[name]().conditions else ()),
         )
+    return run
+
+
+def judged(out: Path, data: Path, detector: Path, folder: Path) -> Scores:
+    """Judge a detector under every condition, unless that has been done."""
+    if not (folder / "conditions.json").exists():
         run_console_script(
-            *("evaluate-stage2", out / "val.zarr", run, "--out", judged, "--nuscenes", data),
+            *("evaluate-stage2", out / "val.zarr", detector, "--out", folder, "--nuscenes", data),
             *("--plot", 0, "--conditions", *(out / f"val.{name}.zarr" for name in JUDGED)),
         )
-    return scores_of(judged)
+    return scores_of(folder)
 
 
-def report(runs: dict[str, list[Scores]]) -> None:
-    """Write the results so far and print them as tables, once every recipe has one."""
-    document = {"trained under": dict(CONDITIONS), "runs": runs}
+def report(start: Scores, runs: dict[str, list[Scores]]) -> None:
+    """Write the results of the seeds so far, and print them as tables."""
+    document = {"trained under": dict(CONDITIONS), "checkpoint": start, "runs": runs}
     RESULTS.write_text(json.dumps(document, indent=1) + "\n")
-    if all(runs.values()):
-        print(seed_tables(runs), flush=True)
+    print(seed_tables({"checkpoint": [start], **runs}), flush=True)
 
 
 if __name__ == "__main__":

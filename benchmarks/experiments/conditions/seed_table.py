@@ -46,7 +46,7 @@ def seed_tables(runs: Mapping[str, Sequence[Scores]]) -> str:
         (name, *(_weights([run["weights"][name] for run in own]) for own in with_aqr.values()))
         for name in ("clean", *first["NDS"])
     ]
-    seeds = min(len(own) for own in runs.values())
+    seeds = max(len(own) for own in runs.values())
     head = (f"mean and standard deviation of {seeds} seeds", *runs)
     return "\n".join(
         [table(head, rows), table(("mean sensor weights, LiDAR / cameras", *with_aqr), weights)]
