@@ -44,6 +44,8 @@ def describe_delta(path: StorePath) -> dict[str, Any]:
     """Return everything `feature-cache show` prints of a delta, as plain JSON values."""
     metadata = read_delta(path)
     stores = stores_inside(path)
+    needed = [part for part in PARTS if part_rows(metadata.plan, part)]
+    complete = {name: store.rows_in(store.ledger.complete()) for name, store in stores.items()}
     return {
         "delta": str(path),
         "condition": {**asdict(metadata.condition), **metadata.condition_identity},
@@ -55,17 +57,14 @@ def describe_delta(path: StorePath) -> dict[str, Any]:
         "has_geometry": metadata.plan.has_geometry,
         "parts": {
             name: {
-                "rows": {
-                    "complete": store.rows_in(store.ledger.complete()),
-                    "total": store.layout.rows,
-                },
+                "rows": {"complete": complete[name], "total": store.layout.rows},
                 "bytes": sum(store.path.sizes().values()),
             }
             for name, store in stores.items()
         },
-        "missing_parts": [
-            part for part in PARTS if part_rows(metadata.plan, part) and part not in stores
-        ],
+        "is_complete": all(
+            part in stores and complete[part] == stores[part].layout.rows for part in needed
+        ),
         "bytes": sum(path.sizes().values()),
         "parity": DeltaContent(path, metadata, stores).parity_note(),
         "identity": metadata.identity,
@@ -101,8 +100,6 @@ def delta_as_text(path: StorePath) -> str:
             f"{name + '/':22} {rows['complete']} of {rows['total']} rows, "
             f"{part['bytes'] / MEGABYTE:.1f} MB; `feature-cache show {path}/{name}` has the rest"
         )
-    parts = described["parts"].values()
-    is_finished = all(part["rows"]["complete"] == part["rows"]["total"] for part in parts)
-    if described["missing_parts"] or not is_finished:
+    if not described["is_complete"]:
         lines.append(f"unfinished  finish it with: {finish_command(path, metadata)}")
     return "\n".join(lines)
