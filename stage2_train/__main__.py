@@ -39,7 +39,7 @@ from shared.process.command import run_command
 from shared.process.number_options import whole_number
 from stage2_train.data.loader import WORKERS_HELP, default_workers
 from stage2_train.data.subset_options import add_subset_options, subset_of
-from stage2_train.evaluation.store_validator import StoreValidator
+from stage2_train.evaluation.conditions.store_validator import StoreValidator
 from stage2_train.recipes.mm_recipe.recipe_from_config import recipe_for_store
 from stage2_train.recipes.overrides import override
 from stage2_train.recipes.recipe import MOST_SEED

@@ -16,7 +16,7 @@ from shared.config.preset_catalogue import r50_800x320, tiny
 from shared.data.batch import Batch
 from stage2_train.data.loader import EVALUATION_BATCH
 from stage2_train.data.prefetch import prefetch_to_device
-from stage2_train.evaluation.store_validator import StoreValidator
+from stage2_train.evaluation.conditions.store_validator import StoreValidator
 from stage2_train.recipes.recipe import Recipe
 from stage2_train.recipes.recipes import RECIPES
 from stage2_train.training.training_step import TrainingStep

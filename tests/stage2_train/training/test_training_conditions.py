@@ -17,7 +17,7 @@ from shared.data.sensor_drop import SensorDrop
 from shared.errors import ConfigError
 from shared.model.initial_detector import fresh_detector
 from stage2_train.__main__ import main as train_stage2
-from stage2_train.evaluation.store_validator import StoreValidator
+from stage2_train.evaluation.conditions.store_validator import StoreValidator
 from stage2_train.recipes.overrides import override
 from stage2_train.recipes.recipe import Recipe
 from stage2_train.training.build import train

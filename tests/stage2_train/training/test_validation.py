@@ -16,7 +16,7 @@ from cache.reader import CachedFeatures
 from shared.errors import ConfigError, InterruptedWorkError
 from shared.model.detector import CmtDetector
 from stage2_train.evaluate import main as evaluate_stage2
-from stage2_train.evaluation.store_validator import StoreValidator
+from stage2_train.evaluation.conditions.store_validator import StoreValidator
 from stage2_train.recipes.recipe import Recipe
 from stage2_train.run.run_folder import RunFolder
 from stage2_train.training.build import train

@@ -20,7 +20,7 @@ RECIPE_FILE = """
 import os, signal
 from dataclasses import replace
 import torch
-from stage2_train.evaluation.store_validator import StoreValidator
+from stage2_train.evaluation.conditions.store_validator import StoreValidator
 from tests.stage2_train.training.test_distributed import STILL
 
 StoreValidator.__init__.__kwdefaults__["batch_size"] = 1
