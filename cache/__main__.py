@@ -46,6 +46,7 @@ from cache.verification.verify_store import verify, verify_sources
 from shared.config.cut import parse_cut
 from shared.config.preset_catalogue import load_preset
 from shared.digests import BLAKE3
+from shared.errors import CacheError
 from shared.process.command import run_command
 
 GIGABYTE = 1e9
@@ -54,7 +55,10 @@ SECONDS_PER_HOUR = 3600
 
 def print_summary(path: StorePath, *, as_json: bool, picture: Path | None) -> int:
     """Print or plot what a store is."""
-    if is_delta(path) and picture is None:
+    if is_delta(path):
+        if picture is not None:
+            inside = " or ".join(f"{path}/{part}" for part in stores_inside(path, with_files=True))
+            raise CacheError(f"{path} is a delta store; plot what is inside: {inside or 'nothing'}")
         print(json.dumps(describe_delta(path), indent=2) if as_json else delta_as_text(path))
         return 0
     store = open_store(path)

@@ -15,7 +15,7 @@ from cache.coordination.completeness import Completeness
 from cache.coordination.null_store import NULL_SAMPLES, open_null
 from cache.coordination.read_arrays import map_buffer, read_arrays
 from cache.coordination.store import Store, open_store
-from cache.format.identity import Identity, features_digest
+from cache.format.identity import Identity, features_digest, require_whole_store
 from cache.format.metadata import Provenance
 from cache.format.row_codec import decode_frame, decode_maps
 from cache.format.schema import BOX_COUNT, LABELS, ArraySpec, Row
@@ -39,11 +39,12 @@ class CachedFeatures:
         store: as it was opened, for whoever needs its layout or ledger.
 
     Raises:
-        CacheError: if there is no store, or its metadata is damaged.
+        CacheError: if there is no store, its metadata is damaged, or it is inside a delta.
     """
 
     def __init__(self, path: Path | StorePath) -> None:
         self.store: Store = open_store(path)
+        require_whole_store(self.store.path, self.identity)
         self._preset: Preset = self.store.metadata.preset
         self._completeness = Completeness(self.store)
         self._map_specs = tuple(spec for spec in self.store.arrays if spec.feature_map is not None)

@@ -11,7 +11,17 @@ DATASET = {"--nuscenes", "--version", "--split", "--infos", "--box-convention", 
 OPTIONS = {
     "extract-features": DATASET
     | {"--config", "--cut", "--variants", "--store", "--checkpoint", "--codec", "--batch-size"}
-    | {"--shard-mib", "--workers", "--slice", "--condition", "--base"},
+    | {
+        "--shard-mib",
+        "--workers",
+        "--slice",
+        "--ray",
+        "--ray-workers",
+        "--gpus-per-worker",
+        "--cpus-per-worker",
+        "--condition",
+        "--base",
+    },
     "check-parity": DATASET
     | {"--checkpoint", "--head", "--samples", "--detector-samples", "--seed", "--json"}
     | {"--base", "--condition"},
@@ -21,15 +31,16 @@ OPTIONS = {
         *("--out", "--recipe", "--checkpoint", "--stop-after"),
         *("--workers", "--devices", "--nodes"),
         *("--config", "--set", "--seed", "--samples", "--scenes", "--subset-seed"),
-        *("--val", "--nuscenes"),
+        *("--val", "--nuscenes", "--conditions", "--val-conditions"),
     },
     "sweep-stage2": {
         *("--out", "--recipe", "--seeds", "--set", "--checkpoint", "--val", "--nuscenes"),
-        *("--jobs", "--workers"),
+        *("--jobs", "--workers", "--samples", "--scenes", "--subset-seed", "--optuna", "--trials"),
     },
     "compare-runs": {"--nuscenes", "--out"},
     "plot-sensor-weights": {"--out", "--samples", "--plot", "--min-score", "--workers"},
-    "evaluate-stage2": {"--out", "--nuscenes", "--results", "--drop", "--plot", "--workers"},
+    "evaluate-stage2": {"--out", "--nuscenes", "--results", "--drop", "--plot", "--workers"}
+    | {"--conditions", "--baseline"},
     "export-checkpoint": {"--out", "--checkpoint"},
 }
 

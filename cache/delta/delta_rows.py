@@ -15,6 +15,7 @@ from cache.coordination.store import Store, open_store
 from cache.create import StoreSpec, open_or_create
 from cache.delta.delta_metadata import DeltaMetadata, finish_command
 from cache.delta.delta_plan import DeltaPlan
+from cache.format.identity import PART
 from cache.format.layout import SHARD_BYTES
 from cache.format.metadata import METADATA_FILE, Metadata
 from cache.format.samples import Samples
@@ -125,7 +126,7 @@ def _part_identity(
     metadata: DeltaMetadata, part: Part, tokens: tuple[str, ...]
 ) -> dict[str, object]:
     dataset = {**metadata.base_identity["dataset"], "tokens": json_digest(list(tokens))}
-    return {**metadata.identity, "dataset": dataset, "part": part}
+    return {**metadata.identity, "dataset": dataset, PART: part}
 
 
 def open_parts(path: StorePath, metadata: DeltaMetadata) -> dict[Part, Store]:

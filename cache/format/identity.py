@@ -21,10 +21,11 @@ from shared.config.config_json import to_json
 from shared.config.cut import BACKBONE_CUT, Cut
 from shared.config.preset import Preset
 from shared.digests import json_digest
-from shared.errors import IdentityError
+from shared.errors import CacheError, IdentityError
 
 Identity = dict[str, Any]
 
+PART = "part"  # the field that names a store inside a delta, which is not read by itself
 NECK_FIELDS = ("width", "bev_neck_channels")  # the fields of `HeadConfig` that necks depend on
 
 # What a field means to a user; the longest matching prefix counts.
@@ -178,6 +179,19 @@ def explain_difference(
         b = _shown(theirs_here, mine_here) if field in second else ABSENT
         lines.append(f"{field}: {a} {names[0]}, {b} {names[1]}{_meaning(field)}")
     return lines
+
+
+def require_whole_store(path: StorePath, identity: Mapping[str, Any]) -> None:
+    """Make sure that a store has whole samples, and is not inside a delta.
+
+    Raises:
+        CacheError: if it is.
+    """
+    if PART in identity:
+        raise CacheError(
+            f"{path} is inside a delta store and has only its {identity[PART]} rows; name the "
+            "delta, the folder above, and where a store is expected, the delta's base"
+        )
 
 
 def check_identity(path: Path | StorePath, wanted: Mapping[str, Any]) -> None:

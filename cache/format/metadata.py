@@ -114,8 +114,7 @@ def read_metadata(path: StorePath) -> Metadata:
             raise CacheError(
                 f"{path} is a delta store: it holds only what a condition changes, and cannot be "
                 "read without the store it was made from. Name that store here, and the delta "
-                f"where conditions are asked for; `feature-cache show {path}` says which store it "
-                "is"
+                f"where conditions are asked for; `feature-cache show {path}` names it"
             )
         raise CacheError(
             f"{path} is not a feature store: it has no {METADATA_FILE}; "

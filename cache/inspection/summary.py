@@ -4,6 +4,7 @@ from dataclasses import asdict
 from typing import Any
 
 from cache.coordination.store import Store
+from cache.format.identity import PART
 from cache.format.statistics import merge_by_array
 from cache.inspection.parity_record import parity_note
 from cache.inspection.sources_digest import SampleSources
@@ -12,6 +13,7 @@ from shared.digests import json_digest
 from shared.process.whole_file import PARTIAL_SUFFIX
 
 MEGABYTE = 1e6
+OF_A_DELTA = "part of a delta store, which `check-parity` compares as a whole"
 
 
 def describe(store: Store) -> dict[str, Any]:
@@ -52,7 +54,7 @@ def describe(store: Store) -> dict[str, Any]:
             "digest": sources.digest if rows == layout.rows else None,
             "unknown_rows": sources.unknown,
         },
-        "parity": parity_note(store),
+        "parity": OF_A_DELTA if PART in metadata.identity else parity_note(store),
         "provenance": {**asdict(metadata.provenance), "created_at": metadata.created_at},
         "write_seconds": round(sum(entry.write_seconds for entry in entries), 3),
         "schema_version": metadata.schema_version,
@@ -106,6 +108,8 @@ def summary_as_text(description: dict[str, Any]) -> str:
 def _sources(description: dict[str, Any]) -> str:
     """Say what is known of the sensor files that the rows were made from."""
     rows, sources = description["rows"], description["sources"]
+    if rows["complete"] and not description["statistics"]:
+        return "none: rows without maps are made from tables"
     if sources["unknown_rows"]:
         return f"{sources['unknown_rows']} of {rows['complete']} rows {UNKNOWN_SOURCES}"
     return sources["digest"] or "the digest of all sensor files is known once the store is complete"

@@ -128,7 +128,7 @@ class RayDriver:
                 while self._hand_out():
                     for end in self._crew.ends(POLL_S):
                         self._take(end)
-                    self._forecast.written(self._finished)
+                    self._look_ahead()
                     self._stop_if_asked(interrupts)
             finally:
                 self._claims.release_all()
@@ -144,6 +144,11 @@ class RayDriver:
                 self._crew.hand(member, shard)
         self._crew.grow(max(1, self._planned - self._finished))
         return not self._work.is_over()
+
+    def _look_ahead(self) -> None:
+        """Forecast once every worker is at work: the first shard says little about all of them."""
+        if self._finished >= SHARDS_AT_A_TIME * len(self._crew.members):
+            self._forecast.written(self._finished)
 
     def _take(self, end: CallEnd) -> None:
         """Take note of how a call ended."""
@@ -236,7 +241,7 @@ class RayDriver:
             named = "; ".join(f"shard {i}: {self._work.given_up[i]}" for i in failed[:NAMED_SHARDS])
             raise CacheError(
                 f"{len(failed)} of {len(self.writer.shards)} shards of {self._store.path} failed "
-                f"again and again: {', '.join(map(str, failed))}. All others are finished. {named}"
+                f"again and again: {', '.join(map(str, failed))}. No other failed. {named}"
                 f"{'; ...' if len(failed) > NAMED_SHARDS else ''}. Run the same command again when "
                 "this is resolved"
             )

@@ -2,6 +2,7 @@
 
 import logging
 import os
+import socket
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -12,6 +13,8 @@ from stage1_extract.cluster.worker_room import Machine
 from stage1_extract.extraction.stage_rates import StageRates
 
 log = logging.getLogger(__name__)
+
+REACH_S = 10.0
 
 
 @contextmanager
@@ -30,8 +33,9 @@ def ray_session(address: str) -> Iterator[Any]:
     import ray.util.metrics
 
     try:
+        _reach(address)
         ray.init(address=address, logging_level=logging.WARNING)
-    except (ConnectionError, ValueError, RuntimeError) as error:
+    except (OSError, ValueError, RuntimeError) as error:
         where = "on this machine" if address == THIS_MACHINE else f"at {address}"
         raise ConfigError(
             f"--ray: no cluster {where} ({str(error).strip()}). Start one with `ray start --head`, "
@@ -41,6 +45,18 @@ def ray_session(address: str) -> Iterator[Any]:
         yield ray
     finally:
         ray.shutdown()
+
+
+def _reach(address: str) -> None:
+    """Try a host and port: Ray itself would for minutes.
+
+    Raises:
+        OSError: if nothing answers.
+        ValueError: if it is no host and port.
+    """
+    host, _, port = address.rpartition(":")
+    if host:  # else a word of Ray's
+        socket.create_connection((host.strip("[]"), int(port)), REACH_S).close()
 
 
 class DashboardMeters:

@@ -38,17 +38,26 @@ def asks_for_delta(args: argparse.Namespace) -> bool:
     return args.condition is not None
 
 
-def require_options_of_base(args: argparse.Namespace, base: CachedFeatures) -> None:
+def require_options_of_base(
+    args: argparse.Namespace, base: CachedFeatures, batch_size: int | None
+) -> None:
     """Make sure that no option asks for something else than the base has.
+
+    Args:
+        args: from the command line.
+        base: the base.
+        batch_size: that its identity names; None where it does not count.
 
     Raises:
         ConfigError: naming the option.
     """
     own = {"codec": base.store.metadata.codec, "variants": base.variants, "cut": base.cut}
+    own |= {} if batch_size is None else {"batch_size": batch_size}
     for name, value in own.items():
         asked = getattr(args, name)
         if asked not in (None, value) and not (name == "cut" and asked == BACKBONE_CUT):
+            option = name.replace("_", "-")
             raise ConfigError(
-                f"--{name} {asked} differs from the base {base.path}, which has {value}; a delta "
+                f"--{option} {asked} differs from the base {base.path}, which has {value}; a delta "
                 "is read together with its base and always has the same, so leave the option out"
             )

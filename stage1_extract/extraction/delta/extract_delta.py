@@ -74,14 +74,15 @@ def extract_delta(args: argparse.Namespace, preset: Preset, command: Sequence[st
     started, worker_slice = time.monotonic(), choose_slice(args.slice)
     base = CachedFeatures(args.base)
     base.require_complete()
-    require_options_of_base(args, base)
+    batch_size = recorded_batch_size(base.identity)
+    require_options_of_base(args, base, batch_size)
     dataset = chosen_dataset(args, base.provenance.dataset)
     records = dataset.read()
     conditioned = ConditionedInput(args.condition, records)
     plan = plan_of_condition(conditioned, records, base.preset, base.variants)
     if plan.uses_null:
         _ = base.null  # an error if there are none
-    frozen, batch_size = None, recorded_batch_size(base.identity)
+    frozen = None
     if any(part_rows(plan, part) for part in ("camera", "lidar")):
         if preset.lidar is not None:
             require_changed_sweeps(conditioned, records, preset.lidar)

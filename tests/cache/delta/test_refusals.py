@@ -148,6 +148,11 @@ def test_a_delta_where_a_store_is_expected(delta: Path) -> None:
         CachedFeatures(delta)
 
 
+def test_a_store_inside_a_delta_where_a_store_is_expected(delta: Path) -> None:
+    with pytest.raises(CacheError, match=r"is inside a delta store and has only its camera rows"):
+        CachedFeatures(delta / "camera")
+
+
 def test_a_store_where_a_delta_is_expected(base: CachedFeatures, tmp_path: Path) -> None:
     with pytest.raises(CacheError, match=r"is not a delta store .* but a feature store"):
         open_delta(tmp_path / "base.zarr", base)

@@ -131,7 +131,7 @@ class FinishedShards:
 
 
 def kill_at_random(
-    those: Machines, driver: Driver, *, workers: int, machines: int, seed: int = 0
+    cluster: Machines, driver: Driver, *, workers: int, machines: int, seed: int = 0
 ) -> Counter[str]:
     """Kill workers and machines of a run at random moments, while it goes on.
 
@@ -144,23 +144,26 @@ def kill_at_random(
     moments, killed = random.Random(seed), Counter[str]()
     plan = ["worker"] * workers + ["machine"] * machines
     moments.shuffle(plan)
-    for what in plan:
-        _wait_for_work(those, driver)
-        time.sleep(moments.uniform(0.0, 6.0))
-        if driver.poll() is not None:
-            break
+    while plan and driver.poll() is None:
+        _wait_for_work(cluster, driver)
+        time.sleep(moments.uniform(0.0, 3.0))
+        victims = cluster.workers()
+        if not victims or driver.poll() is not None:
+            continue  # the last one has just been lost, or the work is done
+        what = plan.pop()
         if what == "machine":
-            those.lose(moments.choice(those.nodes()))
-            those.add(1)
+            cluster.lose(moments.choice(cluster.nodes()))
+            cluster.add(1)
         else:
-            os.kill(moments.choice(those.workers()), signal.SIGKILL)
+            with suppress(ProcessLookupError):
+                os.kill(moments.choice(victims), signal.SIGKILL)
         killed[what] += 1
     return killed
 
 
-def _wait_for_work(those: Machines, driver: Driver) -> None:
+def _wait_for_work(cluster: Machines, driver: Driver) -> None:
     """Wait until a worker is extracting."""
-    while driver.poll() is None and not those.workers(f"{TITLE}.extract"):
+    while driver.poll() is None and not cluster.workers(f"{TITLE}.extract"):
         time.sleep(0.1)
 
 

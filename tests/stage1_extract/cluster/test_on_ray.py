@@ -28,7 +28,8 @@ pytest.importorskip("ray", reason="Ray is not installed: pip install 'frozen-cmt
 
 PATIENCE_S = 3600
 WORKERS_KILLED, MACHINES_KILLED = 20, 2
-CAMPAIGN_VARIANTS = 120  # of three samples: enough work for so many kills
+CAMPAIGN_VARIANTS = 60  # of three samples: more work than so many kills leave time for
+SIGNAL_VARIANTS = 12
 Arguments = Callable[[object, int], list[str]]
 
 
@@ -65,7 +66,7 @@ def on(cluster: Machines) -> list[str]:
 
 
 def plain_digest(arguments: list[str], store: Path) -> str:
-    """Extract with a single plain worker in a process of its own."""
+    """Extract in a process of its own, as a rule with a single plain worker."""
     with extraction(arguments, store.with_suffix(".log")) as process:
         assert process.wait(PATIENCE_S) == 0, store.with_suffix(".log").read_text()
     return content_digest(open_store(store))
@@ -99,13 +100,24 @@ def test_a_run_continues_a_plain_one_and_a_killed_worker_costs_its_shards(
     assert not finished.written_again()
 
 
+@pytest.mark.gpu
+def test_on_a_gpu_a_run_with_ray_writes_what_a_plain_run_writes(
+    arguments: Arguments, tmp_path: Path
+) -> None:
+    plain, store = tmp_path / "plain.zarr", tmp_path / "ray.zarr"
+    batches = ["--batch-size", "2"]
+    expected = plain_digest([*arguments(plain, 2), *batches], plain)
+    assert plain_digest([*arguments(store, 2), *batches, "--ray"], store) == expected
+    assert "and 1 GPUs" in store.with_suffix(".log").read_text()
+
+
 @pytest.mark.slow
 @pytest.mark.parametrize("signum", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_ends_a_run_that_started_ray_and_the_next_one_continues(
     arguments: Arguments, tmp_path: Path, signum: signal.Signals
 ) -> None:
     store, log = tmp_path / "ray.zarr", tmp_path / "log"
-    command = [*arguments(store, 40), "--ray", "--cpus-per-worker", "1"]
+    command = [*arguments(store, SIGNAL_VARIANTS), "--ray", "--cpus-per-worker", "1"]
     with (
         extraction(command, log) as driver,
         FinishedShards(parse_store_path(str(store))) as finished,
@@ -120,8 +132,10 @@ def test_a_signal_ends_a_run_that_started_ray_and_the_next_one_continues(
     assert "shards were finished and are kept" in log.read_text()
     assert "Traceback" not in log.read_text()
     assert not list(store.glob("ledger/*.claim"))
-    expected = plain_digest(arguments(tmp_path / "plain.zarr", 40), tmp_path / "plain.zarr")
-    assert plain_digest(arguments(store, 40), store) == expected
+    expected = plain_digest(
+        arguments(tmp_path / "plain.zarr", SIGNAL_VARIANTS), tmp_path / "plain.zarr"
+    )
+    assert plain_digest(arguments(store, SIGNAL_VARIANTS), store) == expected
     assert not finished.written_again()
 
 

@@ -43,7 +43,9 @@ def test_without_ray_the_message_says_how_to_install_it(
     assert not store.exists()
 
 
+@pytest.mark.parametrize("address", ["auto", "127.0.0.1:9", "127.0.0.1:nine", "ray://here:9"])
 def test_an_address_without_a_cluster_is_refused(
+    address: str,
     synthetic_root: Path,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
@@ -52,15 +54,16 @@ def test_an_address_without_a_cluster_is_refused(
     ray = pytest.importorskip("ray", reason="Ray is not installed: pip install 'frozen-cmt[ray]'")
 
     def refuse(**_: object) -> None:
+        assert address == "auto"  # the others are not asked of Ray, which would try for minutes
         raise ConnectionError("Could not find any running Ray instance.")
 
     monkeypatch.setattr(ray, "init", refuse)
     store = tmp_path / "new.zarr"
-    command = [*WHERE, "--store", str(store), "--ray", "auto"]
+    command = [*WHERE, "--store", str(store), "--ray", address]
     command[command.index("here")] = str(synthetic_root)
     assert extract_features(command) == 1
     message = capsys.readouterr().err
-    assert "no cluster at auto (Could not find any running Ray instance.)" in message
+    assert f"no cluster at {address} (" in message
     assert "ray start --head" in message
     assert not store.exists()
 

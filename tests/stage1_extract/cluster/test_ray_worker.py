@@ -4,6 +4,7 @@ import argparse
 import re
 import shutil
 import threading
+import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
@@ -64,6 +65,22 @@ def test_shards_side_by_side_are_those_of_a_plain_extraction(
     assert sum(stages["loading"][1] for stages in totals) == 3
     assert all(seconds > 0 for stages in totals for seconds, _ in stages.values())
     worker.require_unchanged()
+
+
+def test_samples_loaded_here_are_loaded_one_at_a_time_since_they_share_a_voxel_grid() -> None:
+    inside = threading.Semaphore(1)
+
+    class Frames:
+        def __getitem__(self, place: tuple[int, int]) -> tuple[int, int]:
+            assert inside.acquire(blocking=False), "two samples at a time"
+            time.sleep(0.01)
+            inside.release()
+            return place
+
+    pool = ray_worker.LoadingInTurn(Frames())
+    with ThreadPoolExecutor(3) as threads:
+        loaded = list(threads.map(lambda n: pool.load((0, n)).result()[0], range(6)))
+    assert loaded == [(0, n) for n in range(6)]
 
 
 def test_what_fails_is_the_shard_with_the_damage_only(

@@ -103,6 +103,13 @@ def test_feature_cache_knows_deltas(
     assert "LIDAR_TOP              of 3 samples: 1 rows of the delta, 1 absent, 1 stuck" in shown
     assert "camera/                4 of 4 rows" in shown
     assert feature_cache(["show", str(delta), "--json"]) == 0
+    capsys.readouterr()
+    assert feature_cache(["show", str(delta / "geometry")]) == 0
+    shown = capsys.readouterr().out
+    assert "sources     none: rows without maps are made from tables" in shown
+    assert "parity      part of a delta store" in shown
+    assert feature_cache(["show", str(delta), "--picture", "never.png"]) == 1
+    assert f"plot what is inside: {delta}/camera or {delta}/lidar" in capsys.readouterr().err
     assert feature_cache(["verify", str(delta)]) == 0
     assert feature_cache(["verify", str(delta), "--nuscenes", str(synthetic_root)]) == 0
     assert feature_cache(["digest", str(delta)]) == 0
