@@ -20,7 +20,6 @@ import torch
 from shared.data.batch import Batch
 from shared.data.feature_store import ConditionedStore, FeatureStore
 from shared.data.ground_truth import GroundTruth
-from shared.errors import ConfigError, IdentityError
 from shared.model.box_coder import decode_boxes
 from shared.model.detector import CmtDetector
 from shared.model.losses import detection_losses, total_loss
@@ -39,6 +38,7 @@ from stage2_train.evaluation.detections import to_nuscenes, write_results
 from stage2_train.evaluation.evaluation_folder import LOCK, RESULTS, prepare_folder, write_metrics
 from stage2_train.evaluation.official_metrics import judge, require_truth
 from stage2_train.evaluation.official_tables import Coverage, coverage, open_tables
+from stage2_train.evaluation.validation_samples import evenly_spread, require_validation_store
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -254,40 +254,3 @@ def _scores(
     if condition == CLEAN_SAMPLES:
         return {"samples": samples, **metrics}
     return {f"{name}/{condition.name}": value for name, value in metrics.items()}
-
-
-def evenly_spread(tokens: Sequence[str], count: int | None) -> tuple[str, ...]:
-    """Return `count` of the tokens, evenly spread over their order; all if there are fewer.
-
-    Stores hold scenes one after the other, so every scene has its share, and every run of a store
-    takes the same samples.
-    """
-    if count is None or count >= len(tokens):
-        return tuple(tokens)
-    return tuple(tokens[i * len(tokens) // count] for i in range(count))
-
-
-def require_validation_store(store: FeatureStore, training: FeatureStore) -> None:
-    """Check that a store can say how well a detector does that is trained on another one.
-
-    Raises:
-        CacheError: if it is incomplete.
-        IdentityError: if its features are of other backbones, branches or cut.
-        ConfigError: if it holds samples that are trained on.
-    """
-    if store.features_digest != training.features_digest:
-        raise IdentityError(
-            f"{store.path} was extracted with other backbone weights, another preset or another "
-            f"cut than {training.path}, so its features mean something else; validate on a store "
-            f"of the same extraction (`feature-cache diff {training.path} {store.path}` says what "
-            "differs)"
-        )
-    store.require_complete()
-    shared = set(store.tokens).intersection(training.tokens)
-    if shared:
-        raise ConfigError(
-            f"{len(shared)} of the {len(store.tokens)} samples of {store.path} (such as "
-            f"{min(shared)}) are also in {training.path}: a detector that is chosen by samples it "
-            "was trained on is the one that has memorised them. Validate on scenes that are not "
-            "trained on; evaluate-stage2 scores training samples, too"
-        )

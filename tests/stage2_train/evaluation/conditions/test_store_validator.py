@@ -21,9 +21,9 @@ from stage2_train.data.loader import evaluation_batches
 from stage2_train.evaluation.conditions.store_validator import (
     MeasuredBatch,
     StoreValidator,
-    evenly_spread,
 )
 from stage2_train.evaluation.detections import detect
+from stage2_train.evaluation.validation_samples import evenly_spread
 from tests.stage2_train.run.test_export import complete_state
 
 
