@@ -23,18 +23,21 @@ def available_device() -> torch.device:
 
 
 def device_name(device: torch.device) -> str:
-    """Return the model of a device, e.g. "NVIDIA H200", or a CPU's with its vector instructions.
+    """Return the model of a device, e.g. "NVIDIA H200", or a CPU's with instructions and threads.
 
-    Two devices of one name run the same kernels of one torch version.
+    Two devices of one name run the same kernels of one torch version: on a CPU, sums are divided
+    among torch's threads, so their last bits depend on how many there are.
     """
     if device.type == "cuda":
         return torch.cuda.get_device_name(device)
+    threads = torch.get_num_threads()
+    how = f"{torch.backends.cpu.get_cpu_capability()}, {threads} thread{'s' * (threads > 1)}"
     with contextlib.suppress(OSError):
         for line in Path("/proc/cpuinfo").read_text().splitlines():
             if line.startswith("model name"):
                 model = line.partition(":")[2].strip()
-                return f"{model} ({torch.backends.cpu.get_cpu_capability()})"
-    return f"{platform.machine()} ({torch.backends.cpu.get_cpu_capability()})"
+                return f"{model} ({how})"
+    return f"{platform.machine()} ({how})"
 
 
 def send(tensors: Sequence[Tensor], device: torch.device | str) -> list[Tensor]:
