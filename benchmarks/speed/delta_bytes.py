@@ -1,10 +1,10 @@
-"""Measure how large the catalogue's conditions are as deltas, over full stores.
+"""Measure how large the conditions of MoME and MultiCorrupt are as deltas, over full stores.
 
     python -m benchmarks.speed.delta_bytes ../shared/nuscenes_real
     python -m benchmarks.speed.delta_bytes ../shared/nuscenes_real --conditions beams-4-even fog-3
 
-Extracts the complete frames of mini_val of a partial v1.0-mini with r50_800x320, then every
-condition beside them, in runs/deltas (which git ignores), and writes
+Extracts the complete frames of mini_val of a partial v1.0-mini with r50_800x320, then these
+conditions beside them, in runs/deltas (which git ignores), and writes
 benchmarks/results/delta_bytes.json. What is there already is not extracted again. Weights are
 seeded; how well features compress depends on them, on both sides of the ratio.
 """
@@ -91,7 +91,8 @@ def main() -> int:
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("root", type=Path, help="partial v1.0-mini")
-    parser.add_argument("--conditions", nargs="+", default=list(CATALOGUE), choices=list(CATALOGUE))
+    both = tuple(dict.fromkeys((*MOME, *MULTICORRUPT)))
+    parser.add_argument("--conditions", nargs="+", default=both, choices=list(CATALOGUE))
     args = parser.parse_args()
     OUT.mkdir(parents=True, exist_ok=True)
     base = OUT / "base.zarr"
@@ -103,7 +104,7 @@ def main() -> int:
         means = {
             "MoME's six": mean_over_full(measured, MOME),
             "MultiCorrupt's, those built": mean_over_full(measured, MULTICORRUPT),
-            "both": mean_over_full(measured, tuple(dict.fromkeys((*MOME, *MULTICORRUPT)))),
+            "both": mean_over_full(measured, both),
         }
         document = {
             "preset": PRESET,
