@@ -12,7 +12,7 @@ from shared.errors import CheckpointError
 
 TINY = "tiny"
 TINY_FILE = Path(__file__).parent / "tiny.pth"
-TINY_SHA256 = "a9eb2fa2e691d9d7a2930d54cb5b16219bb51786deb9bc1a5ef612bfcd06dbb6"
+TINY_SHA256 = "ebdecf85e8b5df06dda5ceb4d1f616ef485908c51a77b5a39b5f83bdb6cb99df"
 
 
 def checkpoint_path(text: str) -> Path:

@@ -85,7 +85,7 @@ def annealed() -> Phase:
         warmup_steps=20,
         ema_decay=0.98,
     )
-    return replace(with_sweeps(), recipe=recipe, judge_every=300, ends_at=None)
+    return replace(with_sweeps(), recipe=recipe, judge_every=300, ends_at=244)
 
 
 PHASES = (shielded, with_sweeps, annealed)

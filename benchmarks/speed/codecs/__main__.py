@@ -1,12 +1,12 @@
 """Measure how small and how fast every codec is on features of real frames.
 
     python -m benchmarks.speed.codecs ../shared/nuscenes_real
-    python -m benchmarks.speed.codecs ../shared/nuscenes_real --store train.zarr    # yours as well
+    python -m benchmarks.speed.codecs --store train.zarr --json mine.json    # only your stores
 
 Writes benchmarks/results/codecs.json and prints its tables, which docs/store.md contains. One core;
 the fastest of several passes counts. Speeds count float16 bytes, whatever the number format on
 disk. Both presets, each with two kinds of untrained weights (see `codec_features`), because no
-trained weights were available.
+trained weights of them were available.
 """
 
 import argparse
@@ -189,6 +189,16 @@ def by_sensor(frame: FrameMaps) -> dict[str, FrameMaps]:
     return {sensor: maps for sensor, maps in split.items() if maps}
 
 
+def _rows_of_presets(root: Path, frames: int) -> list[Measured]:
+    records = real_records(root.absolute(), frames)
+    return [
+        row
+        for preset in PRESETS
+        for weights, features in live_frames(preset, records)
+        for row in measure_all((preset.name, weights), features)
+    ]
+
+
 def main(argv: list[str] | None = None) -> None:
     """Measure, write the JSON and print its tables."""
     parser = argparse.ArgumentParser(
@@ -196,20 +206,16 @@ def main(argv: list[str] | None = None) -> None:
         description=__doc__,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("root", type=Path, help="the folder of real frames, nuscenes_real")
+    parser.add_argument("root", type=Path, nargs="?", help="folder of real frames, nuscenes_real")
     parser.add_argument(
         "--store", type=Path, action="append", default=[], help="measure this store as well"
     )
     parser.add_argument("--frames", type=int, default=2, help="frames to measure (default 2)")
     parser.add_argument("--json", type=Path, default=RESULTS, help=f"default {RESULTS}")
     arguments = parser.parse_args(argv)
-    records = real_records(arguments.root.absolute(), arguments.frames)
-    rows = [
-        row
-        for preset in PRESETS
-        for weights, frames in live_frames(preset, records)
-        for row in measure_all((preset.name, weights), frames)
-    ]
+    if arguments.root is None and (not arguments.store or arguments.json == RESULTS):
+        parser.error("name the folder of real frames, or stores and a --json of your own")
+    rows = [] if arguments.root is None else _rows_of_presets(arguments.root, arguments.frames)
     for path in arguments.store:
         rows += measure_all(*stored_frames(path, arguments.frames))
     document = {
