@@ -37,7 +37,7 @@ from benchmarks.experiments.strategies.live_training import (
 from benchmarks.experiments.strategies.report import SAME_CURVE, machine, write_report
 from cache.reader import CachedFeatures
 from shared.checkpoint.checkpoint_table import FROZEN_PARTS, belongs
-from shared.checkpoint.shipped_checkpoint import checkpoint_path
+from shared.checkpoint.shipped_checkpoint import TINY, TINY_FILE, checkpoint_path
 from shared.errors import ParityError
 from shared.process.command import run_command
 from stage1_extract.backbones.live import LiveFeatures
@@ -208,7 +208,9 @@ def main(argv: list[str] | None = None) -> int:
         with tempfile.TemporaryDirectory(prefix="same-curve-") as folder:
             places = {"checkpoint": args.checkpoint, "start": args.start}
             compared = comparison(curves(store, records, recipe, Path(folder), **places))
-        start = "a trained head" if args.start else "seeded weights"
+        start = "seeded weights" if args.start is None else "a trained head"
+        if args.start == TINY_FILE:
+            start = f"checkpoint {TINY}"
         write_comparison(store, f"{recipe.name}, {start}", compared)
         print(write_report())
         if not all(compared["same_bits"].values()):
