@@ -271,7 +271,7 @@ def test_seeded_backbones_compute_the_same_in_train_mode(frames: PreparedFrames)
 
 def short(phase: Phase, steps: int, judge_every: int) -> Phase:
     recipe = replace(phase.recipe, steps=steps, batch_size=2, warmup_steps=2, checkpoint_every=2)
-    return replace(phase, recipe=recipe, variants=2, judge_every=judge_every)
+    return replace(phase, recipe=recipe, variants=2, judge_every=judge_every, ends_at=None)
 
 
 def pretraining(out: Path, phases: Sequence[Phase]) -> Pretraining:
