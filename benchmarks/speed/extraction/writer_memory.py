@@ -32,6 +32,8 @@ class CopiedRow:
         row: to copy.
     """
 
+    samples = 1
+
     def __init__(self, row: MeasuredFeatures) -> None:
         maps = {name: np.array(values) for name, values in row.maps.items()}
         self._row = replace(row, maps=maps)

@@ -57,7 +57,7 @@ class _StoredRows:
     """The rows of a shard, from another store."""
 
     def __init__(self, rows: list[FrameFeatures]) -> None:
-        self._rows = rows
+        self._rows, self.samples = rows, len(rows)
 
     def __len__(self) -> int:
         return len(self._rows)
