@@ -131,12 +131,18 @@ class FinishedShards:
 
 
 def kill_at_random(
-    cluster: Machines, driver: Driver, *, workers: int, machines: int, seed: int = 0
+    cluster: Machines,
+    driver: Driver,
+    *,
+    workers: int,
+    machines: int,
+    seed: int = 0,
+    longest_wait_s: float = 3.0,
 ) -> Counter[str]:
     """Kill workers and machines of a run at random moments, while it goes on.
 
     A lost machine is followed by a new one. Moments are drawn from when a worker extracts, so that
-    kills do not only hit workers that are about to start.
+    kills do not only hit workers that are about to start; none is `longest_wait_s` later than that.
 
     Returns:
         How many "worker"s and "machine"s were killed.
@@ -146,7 +152,7 @@ def kill_at_random(
     moments.shuffle(plan)
     while plan and driver.poll() is None:
         _wait_for_work(cluster, driver)
-        time.sleep(moments.uniform(0.0, 3.0))
+        time.sleep(moments.uniform(0.0, longest_wait_s))
         victims = cluster.workers()
         if not victims or driver.poll() is not None:
             continue  # the last one has just been lost, or the work is done
