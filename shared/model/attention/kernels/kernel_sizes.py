@@ -2,8 +2,8 @@
 
 Chosen by compiling for every generation and counting registers, spills and instructions (docs/
 aqr.md); on an H200 none of 16 was faster by more than 2% (benchmarks/results/tile_sizes.json).
-Tiles of tokens and queries are powers of two from 16 to `PADDING` of tile_schedule.py. No entry needs more shared
-memory than Turing has, 64 KB a block.
+Tiles of tokens and queries are powers of two from 16 to `PADDING` of tile_schedule.py. No entry
+needs more shared memory than Turing has, 64 KB a block.
 """
 
 from dataclasses import dataclass
