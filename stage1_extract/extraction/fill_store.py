@@ -54,11 +54,12 @@ def fill_store(
     """Extract the shards that have no ledger entry and that no other worker has claimed.
 
     Every shard starts a new batch, so a resumed run computes the same batches as an undisturbed
-    one. Memory holds at most `rows_in_memory` rows from the moment they are computed until their
-    shard is written, in float16 or compressed: 22 rows or 0.55 GB of `r50_800x320` with two writing
-    threads, 36 rows or 0.9 GB with 16. Loading comes on top (`RawLoader`), and for every writing
-    thread what it needs for the largest map of a row: its compressed copy, and where the codec
-    quantises two float32 copies.
+    one; shards hold whole batches (`slots_per_shard`). Memory holds at most `rows_in_memory` rows
+    from the moment they are computed until their shard is written, in float16 or compressed: 22
+    rows or 0.55 GB of `r50_800x320` with two writing threads, 36 rows or 0.9 GB with 16 (32 rows on
+    a GPU, in batches of 4). Loading comes on top (`RawLoader`), and for every writing thread what
+    it needs for the largest map of a row: its compressed copy, and where the codec quantises two
+    float32 copies.
 
     Args:
         writer: the store.
