@@ -27,7 +27,7 @@ from shared.process.device import device_name
 from stage1_extract.backbones.frozen import FrozenBackbones
 from stage1_extract.extraction.installed_versions import installed_versions
 from stage1_extract.extraction.stage_widths import default_batch_size
-from stage1_extract.extraction.worker_slice import without_slice
+from stage1_extract.extraction.worker_slice import processes_per_device, without_slice
 from stage1_extract.nuscenes.dataset_options import DatasetChoice
 from stage1_extract.nuscenes.records import SampleRecord
 
@@ -152,7 +152,7 @@ def batch_size_at(path: StorePath, frozen: FrozenBackbones) -> int:
     recorded = None
     if (path / METADATA_FILE).exists():
         recorded = recorded_batch_size(read_metadata(path).identity)
-    return recorded or default_batch_size(frozen.preset, frozen.device)
+    return recorded or default_batch_size(frozen.preset, frozen.device, processes_per_device())
 
 
 def inputs_digest(records: Sequence[SampleRecord], preset: Preset) -> str:
