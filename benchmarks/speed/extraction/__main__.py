@@ -33,11 +33,12 @@ from benchmarks.speed.gpu.machine import machine
 from cache.format.codec import DEFAULT_CODEC
 from cache.format.schema import array_specs, row_bytes
 from shared.config.preset_catalogue import load_preset
+from shared.process.cores import available_cores
 from shared.process.device import available_device
 from shared.synthetic_nuscenes import SyntheticConfig, write_synthetic_nuscenes
 from stage1_extract.backbones.live import LiveFeatures
 from stage1_extract.backbones.weights import frozen_backbones
-from stage1_extract.extraction.stage_widths import default_batch_size, usable_cores
+from stage1_extract.extraction.stage_widths import default_batch_size
 from stage1_extract.nuscenes.nuscenes_tables import read_tables
 from stage1_extract.nuscenes.records import SampleRecord
 
@@ -68,7 +69,7 @@ def measure(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
     size = row_bytes(array_specs(preset, boxes, DEFAULT_CODEC))
     stages = measure_stages(live, folder, batch=batch, passes=args.passes, row_bytes=size)
     whole = []
-    for workers in args.workers or ([0] if device.type == "cpu" else [0, usable_cores()]):
+    for workers in args.workers or ([0] if device.type == "cpu" else [0, available_cores()]):
         before = backbones_alone(live, args.samples, batch)
         run = extraction(live, records, folder, batch=batch, workers=workers, row_bytes=size)
         after = backbones_alone(live, args.samples, batch)
@@ -82,7 +83,7 @@ def measure(args: argparse.Namespace, folder: Path) -> dict[str, Any]:
         "samples": args.samples,
         "batch_size": batch,
         "codec": DEFAULT_CODEC,
-        "cores": usable_cores(),
+        "cores": available_cores(),
         "shard_rows": SHARD_ROWS,
         "row_bytes": size,
         "load_before": os.getloadavg()[0],

@@ -13,9 +13,9 @@ from benchmarks.speed.extraction.extraction_stages import BACKBONES, JOIN, LOAD,
 from benchmarks.speed.store.sample_rows import new_store, synthetic_samples
 from benchmarks.speed.store.timing import Timing, timed
 from cache.format.samples import Samples
+from shared.process.cores import available_cores
 from stage1_extract.backbones.live import LiveFeatures, join_raw
 from stage1_extract.extraction.fill_store import fill_store
-from stage1_extract.extraction.stage_widths import usable_cores
 from stage1_extract.nuscenes.records import SampleRecord
 
 SHARD_ROWS = 2  # several shards even of few samples, so that they overlap
@@ -88,7 +88,7 @@ def extraction(
 
 def limits(stages: dict[str, Timing], alone_s: float, device: str) -> dict[str, Any]:
     """Return the samples per second that each limit allows, and the name of the lowest."""
-    cores = usable_cores()
+    cores = available_cores()
     beside = sum(stages[stage].cpu_s for stage in (LOAD, JOIN, WRITE))
     if device == "cpu":  # the cores do everything
         beside += stages[MEASURE].cpu_s + stages[BACKBONES].cpu_s
