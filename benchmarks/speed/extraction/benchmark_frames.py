@@ -1,4 +1,8 @@
-"""The samples to extract: real frames if there are any, else synthetic ones, under new names."""
+"""The samples to extract: real frames if there are any, else synthetic ones, under new names.
+
+They are few, so their files come from memory, and a process digests them once
+(`benchmarks.speed.source_digests` has what that costs).
+"""
 
 from collections.abc import Sequence
 from dataclasses import replace

@@ -37,7 +37,10 @@ DISK_THREADS, DISK_PIECE = 4, 2**24
 
 def backbones_alone(live: LiveFeatures, count: int, batch: int) -> Timing:
     """Return seconds per sample of the backbones, one batch after the other, with nothing else."""
-    raw = join_raw([live.raw[0, i % len(live.raw)] for i in range(batch)])
+    raw = join_raw(
+        [live.raw[0, i % len(live.raw)] for i in range(batch)],
+        is_pinned=live.frozen.device.type == "cuda",  # as in an extraction
+    )
     for _ in range(WARM_UP):
         live.maps(raw)
     timing, batches = Timing(), min(MOST_BATCHES, max(1, count // batch))

@@ -65,7 +65,8 @@ def measure_stages(
 
 def _measure_computing(best: Stages, live: LiveFeatures, count: int) -> None:
     raw: list[RawFrame] = _timed(best, LOAD, count, lambda: [live.raw[0, i] for i in range(count)])
-    joined = _timed(best, JOIN, count, lambda: join_raw(raw))
+    is_pinned = live.frozen.device.type == "cuda"
+    joined = _timed(best, JOIN, count, lambda: join_raw(raw, is_pinned=is_pinned))
     maps = _timed(best, BACKBONES, count, lambda: _synchronised(lambda: live.maps(joined)))
 
     def measure() -> list[tuple[torch.Tensor, torch.Tensor]]:
