@@ -57,6 +57,7 @@ class StoreSpec:
         provenance: recorded for people.
         codec: of the feature maps, see `cache.format.codec`; fits the identity's value format.
         shard_bytes: uncompressed size of a shard, all arrays together.
+        rows_at_once: of which a shard holds a multiple, see `slots_per_shard`.
         root: dataset root; the sensor files of finished rows have to be the same there.
         arrays: of a row; by default those that the preset, its cut and the codec need.
     """
@@ -68,6 +69,7 @@ class StoreSpec:
     provenance: Provenance
     codec: str = DEFAULT_CODEC
     shard_bytes: int = SHARD_BYTES
+    rows_at_once: int = 1
     root: Path | None = None
     arrays: tuple[ArraySpec, ...] | None = None
 
@@ -80,7 +82,7 @@ class StoreSpec:
         arrays = self.arrays or array_specs(
             self.preset, max_boxes, self.codec, parse_cut(self.identity["cut"])
         )
-        slots = slots_per_shard(row_bytes(arrays), count, self.shard_bytes)
+        slots = slots_per_shard(row_bytes(arrays), count, self.shard_bytes, self.rows_at_once)
         return Metadata(
             identity=self.identity,
             preset_document=to_json(self.preset),

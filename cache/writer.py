@@ -5,6 +5,7 @@ import time
 from collections import Counter
 from collections.abc import Sequence
 from datetime import UTC, datetime
+from functools import cache
 from importlib.metadata import version
 from pathlib import Path
 from typing import TypeVar
@@ -84,12 +85,12 @@ class StoreWriter:
         encoded = self._ordered(shard, rows)
         ledger = self.store.ledger
         try:
-            with ledger.lock(shard.index) as is_locked:
+            with ledger.lock(shard.index) as has_partials:
                 if ledger.path(shard.index).exists():
                     return False
                 started = time.monotonic() - seconds
                 while True:
-                    size = self._write_arrays(shard, encoded, is_locked=is_locked)
+                    size = self._write_arrays(shard, encoded, has_partials=has_partials)
                     entry = _entry(shard, encoded, size, time.monotonic() - started)
                     if ledger.write(entry):
                         return True
@@ -138,12 +139,14 @@ class StoreWriter:
                 )
         return [by_token[token] for token in shard.tokens]
 
-    def _write_arrays(self, shard: Shard, encoded: Sequence[EncodedRow], *, is_locked: bool) -> int:
+    def _write_arrays(
+        self, shard: Shard, encoded: Sequence[EncodedRow], *, has_partials: bool
+    ) -> int:
         """Write the shard's file of every array; return their total size in bytes."""
         size = 0
         for spec in self.store.arrays:
             file = self.store.file(spec, shard.index)
-            if is_locked:
+            if has_partials:
                 file.remove_partials()
             sealed = (row.sealed[spec.name] for row in encoded)
             size += write_shard_file(file, sealed, self.store.layout.slots)
@@ -160,12 +163,18 @@ def _entry(shard: Shard, encoded: Sequence[EncodedRow], size: int, seconds: floa
         statistics=merge_by_array(row.statistics for row in encoded),
         bytes_on_disk=size,
         write_seconds=round(seconds, 3),
-        software={
-            "python": platform.python_version(),
-            "numpy": np.__version__,
-            "zarr": version("zarr"),
-            "numcodecs": version("numcodecs"),
-        },
+        software=_software(),
         written_at=datetime.now(UTC).isoformat(timespec="seconds"),
         sources=ShardSources.of([row.sources for row in encoded]),
     )
+
+
+@cache
+def _software() -> dict[str, str]:
+    """Return the versions of what writes; looking them up reads and parses files."""
+    return {
+        "python": platform.python_version(),
+        "numpy": np.__version__,
+        "zarr": version("zarr"),
+        "numcodecs": version("numcodecs"),
+    }

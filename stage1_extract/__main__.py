@@ -36,6 +36,7 @@ from shared.config.preset import Preset
 from shared.config.preset_catalogue import PRESETS, load_preset
 from shared.errors import ConfigError
 from shared.process.command import run_command
+from shared.process.cores import local_processes
 from shared.process.number_options import whole_number
 from shared.process.shared_memory import affordable_workers
 from stage1_extract.cluster.ray_options import add_ray_options, ray_options
@@ -196,7 +197,7 @@ def extract(args: argparse.Namespace, command: Sequence[str]) -> None:
     worker_slice = choose_slice(args.slice)
     if args.workers is not None:  # known early: what does not fit is refused before all work
         shared_bytes = partial(loader_memory, most_raw_bytes(preset), args.batch_size or 1)
-        affordable_workers(args.workers, 0, shared_bytes)
+        affordable_workers(args.workers, 0, shared_bytes, local_processes())
     choose_cuda_device()
     dataset = chosen_dataset(args)
     records = dataset.read()

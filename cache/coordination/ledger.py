@@ -8,6 +8,7 @@ store without complaint.
 import contextlib
 import hashlib
 import json
+import os
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
@@ -21,6 +22,7 @@ from shared.process.file_lock import NoLocksError
 
 LEDGER_GROUP = "ledger"
 ABOUT = "This directory has a JSON file per complete shard; a shard without one does not exist."
+MARK_BYTES = 1  # size of the file of a lock that has been held
 DAMAGED_SUFFIX = ".damaged"  # an entry that `feature-cache verify --repair` moved aside
 
 
@@ -135,11 +137,17 @@ class Ledger:
         The system drops the lock of a killed worker. Without it, two workers whose numbers differ
         in the last bit could leave an array of one beside the ledger entry of the other.
 
+        A killed worker leaves the lock's file behind, beside partial files: these are looked for
+        only then, because listing the folders of all arrays takes ten times as long as writing a
+        shard of a store of thousands.
+
         Yields:
-            Whether the lock is held; False where there are none, see `cache.coordination.claims`.
+            Whether there may be partial files of a killed worker, which may be removed now. False
+            where there are no locks, see `cache.coordination.claims`.
         """
         entry = self.path(shard)
         path = entry.with_suffix(".lock")
+        was_there = path.exists()
         try:
             file = path.lock(is_patient=True)
         except NoLocksError:
@@ -147,8 +155,12 @@ class Ledger:
             return
         assert file is not None
         with file:
-            entry.remove_partials()
-            yield True
+            # A worker that was killed in between left its mark in the file.
+            has_partials = was_there or os.fstat(file.fileno()).st_size > 0
+            file.truncate(MARK_BYTES)
+            if has_partials:
+                entry.remove_partials()
+            yield has_partials
             # Whoever waits for this file, or makes a new one, sees the entry and has nothing to do.
             if entry.exists():
                 path.unlink(missing_ok=True)

@@ -19,7 +19,7 @@ from cache.format.identity import PART
 from cache.format.layout import SHARD_BYTES
 from cache.format.metadata import METADATA_FILE, Metadata
 from cache.format.samples import Samples
-from cache.format.schema import ArraySpec, frame_specs, map_specs, row_bytes
+from cache.format.schema import ArraySpec, frame_specs, map_specs
 from cache.storage.protocol import StorePath
 from cache.writer import StoreWriter
 from shared.config.classes import CAMERAS, LIDAR
@@ -70,8 +70,18 @@ def part_writer(
     base: Store,
     part: Part,
     shard_bytes: int = SHARD_BYTES,
+    batch_size: int = 1,
 ) -> StoreWriter | None:
     """Open or create a store inside the delta at `path`; None if it would have no rows.
+
+    Args:
+        path: of the delta.
+        metadata: of the delta.
+        base: its base.
+        part: which store.
+        shard_bytes: uncompressed size of a shard.
+        batch_size: samples per forward. A shard holds whole batches of samples all of whose views
+            are rows, or one, two or three.
 
     Raises:
         IdentityError: if the store there was made from something else.
@@ -80,9 +90,8 @@ def part_writer(
     if not rows:
         return None
     arrays = part_arrays(base.metadata, part)
-    row_size = row_bytes(arrays)
-    if part == "camera":  # the views of a sample, computed together, are written together
-        shard_bytes = max(1, shard_bytes // (row_size * len(CAMERAS))) * row_size * len(CAMERAS)
+    # The views of a sample, computed together, are written together.
+    views = len(CAMERAS) if part == "camera" else 1
     samples = base.samples
     tokens = tuple(row_token(samples.tokens[place], sensor) for place, sensor in rows)
     spec = StoreSpec(
@@ -97,6 +106,7 @@ def part_writer(
         provenance=metadata.provenance,
         codec=base.metadata.codec,
         shard_bytes=shard_bytes,
+        rows_at_once=1 if part == "geometry" else views * batch_size,
         arrays=arrays,
     )
     return open_or_create(path / part, spec)

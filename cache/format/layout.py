@@ -80,6 +80,15 @@ class Layout:
         return ".".join(["c", str(variant), str(block), *["0"] * axes])
 
 
-def slots_per_shard(row_bytes: int, samples: int, shard_bytes: int) -> int:
-    """Return how many rows fit in `shard_bytes`, at least 1."""
-    return max(1, min(samples, shard_bytes // row_bytes))
+def slots_per_shard(row_bytes: int, samples: int, shard_bytes: int, rows_at_once: int = 1) -> int:
+    """Return how many rows a shard has: as many as fit in `shard_bytes`.
+
+    Args:
+        row_bytes: of a row, all arrays together.
+        samples: of the store.
+        shard_bytes: uncompressed size of a shard.
+        rows_at_once: rows that are computed together. A shard holds a multiple of them, at least
+            once: no batch spans two shards, so any other number would leave part of a batch empty.
+    """
+    batches = max(1, shard_bytes // (row_bytes * rows_at_once))
+    return min(samples, batches * rows_at_once)

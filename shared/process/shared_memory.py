@@ -17,13 +17,16 @@ log = logging.getLogger(__name__)
 SHM = Path("/dev/shm")
 
 
-def affordable_workers(named: int | None, default: int, shared_bytes: Callable[[int], int]) -> int:
+def affordable_workers(
+    named: int | None, default: int, shared_bytes: Callable[[int], int], processes: int = 1
+) -> int:
     """Return how many loader processes to start.
 
     Args:
         named: by the user with --workers; None if not.
         default: to start without --workers, or as many of them as there is shared memory for.
-        shared_bytes: the shared memory that a number of processes needs; 0 of them need nothing.
+        shared_bytes: the shared memory that a number of loaders needs; 0 of them need nothing.
+        processes: on this machine that start so many loaders each.
 
     Raises:
         ConfigError: if there is too little shared memory for what the user named.
@@ -31,7 +34,7 @@ def affordable_workers(named: int | None, default: int, shared_bytes: Callable[[
     wanted = default if named is None else named
     if not SHM.is_dir():  # not Linux: the system limits nothing that we could ask for
         return wanted
-    free = shutil.disk_usage(SHM).free
+    free = shutil.disk_usage(SHM).free // processes
     needed = shared_bytes(wanted)
     if needed <= free:
         return wanted
@@ -39,8 +42,9 @@ def affordable_workers(named: int | None, default: int, shared_bytes: Callable[[
     need = (
         f"{wanted} loader processes need up to {needed} bytes of shared memory, and {SHM} has "
         f"{free} bytes free"
+        f"{f' for each of {processes} processes' if processes > 1 else ''}"
     )
-    larger = f"a larger {SHM} (docker run --shm-size {-(-needed // 2**30)}g)"
+    larger = f"a larger {SHM} (docker run --shm-size {-(-needed * processes // 2**30)}g)"
     if named is None:
         log.warning("%s: starting %d. %s allows more", need, fitting, larger)
         return fitting

@@ -55,7 +55,7 @@ def join_raw(raw: Sequence[RawFrame], *, size: int = 0, is_pinned: bool = False)
     Args:
         raw: at least one sample.
         size: repeat the last sample until there are so many.
-        is_pinned: join images in page-locked memory, which a GPU reads while others compute.
+        is_pinned: join them in page-locked memory, from which a GPU copies while it computes.
     """
     padded = [*raw, *[raw[-1]] * (size - len(raw))]
     pictures = [sample.images for sample in padded if sample.images is not None]
@@ -71,7 +71,7 @@ def join_raw(raw: Sequence[RawFrame], *, size: int = 0, is_pinned: bool = False)
     return RawBatch(
         rows=tuple(replace(sample, images=None, voxels=None) for sample in raw),
         images=images,
-        voxels=batch_voxels(clouds) if clouds else None,
+        voxels=batch_voxels(clouds, is_pinned=is_pinned) if clouds else None,
     )
 
 

@@ -2,7 +2,8 @@
 
 cuDNN, oneDNN and spconv choose their algorithms by the size of the batch, and these round
 differently. On a CPU samples are computed one at a time, so nothing depends on `--batch-size`. On a
-GPU a store has one batch size, which its identity names; the last batch of a shard is padded to it.
+GPU a store has one batch size, which its identity names. A shard holds whole batches; the last
+batch of the last shard of a variant is padded.
 """
 
 import re
@@ -26,7 +27,7 @@ from shared.process.device import device_name
 from stage1_extract.backbones.frozen import FrozenBackbones
 from stage1_extract.extraction.installed_versions import installed_versions
 from stage1_extract.extraction.stage_widths import default_batch_size
-from stage1_extract.extraction.worker_slice import without_slice
+from stage1_extract.extraction.worker_slice import processes_per_device, without_slice
 from stage1_extract.nuscenes.dataset_options import DatasetChoice
 from stage1_extract.nuscenes.records import SampleRecord
 
@@ -90,16 +91,17 @@ def open_or_create_store(
         CacheError: if the path holds something else, or the store has a different codec.
     """
     codec = codec_at(path) if codec is None else codec
+    identity = store_identity(
+        frozen,
+        records,
+        dataset.version,
+        value_format=CODECS[codec].value_format,
+        variants=variants,
+        batch_size=batch_size,
+    )
     spec = StoreSpec(
         preset=frozen.preset,
-        identity=store_identity(
-            frozen,
-            records,
-            dataset.version,
-            value_format=CODECS[codec].value_format,
-            variants=variants,
-            batch_size=batch_size,
-        ),
+        identity=identity,
         samples=Samples(
             tokens=tuple(record.token for record in records),
             scenes=tuple(record.scene for record in records),
@@ -115,6 +117,7 @@ def open_or_create_store(
         ),
         codec=codec,
         shard_bytes=shard_bytes,
+        rows_at_once=recorded_batch_size(identity) or 1,  # on a CPU always 1
         root=dataset.nuscenes if checks_sources else None,
     )
     return open_or_create(path, spec)
@@ -149,7 +152,7 @@ def batch_size_at(path: StorePath, frozen: FrozenBackbones) -> int:
     recorded = None
     if (path / METADATA_FILE).exists():
         recorded = recorded_batch_size(read_metadata(path).identity)
-    return recorded or default_batch_size(frozen.preset, frozen.device)
+    return recorded or default_batch_size(frozen.preset, frozen.device, processes_per_device())
 
 
 def inputs_digest(records: Sequence[SampleRecord], preset: Preset) -> str:

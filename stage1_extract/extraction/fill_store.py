@@ -14,6 +14,7 @@ from cache.format.schema import row_bytes
 from cache.writer import StoreWriter
 from shared.config.augmentation import VariantDraws
 from shared.errors import FrozenError, InterruptedWorkError
+from shared.process.cores import core_share, local_processes
 from shared.process.interrupts import Interrupts
 from shared.process.shared_memory import affordable_workers
 from stage1_extract.backbones.frozen import FrozenBackbones
@@ -30,7 +31,6 @@ from stage1_extract.extraction.stage_widths import (
     loader_processes,
     most_raw_bytes,
     rows_in_memory,
-    usable_cores,
 )
 from stage1_extract.nuscenes.records import SampleRecord
 
@@ -54,11 +54,12 @@ def fill_store(
     """Extract the shards that have no ledger entry and that no other worker has claimed.
 
     Every shard starts a new batch, so a resumed run computes the same batches as an undisturbed
-    one. Memory holds at most `rows_in_memory` rows from the moment they are computed until their
-    shard is written, in float16 or compressed: 22 rows or 0.55 GB of `r50_800x320` with two writing
-    threads, 36 rows or 0.9 GB with 16. Loading comes on top (`RawLoader`), and for every writing
-    thread what it needs for the largest map of a row: its compressed copy, and where the codec
-    quantises two float32 copies.
+    one; shards hold whole batches (`slots_per_shard`). Memory holds at most `rows_in_memory` rows
+    from the moment they are computed until their shard is written, in float16 or compressed: 22
+    rows or 0.55 GB of `r50_800x320` with two writing threads, 36 rows or 0.9 GB with 16 (32 rows on
+    a GPU, in batches of 4). Loading comes on top (`RawLoader`), and for every writing thread what
+    it needs for the largest map of a row: its compressed copy, and where the codec quantises two
+    float32 copies.
 
     Args:
         writer: the store.
@@ -83,15 +84,16 @@ def fill_store(
     before = frozen.digests()
     is_cpu = frozen.device.type == "cpu"
     batch_size = 1 if is_cpu else batch_size
-    store, cores = writer.store, usable_cores()
+    store, cores = writer.store, core_share()
     threads = writers or default_writers(cores)
     most_per_sample = 1 if sensor_rows is None else sensor_rows.most_per_sample
     if workers is None:
         left = store.rows_in(frozenset(store.all_shards) - store.ledger.complete())
         workers = affordable_workers(
             None,
-            loader_processes(frozen.device, left // most_per_sample, cores),
+            loader_processes(frozen.device, left // most_per_sample // worker_slice.of, cores),
             partial(loader_memory, most_raw_bytes(frozen.preset), batch_size),
+            local_processes(),
         )
     rates = StageRates({"loading": max(1, workers), "computing": 1, "writing": threads})
     claims, forecast = Claims(store), Forecast(store, worker_slice, rates)

@@ -1,6 +1,5 @@
 """How wide each stage of an extraction is: processes that load, samples per forward, threads."""
 
-import os
 from typing import TYPE_CHECKING
 
 from shared.config.classes import CAMERAS
@@ -26,11 +25,6 @@ BYTES_PER_PIXEL = 512
 LIDAR_BYTES = 2**29
 
 
-def usable_cores() -> int:
-    """Return how many cores this process may use."""
-    return len(os.sched_getaffinity(0))
-
-
 def loader_processes(device: "torch.device", rows: int, cores: int) -> int:
     """Return how many processes load: on a GPU one per core, on a CPU none.
 
@@ -38,7 +32,7 @@ def loader_processes(device: "torch.device", rows: int, cores: int) -> int:
 
     Args:
         device: of the backbones.
-        rows: left to extract.
+        rows: left to extract for this process.
         cores: that this process may use.
     """
     return min(cores, rows // WORTH_A_PROCESS) if device.type == "cuda" else 0
@@ -49,14 +43,22 @@ def default_writers(cores: int) -> int:
     return min(cores, MOST_WRITERS)
 
 
-def default_batch_size(preset: Preset, device: "torch.device") -> int:
-    """Return the batch size of a new store: on a GPU as many as half of its free memory allows."""
+def default_batch_size(preset: Preset, device: "torch.device", processes: int = 1) -> int:
+    """Return the batch size of a new store: on a GPU as many as half of its free memory allows.
+
+    Args:
+        preset: of the backbones.
+        device: of the backbones.
+        processes: that share the device. Each counts on its part of the whole memory: what is free
+            depends on who started first, and all of them must choose the same.
+    """
     if device.type == "cpu":
         return 1
     import torch
 
-    free_bytes, _ = torch.cuda.mem_get_info(device)
-    return max(1, min(LARGEST_BATCH, free_bytes // 2 // sample_bytes(preset)))
+    free_bytes, all_bytes = torch.cuda.mem_get_info(device)
+    own_bytes = free_bytes if processes == 1 else all_bytes // processes
+    return max(1, min(LARGEST_BATCH, own_bytes // 2 // sample_bytes(preset)))
 
 
 def sample_bytes(preset: Preset) -> int:

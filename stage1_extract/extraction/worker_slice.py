@@ -11,6 +11,7 @@ from collections.abc import Mapping, Sequence
 
 from cache.coordination.claims import WorkerSlice
 from shared.errors import ConfigError
+from shared.process.cores import local_processes
 
 log = logging.getLogger(__name__)
 
@@ -67,24 +68,40 @@ def choose_slice(
 
 
 def choose_cuda_device(environment: Mapping[str, str] = os.environ) -> None:
-    """Select the CUDA device that the launcher assigned to this process.
+    """Select the CUDA device of this process, as the launcher numbers it.
+
+    Processes beyond the devices begin again with the first: Python's lock bounds what one process
+    loads, queues and writes, so that several can share a device.
 
     Raises:
-        ConfigError: if the machine has fewer devices.
+        ConfigError: if a variable is not a number.
     """
     import torch  # here, since every command line with a slice imports this module
 
     name = "LOCAL_RANK" if "LOCAL_RANK" in environment else "SLURM_LOCALID"
     devices = torch.cuda.device_count()
-    if name not in environment or devices <= 1:  # a launcher may show each process only its own
+    if name not in environment or not devices:
         return
     local = _number(environment, name)
-    if local >= devices:
-        raise ConfigError(
-            f"{name} is {local}, but this machine shows {devices} CUDA devices; start at most "
-            "one process per device"
+    if devices > 1:  # a launcher may show each process only its own
+        torch.cuda.set_device(local % devices)
+    sharing = processes_per_device(environment)
+    if sharing > 1:
+        log.info(
+            "%d processes on this machine and %d CUDA device%s here: up to %d share a device, "
+            "unless the launcher shows each process a different one",
+            local_processes(environment=environment),
+            devices,
+            "s" * (devices > 1),
+            sharing,
         )
-    torch.cuda.set_device(local)
+
+
+def processes_per_device(environment: Mapping[str, str] = os.environ) -> int:
+    """Return how many of torchrun's processes on this machine share a CUDA device, at most."""
+    import torch
+
+    return -(-local_processes(environment=environment) // max(1, torch.cuda.device_count()))
 
 
 def _array_task(environment: Mapping[str, str]) -> tuple[int, int, str]:

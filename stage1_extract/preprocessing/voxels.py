@@ -8,6 +8,7 @@ import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
 import torch
 from cumm import tensorview
 from spconv.core_cc.csrc.sparse.all.ops_cpu3d import Point2VoxelCPU
@@ -90,18 +91,32 @@ class Voxelizer:
         return Voxels(points=grouped, coordinates=coordinates, counts=counts)
 
 
-def batch_voxels(clouds: Sequence[Voxels]) -> Voxels:
-    """Join the voxels of several clouds, with the batch index in front of the coordinates."""
+def batch_voxels(clouds: Sequence[Voxels], *, is_pinned: bool = False) -> Voxels:
+    """Join the voxels of several clouds, with the batch index in front of the coordinates.
+
+    Args:
+        clouds: at least one, on the CPU.
+        is_pinned: join them in page-locked memory. Otherwise the host itself copies them to where a
+            GPU can read them, and the driver may wait for what is queued before.
+    """
     coordinates = [
         torch.nn.functional.pad(voxels.coordinates, (1, 0), value=index)
         for index, voxels in enumerate(clouds)
     ]
     return Voxels(
-        points=torch.cat([voxels.points for voxels in clouds]),
-        coordinates=torch.cat(coordinates),
-        counts=torch.cat([voxels.counts for voxels in clouds]),
+        points=_joined([voxels.points for voxels in clouds], is_pinned=is_pinned),
+        coordinates=_joined(coordinates, is_pinned=is_pinned),
+        counts=_joined([voxels.counts for voxels in clouds], is_pinned=is_pinned),
         samples=len(clouds),
     )
+
+
+def _joined(parts: Sequence[Tensor], *, is_pinned: bool) -> Tensor:
+    """Do what `torch.cat` does, which would take all cores for the copy; they have work."""
+    shape = (sum(map(len, parts)), *parts[0].shape[1:])
+    joined = torch.empty(shape, dtype=parts[0].dtype, pin_memory=is_pinned)
+    np.concatenate([part.numpy() for part in parts], out=joined.numpy())
+    return joined
 
 
 def inside_sparse_shape(voxels: Voxels, grid: PointGrid) -> Voxels:

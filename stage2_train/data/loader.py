@@ -6,7 +6,6 @@ memory of the process, so the size of /dev/shm does not matter. Every sample is 
 into its batch.
 """
 
-import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence, Sized
 from concurrent.futures import Future
@@ -19,6 +18,7 @@ from shared.data.batch import Batch, BatchBuffer
 from shared.data.batch_memory import BatchMemory
 from shared.data.features import Frame
 from shared.data.sensor_drop import NOTHING, Absent
+from shared.process.cores import core_share
 from shared.process.device import available_device
 from stage2_train.data.dataset import StoreDataset
 from stage2_train.data.loader_threads import LoaderThreads
@@ -46,18 +46,10 @@ def default_workers(devices: int = 1) -> int:
         devices: processes of this run on this machine, which share its cores; torchrun's own number
             overrides it.
     """
-    processes = int(os.environ.get("LOCAL_WORLD_SIZE", devices))
-    share = available_cores() // max(1, processes)
+    share = core_share(max(1, devices))
     if available_device().type == "cuda":
         return min(max(1, share - 1), MOST_WORKERS)
     return min(share // 2, MOST_WORKERS)
-
-
-def available_cores() -> int:
-    """Return the number of cores that this process may use, which a job's limits can lower."""
-    if hasattr(os, "sched_getaffinity"):  # not on macOS
-        return len(os.sched_getaffinity(0))
-    return os.cpu_count() or 1
 
 
 def batches_ahead(workers: int, batch_size: int) -> int:

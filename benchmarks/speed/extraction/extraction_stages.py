@@ -19,9 +19,10 @@ from cache.format.statistics import MeasuredFeatures
 from cache.writer import StoreWriter
 from shared.data.features import FrameFeatures, as_floats
 from shared.process.device import HostCopy
-from stage1_extract.backbones.live import LiveFeatures, RawFrame, join_raw
+from stage1_extract.backbones.live import LiveFeatures, join_raw
 from stage1_extract.extraction.device_pass import DevicePass, round_and_measure
 from stage1_extract.extraction.shard_writers import keep_freed_memory
+from stage1_extract.preprocessing.raw_frames import RawFrame
 
 LOAD, JOIN = "load", "join"
 BACKBONES, MEASURE, COPY = "backbones", "check, float16, statistics", "copy to the host"
@@ -49,7 +50,8 @@ def measure_stages(
     """
     keep_freed_memory()  # as the writers of an extraction do
     best: Stages = {}
-    batch, count = min(batch, len(live.raw)), slots_per_shard(row_bytes, len(live.raw), SHARD_BYTES)
+    batch = min(batch, len(live.raw))
+    count = slots_per_shard(row_bytes, len(live.raw), SHARD_BYTES, batch)
     for _ in range(passes):
         _measure_computing(best, live, batch)
     starts = range(0, count, batch)
@@ -63,7 +65,8 @@ def measure_stages(
 
 def _measure_computing(best: Stages, live: LiveFeatures, count: int) -> None:
     raw: list[RawFrame] = _timed(best, LOAD, count, lambda: [live.raw[0, i] for i in range(count)])
-    joined = _timed(best, JOIN, count, lambda: join_raw(raw))
+    is_pinned = live.frozen.device.type == "cuda"
+    joined = _timed(best, JOIN, count, lambda: join_raw(raw, is_pinned=is_pinned))
     maps = _timed(best, BACKBONES, count, lambda: _synchronised(lambda: live.maps(joined)))
 
     def measure() -> list[tuple[torch.Tensor, torch.Tensor]]:

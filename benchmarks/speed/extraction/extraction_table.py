@@ -1,29 +1,49 @@
 """The results of `benchmarks.speed.extraction` as Markdown, for docs/speed.md."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import Any
 
-BEGIN = "<!-- benchmarks.speed.extraction: begin -->"
-END = "<!-- benchmarks.speed.extraction: end -->"
+from benchmarks.speed.gpu.cases import NOT_MEASURED
+
+# The tables of a CPU and of a GPU are in different places of the page.
+MARKERS = {
+    "cpu": "<!-- benchmarks.speed.extraction: {} -->",
+    "cuda": "<!-- benchmarks.speed.extraction on a GPU: {} -->",
+}
 
 Document = dict[str, Any]
+
+
+def pasted(page: str, document: Document) -> str:
+    """Return the page with the tables of this document between the markers of its kind of device.
+
+    Raises:
+        ValueError: if the page lacks a marker.
+    """
+    begin, end = (MARKERS[document["device"]].format(word) for word in ("begin", "end"))
+    before, is_begun, rest = page.partition(begin)
+    _, is_ended, after = rest.partition(end)
+    if not is_begun or not is_ended:
+        raise ValueError(f"expected the lines {begin} and {end}, in this order")
+    return f"{before}{begin}\n\n{table(document)}\n\n{end}{after}"
 
 
 def table(document: Document) -> str:
     """Return what was measured, as paragraphs and tables."""
     return "\n\n".join(
-        [_conditions(document), _stages(document), _whole(document), *_memory(document)]
+        [_conditions(document), _stages(document), *_whole(document), *_memory(document)]
     )
 
 
 def _conditions(document: Document) -> str:
     machine = document["machine"]
     device = machine["processor"] if machine["device"] == "none" else machine["device"]
+    load_after = document.get("load_after")
+    load = f"{document['load_before']:.1f}" + (f" to {load_after:.1f}" if load_after else "")
     return (
         f"`{document['preset']}`, {document['samples']} samples of {document['frames']} frames, "
         f"batches of {document['batch_size']}, `{document['codec']}`; {device}, "
-        f"{document['cores']} cores, load {document['load_before']:.1f} to "
-        f"{document['load_after']:.1f}, {machine['measured_at'][:10]}."
+        f"{document['cores']} cores, load {load}, {machine['measured_at'][:10]}."
     )
 
 
@@ -34,31 +54,68 @@ def _stages(document: Document) -> str:
         for name, stage in document["stages"].items()
     ]
     lines.append(f"| codec alone / write, by CPU time | | {document['write_share']:.2f} |")
-    beside = document["limits"]["beside_backbones_cpu_s"] * 1e3
-    lines.append(f"| load, join, check, write: beside the backbones | | {beside:.0f} |")
+    if document["limits"]:
+        beside = document["limits"]["beside_backbones_cpu_s"] * 1e3
+        lines.append(f"| load, join, check, write: beside the backbones | | {beside:.0f} |")
     return "\n".join(lines)
 
 
-def _whole(document: Document) -> str:
-    lines = [
-        "| extraction | samples/s | backbones alone, samples/s | wall time / backbones' own |",
-        "|---|---|---|---|",
+def _whole(document: Document) -> Iterator[str]:
+    measured = [run for run in document["whole"] if NOT_MEASURED not in run]
+    if measured:
+        yield "\n".join(
+            [
+                "| processes, loaders in all | samples/s | backbones alone, samples/s | time of a "
+                "sample / backbones' own | start, s | CPU ms | padded, % | peak device MB |",
+                "|---|---|---|---|---|---|---|---|",
+                *map(_run, measured),
+            ]
+        )
+    yield from _reasons(document["whole"], "processes, loaders", ("processes", "workers"))
+    if document["limits"]:
+        allowed = document["limits"]["samples_per_s"]
+        bounds = ", ".join(f"{name} {rate:.3g}/s" for name, rate in allowed.items())
+        yield (
+            f"Limits: {bounds} ({document['disk_mb_per_s']:.0f} MB/s); "
+            f"{document['limits']['limit']} holds."
+        )
+
+
+def _run(run: dict[str, Any]) -> str:
+    loading = f"{run['workers']}" if run["workers"] else "a thread"
+    cells = [
+        f"{run['processes']}, {loading}",
+        _number(run["steady_per_s"], ".3g"),
+        f"{1 / run['backbones_wall_s']:.3g}",
+        _number(run["ratio"], ".2f"),
+        _number(run["start_s"], ".1f"),
+        f"{run['cpu_s'] * 1e3:.0f}",
+        f"{100 * run['padded_share']:.1f}",
+        f"{run['peak_device_mb']:.0f}",
     ]
-    for run in document["whole"]:
-        loading = f"{run['workers']} processes load" if run["workers"] else "a thread loads"
-        speeds = f"{1 / run['wall_s']:.3g} | {1 / run['backbones_wall_s']:.3g}"
-        lines.append(f"| {loading} | {speeds} | {run['ratio']:.2f} |")
-    allowed = document["limits"]["samples_per_s"]
-    bounds = ", ".join(f"{name} {rate:.3g}/s" for name, rate in allowed.items())
-    return "\n".join(lines) + f"\n\nLimits: {bounds}; {document['limits']['limit']} holds."
+    return f"| {' | '.join(cells)} |"
+
+
+def _number(number: float | None, form: str) -> str:
+    return "none" if number is None else format(number, form)
 
 
 def _memory(document: Document) -> Iterator[str]:
-    if document["memory"]:
+    measured = [run for run in document["memory"] if NOT_MEASURED not in run]
+    if measured:
         lines = ["| writing threads | rows in memory | bound, MB | peak, MB |", "|---|---|---|---|"]
         lines += [
             f"| {run['threads']} | {run['rows_in_memory']} | {run['bound_mb']:.0f} | "
             f"{run['peak_mb']:.0f} |"
-            for run in document["memory"]
+            for run in measured
         ]
         yield "\n".join(lines)
+    yield from _reasons(document["memory"], "memory of writing threads", ("threads",))
+
+
+def _reasons(runs: Sequence[dict[str, Any]], what: str, keys: Sequence[str]) -> Iterator[str]:
+    """Yield a line for every run that was not measured, with the reason."""
+    for run in runs:
+        if NOT_MEASURED in run:
+            numbers = ", ".join(str(run[key]) for key in keys)
+            yield f"- {what} {numbers}: {NOT_MEASURED}: {run[NOT_MEASURED]}"

@@ -18,7 +18,8 @@ from cache.coordination.store import open_store
 from cache.format.codec import CODECS
 from cache.format.schema import ArraySpec
 from cache.reader import CachedFeatures
-from stage2_train.data.loader import available_cores, default_workers
+from shared.process.cores import available_cores
+from stage2_train.data.loader import default_workers
 from stage2_train.data.sampler import Place
 
 BATCH_SIZE = 16

@@ -9,8 +9,9 @@ from typing import Any
 import torch
 
 from benchmarks.speed.gpu.kernel_limits import nvidia_smi
+from shared.process.cores import available_cores
 from shared.process.device import available_device
-from stage2_train.data.loader import available_cores, default_workers
+from stage2_train.data.loader import default_workers
 
 LIBRARIES = (
     "torch",

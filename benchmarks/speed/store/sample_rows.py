@@ -112,6 +112,7 @@ def new_store(
     variants: int = 1,
     command: str = "python -m benchmarks.speed.store",
     shard_bytes: int = SHARD_BYTES,
+    rows_at_once: int = 1,
 ) -> StoreWriter:
     """Create a store with an invented identity; `command` is recorded as what made it."""
     identity = identity_document(
@@ -133,6 +134,7 @@ def new_store(
         provenance=Provenance(command=command, weights="none", software={}),
         codec=codec,
         shard_bytes=shard_bytes,
+        rows_at_once=rows_at_once,
     )
     return open_or_create(path, spec)
 

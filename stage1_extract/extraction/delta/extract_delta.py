@@ -145,7 +145,12 @@ def _fill(
     left = 0
     for part in PARTS:
         writer = part_writer(
-            args.store, metadata, work.base.store, part, shard_bytes=args.shard_mib * MIB
+            args.store,
+            metadata,
+            work.base.store,
+            part,
+            shard_bytes=args.shard_mib * MIB,
+            batch_size=work.batch_size,
         )
         if writer is None:
             continue

@@ -160,6 +160,7 @@ def test_unusable_numbers_are_refused(capsys: pytest.CaptureFixture[str]) -> Non
 
 def test_what_killed_writers_left_is_shown(begun: Path, capsys: pytest.CaptureFixture[str]) -> None:
     (begun / "lidar/stride8/.c.0.1.0.0.0.abc.partial").write_bytes(b"12345")
+    (begun / "ledger/000001.lock").touch()  # which it held
     assert main(["show", str(begun)]) == 0
     assert "5 bytes in *.partial files" in capsys.readouterr().out
     fill(make_writer(begun))

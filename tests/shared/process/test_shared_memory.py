@@ -67,6 +67,16 @@ def test_by_default_as_many_as_fit_are_started_and_the_log_says_why(
     assert f"{shm} has {CONTAINER} bytes free" in caplog.text
 
 
+def test_processes_of_one_machine_share_its_memory(shm: Path) -> None:
+    assert affordable_workers(None, 8, samples_of(5 * MEGABYTE), 1) == 5
+    assert affordable_workers(None, 8, samples_of(5 * MEGABYTE), 2) == 2
+    with pytest.raises(ConfigError) as refused:
+        affordable_workers(8, 0, samples_of(100 * MEGABYTE), 2)
+    said = str(refused.value)
+    assert f"{shm} has {CONTAINER // 2} bytes free for each of 2 processes" in said
+    assert "--shm-size 4g" in said  # 2 x 1.8 GB
+
+
 def test_a_system_without_dev_shm_is_not_asked(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

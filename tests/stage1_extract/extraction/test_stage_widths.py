@@ -55,6 +55,15 @@ def test_the_batch_size_of_a_gpu_follows_its_free_memory(
     assert default_batch_size(r50_800x320(), CPU) == 1
 
 
+@pytest.mark.parametrize("free", [16 * GIB, 9 * GIB, GIB])
+def test_processes_that_share_a_gpu_choose_the_same_batch_size_whoever_starts_first(
+    free: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(torch.cuda, "mem_get_info", lambda _: (free, 16 * GIB))
+    sizes = [default_batch_size(r50_800x320(), CUDA, processes) for processes in (2, 3, 8)]
+    assert sizes == [3, 2, 1]
+
+
 def test_only_a_gpu_names_its_batch_size_in_the_identity() -> None:
     on_cpu: Any = SimpleNamespace(device=CPU, precision="float32")
     on_gpu: Any = SimpleNamespace(device=CUDA, precision="float16 autocast")

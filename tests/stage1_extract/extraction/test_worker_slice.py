@@ -115,7 +115,29 @@ def test_the_launcher_names_the_cuda_device(
     assert chosen == taken
 
 
-def test_more_processes_than_devices_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(torch.cuda, "device_count", lambda: 2)
-    with pytest.raises(ConfigError, match="LOCAL_RANK is 2, but this machine shows 2 CUDA devices"):
-        choose_cuda_device({"LOCAL_RANK": "2"})
+@pytest.mark.parametrize(
+    ("processes", "devices", "taken", "said"),
+    [
+        (2, 1, [], "2 processes on this machine and 1 CUDA device here: up to 2 share a device"),
+        (5, 2, [0, 1, 0, 1, 0], "5 processes on this machine and 2 CUDA devices here: up to 3"),
+        (2, 2, [0, 1], ""),
+        (2, 0, [], ""),  # on CPUs
+    ],
+)
+def test_more_processes_than_devices_share_them_and_the_log_says_so(
+    processes: int,
+    devices: int,
+    taken: list[int],
+    said: str,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    chosen: list[int] = []
+    monkeypatch.setattr(torch.cuda, "device_count", lambda: devices)
+    monkeypatch.setattr(torch.cuda, "set_device", chosen.append)
+    with caplog.at_level(logging.INFO):
+        for rank in range(processes):
+            choose_cuda_device({"LOCAL_RANK": str(rank), "LOCAL_WORLD_SIZE": str(processes)})
+    assert chosen == taken
+    assert len(caplog.messages) == (processes if said else 0)
+    assert all(said in message for message in caplog.messages)

@@ -76,6 +76,21 @@ def test_the_batch_index_counts_empty_clouds_too(voxelizer: Voxelizer) -> None:
     assert voxels.counts.tolist() == [1, 1, 1]
 
 
+@pytest.mark.parametrize("is_pinned", [False, pytest.param(True, marks=pytest.mark.gpu)])
+def test_clouds_are_joined_as_torch_joins_them(voxelizer: Voxelizer, is_pinned: bool) -> None:
+    generator = torch.Generator().manual_seed(0)
+    clouds = [voxelizer(torch.rand(n, 5, generator=generator) * 4) for n in (300, 0, 1, 200)]
+    joined = batch_voxels(clouds, is_pinned=is_pinned)
+    assert torch.equal(joined.points, torch.cat([voxels.points for voxels in clouds]))
+    assert torch.equal(joined.counts, torch.cat([voxels.counts for voxels in clouds]))
+    assert torch.equal(
+        joined.coordinates[:, 1:], torch.cat([voxels.coordinates for voxels in clouds])
+    )
+    for values in (joined.points, joined.coordinates, joined.counts):
+        assert values.is_contiguous()
+        assert values.is_pinned() == is_pinned
+
+
 def test_too_many_voxels_are_dropped_with_a_warning(caplog: pytest.LogCaptureFixture) -> None:
     few = Voxelizer(GRID, replace(LIDAR, max_voxels=2))
     inside = [(0.1, 0.1, 0.1), (1, 1, 1), (2, 2, 1), (1, 1, 1.01), (99, 0, 0)]

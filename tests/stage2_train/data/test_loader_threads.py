@@ -4,9 +4,10 @@ from pathlib import Path
 
 import pytest
 
+from shared.process.cores import available_cores
 from stage2_train import __main__ as train_command
 from stage2_train import evaluate as evaluate_command
-from stage2_train.data.loader import available_cores, batches_ahead, default_workers
+from stage2_train.data.loader import batches_ahead, default_workers
 
 
 @pytest.mark.parametrize(

@@ -1,0 +1,156 @@
+"""The benchmark of extraction measures what a user gets, in one process or several."""
+
+import contextlib
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from benchmarks.speed.extraction.__main__ import PAGE, options, run
+from benchmarks.speed.extraction.benchmark_frames import benchmark_frames
+from benchmarks.speed.extraction.end_to_end import CPU_SHARD_ROWS, disk_mb_per_s, empty_store
+from benchmarks.speed.extraction.extraction_table import MARKERS, pasted, table
+from benchmarks.speed.extraction.timed_extraction import WorkerReport, WorkerTask
+from benchmarks.speed.extraction.worker_processes import joint_figures, run_workers
+from benchmarks.speed.gpu.cases import NOT_MEASURED, Cases
+from shared.config.preset_catalogue import r50_800x320
+from stage1_extract.extraction.fill_store import planned_batches
+from stage1_extract.nuscenes.records import SampleRecord
+
+SAMPLES = 12
+NOWHERE = Path("no real frames")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("benchmark")
+
+
+@pytest.fixture(scope="module")
+def records(folder: Path) -> list[SampleRecord]:
+    source, records = benchmark_frames(folder, NOWHERE, SAMPLES)
+    assert source == "synthetic"
+    return records
+
+
+@pytest.fixture(scope="module")
+def document(folder: Path, records: list[SampleRecord]) -> dict[str, Any]:
+    """A rehearsal with two processes, each with a loader process."""
+    words = ["--quick", "--preset", "tiny", "--samples", str(SAMPLES), "--passes", "1"]
+    words += ["--processes", "2", "--workers", "2", "--real", str(NOWHERE)]
+    return run(options().parse_args(words), folder, Cases(folder / "cases.jsonl", 600))
+
+
+def workers_of(folder: Path) -> list[Path]:
+    """Return the running processes whose task names this folder."""
+    running = []
+    for line in Path("/proc").glob("[0-9]*/cmdline"):
+        with contextlib.suppress(OSError):  # it has just ended
+            if str(folder).encode() in line.read_bytes():
+                running.append(line)
+    return running
+
+
+def test_processes_on_one_device_are_measured_together(
+    document: dict[str, Any], folder: Path
+) -> None:
+    (row,) = document["whole"]
+    assert NOT_MEASURED not in row
+    assert (row["processes"], row["workers"]) == (2, 2)
+    assert row["padded_share"] == 0  # so all samples were computed, each once
+    assert row["cpu_s"] > 0
+    assert row["wall_s"] > 0
+    assert 0 < row["disk_mb"] < document["row_bytes"] / 1e6
+    assert document["limits"]["limit"] in document["limits"]["samples_per_s"]
+    assert document["memory"] == []  # of a rehearsal
+    assert workers_of(folder) == []
+
+
+def test_the_tables_fit_into_the_page(document: dict[str, Any], folder: Path) -> None:
+    page = PAGE.read_text()
+    for device, marker in MARKERS.items():
+        new = pasted(page, document | {"device": device})
+        assert table(document) in new
+        assert new.startswith(page[: page.index(marker.format("begin"))])
+        assert new.endswith(page[page.index(marker.format("end")) :])
+    with pytest.raises(ValueError, match="expected the lines"):
+        pasted("a page", document)
+
+
+def test_what_there_was_no_time_for_is_in_the_tables(document: dict[str, Any]) -> None:
+    row = {"processes": 3, "workers": 12, NOT_MEASURED: "5 s are left, cases take up to 40"}
+    with_it = table(document | {"whole": [*document["whole"], row]})
+    assert "- processes, loaders 3, 12: not measured: 5 s are left" in with_it
+    assert "- processes, loaders 3, 12" not in table(document)
+
+
+def test_on_a_gpu_shards_are_a_users_and_on_a_cpu_they_have_two_rows(
+    tmp_path: Path, records: list[SampleRecord]
+) -> None:
+    _, records = benchmark_frames(tmp_path, NOWHERE, 960)
+    on_gpu = empty_store(tmp_path / "gpu", r50_800x320(), records, 4, "cuda")
+    batches = planned_batches((on_gpu.shard(index) for index in on_gpu.all_shards), 4)
+    assert on_gpu.layout.slots == 8
+    assert {len(places) for _, places in batches} == {4}
+    on_cpu = empty_store(tmp_path / "cpu", r50_800x320(), records, 1, "cpu")
+    assert on_cpu.layout.slots == CPU_SHARD_ROWS
+
+
+def report(encoded_at: list[float], begun_at: float, forwards: int) -> WorkerReport:
+    return WorkerReport(
+        begun_at=begun_at,
+        ended_at=encoded_at[-1] + 1 if encoded_at else begun_at,
+        encoded_at=encoded_at,
+        cpu_s=3.0,
+        forwards=forwards,
+        peak_device_mb=100.0 * forwards,
+    )
+
+
+def test_the_rate_is_that_of_the_time_in_which_all_processes_encode() -> None:
+    first = report([10.0, 11.0, 12.0, 13.0], begun_at=4.0, forwards=2)
+    second = report([11.5, 12.0, 12.5, 14.0, 15.0], begun_at=5.0, forwards=3)
+    figures = joint_figures([first, second], batch_size=2)
+    assert figures["start_s"] == 11.5 - 4.0
+    assert figures["steady_rows"] == 4  # at 12, 13; 12, 12.5
+    assert figures["steady_per_s"] == pytest.approx(4 / 1.5)
+    assert figures["wall_s"] == pytest.approx((16.0 - 4.0) / 9)
+    assert figures["cpu_s"] == pytest.approx(6.0 / 9)
+    assert figures["padded_share"] == pytest.approx(1 / 10)  # nine rows of five batches of two
+    assert figures["peak_device_mb"] == 300.0
+
+
+def test_processes_that_never_encode_at_once_have_no_joint_rate() -> None:
+    apart = [report([1.0, 2.0], 0.0, 2), report([3.0, 4.0], 0.0, 2)]
+    assert joint_figures(apart, batch_size=1)["steady_per_s"] is None
+    idle = [report([1.0, 2.0], 0.0, 2), report([], 0.0, 0)]
+    assert joint_figures(idle, batch_size=1)["steady_per_s"] is None
+
+
+def task(folder: Path, preset: str) -> WorkerTask:
+    return WorkerTask(
+        preset=preset,
+        folder=str(folder),
+        real=str(NOWHERE),
+        samples=SAMPLES,
+        store=str(folder / "none.zarr"),
+        batch_size=1,
+        workers=0,
+    )
+
+
+def test_a_worker_that_fails_says_why(folder: Path, records: list[SampleRecord]) -> None:
+    with pytest.raises(RuntimeError, match="unknown preset 'r51'"):
+        run_workers(task(folder, "r51"), 1, deadline=float("inf"))
+
+
+def test_workers_are_ended_when_the_time_is_over(folder: Path) -> None:
+    with pytest.raises(TimeoutError, match="is over"):
+        run_workers(task(folder, "tiny"), 2, deadline=time.monotonic())
+    assert workers_of(folder) == []
+
+
+def test_writing_to_the_disk_leaves_nothing(tmp_path: Path) -> None:
+    assert disk_mb_per_s(tmp_path, 2**20) > 0
+    assert not list(tmp_path.iterdir())
