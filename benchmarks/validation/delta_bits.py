@@ -2,11 +2,13 @@
 
     python -m benchmarks.validation.delta_bits            # the most severe condition of each family
     python -m benchmarks.validation.delta_bits --all
+    python -m benchmarks.validation.delta_bits lidar-stuck-10 --samples 8
 
-Writes a synthetic set and its store with the tiny preset in runs/delta_bits, then extracts every
+Writes a synthetic set and its store with the tiny preset in runs/delta_bits, then extracts each
 condition twice: by one worker; and by a worker of slice 2/2 with two loader processes that is
 killed as soon as it has written something, whose rest a worker of slice 1/2 does in small shards.
-Writes benchmarks/results/delta_bits.json; exits with 1 if any two digests differ.
+Adds to benchmarks/results/delta_bits.json; exits with 1 if any two digests differ. A condition that
+touches none of so few samples is refused by the extraction and fails here: give it more --samples.
 """
 
 import argparse
@@ -28,7 +30,6 @@ from stage1_extract.__main__ import main as extract_features
 from stage1_extract.conditions.catalogue.condition_catalogue import CATALOGUE
 
 OUT, RESULTS = Path("runs/delta_bits"), Path("benchmarks/results/delta_bits.json")
-ROOT, BASE = OUT / "nuscenes", OUT / "base.zarr"
 SPLIT = ("--version", "v1.0-mini", "--split", "mini_train")
 PATIENCE_S = 300
 
@@ -39,14 +40,14 @@ def most_severe() -> list[str]:
 
 
 def command(store: Path, *options: str) -> list[str]:
-    """Return the command line of an extraction."""
-    return ["tiny", "--nuscenes", str(ROOT), "--store", str(store), *options]
+    """Return the command line of an extraction, from the data beside the store."""
+    return ["tiny", "--nuscenes", str(store.parent / "nuscenes"), "--store", str(store), *options]
 
 
-def killed(store: Path, *options: str) -> bool:
+def killed(words: list[str], store: Path) -> bool:
     """Start an extraction and kill it as soon as there are files; return whether it still ran."""
     process = subprocess.Popen(
-        [sys.executable, "-m", "stage1_extract", *command(store, *options)],
+        [sys.executable, "-m", "stage1_extract", *words],
         start_new_session=True,
         stderr=subprocess.DEVNULL,
     )
@@ -60,15 +61,16 @@ def killed(store: Path, *options: str) -> bool:
     return is_running
 
 
-def compare(name: str) -> dict[str, Any]:
+def compare(name: str, folder: Path) -> dict[str, Any]:
     """Extract a condition in both ways; return the digests and whether the kill hit."""
-    options = ("--condition", name, "--base", str(BASE))
-    plain, disturbed = OUT / f"{name}.plain", OUT / f"{name}.disturbed"
+    options = ("--condition", name, "--base", str(folder / "base.zarr"))
+    plain, disturbed = folder / f"{name}.plain", folder / f"{name}.disturbed"
     for store in (plain, disturbed):
         shutil.rmtree(store, ignore_errors=True)
     small = ("--shard-mib", "1")
     statuses = [extract_features(command(plain, *options))]
-    was_killed = killed(disturbed, *options, *small, "--workers", "2", "--slice", "2/2")
+    with_workers = command(disturbed, *options, *small, "--workers", "2", "--slice", "2/2")
+    was_killed = killed(with_workers, disturbed)
     statuses.append(extract_features(command(disturbed, *options, *small, "--slice", "1/2")))
     digests = [
         delta_content(as_store_path(store)).digest(recompute=True)
@@ -84,24 +86,32 @@ def main() -> int:
     parser = argparse.ArgumentParser(
         description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
+    parser.add_argument("conditions", nargs="*", help="default one of each family")
     parser.add_argument("--all", action="store_true", help="every condition of the catalogue")
+    parser.add_argument("--samples", type=int, default=4, help="default 4")
     args = parser.parse_args()
-    OUT.mkdir(parents=True, exist_ok=True)
-    if not ROOT.exists():
+    folder = OUT / f"{args.samples}_samples"
+    root = folder / "nuscenes"
+    if not root.exists():
         config = SyntheticConfig(
-            scenes_train=1, scenes_val=0, samples_per_scene=4, azimuth_steps=360, render_stride_px=4
+            scenes_train=1,
+            scenes_val=0,
+            samples_per_scene=args.samples,
+            azimuth_steps=360,
+            render_stride_px=4,
         )
-        write_synthetic_nuscenes(ROOT, config, workers=1)
-    if extract_features(command(BASE, *SPLIT)):
+        write_synthetic_nuscenes(root, config, workers=1)
+    if extract_features(command(folder / "base.zarr", *SPLIT)):
         return 1
-    results = {}
-    for name in list(CATALOGUE) if args.all else most_severe():
-        results[name] = compare(name)
+    results = json.loads(RESULTS.read_text()) if RESULTS.exists() else {}
+    names = list(CATALOGUE) if args.all else args.conditions or most_severe()
+    for name in names:
+        results[name] = {"samples": args.samples, **compare(name, folder)}
         print(f"{name:24} {'same bits' if results[name]['same'] else results[name]}", flush=True)
         RESULTS.write_text(json.dumps(results, indent=2) + "\n")
-    same = sum(result["same"] for result in results.values())
-    print(f"{same} of {len(results)} conditions have the same bits")
-    return 0 if same == len(results) else 1
+    same = sum(results[name]["same"] for name in names)
+    print(f"{same} of {len(names)} conditions have the same bits")
+    return 0 if same == len(names) else 1
 
 
 if __name__ == "__main__":

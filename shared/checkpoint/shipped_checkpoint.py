@@ -12,7 +12,7 @@ from shared.errors import CheckpointError
 
 TINY = "tiny"
 TINY_FILE = Path(__file__).parent / "tiny.pth"
-TINY_SHA256 = "ebdecf85e8b5df06dda5ceb4d1f616ef485908c51a77b5a39b5f83bdb6cb99df"
+TINY_SHA256 = "f9959be1a422df84d066543a7088e6fcf0cbdbaeb9ab790dea4bc0b52e5a436d"
 
 
 def checkpoint_path(text: str) -> Path:

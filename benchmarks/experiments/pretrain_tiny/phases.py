@@ -72,20 +72,7 @@ def with_sweeps() -> Phase:
         final_ratio=0.02,
         checkpoint_every=100,
     )
-    return Phase(recipe=recipe, sweeps=10, variants=4, judge_every=400, ends_at=500)
+    return Phase(recipe=recipe, sweeps=10, variants=4, judge_every=400)
 
 
-def annealed() -> Phase:
-    """The same with a rate that falls to almost nothing, and an average that forgets its start."""
-    recipe = replace(
-        with_sweeps().recipe,
-        name="annealed",
-        steps=300,
-        learning_rate=6e-4,
-        warmup_steps=20,
-        ema_decay=0.98,
-    )
-    return replace(with_sweeps(), recipe=recipe, judge_every=300, ends_at=244)
-
-
-PHASES = (shielded, with_sweeps, annealed)
+PHASES = (shielded, with_sweeps)

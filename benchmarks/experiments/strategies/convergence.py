@@ -1,10 +1,11 @@
 """Train the recipes from the store and with live backbones; compare what they detect in the end.
 
     python -m shared.synthetic_nuscenes DATA --samples-per-scene 40
-    extract-features tiny --nuscenes DATA --version v1.0-mini --split mini_train --variants 3 ...
-    train-stage2 TRAIN --out HEAD --recipe benchmarks/experiments/strategies/cmt_head.py:cmt_head
-    CONVERGENCE="python -m benchmarks.experiments.strategies.convergence"
-    $CONVERGENCE TRAIN --held-out VAL --nuscenes DATA --start HEAD
+    START=runs/pretrain_tiny/shielded/tiny.pth          # of benchmarks.experiments.pretrain_tiny
+    extract-features tiny --nuscenes DATA --version v1.0-mini --split mini_train --variants 3
+        --checkpoint $START --store TRAIN               # and VAL, of mini_val
+    python -m benchmarks.experiments.strategies.convergence TRAIN --held-out VAL --nuscenes DATA
+        --checkpoint $START --start $START --called "weights that have seen no sweeps"
 
 Every recipe is trained from the store with every seed, and live with the first ones (--live-seeds).
 The same seed means the same samples, augmented variants, absent sensors, denoising noise and
@@ -106,6 +107,7 @@ def options() -> argparse.ArgumentParser:
     parser.add_argument(
         "--start", type=checkpoint_path, help="run or checkpoint whose head all start from"
     )
+    parser.add_argument("--called", default="a trained head", help="what the page calls the start")
     parser.add_argument("--jobs", type=int, default=1, help="runs at once (default 1)")
     parser.add_argument("--name", default="head", help="of the result (default head)")
     return parser
@@ -127,7 +129,7 @@ def main(argv: list[str] | None = None) -> int:
             "steps": args.steps,
             "batch_size": args.batch_size,
             "machine": machine(),
-            "started_from": "a trained head" if args.start else "seeded weights",
+            "started_from": args.called if args.start else "seeded weights",
             "untrained": held_out_score(args, untrained(args), "untrained"),
             "start": held_out_score(args, args.start, "start") if args.start else None,
             "runs": runs,

@@ -49,7 +49,7 @@ def convergence_section(document: dict[str, Any], picture: Path) -> str:
 
 
 def _starts(document: dict[str, Any]) -> str:
-    heads = {"Untrained": document["untrained"], "The head all start from": document["start"]}
+    heads = {"Untrained": document["untrained"], "The start of all": document["start"]}
     return " ".join(
         f"{words}: mAP {scores['mAP']:.4f}, NDS {scores['NDS']:.4f}."
         for words, scores in heads.items()

@@ -10,15 +10,7 @@ import pytest
 import torch
 from numpy.typing import NDArray
 
-from cache.reader import CachedFeatures
-from shared.data.features import Annotations, FeatureSource, FrameFeatures, as_floats
-from stage1_extract.backbones.frozen import FrozenBackbones
-from stage1_extract.backbones.live import LiveFeatures, RawFrame
-from stage1_extract.backbones.weights import frozen_backbones
-from stage1_extract.nuscenes.nuscenes_tables import read_tables
-from stage1_extract.nuscenes.records import SampleRecord
-from stage1_extract.preprocessing.voxels import batch_voxels
-from tests.stage1_extract.parity.worlds import (
+from benchmarks.validation.parity_margins.simulated_worlds import (
     CPU,
     OTHER_CPU,
     OTHER_GPU,
@@ -28,6 +20,14 @@ from tests.stage1_extract.parity.worlds import (
     on_cpu,
     stored,
 )
+from cache.reader import CachedFeatures
+from shared.data.features import Annotations, FeatureSource, FrameFeatures, as_floats
+from stage1_extract.backbones.frozen import FrozenBackbones
+from stage1_extract.backbones.live import LiveFeatures, RawFrame
+from stage1_extract.backbones.weights import frozen_backbones
+from stage1_extract.nuscenes.nuscenes_tables import read_tables
+from stage1_extract.nuscenes.records import SampleRecord
+from stage1_extract.preprocessing.voxels import batch_voxels
 
 Edit = Callable[[FrameFeatures], FrameFeatures]
 Plant = Callable[[Source], Source]

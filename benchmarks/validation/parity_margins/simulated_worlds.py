@@ -8,6 +8,7 @@ RMS of a channel, also where the value is nearly zero, and rounded to float16 as
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -34,19 +35,23 @@ class Source:
 
     @property
     def preset(self) -> Preset:
+        """The detector."""
         return self.like.preset
 
     @property
     def cut(self) -> Cut:
+        """Where the frozen part ends."""
         return self.like.cut
 
     @property
     def tokens(self) -> tuple[str, ...]:
+        """Sample tokens."""
         return self.like.tokens
 
     def read(
         self, tokens: Sequence[str], variant: int = 0, camera_variant: int | None = None
     ) -> list[FrameFeatures]:
+        """Return samples as they come out of a batch of as many."""
         assert camera_variant is None, "these sources have no variants to combine"
         return [self.read_sample(token, variant, len(tokens)) for token in tokens]
 
@@ -101,16 +106,21 @@ class World:
     exact_at: tuple[int, ...]
 
     def compare(
-        self, live: Source, cached: FeatureSource, *, detector_samples: int = 0
+        self,
+        live: Source,
+        cached: FeatureSource,
+        *,
+        detector_samples: int = 0,
+        checkpoint: Path | None = None,
     ) -> list[ParityRow]:
-        """Compare all rows."""
+        """Compare all rows; a detector without a checkpoint is seeded."""
         extent = Extent(
             rows=len(live.tokens),
             detector_samples=detector_samples,
             batch_sizes=self.batch_sizes,
             exact_at=self.exact_at,
         )
-        return compare_sources(live, cached, extent)
+        return compare_sources(live, cached, extent, checkpoint)
 
 
 CPU = World(on_cpu, (1, 2), (1, 2))
