@@ -18,6 +18,7 @@ from torch import Tensor
 from shared.data.batch import BatchBuffer
 from shared.data.batch_memory import BatchMemory
 from shared.data.features import MapValues
+from shared.errors import ConfigError
 
 ALIGNMENT = 64  # bytes; of every array in a slot
 
@@ -29,9 +30,14 @@ class SharedSlots:
         like: maps of a sample, for their shapes and dtypes.
         samples: of the largest batch.
         count: of slots.
+
+    Raises:
+        ConfigError: if the system has no such memory.
     """
 
     def __init__(self, like: Mapping[str, MapValues], samples: int, count: int) -> None:
+        if not hasattr(os, "memfd_create"):
+            raise ConfigError("--loader process needs Linux; use --loader threads")
         self.count = count
         arrays = BatchBuffer(like, samples).arrays
         self._slot_bytes = sum(_aligned(array.nbytes) for array in arrays)

@@ -1,9 +1,8 @@
 """Batches read ahead by threads.
 
-Threads rather than processes: reading, checking and decompressing release Python's lock, and moving
-what another process has decoded would cost as much as decoding it again (LOG.md). They share the
-memory of the process, so the size of /dev/shm does not matter. Every sample is decoded straight
-into its batch.
+Threads rather than a process for each: reading, checking and decompressing release Python's lock,
+and what another process has decoded would have to be moved (LOG.md). They share the memory of the
+process, so the size of /dev/shm does not matter. Every sample is decoded straight into its batch.
 """
 
 import contextlib

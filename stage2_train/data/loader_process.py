@@ -7,13 +7,15 @@ other loader would have put them: with a GPU page-locked memory of PyTorch, whic
 copy out of it has ended.
 
 The child reads only, so it is killed to end it: even a read that hangs does not keep it. It ends by
-itself when its parent has gone.
+itself when its parent has gone. Ctrl-C and SIGTERM, which terminals and job schedulers send to all
+processes, do not reach it: its parent may want to save a checkpoint first.
 """
 
 import contextlib
 import multiprocessing
 import os
 import pickle
+import signal
 import threading
 import traceback
 from collections import deque
@@ -22,12 +24,14 @@ from concurrent.futures import Future
 from functools import partial
 from itertools import chain, count, islice
 from multiprocessing.connection import Connection, wait
+from multiprocessing.util import Finalize
 
 import numpy as np
 
 from shared.data.batch import Batch, BatchBuffer
 from shared.data.shared_slots import SharedSlots
 from shared.errors import FrozenCmtError, TrainingError
+from shared.process.interrupts import Interrupts
 from stage2_train.data.dataset import StoreDataset
 from stage2_train.data.loader_threads import LoaderThreads
 from stage2_train.data.reading_ahead import batches_ahead, read_ahead
@@ -102,7 +106,13 @@ class _LoaderProcess:
         self._process = context.Process(
             target=_serve, args=(theirs, dataset, workers, slots), name="loader", daemon=True
         )
-        self._process.start()
+        before = signal.pthread_sigmask(signal.SIG_BLOCK, Interrupts.SIGNALS)  # inherited
+        try:
+            self._process.start()
+        finally:
+            signal.pthread_sigmask(signal.SIG_SETMASK, before)
+        # At exit, before `multiprocessing` sends SIGTERM to its children and waits for them.
+        self._kill_at_exit = Finalize(None, self._process.kill, exitpriority=0)
         theirs.close()
         slots.close_file()
 
@@ -127,7 +137,7 @@ class _LoaderProcess:
 
     def close(self) -> None:
         """End the process, whatever it is doing."""
-        self._process.kill()
+        self._kill_at_exit()
         self._process.join(ENDING_S)
         self._connection.close()
 
@@ -151,8 +161,8 @@ def _serve(connection: Connection, dataset: StoreDataset, workers: int, slots: S
     try:
         for _, _, frames in read_ahead(dataset, iter(connection.recv, None), workers, slot):
             connection.send_bytes(pickle.dumps(frames))
-    except (EOFError, BrokenPipeError, KeyboardInterrupt):
-        os._exit(1)  # the parent has gone, or is told to end itself
+    except (EOFError, BrokenPipeError):
+        os._exit(1)  # the parent has gone
     except BaseException as error:
         connection.send_bytes(_portable(error))
 

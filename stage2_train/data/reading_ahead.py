@@ -27,7 +27,9 @@ def batches_ahead(workers: int, batch_size: int) -> int:
         (batches_ahead + 2) x batch_size x bytes of a sample (float16 or 8 bit, as stored)
 
     of memory, page-locked with a GPU: 1.2 GB for batches of 16 and 8 threads at r50_800x320 (24.7
-    MB a sample), 3.0 GB at vov_1600x640 (61.6 MB).
+    MB a sample), 3.0 GB at vov_1600x640 (61.6 MB). A loader process and what it hands over need
+
+        (2 x batches_ahead + 5) x batch_size x bytes of a sample.
     """
     return ceil(AHEAD_PER_WORKER * workers / batch_size)
 

@@ -1,11 +1,13 @@
 """A process of its own loads what threads load, and ends with whoever uses it."""
 
+import gc
 import multiprocessing
 import os
 import shutil
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator, Sequence
 from itertools import cycle, islice
@@ -30,24 +32,27 @@ from stage2_train.data.reading_ahead import batches_ahead
 from stage2_train.data.sampler import Place
 from tests.cache.delta.small_deltas import plan_of, write_small_delta
 
-# Takes the batches of a store in a process of its own, and says once that it has the first.
+# Takes a batch that a process of its own loads, whose number it says after as many seconds as the
+# second argument; then ends while there are more batches to take.
 USER = """
 import sys
+import threading
 from multiprocessing import active_children
 from pathlib import Path
 from cache.reader import CachedFeatures
 from stage2_train.data.dataset import StoreDataset
 from stage2_train.data.loader import BatchLoader
 from stage2_train.data.sampler import Place
+def report():
+    print(active_children()[0].pid, flush=True)
 if __name__ == "__main__":
     store = CachedFeatures(Path(sys.argv[1]))
     dataset = StoreDataset(store, store.tokens)
-    batches = BatchLoader(dataset, [[Place(0, 0)]] * 20, 1, "process")
-    threads = iter(batches)
-    import threading
-    threading.Timer(float(sys.argv[2]), lambda: print(active_children()[0].pid, flush=True)).start()
-    for _ in threads:
-        raise AssertionError("a read hangs")
+    batches = iter(BatchLoader(dataset, [[Place(0, 0)]] * 20, 1, "process"))
+    timer = threading.Timer(float(sys.argv[2]), report)
+    timer.start()
+    next(batches)
+    timer.join()
 """
 SOON_S = 30.0  # a deadline for what takes well under a second on an idle machine
 
@@ -122,6 +127,15 @@ def test_batches_are_those_of_threads(
     loaded = list(BatchLoader(dataset, places, workers, PROCESS))
 
     assert_same(loaded, list(BatchLoader(dataset, places, 1, THREADS)))
+
+
+@pytest.mark.gpu
+def test_with_a_gpu_batches_are_in_page_locked_memory(tiny_store: Path) -> None:
+    dataset, places = dataset_of(tiny_store), [[Place(0, i % 3)] for i in range(12)]
+    loaded = list(BatchLoader(dataset, places, 2, PROCESS))
+    assert all(map_.is_pinned() for batch in loaded for map_ in batch.maps.values())
+    sent = [batch.to("cuda").to("cpu") for batch in loaded]
+    assert_same(sent, list(BatchLoader(dataset, places, 2, THREADS)))
 
 
 @pytest.fixture
@@ -220,6 +234,8 @@ def test_a_killed_process_is_an_error_that_says_what_to_do(tiny_store: Path) -> 
 def test_nothing_is_left_of_an_iterator(tiny_store: Path, how: str) -> None:
     dataset = dataset_of(tiny_store)
     list(BatchLoader(dataset, [[Place(0, 0)]], 1, PROCESS))  # starts Python's resource tracker
+    gc.collect()  # errors of earlier tests
+    assert not is_mapped()
     before = open_files()
     batches = iter(BatchLoader(dataset, [[Place(0, i % 3)] for i in range(9)], 1, PROCESS))
     next(batches)
@@ -235,6 +251,45 @@ def test_nothing_is_left_of_an_iterator(tiny_store: Path, how: str) -> None:
     assert not is_mapped()
 
 
+def start_user(store: Path, folder: Path, report_s: float) -> tuple[subprocess.Popen[str], int]:
+    """Return a running `USER` and the number of its loader process."""
+    script = folder / "user.py"
+    script.write_text(USER)
+    command = [sys.executable, str(script), str(store), str(report_s)]
+    user = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    assert user.stdout is not None
+    return user, int(user.stdout.readline())
+
+
+def test_a_program_that_just_ends_ends_the_process(tiny_store: Path, tmp_path: Path) -> None:
+    user, child = start_user(tiny_store, tmp_path, 3.0)
+    with user:
+        assert user.wait(SOON_S) == 0
+        wait_until_gone(child)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signals_to_all_processes_do_not_end_it(tiny_store: Path, number: signal.Signals) -> None:
+    """From its start on."""
+    batches = iter(BatchLoader(dataset_of(tiny_store), [[Place(0, 0)]] * 9, 1, PROCESS))
+    signalled = []
+
+    def signal_child() -> None:
+        while len(signalled) < 20:
+            for process in multiprocessing.active_children():
+                assert process.pid is not None
+                os.kill(process.pid, number)
+                signalled.append(process.pid)
+            time.sleep(0.05)
+
+    thread = threading.Thread(target=signal_child)
+    thread.start()
+    next(batches)
+    thread.join()
+    assert len(list(batches)) == 8
+    assert len(signalled) == 20
+
+
 def hanging(path: Path) -> Path:
     """Return a store with a file whose reading never ends."""
     file = file_of(path, "annotations/labels")
@@ -247,14 +302,8 @@ def hanging(path: Path) -> Path:
 def test_a_signal_ends_everything_while_a_read_hangs(
     copy: Path, tmp_path: Path, number: signal.Signals
 ) -> None:
-    script = tmp_path / "user.py"
-    script.write_text(USER)
-    command = [sys.executable, str(script), str(hanging(copy)), "3"]
-    with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-    ) as user:
-        assert user.stdout is not None
-        child = int(user.stdout.readline())
+    user, child = start_user(hanging(copy), tmp_path, 3.0)
+    with user:
         assert Path(f"/proc/{child}").exists()
         user.send_signal(number)
         assert user.wait(SOON_S) != 0
