@@ -181,7 +181,7 @@ class CachedFeatures:
             if spec.feature_map is not None and spec.feature_map in maps
         }
         wanted = [
-            spec for spec in self.store.arrays if spec in self._frame_specs or spec.name in buffers
+            spec for spec in self.store.arrays if spec.feature_map is None or spec.name in buffers
         ]
         row = self._row(wanted, token, variant, camera_variant, buffers)
         return self._frame(token, variant, row)

@@ -37,7 +37,7 @@ from shared.checkpoint.shipped_checkpoint import checkpoint_path
 from shared.errors import ConfigError
 from shared.process.command import run_command
 from shared.process.number_options import whole_number
-from stage2_train.data.loader import WORKERS_HELP, default_workers
+from stage2_train.data.loader import LOADER_HELP, LOADERS, THREADS, WORKERS_HELP, default_workers
 from stage2_train.data.subset_options import add_subset_options, subset_of
 from stage2_train.evaluation.conditions.store_validator import StoreValidator
 from stage2_train.recipes.mm_recipe.recipe_from_config import recipe_for_store
@@ -106,6 +106,7 @@ def main(argv: list[str] | None = None) -> int:
         type=whole_number(0),
         help=WORKERS_HELP % (" per device", ", divided by --devices"),
     )
+    parser.add_argument("--loader", choices=LOADERS, default=THREADS, help=LOADER_HELP)
     parser.add_argument("--devices", type=whole_number(1), default=1, help="on each node")
     parser.add_argument(
         "--nodes", type=whole_number(1), default=1, help="of the run, each with --devices"
@@ -150,6 +151,7 @@ def _work(args: argparse.Namespace) -> None:
         validator=validator,
         stop_after=args.stop_after,
         workers=workers,
+        loader=args.loader,
         devices=args.devices,
         nodes=args.nodes,
     )

@@ -11,7 +11,6 @@ from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import Any, Literal
 
-import google_crc32c
 import numpy as np
 from numcodecs.blosc import Blosc
 from numcodecs.pcodec import PCodec
@@ -20,6 +19,8 @@ from numpy.typing import NDArray
 from zarr.abc.codec import ArrayBytesCodec, BytesBytesCodec
 from zarr.codecs import BloscCodec, Crc32cCodec, ZstdCodec
 from zarr.codecs import numcodecs as zarr_numcodecs
+
+from shared.checksum import crc32c
 
 Payload = NDArray[np.uint8]
 Sealed = tuple[bytes, bytes]  # the compressed row and its checksum, not joined: a copy is saved
@@ -49,7 +50,7 @@ def seal(payload: bytes) -> bytes:
 
 
 def _checksum(payload: bytes) -> bytes:
-    return struct.pack("<I", google_crc32c.value(payload))
+    return struct.pack("<I", crc32c(payload))
 
 
 def unseal(sealed: bytes | Payload, *, what: str) -> Payload:
@@ -61,7 +62,7 @@ def unseal(sealed: bytes | Payload, *, what: str) -> Payload:
     if len(sealed) < CHECKSUM_BYTES:
         raise DamageError(f"{what} is truncated")
     payload = np.frombuffer(sealed, np.uint8)[:-CHECKSUM_BYTES]
-    if google_crc32c.value(payload) != struct.unpack("<I", bytes(sealed[-CHECKSUM_BYTES:]))[0]:
+    if crc32c(payload) != struct.unpack("<I", bytes(sealed[-CHECKSUM_BYTES:]))[0]:
         raise DamageError(f"checksum of {what} does not match")
     return payload
 

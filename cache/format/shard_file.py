@@ -9,16 +9,16 @@ The tests read every file with plain Zarr, and read here what plain Zarr wrote.
 Source: zarr-specs v3, codecs/sharding-indexed v1.0, index at the end, with crc32c.
 """
 
-import contextlib
 import errno
+import struct
 import threading
 from collections.abc import Iterable, Iterator, Sequence
 
-import google_crc32c
 import numpy as np
 
-from cache.format.codec import CHECKSUM_BYTES, SEALED, DamageError, Payload, seal, unseal
+from cache.format.codec import CHECKSUM_BYTES, SEALED, DamageError, Payload, seal
 from cache.storage.protocol import StorePath
+from shared.checksum import crc32c
 from shared.errors import CacheError
 
 EMPTY = 2**64 - 1  # offset and length of a slot that holds no row
@@ -98,10 +98,12 @@ def read_row(path: StorePath, slot: int, slots: int, *, is_passing: bool = False
         return offset, row
 
     count = checksum = 0
-    with _explained(path):
+    try:
         for piece in path.read_located(index_bytes, locate):
-            checksum = google_crc32c.extend(checksum, piece)
+            checksum = crc32c(piece, checksum)
             count += len(piece)
+    except OSError as error:
+        raise _explained(path, error) from error
     if count < len(row):
         raise DamageError("the row is truncated")
     if checksum != SEALED:
@@ -113,24 +115,21 @@ def _find(path: StorePath, slot: int, index: bytes, index_bytes: int, size: int)
     """Return offset and length of a row in a file of `size` bytes that ends with `index`."""
     if size < index_bytes:
         raise DamageError(f"file {path} is truncated to {size} bytes")
-    entries = unseal(index, what=f"the index of {path}").view("<u8")
-    offset, length = int(entries[2 * slot]), int(entries[2 * slot + 1])
+    if crc32c(index) != SEALED:
+        raise DamageError(f"checksum of the index of {path} does not match")
+    offset, length = struct.unpack_from("<QQ", index, 16 * slot)
     if offset == EMPTY or offset + length > size - index_bytes:
         raise DamageError(f"{path} holds no row in slot {slot}")
     return offset, length
 
 
-@contextlib.contextmanager
-def _explained(path: StorePath) -> Iterator[None]:
+def _explained(path: StorePath, error: OSError) -> DamageError | CacheError:
     """Distinguish damage from a file that cannot be read for another reason."""
-    try:
-        yield
-    except FileNotFoundError:
-        raise DamageError(f"file {path} is missing") from None
-    except OSError as error:
-        if error.errno in LOST:
-            raise DamageError(f"file {path} cannot be read: {error.strerror}") from error
-        raise CacheError(
-            f"{path} cannot be read: {error.strerror}. Nothing is known to be damaged; resolve "
-            "this and run the same command again"
-        ) from error
+    if isinstance(error, FileNotFoundError):
+        return DamageError(f"file {path} is missing")
+    if error.errno in LOST:
+        return DamageError(f"file {path} cannot be read: {error.strerror}")
+    return CacheError(
+        f"{path} cannot be read: {error.strerror}. Nothing is known to be damaged; resolve "
+        "this and run the same command again"
+    )

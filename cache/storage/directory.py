@@ -22,8 +22,9 @@ from shared.process.file_lock import NoLocksError, lock_file
 from shared.process.whole_file import remove_partials, sync_directory, whole_file
 
 # Callers checksum each piece while it is in the core's own cache: checksumming a whole row, which
-# has gone to memory in between, costs as much as reading it (LOG.md).
-PIECE_BYTES = 2**18
+# has gone to memory in between, can cost as much as reading it. Every piece makes a thread take
+# Python's lock twice more: smaller pieces cost more than they gain (LOG.md).
+PIECE_BYTES = 2**20
 
 CREATING = ".creating-"  # folders in which something is built, or was when its creator was killed
 CREATION_LOCK = ".creating.lock"

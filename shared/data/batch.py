@@ -99,6 +99,7 @@ class BatchBuffer:
 
         self._maps: dict[str, Tensor] = {}
         self._quantised: dict[str, QuantisedTensor] = {}
+        self._arrays: dict[str, tuple[NDArray[Any], ...]] = {}  # the same memory
         for name, values in like.items():
             if isinstance(values, QuantisedMap):
                 self._quantised[name] = QuantisedTensor(
@@ -106,21 +107,28 @@ class BatchBuffer:
                     scale=empty(values.scale),
                     zero=empty(values.zero),
                 )
+                tensors: tuple[Tensor, ...] = (
+                    self._quantised[name].values,
+                    self._quantised[name].scale,
+                    self._quantised[name].zero,
+                )
             else:
                 self._maps[name] = empty(values)
+                tensors = (self._maps[name],)
+            self._arrays[name] = tuple(tensor.numpy() for tensor in tensors)
 
     def sample(self, index: int) -> dict[str, MapValues]:
         """Return the maps of a sample as views of the batch's memory."""
-        maps: dict[str, MapValues] = {
-            name: map_[index].numpy() for name, map_ in self._maps.items()
-        }
-        for name, quantised in self._quantised.items():
-            maps[name] = QuantisedMap(
-                values=quantised.values[index].numpy(),
-                scale=quantised.scale[index].numpy(),
-                zero=quantised.zero[index].numpy(),
-            )
+        maps: dict[str, MapValues] = {name: self._arrays[name][0][index] for name in self._maps}
+        for name in self._quantised:
+            values, scale, zero = (array[index] for array in self._arrays[name])
+            maps[name] = QuantisedMap(values=values, scale=scale, zero=zero)
         return maps
+
+    @property
+    def arrays(self) -> list[NDArray[Any]]:
+        """All memory of the maps, in the same order for every buffer of the same maps."""
+        return [array for arrays in self._arrays.values() for array in arrays]
 
     def batch(self, frames: Sequence[Frame], conditions: Sequence[str]) -> Batch:
         """Return the batch, once every sample is filled.

@@ -1,8 +1,9 @@
 """Stored samples as training takes them: filtered annotations, some under conditions or blinded."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import replace
 from types import MappingProxyType
+from typing import Any
 
 from shared.data.feature_store import SampleReader
 from shared.data.features import Frame, FrameFeatures, MapValues
@@ -32,6 +33,10 @@ class StoreDataset:
         self.tokens = tuple(tokens)
         self.blank_maps = store.blank_maps
         self._null: FrameFeatures | None = None
+
+    def __reduce__(self) -> tuple[Callable[..., "StoreDataset"], tuple[Any, ...]]:
+        conditioned = {name: reader for name, reader in self.readers.items() if name != CLEAN}
+        return _reopened, (self.store, self.tokens, conditioned, self._null is not None)
 
     def __len__(self) -> int:
         return len(self.tokens)
@@ -84,6 +89,19 @@ class StoreDataset:
             fill_absent(maps, self.null, place.absent)
         annotations = trainable_annotations(frame.annotations, self.store.preset.grid)
         return replace(frame, annotations=annotations)
+
+
+def _reopened(
+    store: SampleReader,
+    tokens: Sequence[str],
+    conditioned: Mapping[str, SampleReader],
+    needs_null: bool,
+) -> StoreDataset:
+    """Return a dataset sent to a different process, which reads the null features again."""
+    dataset = StoreDataset(store, tokens, conditioned)
+    if needs_null:
+        _ = dataset.null
+    return dataset
 
 
 def samples_digest(identity: str, sources: str | None) -> str:

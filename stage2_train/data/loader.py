@@ -1,32 +1,33 @@
 """Batches read ahead by threads.
 
-Threads rather than processes: reading, checking and decompressing release Python's lock, and moving
-what another process has decoded would cost as much as decoding it again (LOG.md). They share the
-memory of the process, so the size of /dev/shm does not matter. Every sample is decoded straight
-into its batch.
+Threads rather than a process for each: reading, checking and decompressing release Python's lock,
+and what another process has decoded would have to be moved (LOG.md). They share the memory of the
+process, so the size of /dev/shm does not matter. Every sample is decoded straight into its batch.
 """
 
-from collections import deque
+import contextlib
 from collections.abc import Iterable, Iterator, Sequence, Sized
-from concurrent.futures import Future
-from functools import partial
-from math import ceil
 
 import torch
 
 from shared.data.batch import Batch, BatchBuffer
 from shared.data.batch_memory import BatchMemory
-from shared.data.features import Frame
 from shared.data.sensor_drop import NOTHING, Absent
 from shared.process.cores import core_share
 from shared.process.device import available_device
 from stage2_train.data.dataset import StoreDataset
-from stage2_train.data.loader_threads import LoaderThreads
+from stage2_train.data.loader_process import process_batches
+from stage2_train.data.reading_ahead import ReadBatch, read_ahead
 from stage2_train.data.sampler import CLEAN, Place
 
-AHEAD_PER_WORKER = 2  # queued samples per thread, so that none waits while a batch is late
 EVALUATION_BATCH = 4  # samples in a batch of an evaluation
 MOST_WORKERS = 8  # by default: on an H200 15 threads slow down the thread that queues work
+THREADS, PROCESS = LOADERS = ("threads", "process")
+LOADER_HELP = (
+    "where --workers threads load: in the process that trains, or in a process of its own, so that "
+    "they do not share Python's lock with the thread that queues a GPU's work; that takes seconds "
+    "to start and twice the memory. Default: threads. The result is the same"
+)
 WORKERS_HELP = (
     "loader threads%s; 0 loads in the thread that computes. Default: of the cores that this "
     "process may use%s, all but one and at most 8 with a GPU, half of them on a CPU, where "
@@ -52,21 +53,6 @@ def default_workers(devices: int = 1) -> int:
     return min(share // 2, MOST_WORKERS)
 
 
-def batches_ahead(workers: int, batch_size: int) -> int:
-    """Return how many batches are read while an earlier one is in use.
-
-    `AHEAD_PER_WORKER` samples for each thread, rounded up to whole batches, so at least one batch:
-    one batch of 16 for 8 threads, 8 batches of 2. Besides these, one batch is in use and one is
-    being handed over, so a device needs at most
-
-        (batches_ahead + 2) x batch_size x bytes of a sample (float16 or 8 bit, as stored)
-
-    of memory, page-locked with a GPU: 1.2 GB for batches of 16 and 8 threads at r50_800x320 (24.7
-    MB a sample), 3.0 GB at vov_1600x640 (61.6 MB).
-    """
-    return ceil(AHEAD_PER_WORKER * workers / batch_size)
-
-
 class BatchLoader:
     """The batches of a dataset in a fixed order; each iteration has its own threads.
 
@@ -77,14 +63,21 @@ class BatchLoader:
         dataset: what to read from.
         batches: places of each batch; may be endless.
         workers: threads; 0 reads a batch in the caller's thread when it is asked for.
+        loader: one of `LOADERS`: whether they are threads of this process or of one of their own,
+            see `stage2_train.data.loader_process`.
     """
 
     def __init__(
-        self, dataset: StoreDataset, batches: Iterable[Sequence[Place]], workers: int
+        self,
+        dataset: StoreDataset,
+        batches: Iterable[Sequence[Place]],
+        workers: int,
+        loader: str = THREADS,
     ) -> None:
         self.dataset = dataset
         self.batches = batches
         self.workers = workers
+        self.loader = loader
         self._memory = BatchMemory(is_pinned=torch.cuda.is_available())
 
     def __len__(self) -> int:
@@ -93,44 +86,21 @@ class BatchLoader:
         return len(self.batches)
 
     def __iter__(self) -> Iterator[Batch]:
-        if not self.workers:
-            for places in self.batches:
-                buffer = self._buffer(places)
-                frames = [self._read(buffer, i, place) for i, place in enumerate(places)]
-                yield _batch(buffer, places, frames)
-            return
-        threads = LoaderThreads(self.workers)
-        try:
-            yield from self._read_ahead(threads)
-        finally:
-            threads.close()
+        if self.loader == PROCESS:
+            return process_batches(self.dataset, self.batches, self.workers, self._buffer)
+        return self._thread_batches()
 
-    def _read_ahead(self, threads: LoaderThreads) -> Iterator[Batch]:
-        ahead: deque[tuple[BatchBuffer, Sequence[Place], list[Future[Frame]]]] = deque()
-        for places in self.batches:
-            buffer = self._buffer(places)
-            reads = [
-                threads.submit(partial(self._read, buffer, i, place))
-                for i, place in enumerate(places)
-            ]
-            ahead.append((buffer, places, reads))
-            if len(ahead) > batches_ahead(self.workers, len(places)):
-                yield _finished(*ahead.popleft())
-        while ahead:
-            yield _finished(*ahead.popleft())
+    def _thread_batches(self) -> Iterator[Batch]:
+        reads = read_ahead(self.dataset, self.batches, self.workers, self._buffer)
+        with contextlib.closing(reads):
+            yield from map(_batch, reads)  # which keeps no batch while its user has it
 
     def _buffer(self, places: Sequence[Place]) -> BatchBuffer:
         return BatchBuffer(self.dataset.blank_maps, len(places), self._memory)
 
-    def _read(self, buffer: BatchBuffer, position: int, place: Place) -> Frame:
-        return self.dataset.read(place, buffer.sample(position))
 
-
-def _finished(buffer: BatchBuffer, places: Sequence[Place], reads: list[Future[Frame]]) -> Batch:
-    return _batch(buffer, places, [read.result() for read in reads])
-
-
-def _batch(buffer: BatchBuffer, places: Sequence[Place], frames: list[Frame]) -> Batch:
+def _batch(read: ReadBatch) -> Batch:
+    buffer, places, frames = read
     return buffer.batch(frames, [place.label for place in places])
 
 

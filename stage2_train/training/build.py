@@ -23,7 +23,7 @@ from stage2_train.data.conditioned_stores import (
     require_same_names,
 )
 from stage2_train.data.dataset import StoreDataset, samples_digest
-from stage2_train.data.loader import BatchLoader
+from stage2_train.data.loader import THREADS, BatchLoader
 from stage2_train.data.prefetch import prefetch_to_device
 from stage2_train.data.sampler import EpochSampler, MicroBatchSampler
 from stage2_train.data.subset import Subset, subset_record, subset_tokens
@@ -63,6 +63,7 @@ def train(
     validator: Validator | None = None,
     stop_after: int | None = None,
     workers: int = 0,
+    loader: str = THREADS,
     devices: int = 1,
     nodes: int = 1,
 ) -> dict[str, float | None]:
@@ -80,6 +81,7 @@ def train(
         validator: see `train_batches`.
         stop_after: see `train_batches`.
         workers: loader threads, for each device.
+        loader: see `BatchLoader`.
         devices: see `train_batches`.
         nodes: see `train_batches`.
 
@@ -109,7 +111,7 @@ def train(
     return train_batches(
         TrainingBatches(
             order=partial(training_order, store, recipe, tokens),
-            load=partial(BatchLoader, dataset, workers=workers),
+            load=partial(BatchLoader, dataset, workers=workers, loader=loader),
         ),
         detector,
         recipe,

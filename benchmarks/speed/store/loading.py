@@ -16,7 +16,8 @@ from cache.format.schema import ArraySpec
 from cache.format.shard_file import read_row
 from cache.reader import CachedFeatures
 from stage2_train.data.dataset import StoreDataset
-from stage2_train.data.loader import AHEAD_PER_WORKER, BatchLoader
+from stage2_train.data.loader import BatchLoader
+from stage2_train.data.reading_ahead import AHEAD_PER_WORKER
 from stage2_train.data.sampler import EpochSampler, Place
 
 BATCH_SIZE = 2

@@ -7,7 +7,8 @@ import pytest
 from shared.process.cores import available_cores
 from stage2_train import __main__ as train_command
 from stage2_train import evaluate as evaluate_command
-from stage2_train.data.loader import batches_ahead, default_workers
+from stage2_train.data.loader import PROCESS, THREADS, default_workers
+from stage2_train.data.reading_ahead import batches_ahead
 
 
 @pytest.mark.parametrize(
@@ -63,3 +64,18 @@ def test_the_commands_start_as_many_threads_as_they_should(
     assert train_command.main([*where, *options]) == 0
     assert evaluate_command.main([*where, "run", *options]) == 0
     assert given == [workers, workers]
+
+
+@pytest.mark.parametrize(("options", "loader"), [([], THREADS), (["--loader", "process"], PROCESS)])
+def test_training_loads_where_the_command_says(
+    options: list[str], loader: str, monkeypatch: pytest.MonkeyPatch, tiny_store: Path
+) -> None:
+    given: list[str] = []
+
+    def work(*_: object, loader: str, **__: object) -> dict[str, float]:
+        given.append(loader)
+        return {}
+
+    monkeypatch.setattr(train_command, "train", work)
+    assert train_command.main([str(tiny_store), "--out", "nowhere", *options]) == 0
+    assert given == [loader]

@@ -18,6 +18,7 @@ from shared.errors import CacheError, ConfigError, InterruptedWorkError, Trainin
 from shared.model.initial_detector import fresh_detector
 from stage2_train.__main__ import main as train_stage2
 from stage2_train.data import dataset
+from stage2_train.data.loader import LOADERS
 from stage2_train.data.prefetch import MicroBatches
 from stage2_train.recipes.recipe import Recipe
 from stage2_train.run.run_folder import RunFolder
@@ -191,9 +192,10 @@ def test_a_batch_without_ground_truth_trains(
     assert result["steps"] == 2
 
 
-def test_loader_threads_change_nothing(store: CachedFeatures, tmp_path: Path) -> None:
+@pytest.mark.parametrize("loader", LOADERS)
+def test_loader_threads_change_nothing(store: CachedFeatures, tmp_path: Path, loader: str) -> None:
     train(store, recipe(steps=2), tmp_path / "alone")
-    train(store, recipe(steps=2), tmp_path / "helped", workers=1)
+    train(store, recipe(steps=2), tmp_path / "helped", workers=1, loader=loader)
 
     alone, helped = weights(tmp_path / "alone"), weights(tmp_path / "helped")
     assert all(torch.equal(alone[name], helped[name]) for name in alone)

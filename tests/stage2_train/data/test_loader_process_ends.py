@@ -1,0 +1,177 @@
+"""A loader process ends with whoever uses it, whatever either is doing."""
+
+import gc
+import multiprocessing
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import threading
+import time
+from itertools import cycle, islice
+from pathlib import Path
+
+import pytest
+
+from cache.reader import CachedFeatures
+from shared.errors import TrainingError
+from stage2_train.data.dataset import StoreDataset
+from stage2_train.data.loader import PROCESS, BatchLoader
+from stage2_train.data.sampler import Place
+
+# Takes a batch that a process of its own loads, whose number it says after as many seconds as the
+# second argument; then ends while there are more batches to take.
+USER = """
+import sys
+import threading
+import time
+from multiprocessing import active_children
+from pathlib import Path
+from cache.reader import CachedFeatures
+from stage2_train.data.dataset import StoreDataset
+from stage2_train.data.loader import BatchLoader
+from stage2_train.data.sampler import Place
+def report():
+    while not active_children():
+        time.sleep(0.01)
+    print(active_children()[0].pid, flush=True)
+if __name__ == "__main__":
+    store = CachedFeatures(Path(sys.argv[1]))
+    dataset = StoreDataset(store, store.tokens)
+    batches = iter(BatchLoader(dataset, [[Place(0, 0)]] * 20, 1, "process"))
+    timer = threading.Timer(float(sys.argv[2]), report)
+    timer.start()
+    next(batches)
+    timer.join()
+"""
+SOON_S = 30.0  # a deadline for what takes well under a second on an idle machine
+
+
+@pytest.fixture
+def copy(tiny_store: Path, tmp_path: Path) -> Path:
+    """A store that a test may damage."""
+    return Path(shutil.copytree(tiny_store, tmp_path / "copy.zarr"))
+
+
+def dataset_of(path: Path) -> StoreDataset:
+    store = CachedFeatures(path)
+    return StoreDataset(store, store.tokens)
+
+
+def file_of(path: Path, name: str) -> Path:
+    store = CachedFeatures(path).store
+    (spec,) = (spec for spec in store.arrays if spec.name == name)
+    return Path(str(store.file(spec, 0)))
+
+
+def open_files() -> set[str]:
+    with os.scandir("/proc/self/fd") as files:
+        return {file.name for file in files}
+
+
+def is_mapped() -> bool:
+    return "memfd:batches" in Path("/proc/self/maps").read_text()
+
+
+def wait_until_gone(pid: int) -> None:
+    deadline = time.monotonic() + SOON_S
+    while time.monotonic() < deadline:
+        try:
+            if Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z":
+                return
+        except FileNotFoundError:
+            return
+        time.sleep(0.02)
+    raise AssertionError(f"process {pid} is still there")
+
+
+def test_a_killed_process_is_an_error_that_says_what_to_do(tiny_store: Path) -> None:
+    batches = iter(BatchLoader(dataset_of(tiny_store), cycle([[Place(0, 0)]]), 1, PROCESS))
+    next(batches)
+    (process,) = multiprocessing.active_children()
+    assert process.pid is not None
+    os.kill(process.pid, signal.SIGKILL)
+    with pytest.raises(TrainingError, match=r"died \(exit code -9;.*fewer --workers or with --loa"):
+        list(islice(batches, 50))
+    assert not multiprocessing.active_children()
+
+
+@pytest.mark.parametrize("how", ["dropped", "closed", "exhausted"])
+def test_nothing_is_left_of_an_iterator(tiny_store: Path, how: str) -> None:
+    dataset = dataset_of(tiny_store)
+    list(BatchLoader(dataset, [[Place(0, 0)]], 1, PROCESS))  # starts Python's resource tracker
+    gc.collect()  # errors of earlier tests
+    assert not is_mapped()
+    before = open_files()
+    batches = iter(BatchLoader(dataset, [[Place(0, i % 3)] for i in range(9)], 1, PROCESS))
+    next(batches)
+    assert multiprocessing.active_children()
+    assert is_mapped()
+    if how == "closed":
+        batches.close()  # type: ignore[attr-defined]
+    elif how == "exhausted":
+        assert len(list(batches)) == 8
+    del batches
+    assert not multiprocessing.active_children()
+    assert open_files() == before
+    assert not is_mapped()
+
+
+def start_user(store: Path, folder: Path, report_s: float) -> tuple[subprocess.Popen[str], int]:
+    """Return a running `USER` and the number of its loader process."""
+    script = folder / "user.py"
+    script.write_text(USER)
+    command = [sys.executable, str(script), str(store), str(report_s)]
+    user = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True)
+    assert user.stdout is not None
+    return user, int(user.stdout.readline())
+
+
+def test_a_program_that_just_ends_ends_the_process(tiny_store: Path, tmp_path: Path) -> None:
+    user, child = start_user(tiny_store, tmp_path, 3.0)
+    with user:
+        assert user.wait(SOON_S) == 0
+        wait_until_gone(child)
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signals_to_all_processes_do_not_end_it(tiny_store: Path, number: signal.Signals) -> None:
+    """From its start on."""
+    batches = iter(BatchLoader(dataset_of(tiny_store), [[Place(0, 0)]] * 9, 1, PROCESS))
+    signalled = []
+
+    def signal_child() -> None:
+        while len(signalled) < 20:
+            for process in multiprocessing.active_children():
+                assert process.pid is not None
+                os.kill(process.pid, number)
+                signalled.append(process.pid)
+            time.sleep(0.05)
+
+    thread = threading.Thread(target=signal_child)
+    thread.start()
+    next(batches)
+    thread.join()
+    assert len(list(batches)) == 8
+    assert len(signalled) == 20
+
+
+def hanging(path: Path) -> Path:
+    """Return a store with a file whose reading never ends."""
+    file = file_of(path, "annotations/labels")
+    file.unlink()
+    os.mkfifo(file)
+    return path
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM, signal.SIGKILL])
+def test_a_signal_ends_everything_while_a_read_hangs(
+    copy: Path, tmp_path: Path, number: signal.Signals
+) -> None:
+    user, child = start_user(hanging(copy), tmp_path, 3.0)
+    with user:
+        assert Path(f"/proc/{child}").exists()
+        user.send_signal(number)
+        assert user.wait(SOON_S) != 0
+        wait_until_gone(child)
