@@ -36,6 +36,7 @@ OPTIONS = {
     "sweep-stage2": {
         *("--out", "--recipe", "--seeds", "--set", "--checkpoint", "--val", "--nuscenes"),
         *("--jobs", "--workers", "--samples", "--scenes", "--subset-seed", "--optuna", "--trials"),
+        *("--conditions", "--val-conditions"),
     },
     "compare-runs": {"--nuscenes", "--out"},
     "plot-sensor-weights": {"--out", "--samples", "--plot", "--min-score", "--workers"},
