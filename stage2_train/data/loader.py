@@ -9,7 +9,7 @@ into its batch.
 import os
 from collections import deque
 from collections.abc import Iterable, Iterator, Sequence, Sized
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from functools import partial
 from math import ceil
 
@@ -26,6 +26,7 @@ from stage2_train.data.sampler import CLEAN, Place
 
 AHEAD_PER_WORKER = 2  # queued samples per thread, so that none waits while a batch is late
 EVALUATION_BATCH = 4  # samples in a batch of an evaluation
+WAKING_S = 1.0  # how often a wait for a thread is left to see whether a signal has come
 MOST_WORKERS = 8  # by default: on an H200 15 threads slow down the thread that queues work
 WORKERS_HELP = (
     "loader threads%s; 0 loads in the thread that computes. Default: of the cores that this "
@@ -135,7 +136,18 @@ class BatchLoader:
 
 
 def _finished(buffer: BatchBuffer, places: Sequence[Place], reads: list[Future[Frame]]) -> Batch:
-    return _batch(buffer, places, [read.result() for read in reads])
+    return _batch(buffer, places, [_result(read) for read in reads])
+
+
+def _result(read: Future[Frame]) -> Frame:
+    """Return what a thread has read; a thread that hangs does not keep signals from being seen.
+
+    Python handles a signal in the main thread, between two of its instructions. One that arrives
+    after the last of them and before the wait for a lock has begun does not interrupt that wait.
+    """
+    while not read.done():
+        wait([read], WAKING_S)
+    return read.result()
 
 
 def _batch(buffer: BatchBuffer, places: Sequence[Place], frames: list[Frame]) -> Batch:
