@@ -1,7 +1,7 @@
 """Judging beside the detection under the next condition, each condition in a process of its own.
 
-nuscenes-devkit computes in Python, on a core, for a minute or more per condition of a whole split.
-A process is a fork, so that it has the opened tables without reading or copying them.
+nuscenes-devkit computes in Python, on a core, for minutes per condition of a whole split. A process
+is a fork, so that it has the opened tables without reading or copying them.
 """
 
 import gc
@@ -12,14 +12,18 @@ import sys
 import traceback
 from collections import deque
 from collections.abc import Callable
+from functools import partial
 from multiprocessing.connection import Connection
+from pathlib import Path
 from typing import Any
+
+import tqdm
 
 from shared.errors import DatasetError
 from shared.process.parents_end import signal_at_parents_end
 from stage2_train.data.loader import available_cores
 
-MOST = 4  # keep up with detection in a quarter of the time that judging takes
+MOST = 8  # keep up with detection in an eighth of the time that judging takes
 WAKING_S = 1.0  # how often a wait is left to see whether a signal has come
 
 Call = Callable[[], dict[str, Any]]
@@ -30,11 +34,19 @@ def default_processes() -> int:
     return min(available_cores() - 1, MOST) if sys.platform == "linux" else 0
 
 
+def available_memory_bytes() -> int:
+    """Return how much memory Linux could give to new processes."""
+    for line in Path("/proc/meminfo").read_text().splitlines():
+        if line.startswith("MemAvailable:"):
+            return int(line.split()[1]) * 1024
+    raise AssertionError("every Linux since 3.14 says it")
+
+
 class JudgingProcesses:
     """Calls functions in processes; leaving the context ends those that still run.
 
     Args:
-        count: how many at a time, which bounds their memory; 0 calls in this process.
+        count: how many at a time, if there is memory for them; 0 calls in this process.
     """
 
     def __init__(self, count: int) -> None:
@@ -49,12 +61,13 @@ class JudgingProcesses:
         for process in self._running:
             process.kill()
 
-    def judge(self, condition: str, call: Call) -> None:
-        """Begin a call; wait for the first of those that run if they are enough.
+    def judge(self, condition: str, call: Call, memory_bytes: int) -> None:
+        """Begin a call; wait for the first of those that run where there is no room for another.
 
         Args:
             condition: its name, for messages.
             call: to make.
+            memory_bytes: that it needs.
 
         Raises:
             See `results`.
@@ -62,9 +75,12 @@ class JudgingProcesses:
         if not self._count:
             self._results.append(call())
             return
-        while len(self._running) >= self._count or (self._running and self._running[0].has_ended):
+        while self._running and (self._running[0].has_ended or not self._has_room(memory_bytes)):
             self._collect()
         self._running.append(_JudgingProcess(condition, call))
+
+    def _has_room(self, memory_bytes: int) -> bool:
+        return len(self._running) < self._count and available_memory_bytes() >= memory_bytes
 
     def results(self) -> list[dict[str, Any]]:
         """Wait for all calls; return their results in the order in which they were begun.
@@ -107,8 +123,8 @@ class _JudgingProcess:
             raise DatasetError(
                 f"the process that judged {self.condition} died (exit code "
                 f"{self._process.exitcode}). If memory ran out (code -9): with fewer cores, as by "
-                "taskset, fewer conditions are judged at a time, with a single core none beside "
-                "the detection"
+                "taskset, fewer conditions are judged at a time, with a single one none beside the "
+                "detection"
             ) from None
         self._process.join()
         if isinstance(result, BaseException):
@@ -132,6 +148,8 @@ def _answer(call: Call, sender: Connection, parent: int) -> None:
     if os.getppid() != parent:
         return
     gc.freeze()  # the parent's objects stay shared with it, and its CUDA tensors alone
+    # The devkit shows progress; bars of several processes would overwrite each other.
+    tqdm.tqdm = partial(tqdm.tqdm, disable=True)  # type: ignore[misc, assignment]
     try:
         answer: tuple[Any, str] = call(), ""
     except BaseException as error:  # whatever it is, the caller of `results` gets it

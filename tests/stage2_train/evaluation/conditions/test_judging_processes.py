@@ -19,6 +19,7 @@ from stage2_train.evaluation.conditions import judging
 from stage2_train.evaluation.conditions.judging_processes import (
     MOST,
     JudgingProcesses,
+    available_memory_bytes,
     default_processes,
 )
 from tests.child_processes import PATIENCE_S, hanging
@@ -238,17 +239,27 @@ def test_results_come_in_order_and_no_more_run_at_a_time_than_may(
 ) -> None:
     with JudgingProcesses(count) as processes:
         for name, seconds in (("a", 1.5), ("b", 0.2), ("c", 0.2), ("d", 0.01)):
-            processes.judge(name, partial(counted, tmp_path, name, seconds))
+            processes.judge(name, partial(counted, tmp_path, name, seconds), 0)
         results = processes.results()
     assert [result["name"] for result in results] == ["a", "b", "c", "d"]
     assert max(result["running"] for result in results) == most
+
+
+def test_without_memory_for_two_they_run_one_after_the_other(tmp_path: Path) -> None:
+    too_much = 2 * available_memory_bytes()
+    assert too_much > 2**20
+    with JudgingProcesses(3) as processes:
+        for name in "abc":
+            processes.judge(name, partial(counted, tmp_path, name, 0.3), too_much)
+        results = processes.results()
+    assert results == [{"name": name, "running": 1} for name in "abc"]
 
 
 def test_leaving_the_context_by_an_error_ends_what_runs(tmp_path: Path) -> None:
     def interrupted() -> None:
         with JudgingProcesses(2) as processes:
             for name in "ab":
-                processes.judge(name, partial(counted, tmp_path, name, PATIENCE_S))
+                processes.judge(name, partial(counted, tmp_path, name, PATIENCE_S), 0)
             raise KeyboardInterrupt
 
     started = time.monotonic()
