@@ -147,7 +147,7 @@ def _answer(call: Call, sender: Connection, parent: int) -> None:
         end_with_parent()
     if os.getppid() != parent:
         return
-    gc.freeze()  # the parent's objects stay shared with it, and its CUDA tensors alone
+    gc.freeze()  # nothing of the parent is collected: its pages stay shared, CUDA is left alone
     # The devkit shows progress; bars of several processes would overwrite each other.
     tqdm.tqdm = partial(tqdm.tqdm, disable=True)  # type: ignore[misc, assignment]
     try:
