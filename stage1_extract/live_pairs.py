@@ -116,7 +116,9 @@ def delta_pair(args: argparse.Namespace) -> ComparedPair:
         raise IdentityError(
             f"condition {under.ref} is not the one that {args.store} was made with:\n  "
             + "\n  ".join(differences)
-            + "\nName the file as it was with --condition"
+            + "\nName a file as it was with --condition. A condition of ours that differs can be "
+            "checked by the version of frozen-cmt that made the delta; with this one, extract it "
+            "again into a different --store"
         )
     touched = TouchedSamples(conditioned)
     if not touched.tokens:

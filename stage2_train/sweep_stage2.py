@@ -6,6 +6,8 @@ Or let Optuna look for the recipe with the highest NDS.
     sweep-stage2 train.zarr --set learning_rate=7e-5,1.4e-4 --seeds 3 --out runs/lr
     sweep-stage2 train.zarr --recipe my_recipes.py:all_of_them --out runs/mine
     sweep-stage2 train.zarr --scenes 0.25 --seeds 3 --out runs/quarter
+    sweep-stage2 train.zarr --recipe my_recipes.py:clean_and_beams --seeds 3 --out runs/beams \
+        --conditions train.*.zarr --val val.zarr --val-conditions val.*.zarr --nuscenes ROOT
     sweep-stage2 train.zarr --optuna my_search.py:recipe --trials 30 --out runs/search \
         --val val.zarr --nuscenes /data/nuscenes
     compare-runs runs/lr --nuscenes /data/nuscenes --out runs/lr/compared
@@ -14,32 +16,45 @@ Each run is a process of train-stage2 with a folder in --out: on GPUs one per de
 at a time (--jobs). A run that fails does not end the others; its train.log says why. Ctrl-C and
 SIGTERM let the runs save; the same command continues, without repeating what is finished. A
 function yields recipes, each with a name of its own; that of --optuna takes an optuna.Trial, asks
-it for values and returns a recipe.
+it for values and returns a recipe. A run gets those delta stores of --conditions that its recipe
+names, and all of --val-conditions; with these, Optuna goes by the mean NDS over them and clean
+samples.
 """
 
 import argparse
 import os
 import sys
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import torch
 
+from cache.delta.open_features import open_delta
 from cache.reader import CachedFeatures
 from cache.storage.location import store_path
+from cache.storage.protocol import StorePath
 from shared.checkpoint.shipped_checkpoint import checkpoint_path
+from shared.data.feature_store import ConditionedStore
 from shared.digests import file_digest
 from shared.errors import CheckpointError, ConfigError
 from shared.process.command import run_command
 from shared.process.number_options import whole_number
+from stage2_train.data.conditioned_stores import (
+    by_condition,
+    content_digests,
+    require_same_names,
+)
 from stage2_train.data.dataset import samples_digest
 from stage2_train.data.loader import WORKERS_HELP, default_workers
 from stage2_train.data.subset import subset_record, subset_tokens
 from stage2_train.data.subset_options import add_subset_options, subset_of
+from stage2_train.evaluation.conditions.judged_condition import judged_conditions
 from stage2_train.freezing.freezing import require_trainable
+from stage2_train.recipes.recipe import Recipe
 from stage2_train.recipes.recipes import RECIPES
 from stage2_train.run.run_folder import CHECKPOINT
 from stage2_train.sweep.optuna_search import search
-from stage2_train.sweep.run_sweep import device_slots, run_sweep
+from stage2_train.sweep.run_sweep import Options, device_slots, run_sweep
 from stage2_train.sweep.sweep_plan import planned_runs, recipes_named
 
 
@@ -75,8 +90,24 @@ def main(argv: list[str] | None = None) -> int:
         type=checkpoint_path,
         help="CMT checkpoint, or run, that every run starts from",
     )
+    parser.add_argument(
+        "--conditions",
+        nargs="+",
+        type=store_path,
+        default=[],
+        metavar="DELTA",
+        help="delta stores of the store, of all conditions that recipes name",
+    )
     add_subset_options(parser)
     parser.add_argument("--val", type=store_path, help="validation store, see train-stage2")
+    parser.add_argument(
+        "--val-conditions",
+        nargs="+",
+        type=store_path,
+        default=[],
+        metavar="DELTA",
+        help="delta stores of the --val store: validate under these, too",
+    )
     parser.add_argument("--nuscenes", type=Path, help="nuScenes root, see train-stage2")
     parser.add_argument("--jobs", type=whole_number(1), help="runs at a time (one per GPU, or 1)")
     parser.add_argument(
@@ -90,33 +121,63 @@ def _work(args: argparse.Namespace) -> None:
     store = CachedFeatures(args.store)
     store.require_complete()
     slots = device_slots(args.jobs, _devices())
-    options = _options(args, default_workers(len(slots)) if args.workers is None else args.workers)
     subset = subset_of(args)
+    deltas = by_condition([open_delta(path, store) for path in args.conditions])
     inputs = {
         "store": _samples_of(store),
         "validation store": None if args.val is None else _samples_of(CachedFeatures(args.val)),
         "checkpoint": None if args.checkpoint is None else _checkpoint_digest(args.checkpoint),
         "subset": subset_record(subset, subset_tokens(store, subset)),
+        "conditions": content_digests(deltas) or None,
+        "validation conditions": _validation_conditions(args.val_conditions, args.val),
     }
+    workers = default_workers(len(slots)) if args.workers is None else args.workers
+    options = _options(args, workers, deltas)
     if args.optuna is None:
         recipes = [made for name in args.recipe.split(",") for made in recipes_named(name)]
         runs = planned_runs(recipes, args.set, args.seeds)
         for run in runs:
             require_trainable(run.recipe, store)
+        named = dict(pair for run in runs for pair in run.recipe.conditions)
+        require_same_names(deltas, list(named.items()))
         run_sweep(args.out, runs, inputs, options, slots)
     else:
         _require_searchable(args)
-        search(args.out, args.optuna, args.trials, inputs, options, slots)
+        metric = "mean_NDS" if args.val_conditions else "NDS"
+        search(args.out, args.optuna, args.trials, inputs, options, slots, metric=metric)
     print(args.out)
 
 
-def _options(args: argparse.Namespace, workers: int) -> list[str]:
-    """Return the options of every `train-stage2`, store first."""
+def _validation_conditions(
+    paths: Sequence[StorePath], store: StorePath | None
+) -> dict[str, str] | None:
+    """Open the delta stores of the validation store; return what they hold, None without any."""
+    if not paths:
+        return None
+    if store is None:
+        raise ConfigError("--val-conditions are of a validation store: name it with --val")
+    base = CachedFeatures(store)
+    deltas = by_condition([open_delta(path, base) for path in paths])
+    judged_conditions((), deltas, base)  # refuses what every run would refuse
+    return content_digests(deltas)
+
+
+def _options(
+    args: argparse.Namespace, workers: int, deltas: Mapping[str, ConditionedStore]
+) -> Options:
+    """Return what gives the options of a recipe's `train-stage2`, store first."""
     options = [str(args.store), "--workers", str(workers)]
     for name in ("checkpoint", "val", "nuscenes", "samples", "scenes", "subset_seed"):
         value = getattr(args, name)
         options += [f"--{name.replace('_', '-')}", str(value)] if value else []
-    return options
+    if args.val_conditions:
+        options += ["--val-conditions", *map(str, args.val_conditions)]
+
+    def with_own_deltas(recipe: Recipe) -> list[str]:
+        own = [str(deltas[name].path) for name, _ in recipe.conditions if name in deltas]
+        return [*options, *(["--conditions", *own] if own else [])]
+
+    return with_own_deltas
 
 
 def _require_searchable(args: argparse.Namespace) -> None:

@@ -29,13 +29,14 @@ OPTIONS = {
     | {"--out", "--results", "--sensor-weights", "--condition", "--samples", "--min-score"},
     "train-stage2": {
         *("--out", "--recipe", "--checkpoint", "--stop-after"),
-        *("--workers", "--devices", "--nodes"),
+        *("--workers", "--loader", "--devices", "--nodes"),
         *("--config", "--set", "--seed", "--samples", "--scenes", "--subset-seed"),
         *("--val", "--nuscenes", "--conditions", "--val-conditions"),
     },
     "sweep-stage2": {
         *("--out", "--recipe", "--seeds", "--set", "--checkpoint", "--val", "--nuscenes"),
         *("--jobs", "--workers", "--samples", "--scenes", "--subset-seed", "--optuna", "--trials"),
+        *("--conditions", "--val-conditions"),
     },
     "compare-runs": {"--nuscenes", "--out"},
     "plot-sensor-weights": {"--out", "--samples", "--plot", "--min-score", "--workers"},

@@ -45,6 +45,7 @@ MEANINGS = {
     "dataset.version": "the nuScenes version",
     "dataset.tokens": "the list of samples or its order: another split",
     "dataset.inputs": "calibration, sweeps or annotations of the samples",
+    "condition.revision": "the condition does something else since; without a number it is 1",
 }
 ABSENT = "absent"
 DIGEST_LENGTH = 64

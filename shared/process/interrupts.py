@@ -1,11 +1,18 @@
-"""Ctrl-C and SIGTERM as a flag: long work stops between two pieces and says how to resume."""
+"""Ctrl-C and SIGTERM as a flag: long work stops between two pieces and says how to resume.
+
+And processes that do not outlive the process that started them, however that dies.
+"""
 
 import contextlib
+import ctypes
 import signal
+import sys
 from collections.abc import Iterator
+from functools import partial
 from types import FrameType
 
 PATIENCE_S = 10.0  # of a wait after a signal; job schedulers kill some 30 s after SIGTERM
+PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 class StuckError(Exception):
@@ -63,3 +70,13 @@ class Interrupts:
     def _give_up(self, *_: object) -> None:
         if self._is_waiting:
             raise StuckError(f"nothing came within {PATIENCE_S:g} s of the signal")
+
+
+def signal_at_parents_end(signum: int) -> "partial[int] | None":
+    """Return what a child calls to get a signal when its parent ends; None if not on Linux.
+
+    Loads the C library now, since a child between fork and exec must not.
+    """
+    if sys.platform != "linux":
+        return None
+    return partial(ctypes.CDLL(None).prctl, PR_SET_PDEATHSIG, signum)

@@ -36,6 +36,11 @@ class Condition:
         severity: 1 is mildest; None if the source has none.
         source: publication or repository, and what differs from it.
         parameters: numbers and texts that tell it from others of the family; part of the identity.
+        revision: raised whenever the condition comes to do something else, as after a corrected
+            fault. Part of the identity, so a delta of an earlier revision can be read, since it
+            says what it is, but not be continued or checked for parity; extract it again. Revision
+            1 adds nothing to the identity: deltas that were made before there were revisions count
+            as it.
         seed: of the random numbers.
         may_change_nothing: it is meant to leave features as they are, at least for some data.
         keyframe_only: it is meant to leave earlier sweeps alone.
@@ -49,10 +54,11 @@ class Condition:
         camera_poses: gets a record and the condition, returns the record with edited calibration.
         edits: gets all samples at hand and the condition, says which sensors of each sample are
             touched. None: every sensor that a function above concerns, in every sample.
-        user_file: SHA-256 of a user's file; `load_condition` sets it.
+        user_file: SHA-256 of a user's file, which tells its changes; `load_condition` sets it.
 
     Raises:
-        ConfigError: if the name does not fit, parameters are not JSON, or it does nothing.
+        ConfigError: if the name does not fit, severity or revision is below 1, parameters are not
+            JSON, or it does nothing.
     """
 
     name: str
@@ -60,6 +66,7 @@ class Condition:
     severity: int | None = None
     source: str
     parameters: Mapping[str, Any] = field(default_factory=dict)
+    revision: int = 1
     seed: int = 0
     may_change_nothing: bool = False
     keyframe_only: bool = False
@@ -80,6 +87,8 @@ class Condition:
             )
         if self.severity is not None and self.severity < 1:
             raise ConfigError(f"{where}: severity is {self.severity}, the mildest is 1")
+        if self.revision < 1:
+            raise ConfigError(f"{where}: revision is {self.revision}, the first is 1")
         try:
             json.dumps(dict(self.parameters), allow_nan=False)
         except (TypeError, ValueError) as error:
@@ -115,6 +124,7 @@ class Condition:
             "parameters": dict(self.parameters),
             "seed": self.seed,
             "user_file": self.user_file,
+            **({"revision": self.revision} if self.revision > 1 else {}),
         }
 
     def draw(self, subject: str, sensor: str) -> Draw:

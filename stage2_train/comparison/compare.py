@@ -18,6 +18,7 @@ from stage2_train.comparison.compared_run import (
     read_run,
     run_folders,
 )
+from stage2_train.comparison.conditions_table import conditions_table
 from stage2_train.comparison.html_page import comparison_page
 from stage2_train.comparison.matched_runs import match_runs
 from stage2_train.comparison.paired_test import (
@@ -89,6 +90,8 @@ def compare_runs(
     if nuscenes_root is not None:
         tested = _tested(runs, groups, nuscenes_root, replicates, scores)
     tables = [fields_table(runs), runs_table(runs, scores)]
+    under_conditions = conditions_table(runs)
+    tables += [] if under_conditions is None else [under_conditions]
     if len(groups) < len(runs):
         tables.append(groups_table(groups, scores))
     return Comparison(

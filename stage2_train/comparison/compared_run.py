@@ -23,6 +23,7 @@ VALIDATION = "validation.csv"
 FINAL_VALIDATION = "validation"  # folder of the one that ends a run
 RESULTS = "results_nusc.json"
 SUMMARY = "metrics_summary.json"
+MEAN_NDS = "mean_NDS"  # column of validation.csv, of runs that are validated under conditions
 PAGE = "comparison.html"  # of a comparison, which may lie among the runs
 LAST_SHARE = 0.1  # of the steps; their mean loss is the final one
 
@@ -66,6 +67,13 @@ class ComparedRun:
         """The mean training loss of the last tenth of its steps."""
         losses = self.log["loss"][np.isfinite(self.log["loss"])]  # a skipped step has none
         return float(losses[-max(1, round(LAST_SHARE * len(losses))) :].mean())
+
+    def best_validation(self, column: str, *, is_high: bool) -> int | None:
+        """Return the row of validation.csv with the best value; None if none was measured."""
+        values = self.validation.get(column, np.zeros(0))
+        if not np.isfinite(values).any():
+            return None
+        return int(np.nanargmax(values) if is_high else np.nanargmin(values))
 
     @property
     def peak_gpu_mb(self) -> float:

@@ -6,7 +6,7 @@ Its content policy forbids every request, so a browser would refuse what is not 
 import html
 from collections.abc import Sequence
 
-from stage2_train.comparison.compared_run import ComparedRun
+from stage2_train.comparison.compared_run import MEAN_NDS, ComparedRun
 from stage2_train.comparison.curve_chart import Curve, curve_chart
 from stage2_train.comparison.report_tables import ReportTable
 from stage2_train.comparison.run_groups import RunGroup
@@ -17,6 +17,7 @@ DASHES = ("none", "8 4", "2 3", "10 3 2 3")  # runs of a group
 CHARTS = (
     ("Training loss", "log", "loss"),
     ("NDS in validation", "validation", "NDS"),
+    ("Mean NDS over conditions in validation", "validation", MEAN_NDS),
     ("mAP in validation", "validation", "mAP"),
     ("Loss in validation", "validation", "loss"),
 )

@@ -7,7 +7,7 @@ from statistics import mean, stdev
 
 import numpy as np
 
-from stage2_train.comparison.compared_run import ComparedRun
+from stage2_train.comparison.compared_run import MEAN_NDS, ComparedRun
 from stage2_train.comparison.paired_test import CONFIDENCE, METRICS, ScoreDifference
 from stage2_train.comparison.run_groups import (
     ABSENT,
@@ -63,7 +63,8 @@ def runs_table(runs: Sequence[ComparedRun], scores: Scores) -> ReportTable:
     """Return final and best metrics, time and memory: a row per run, no column without a value."""
     head = (
         *("run", "steps", "final loss", *METRICS, "best NDS", "NDS at step"),
-        *("lowest val. loss", "loss at step", "s/step", "training min", "host MB", "GPU MB"),
+        *("best mean NDS", "mean NDS at step", "lowest val. loss", "loss at step"),
+        *("s/step", "training min", "host MB", "GPU MB"),
     )
     notes = ["The final loss is the mean training loss of the last tenth of the steps."]
     notes += [f"{run.name}: {note}." for run in runs for note in run.notes]
@@ -88,6 +89,7 @@ def _run_row(run: ComparedRun, scores: Scores) -> tuple[str, ...]:
         number(run.final_loss),
         *map(number, scores.get(run.name, (math.nan, math.nan))),
         *best(run, "NDS", is_high=True),
+        *best(run, MEAN_NDS, is_high=True),
         *best(run, "loss", is_high=False),
         number(float(np.median(seconds)) if seconds.size else math.nan),
         number(float(seconds.sum()) / 60 if seconds.size else math.nan, digits=1),
@@ -98,15 +100,15 @@ def _run_row(run: ComparedRun, scores: Scores) -> tuple[str, ...]:
 
 def best(run: ComparedRun, column: str, *, is_high: bool) -> tuple[str, str]:
     """Return the best value of a validation metric and the step it was reached at."""
-    values = run.validation.get(column, np.zeros(0))
-    if not np.isfinite(values).any():
+    at = run.best_validation(column, is_high=is_high)
+    if at is None:
         return ABSENT, ABSENT
-    at = int(np.nanargmax(values) if is_high else np.nanargmin(values))
-    return number(float(values[at])), f"{run.validation['step'][at]:.0f}"
+    return number(float(run.validation[column][at])), f"{run.validation['step'][at]:.0f}"
 
 
 def groups_table(groups: Sequence[RunGroup], scores: Scores) -> ReportTable:
     """Return mean and standard deviation over seeds: a row per group."""
+    has_mean = any(MEAN_NDS in run.validation for group in groups for run in group.runs)
     rows = []
     for group in groups:
         columns = [[run.final_loss for run in group.runs]]
@@ -114,11 +116,15 @@ def groups_table(groups: Sequence[RunGroup], scores: Scores) -> ReportTable:
             [scores[run.name][i] for run in group.runs if run.name in scores]
             for i in range(len(METRICS))
         ]
+        if has_mean:
+            at = [(run, run.best_validation(MEAN_NDS, is_high=True)) for run in group.runs]
+            columns.append([float(run.validation[MEAN_NDS][i]) for run, i in at if i is not None])
         rows.append((group.name, str(len(group.runs)), *map(_spread, columns)))
+    head = ("runs that differ only in their seed", "runs", "final loss", *METRICS)
     return ReportTable(
         name="seeds",
         title="Over seeds",
-        head=("runs that differ only in their seed", "runs", "final loss", *METRICS),
+        head=(*head, "best mean NDS") if has_mean else head,
         rows=tuple(rows),
         notes=("Mean and standard deviation over the runs.",),
     )

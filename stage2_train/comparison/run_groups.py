@@ -11,6 +11,7 @@ from stage2_train.comparison.compared_run import ComparedRun
 SEED = "recipe.seed"
 START = "starting weights"  # their digest; seeded weights differ with the seed
 NAME = "recipe.name"
+DELTA = "conditions."  # before a condition's name: the digest of the delta store trained with
 ABSENT = "-"
 SHORT_DIGEST = 10
 
@@ -29,9 +30,17 @@ class RunGroup:
 
 
 def fields_that_differ(runs: Sequence[ComparedRun]) -> list[str]:
-    """Return the fields of the configs that are not the same in all runs, in their order."""
-    fields = dict.fromkeys(field for run in runs for field in run.config)
-    return [field for field in fields if len({_text(run, field) for run in runs}) > 1]
+    """Return the fields of the configs that are not the same in all runs, in their order.
+
+    Which runs train under a condition is in their recipe; of its delta store only counts whether
+    those runs have the same.
+    """
+    differing = []
+    for field in dict.fromkeys(field for run in runs for field in run.config):
+        having = [run for run in runs if field in run.config or not field.startswith(DELTA)]
+        if len({_text(run, field) for run in having}) > 1:
+            differing.append(field)
+    return differing
 
 
 def shown_value(run: ComparedRun, field: str) -> str:
@@ -43,7 +52,9 @@ def shown_value(run: ComparedRun, field: str) -> str:
 
 
 def short_field(field: str) -> str:
-    """Return a field as users write it on the command line."""
+    """Return a field as users write it on the command line, or what it is the digest of."""
+    if field.startswith(DELTA):
+        return f"delta of {field.removeprefix(DELTA)}"
     return field.removeprefix("recipe.")
 
 

@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Callable, Generator, Iterable, Sequence
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from functools import partial
 from math import ceil
 
@@ -13,6 +13,7 @@ from stage2_train.data.loader_threads import LoaderThreads
 from stage2_train.data.sampler import Place
 
 AHEAD_PER_WORKER = 2  # queued samples per thread, so that none waits while a batch is late
+WAKING_S = 1.0  # how often a wait for a thread is left to see whether a signal has come
 
 ReadBatch = tuple[BatchBuffer, Sequence[Place], list[Frame]]
 
@@ -82,4 +83,15 @@ def _read(dataset: StoreDataset, place: Place, buffer: BatchBuffer, position: in
 def _finished(
     buffer: BatchBuffer, places: Sequence[Place], reads: list[Future[Frame]]
 ) -> ReadBatch:
-    return buffer, places, [read.result() for read in reads]
+    return buffer, places, [_result(read) for read in reads]
+
+
+def _result(read: Future[Frame]) -> Frame:
+    """Return what a thread has read; a thread that hangs does not keep signals from being noticed.
+
+    Python handles a signal in the main thread, between two of its instructions. One that arrives
+    after the last of them and before the wait for a lock has begun does not interrupt that wait.
+    """
+    while not read.done():
+        wait([read], WAKING_S)
+    return read.result()

@@ -16,14 +16,13 @@ from shared.process.folder_lock import locked_folder
 from stage2_train.recipes.recipe import Recipe
 from stage2_train.run.run_folder import BEST_SCORES
 from stage2_train.sweep.run_process import RunProcess
-from stage2_train.sweep.run_sweep import LOCK, SweepRunner
+from stage2_train.sweep.run_sweep import LOCK, Options, SweepRunner
 from stage2_train.sweep.sweep_plan import PlannedRun, record_plan
 
 if TYPE_CHECKING:
     from optuna import Study, Trial
 
 JOURNAL = "optuna.journal"
-METRIC = "NDS"
 
 log = logging.getLogger(__name__)
 
@@ -40,6 +39,7 @@ class SearchRunner(SweepRunner):
         trials: how many in all, those of earlier calls included.
         options: see `SweepRunner`.
         slots: see `SweepRunner`.
+        metric: to maximise, among the scores of the last validation.
     """
 
     def __init__(
@@ -48,11 +48,12 @@ class SearchRunner(SweepRunner):
         study: "Study",
         make: MakeRecipe,
         trials: int,
-        options: Sequence[str],
+        options: Options,
         slots: Sequence[Mapping[str, str]],
+        metric: str,
     ) -> None:
         super().__init__(folder, [], options, slots)
-        self.study, self.make, self.total = study, make, trials
+        self.study, self.make, self.total, self.metric = study, make, trials, metric
         self._trials: dict[str, Trial] = {}
         self._resume()
 
@@ -99,9 +100,15 @@ class SearchRunner(SweepRunner):
             self._fail(process.run.name, process.reason())
 
     def _tell(self, run: PlannedRun) -> None:
-        scores = json.loads((self.folder / run.name / BEST_SCORES).read_bytes())
-        self.study.tell(self._trials[run.name], scores[METRIC])
-        self._say(run.name, f"finished, {METRIC} {scores[METRIC]:.4f}")
+        file = self.folder / run.name / BEST_SCORES
+        score = json.loads(file.read_bytes())[self.metric] if file.exists() else None
+        if score is None:
+            self._fail(
+                run.name, f"its validation has no {self.metric}, since losses are not finite"
+            )
+            return
+        self.study.tell(self._trials[run.name], score)
+        self._say(run.name, f"finished, {self.metric} {score:.4f}")
 
     def _fail(self, name: str, reason: object) -> None:
         from optuna.trial import TrialState
@@ -115,10 +122,12 @@ def search(
     function: str,
     trials: int,
     inputs: Mapping[str, Any],
-    options: Sequence[str],
+    options: Options,
     slots: Sequence[Mapping[str, str]],
+    *,
+    metric: str = "NDS",
 ) -> None:
-    """Let Optuna look for the recipe with the highest NDS, or continue doing so.
+    """Let Optuna look for the recipe with the best detector, or continue doing so.
 
     Args:
         folder: of the sweep.
@@ -127,6 +136,7 @@ def search(
         inputs: see `record_plan`.
         options: see `SweepRunner`; with a validation store and tables.
         slots: see `SweepRunner`.
+        metric: see `SearchRunner`.
 
     Raises:
         ConfigError: if Optuna or the function is missing, or the folder holds a different sweep.
@@ -138,7 +148,7 @@ def search(
     with locked_folder(folder, LOCK):
         record_plan(folder, [], {**inputs, "search": Path(function).name})
         study = _study(folder)
-        SearchRunner(folder, study, make, trials, options, slots).run_all()
+        SearchRunner(folder, study, make, trials, options, slots, metric).run_all()
     succeeded = [trial for trial in study.get_trials() if trial.value is not None]
     if not succeeded:
         raise TrainingError(
@@ -148,7 +158,7 @@ def search(
     best = study.best_trial
     log.info(
         "best of %d trials: trial-%03d, %s %.4f, %s",
-        *(len(succeeded), best.number, METRIC, best.value, json.dumps(best.params)),
+        *(len(succeeded), best.number, metric, best.value, json.dumps(best.params)),
     )
 
 

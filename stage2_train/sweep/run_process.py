@@ -2,7 +2,6 @@
 
 import contextlib
 import csv
-import ctypes
 import json
 import os
 import signal
@@ -10,10 +9,10 @@ import subprocess
 import sys
 import time
 from collections.abc import Mapping, Sequence
-from functools import partial
 from pathlib import Path
 from typing import IO
 
+from shared.process.interrupts import signal_at_parents_end
 from shared.process.whole_file import whole_file
 from stage2_train.sweep.sweep_plan import FINISHED, PlannedRun, write_recipe
 
@@ -21,7 +20,6 @@ TRAIN_LOG = "train.log"  # what the process says, of all its starts
 STEPS_LOG = "log.csv"  # of `train-stage2`
 ERROR = "error: "
 TRAINING = "stage2_train"  # the module of train-stage2
-PR_SET_PDEATHSIG = 1  # linux/prctl.h
 
 
 class RunProcess:
@@ -56,7 +54,8 @@ class RunProcess:
                 stderr=subprocess.STDOUT,
                 env={**os.environ, **environment},
                 start_new_session=True,
-                preexec_fn=_ends_with_parent(),
+                # Otherwise it would go on alone, and a sweep started again would wait for it.
+                preexec_fn=signal_at_parents_end(signal.SIGTERM),
             )
 
     def poll(self) -> int | None:
@@ -108,13 +107,3 @@ class RunProcess:
         with contextlib.suppress(FileNotFoundError):
             return (self.folder / STEPS_LOG).stat().st_mtime_ns
         return 0
-
-
-def _ends_with_parent() -> "partial[int] | None":
-    """Return what makes a process end, with its state saved, if the sweep is killed.
-
-    Otherwise it would go on alone, and the sweep that is started again would have to wait for it.
-    """
-    if sys.platform != "linux":
-        return None
-    return partial(ctypes.CDLL(None).prctl, PR_SET_PDEATHSIG, signal.SIGTERM)

@@ -5,7 +5,7 @@ import os
 import signal
 import time
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -13,6 +13,7 @@ from shared.errors import InterruptedWorkError, TrainingError
 from shared.process.file_lock import NoLocksError, lock_file
 from shared.process.folder_lock import locked_folder, make_folder
 from shared.process.interrupts import Interrupts
+from stage2_train.recipes.recipe import Recipe
 from stage2_train.run.run_folder import LOCK as TRAINING_LOCK
 from stage2_train.sweep.run_process import TRAIN_LOG, RunProcess
 from stage2_train.sweep.sweep_plan import FINISHED, PlannedRun, record_plan
@@ -23,6 +24,8 @@ LOCK = ".sweep.lock"
 POLL_S = 0.2
 ENDING_S = 25.0  # for runs to save after a signal; job schedulers kill some 30 s after SIGTERM
 
+Options = Callable[[Recipe], Sequence[str]]
+
 
 class SweepRunner:
     """Starts runs, follows them and ends them.
@@ -30,7 +33,7 @@ class SweepRunner:
     Args:
         folder: of the sweep; a run has a folder in it.
         runs: of the plan.
-        options: of `train-stage2` for every run, store first.
+        options: returns those of `train-stage2` for a run of a recipe, store first.
         slots: environment of each process that runs at a time, besides our own.
     """
 
@@ -38,7 +41,7 @@ class SweepRunner:
         self,
         folder: Path,
         runs: Sequence[PlannedRun],
-        options: Sequence[str],
+        options: Options,
         slots: Sequence[Mapping[str, str]],
     ) -> None:
         self.folder, self.runs, self.options, self.slots = folder, runs, options, slots
@@ -89,7 +92,7 @@ class SweepRunner:
                     self._pending.append(run)
                     continue
                 self._say(run.name, "resumes" if (folder / "checkpoint.pt").exists() else "starts")
-                self._running[slot] = RunProcess(run, folder, self.options, environment)
+                self._running[slot] = RunProcess(run, folder, self.options(run.recipe), environment)
 
     def _follow(self) -> None:
         """Report steps and ends of the runs."""
@@ -159,7 +162,7 @@ def run_sweep(
     folder: Path,
     runs: Sequence[PlannedRun],
     inputs: Mapping[str, Any],
-    options: Sequence[str],
+    options: Options,
     slots: Sequence[Mapping[str, str]],
 ) -> None:
     """Train all runs of a sweep, or those that are left.

@@ -2,8 +2,9 @@
 
 import filecmp
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ from shared.model.detector import CmtDetector
 from stage2_train.data.dataset import StoreDataset
 from stage2_train.data.loader import EVALUATION_BATCH, evaluation_batches
 from stage2_train.evaluation.conditions.judged_condition import CLEAN_SAMPLES, JudgedCondition
+from stage2_train.evaluation.conditions.judging_processes import JudgingProcesses, default_processes
 from stage2_train.evaluation.detections import detect, write_results
 from stage2_train.evaluation.evaluation_folder import RESULTS, prepare_folder, write_metrics
 from stage2_train.evaluation.mean_weights import MeanSensorWeights
@@ -19,6 +21,8 @@ from stage2_train.evaluation.official_metrics import Judgement, judge
 from stage2_train.evaluation.official_tables import Coverage
 
 log = logging.getLogger(__name__)
+
+MEMORY_PER_RESULT_BYTE = 7  # that the devkit takes to judge a result JSON; 6.2 were measured
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -65,6 +69,7 @@ def judge_conditions(
     *,
     truth: GroundTruthTables | None,
     workers: int = 0,
+    processes: int | None = None,
     plot: Callable[[Judgement, Path], None] = lambda judgement, folder: None,
 ) -> list[ConditionResult]:
     """Write results and metrics of every condition.
@@ -77,34 +82,68 @@ def judge_conditions(
         out: folder.
         truth: None writes the result JSON alone.
         workers: loader threads.
+        processes: that judge while detection goes on, see `default_processes`, which is the
+            default; what is written is the same for any number.
         plot: makes pictures in the folder of a condition.
 
     Returns:
         A result for every condition, none without `truth`.
     """
-    judged = []
-    for condition in conditions:
-        folder = folder_of(out, condition)
-        prepare_folder(folder)
-        log.info("%s: detecting in %d samples of %s", condition.name, len(dataset), store.path)
-        batches = evaluation_batches(
-            dataset, EVALUATION_BATCH, workers, condition.absent, condition.stored
-        )
-        weights, results = MeanSensorWeights(), folder / RESULTS
-        write_results(
-            results, detect(detector, batches, store, weights), condition.used(store.preset)
-        )
-        if truth is None:
-            continue
-        judgement = judge(results, truth.tables, truth.covered, dataset.tokens, folder)
-        write_metrics(folder, results, judgement.summary)
-        plot(judgement, folder)
-        judged.append(
-            ConditionResult(
-                condition=condition,
-                summary=judgement.summary,
-                sensor_weights=weights.mean(),
-                equals_clean=folder != out and filecmp.cmp(results, out / RESULTS, shallow=False),
+    if processes is None:
+        processes = default_processes() if len(conditions) > 1 else 0
+    detected = []
+    with JudgingProcesses(processes) as judging:
+        for condition in conditions:
+            folder = folder_of(out, condition)
+            prepare_folder(folder)
+            log.info("%s: detecting in %d samples of %s", condition.name, len(dataset), store.path)
+            batches = evaluation_batches(
+                dataset, EVALUATION_BATCH, workers, condition.absent, condition.stored
             )
+            weights, results = MeanSensorWeights(), folder / RESULTS
+            write_results(
+                results, detect(detector, batches, store, weights), condition.used(store.preset)
+            )
+            if truth is None:
+                continue
+            equals_clean = folder != out and filecmp.cmp(results, out / RESULTS, shallow=False)
+            detected.append((condition, weights.mean(), equals_clean))
+            judging.judge(
+                condition.name,
+                partial(_judged, results, truth, dataset.tokens, folder, plot),
+                MEMORY_PER_RESULT_BYTE * results.stat().st_size,
+            )
+        summaries = judging.results()
+    return [
+        ConditionResult(
+            condition=condition,
+            summary=summary,
+            sensor_weights=sensor_weights,
+            equals_clean=equals_clean,
         )
-    return judged
+        for (condition, sensor_weights, equals_clean), summary in zip(
+            detected, summaries, strict=True
+        )
+    ]
+
+
+def _judged(
+    results: Path,
+    truth: GroundTruthTables,
+    tokens: Sequence[str],
+    folder: Path,
+    plot: Callable[[Judgement, Path], None],
+) -> dict[str, Any]:
+    """Judge and plot what was detected under a condition; return the summary."""
+    judgement = judge(results, truth.tables, truth.covered, tokens, folder)
+    write_metrics(folder, results, judgement.summary)
+    plot(judgement, folder)
+    summary: dict[str, Any] = _plain(judgement.summary)
+    return summary
+
+
+def _plain(value: Any) -> Any:
+    """Return the devkit's dictionaries as such, without the defaults that keep it from pickling."""
+    if isinstance(value, Mapping):
+        return {key: _plain(inner) for key, inner in value.items()}
+    return value

@@ -3,6 +3,7 @@
 import re
 import subprocess
 import sys
+from dataclasses import replace
 from functools import cache, partial
 from pathlib import Path
 
@@ -190,6 +191,22 @@ def test_a_condition_of_a_user_is_loaded_from_its_file_and_known_by_its_bytes(
     assert condition.identity["user_file"] == file_digest(file)
     file.write_text(MINE + "\n# changed\n")
     assert load_condition(f"{file}:dusk").identity != condition.identity
+
+
+def test_the_first_revision_adds_nothing_to_the_identity_and_a_later_one_does() -> None:
+    condition = load_condition("fog-2")
+    assert condition.identity == {
+        "name": "fog-2",
+        "family": "fog",
+        "severity": 2,
+        "parameters": {"alpha_per_m": 0.03, "beta_per_m_sr": 0.008},
+        "seed": 0,
+        "user_file": None,
+    }
+    second = replace(condition, revision=2)
+    assert second.identity == {**condition.identity, "revision": 2}
+    with pytest.raises(ConfigError, match="'fog-2': revision is 0, the first is 1"):
+        replace(condition, revision=0)
 
 
 def test_the_example_of_the_page_does_what_it_says(tmp_path: Path) -> None:

@@ -1,6 +1,7 @@
 """Run folders as `train-stage2` leaves them, without training."""
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -22,6 +23,7 @@ def write_run(
     validation: str = "",
     scores: tuple[float, float] | None = None,
     results: dict[str, Any] | None = None,
+    config: Mapping[str, Any] | None = None,
     **recipe: Any,
 ) -> Path:
     """Write the folder of a finished run.
@@ -34,11 +36,12 @@ def write_run(
         validation: content of validation.csv; "" for none.
         scores: mAP and NDS of its last validation.
         results: content of its detections.
+        config: what config.json says besides.
         recipe: fields that differ from `RECIPE`.
     """
     folder.mkdir(parents=True)
-    config = {"recipe": RECIPE | recipe, "store": store, "starting weights": start}
-    (folder / "config.json").write_text(json.dumps(config))
+    whole = {"recipe": RECIPE | recipe, "store": store, "starting weights": start, **(config or {})}
+    (folder / "config.json").write_text(json.dumps(whole))
     log = [f"{i + 1},{loss}" for i, loss in enumerate(losses)]
     (folder / "log.csv").write_text("\n".join(["step,loss", *log, ""]))
     times = [f"{i + 1},0.1,0.5" for i in range(len(losses))]

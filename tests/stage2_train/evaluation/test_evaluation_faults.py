@@ -30,6 +30,14 @@ def hang(*arguments):
 StoreDataset.read = hang
 raise SystemExit(main(sys.argv[1:]))
 """
+# The signal goes to the thread that hangs, so it does not interrupt the wait of the main thread, as
+# one does not that arrives between the last instruction there and that wait.
+INTERRUPTING = HANGING.replace(
+    "    threading.Event().wait()\n",
+    "    time.sleep(1)  # until the main thread waits\n"
+    "    signal.pthread_kill(threading.get_ident(), signal.SIGINT)\n"
+    "    threading.Event().wait()\n",
+).replace("import sys, threading", "import signal, sys, threading, time")
 
 
 @pytest.fixture(scope="module")
@@ -156,3 +164,13 @@ def test_the_first_signal_ends_an_evaluation_whose_loader_hangs(
     assert child.returncode in (-number, 128 + number)
     assert "Traceback" not in said
     assert seconds < 60
+
+
+def test_a_signal_that_does_not_interrupt_the_wait_ends_it_soon(
+    tiny_store: Path, run: Path, tmp_path: Path
+) -> None:
+    command = [str(tiny_store), str(run), "--out", str(tmp_path / "val"), "--workers", "1"]
+    with hanging(INTERRUPTING, *command) as child:
+        _, said = child.communicate(timeout=PATIENCE_S)
+    assert child.returncode == 128 + signal.SIGINT
+    assert said.endswith("stopped: run the same command again to resume or start over\n")

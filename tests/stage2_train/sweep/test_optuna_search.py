@@ -7,13 +7,13 @@ from pathlib import Path
 import pytest
 
 from shared.errors import ConfigError, InterruptedWorkError, TrainingError
+from stage2_train.recipes.recipe import Recipe
 from stage2_train.sweep import optuna_search, run_process
 from stage2_train.sweep.optuna_search import JOURNAL, search
 from stage2_train.sweep_stage2 import main as sweep_stage2
 
 optuna = pytest.importorskip("optuna", reason="Optuna, an optional extra, is not installed")
 
-OPTIONS = ("store.zarr", "--workers", "3")
 INPUTS = {"store": "digest"}
 SEARCH = """
 from dataclasses import replace
@@ -45,6 +45,10 @@ nds = 1 - abs(math.log10(rate) + 3) / 10  # highest at 1e-3
 """
 
 
+def options(recipe: Recipe) -> list[str]:
+    return ["store.zarr", "--workers", "3"]
+
+
 @pytest.fixture
 def function(tmp_path: Path) -> str:
     (tmp_path / "my_search.py").write_text(SEARCH)
@@ -72,7 +76,7 @@ def test_optuna_knows_every_trial_with_its_nds_and_whatever_failed(
 ) -> None:
     out = tmp_path / "search"
 
-    search(out, function, 12, INPUTS, OPTIONS, [{}])
+    search(out, function, 12, INPUTS, options, [{}])
 
     known = trials(out)
     assert len(known) == 12
@@ -92,9 +96,9 @@ def test_a_search_goes_on_to_more_trials_without_repeating_any(
     function: str, tmp_path: Path
 ) -> None:
     out = tmp_path / "search"
-    search(out, function, 3, INPUTS, OPTIONS, [{}])
-    search(out, function, 6, INPUTS, OPTIONS, [{}])
-    search(out, function, 6, INPUTS, OPTIONS, [{}])
+    search(out, function, 3, INPUTS, options, [{}])
+    search(out, function, 6, INPUTS, options, [{}])
+    search(out, function, 6, INPUTS, options, [{}])
 
     assert (out / "starts.txt").read_text().split() == [f"trial-{i:03d}" for i in range(6)]
     assert len({trial.params["learning_rate"] for trial in trials(out)}) == 6
@@ -111,11 +115,11 @@ def test_a_trial_that_a_kill_has_left_is_resumed_with_its_own_values(
     with monkeypatch.context() as patch:
         patch.setattr(optuna_search.SearchRunner, "_start", killed)
         with pytest.raises(InterruptedWorkError):
-            search(out, function, 2, INPUTS, OPTIONS, [{}])
+            search(out, function, 2, INPUTS, options, [{}])
     (left,) = trials(out)
     assert left.state.name == "RUNNING"
 
-    search(out, function, 2, INPUTS, OPTIONS, [{}])
+    search(out, function, 2, INPUTS, options, [{}])
 
     first, second = trials(out)
     assert first.params == left.params
@@ -133,17 +137,39 @@ def test_a_run_that_ended_before_optuna_was_told_is_told_and_not_repeated(
     (folder / "finished.json").write_text("{}")
     (folder / "best.json").write_text('{"step": 1, "NDS": 0.875}')
 
-    search(out, function, 1, INPUTS, OPTIONS, [{}])
+    search(out, function, 1, INPUTS, options, [{}])
 
     assert trials(out)[0].value == 0.875
     assert not (out / "starts.txt").exists()
+
+
+@pytest.mark.parametrize("scores", [None, {"step": 1, "NDS": 0.5, "mean_NDS": None}])
+def test_a_trial_whose_score_was_not_measured_fails_alone(
+    scores: dict[str, float | None] | None, function: str, tmp_path: Path
+) -> None:
+    out = tmp_path / "search"
+    folder = out / "trial-000"
+    folder.mkdir(parents=True)
+    (folder / "finished.json").write_text("{}")
+    if scores is not None:
+        (folder / "best.json").write_text(json.dumps(scores))
+    for number in (1, 2):
+        (out / f"trial-00{number}").mkdir()
+        (out / f"trial-00{number}" / "finished.json").write_text("{}")
+        best = {"step": 1, "NDS": 0.9 / number, "mean_NDS": 0.25 * number}
+        (out / f"trial-00{number}" / "best.json").write_text(json.dumps(best))
+
+    search(out, function, 3, INPUTS, options, [{}], metric="mean_NDS")
+
+    assert [trial.state.name for trial in trials(out)] == ["FAIL", "COMPLETE", "COMPLETE"]
+    assert [trial.value for trial in trials(out)] == [None, 0.25, 0.5]
 
 
 def test_values_that_a_recipe_refuses_fail_their_trial_alone(
     function: str, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     caplog.set_level("INFO")
-    search(tmp_path / "a", function.replace(":rate", ":too_high"), 3, INPUTS, OPTIONS, [{}])
+    search(tmp_path / "a", function.replace(":rate", ":too_high"), 3, INPUTS, options, [{}])
 
     assert [trial.state.name for trial in trials(tmp_path / "a")] == [
         "COMPLETE",
@@ -157,25 +183,25 @@ def test_values_that_a_recipe_refuses_fail_their_trial_alone(
 def test_a_search_in_which_everything_failed_is_an_error(function: str, tmp_path: Path) -> None:
     (tmp_path / "stand_in_training.py").write_text("raise SystemExit(3)")
     with pytest.raises(TrainingError, match="all 2 trials in "):
-        search(tmp_path / "a", function, 2, INPUTS, OPTIONS, [{}])
+        search(tmp_path / "a", function, 2, INPUTS, options, [{}])
 
 
 def test_what_is_no_function_of_a_trial_is_refused(function: str, tmp_path: Path) -> None:
     for wrong in ("frozen_a", function.replace(":rate", ":absent")):
         with pytest.raises(ConfigError, match=r"a function that takes an optuna\.Trial"):
-            search(tmp_path / "a", wrong, 2, INPUTS, OPTIONS, [{}])
+            search(tmp_path / "a", wrong, 2, INPUTS, options, [{}])
     with pytest.raises(ConfigError, match="returned None, not a Recipe"):
-        search(tmp_path / "a", function.replace(":rate", ":none"), 2, INPUTS, OPTIONS, [{}])
+        search(tmp_path / "a", function.replace(":rate", ":none"), 2, INPUTS, options, [{}])
 
 
 def test_the_folder_of_a_search_is_not_that_of_a_grid_or_of_another_store(
     function: str, tmp_path: Path
 ) -> None:
-    search(tmp_path / "a", function, 1, INPUTS, OPTIONS, [{}])
+    search(tmp_path / "a", function, 1, INPUTS, options, [{}])
     with pytest.raises(ConfigError, match="a sweep with a different store"):
-        search(tmp_path / "a", function, 1, {"store": "another"}, OPTIONS, [{}])
+        search(tmp_path / "a", function, 1, {"store": "another"}, options, [{}])
     with pytest.raises(ConfigError, match="a sweep with a different search"):
-        search(tmp_path / "a", function.replace(":rate", ":none"), 1, INPUTS, OPTIONS, [{}])
+        search(tmp_path / "a", function.replace(":rate", ":none"), 1, INPUTS, options, [{}])
 
 
 def test_a_search_needs_what_gives_nds_and_no_grid(

@@ -19,12 +19,14 @@ from stage2_train.sweep.run_sweep import device_slots, run_sweep
 from stage2_train.sweep.sweep_plan import PlannedRun
 from tests.child_processes import running
 
-OPTIONS = ("store.zarr", "--workers", "3")
-
 
 @pytest.fixture(autouse=True)
 def _stand_in(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(run_process, "TRAINING", "tests.stage2_train.sweep.fake_training")
+
+
+def options(recipe: Recipe) -> list[str]:
+    return ["store.zarr", "--workers", "3"]
 
 
 def planned(*names: str) -> list[PlannedRun]:
@@ -34,7 +36,7 @@ def planned(*names: str) -> list[PlannedRun]:
 
 
 def sweep(folder: Path, *names: str, slots: int = 1) -> None:
-    run_sweep(folder, planned(*names), {"store": "digest"}, OPTIONS, [{}] * slots)
+    run_sweep(folder, planned(*names), {"store": "digest"}, options, [{}] * slots)
 
 
 def starts(folder: Path) -> list[str]:
@@ -80,7 +82,7 @@ def test_a_process_gets_the_store_its_folder_its_recipe_and_the_options(tmp_path
 def test_as_many_run_at_a_time_as_there_are_devices(tmp_path: Path) -> None:
     slots = device_slots(None, ["4", "GPU-uuid"])
     names = [f"good-{i}" for i in range(4)]
-    run_sweep(tmp_path, planned(*names), {}, OPTIONS, slots)
+    run_sweep(tmp_path, planned(*names), {}, options, slots)
     lines = [line.split() for line in (tmp_path / "starts.txt").read_text().splitlines()]
     assert sorted(name for name, _ in lines) == names
     assert {device for _, device in lines} == {"4", "GPU-uuid"}
@@ -128,7 +130,7 @@ from stage2_train.sweep.run_sweep import run_sweep
 from stage2_train.sweep.sweep_plan import PlannedRun
 run_process.TRAINING = "tests.stage2_train.sweep.fake_training"
 run = PlannedRun(name="waits-1", recipe=Recipe(name="mine", steps=2, batch_size=1))
-run_sweep(Path(sys.argv[1]), [run], {}, ["store.zarr"], [{}])
+run_sweep(Path(sys.argv[1]), [run], {}, lambda recipe: ["store.zarr"], [{}])
 """
 
 

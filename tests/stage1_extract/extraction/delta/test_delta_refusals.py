@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -10,8 +11,10 @@ import stage1_extract.extraction.delta.extract_delta as extract_delta_module
 from cache.delta.open_features import open_delta
 from cache.reader import CachedFeatures
 from stage1_extract.__main__ import main as extract_features
+from stage1_extract.check_parity import main as check_parity
+from stage1_extract.conditions.catalogue.condition_catalogue import CATALOGUE, load_condition
 from stage2_train.__main__ import main as train_stage2
-from tests.stage1_extract.extraction.delta.conftest import delta_options
+from tests.stage1_extract.extraction.delta.conftest import OWN, delta_options
 
 Extract = Callable[[Path, str], Path]
 Output = pytest.CaptureFixture[str]
@@ -146,6 +149,55 @@ def test_a_place_that_holds_something_else(
     refused(capsys, command, "condition.name: beams-4-even in the store, lidar-drop asked for")
     plain = ["tiny", *command[1:3], "--version", "v1.0-mini", "--split", "mini_train"]
     refused(capsys, [*plain, "--store", str(delta)], "is a delta store", "--condition")
+
+
+@pytest.mark.usefixtures("no_backbones")
+def test_a_condition_that_does_something_else_since(
+    synthetic_root: Path,
+    tiny_store: Path,
+    tmp_path: Path,
+    capsys: Output,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    delta = tmp_path / "delta"
+    command = delta_options(synthetic_root, tiny_store, delta, "cameras-60")
+    assert extract_features(command) == 0
+    check = [str(delta), "--nuscenes", str(synthetic_root), "--detector-samples", "0"]
+    assert check_parity(check) == 0
+    revised = replace(load_condition("cameras-60"), revision=2)
+    monkeypatch.setattr(
+        "stage1_extract.conditions.catalogue.condition_catalogue.CATALOGUE",
+        {**CATALOGUE, "cameras-60": lambda: revised},
+    )
+
+    refused(
+        capsys, command, "condition.revision: absent in the store, 2 asked for", "without a num"
+    )
+    assert check_parity(check) == 1
+    message = capsys.readouterr().err
+    assert "revision: absent in the delta, 2 now" in message
+    assert "with this one, extract it again into a different --store" in message
+    assert open_delta(delta, CachedFeatures(tiny_store)).condition.name == "cameras-60"
+    again = delta_options(synthetic_root, tiny_store, tmp_path / "again", "cameras-60")
+    assert extract_features(again) == 0
+    first, second = (
+        open_delta(path, CachedFeatures(tiny_store)).identity_digest
+        for path in (delta, tmp_path / "again")
+    )
+    assert first != second
+
+
+@pytest.mark.usefixtures("no_backbones")
+def test_a_condition_of_a_user_whose_file_was_edited(
+    synthetic_root: Path, tiny_store: Path, tmp_path: Path, capsys: Output
+) -> None:
+    file, delta = tmp_path / "mine.py", tmp_path / "delta"
+    file.write_text(OWN.read_text())
+    command = delta_options(synthetic_root, tiny_store, delta, "stuck-third")
+    command[-1] = f"{file}:front_stuck_in_the_third_sample"
+    assert extract_features(command) == 0
+    file.write_text(OWN.read_text() + "\nLATER = 1\n")
+    refused(capsys, command, "was not made from", "condition.user_file: ")
 
 
 def test_half_of_the_options(
