@@ -34,7 +34,7 @@ from shared.errors import FrozenCmtError, TrainingError
 from shared.process.interrupts import Interrupts
 from stage2_train.data.dataset import StoreDataset
 from stage2_train.data.loader_threads import LoaderThreads
-from stage2_train.data.reading_ahead import batches_ahead, read_ahead
+from stage2_train.data.reading_ahead import awaited, batches_ahead, read_ahead
 from stage2_train.data.sampler import Place
 
 ENDING_S = 1.0  # how long a killed process may take to end
@@ -74,7 +74,7 @@ def process_batches(
         answers.append(copier.submit(partial(process.answer, wanted, new_buffer(wanted))))
 
     def next_answer(wanted: Sequence[Place]) -> Batch:
-        batch = answers.popleft().result()
+        batch = awaited(answers.popleft())
         ask(wanted)  # into the slot that was copied
         return batch
 
@@ -85,7 +85,7 @@ def process_batches(
             yield next_answer(wanted)
         process.ask(None)
         while answers:
-            yield answers.popleft().result()
+            yield awaited(answers.popleft())
     finally:
         process.close()  # ends what the copier waits for
         copier.close()

@@ -5,6 +5,7 @@ from collections.abc import Callable, Generator, Iterable, Sequence
 from concurrent.futures import Future, wait
 from functools import partial
 from math import ceil
+from typing import TypeVar
 
 from shared.data.batch import BatchBuffer
 from shared.data.features import Frame
@@ -15,6 +16,7 @@ from stage2_train.data.sampler import Place
 AHEAD_PER_WORKER = 2  # queued samples per thread, so that none waits while a batch is late
 WAKING_S = 1.0  # how often a wait for a thread is left to see whether a signal has come
 
+Result = TypeVar("Result")
 ReadBatch = tuple[BatchBuffer, Sequence[Place], list[Frame]]
 
 
@@ -83,15 +85,15 @@ def _read(dataset: StoreDataset, place: Place, buffer: BatchBuffer, position: in
 def _finished(
     buffer: BatchBuffer, places: Sequence[Place], reads: list[Future[Frame]]
 ) -> ReadBatch:
-    return buffer, places, [_result(read) for read in reads]
+    return buffer, places, [awaited(read) for read in reads]
 
 
-def _result(read: Future[Frame]) -> Frame:
-    """Return what a thread has read; a thread that hangs does not keep signals from being noticed.
+def awaited(future: Future[Result]) -> Result:
+    """Return what a thread computes; one that hangs does not keep signals from being noticed.
 
     Python handles a signal in the main thread, between two of its instructions. One that arrives
     after the last of them and before the wait for a lock has begun does not interrupt that wait.
     """
-    while not read.done():
-        wait([read], WAKING_S)
-    return read.result()
+    while not future.done():
+        wait([future], WAKING_S)
+    return future.result()

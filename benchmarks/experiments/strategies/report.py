@@ -65,9 +65,8 @@ changes, so strategies are compared by them; memory is the peak of the process w
 - `finetune_low`, `finetune`: `frozen_a` with gradients through the image backbone (x0.01, x1) and
   SECOND (x0.05, x1). **On a CPU the sparse encoder stays frozen here**, although spconv's Native
   algorithm has a backward there, with which `benchmarks.experiments.pretrain_tiny` trains it.
-  SECOND's BatchNorm also trains, and with seeded backbones its running statistics are not those of
-  the data: what the head has learnt is lost at first ([LOG.md](../LOG.md)), which says nothing
-  about trained backbones.
+  SECOND's BatchNorm also trains. With seeded backbones its running statistics are not those of the
+  data, and what a head has learnt is lost at first ([LOG.md](../LOG.md)); with trained ones not.
 - `predicted`: what was expected before anything was measured: frozen 1.0, low 1.3 in time and 1.4
   in memory, full 1.5 and 1.6. The prediction does not say whether its frozen run reads a store, so
   it has a column for either. Its mAP of 0.648, 0.647 and 0.642 needs the official checkpoint and

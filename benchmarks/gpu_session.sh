@@ -1,0 +1,32 @@
+#!/usr/bin/env bash
+# Everything that is waiting for a GPU, each step within its own time limit; results and logs in OUT.
+#
+#   benchmarks/gpu_session.sh                                # 14 minutes on an H200
+#   STEPS="extraction tests" benchmarks/gpu_session.sh       # the first 7
+#   QUICK=--quick benchmarks/gpu_session.sh                  # a rehearsal on any CPU
+#
+# PYTHON (.venv/bin/python), OUT (runs/gpu_session) and REAL (../shared/nuscenes_real: without it
+# frames are synthetic) may be set. A step that fails or runs out of time does not end the others.
+set -u
+PYTHON=${PYTHON:-.venv/bin/python}
+OUT=$(mkdir -p "${OUT:-runs/gpu_session}" && cd "${OUT:-runs/gpu_session}" && pwd)
+REAL=${REAL:-../shared/nuscenes_real}
+QUICK=${QUICK:-}
+export PYTHONPATH=$PWD${PYTHONPATH:+:$PYTHONPATH}
+
+step() { # NAME SECONDS COMMAND...
+    local name=$1 limit=$2 began=$SECONDS
+    shift 2
+    [[ " ${STEPS:-$name} " == *" $name "* ]] || return 0
+    timeout -k 5 "$limit" "$@" >"$OUT/$name.log" 2>&1
+    echo "== $name: status $?, $((SECONDS - began)) s"
+    tail -n 25 "$OUT/$name.log"
+}
+
+step extraction 270 "$PYTHON" -m benchmarks.speed.extraction --processes 1 2 3 --workers 8 12 \
+    --minutes 4 --real "$REAL" --json "$OUT/extraction_gpu.json" $QUICK
+step tests 150 "$PYTHON" -m pytest -q -n 8 -m gpu --tb=short
+step loaders 130 "$PYTHON" -m benchmarks.speed.loaders $QUICK
+step gpu 290 "$PYTHON" -m benchmarks.speed.gpu --presets r50_800x320 --minutes 4.5 \
+    --sections attention start live loader --json "$OUT/gpu.json" $QUICK
+cp benchmarks/results/loaders.json docs/speed.md "$OUT/"
