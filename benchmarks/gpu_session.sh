@@ -12,7 +12,7 @@ PYTHON=${PYTHON:-.venv/bin/python}
 OUT=$(mkdir -p "${OUT:-runs/gpu_session}" && cd "${OUT:-runs/gpu_session}" && pwd)
 REAL=${REAL:-../shared/nuscenes_real}
 QUICK=${QUICK:-}
-export PYTHONPATH=$PWD${PYTHONPATH:+:$PYTHONPATH}
+export PYTHONPATH=$PWD${PYTHONPATH:+:$PYTHONPATH} PYTHONUNBUFFERED=1
 
 step() { # NAME SECONDS COMMAND...
     local name=$1 limit=$2 began=$SECONDS
@@ -23,7 +23,7 @@ step() { # NAME SECONDS COMMAND...
     tail -n 25 "$OUT/$name.log"
 }
 
-step extraction 270 "$PYTHON" -m benchmarks.speed.extraction --processes 1 2 3 --workers 8 12 \
+step extraction 300 "$PYTHON" -m benchmarks.speed.extraction --processes 1 2 3 --workers 8 12 \
     --minutes 4 --real "$REAL" --json "$OUT/extraction_gpu.json" $QUICK
 step tests 150 "$PYTHON" -m pytest -q -n 8 -m gpu --tb=short
 step loaders 130 "$PYTHON" -m benchmarks.speed.loaders $QUICK
