@@ -116,7 +116,7 @@ def test_the_report_puts_live_runs_beside_cached_ones_of_the_same_seed(tmp_path:
         "| frozen_b | 10 | 0.3000, 0.2000 | 0.2500 | 0.2500 | -0.0500 | 0.1000 "
         "| 0.6000, 0.4000 | 0.5000 | 3.00, 3.00 | 3.00 |"
     ) in page
-    assert "start from: mAP 0.1000, NDS 0.2000" in page
+    assert "start of all: mAP 0.1000, NDS 0.2000" in page
     assert "frozen_b ends +0.1500 from its start, beyond the range of its seeds (0.1000)." in page
     assert "proves little" not in page
     decoded(tmp_path / "convergence_head.png")

@@ -204,16 +204,31 @@ def test_a_full_disk_in_the_writer_stops_the_run_and_keeps_finished_shards(
     writer: StoreWriter, failing: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     honest, computed = cache.storage.directory.os.fsync, []
+    check, is_noticed = ShardWriters.check, threading.Event()
 
     def full(descriptor: int) -> None:
         name = str(Path(f"/proc/self/fd/{descriptor}").readlink())
-        if f"c.0.{failing}." in name:
+        shard = re.search(r"c\.0\.(\d+)\.", name)
+        if shard is not None and int(shard[1]) == failing:
             raise OSError(errno.ENOSPC, "No space left on device")
+        if shard is not None and int(shard[1]) > failing:
+            is_noticed.wait(10)  # else these could finish, and free memory, before it is noticed
         honest(descriptor)
+
+    def noticed(writers: ShardWriters) -> None:
+        if writers._errors:
+            is_noticed.set()
+        check(writers)
+
+    def run(raw: Rows) -> None:
+        computed.append(raw)
+        if len(computed) == len(TOKENS):
+            is_noticed.set()  # nothing is left to stop
 
     with monkeypatch.context() as patch:
         patch.setattr(cache.storage.directory.os, "fsync", full)
-        run_first(patch, computed.append)
+        patch.setattr(ShardWriters, "check", noticed)
+        run_first(patch, run)
         with pytest.raises(CacheError, match=f"the disk is full at shard {failing} of"):
             extract(writer)
     left = [shard.index for shard in writer.pending()]
