@@ -22,6 +22,7 @@ import torch
 from benchmarks.experiments.strategies.markdown import table
 from cache.delta.open_features import open_delta
 from cache.reader import CachedFeatures
+from shared.checkpoint.shipped_checkpoint import checkpoint_path
 from shared.data.batch import Batch, collate
 from shared.data.feature_store import SampleReader
 from shared.data.features import FrameFeatures
@@ -114,7 +115,7 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--nuscenes", type=Path, required=True)
     parser.add_argument("--split", required=True, help="of the store, e.g. mini_val")
     parser.add_argument("--conditions", type=Path, nargs="+", required=True)
-    parser.add_argument("--checkpoint", type=Path)
+    parser.add_argument("--checkpoint", type=checkpoint_path)
     parser.add_argument("--samples", type=int, default=10)
     parser.add_argument("--existing-only", action="store_true", help="for a partial copy")
     args = parser.parse_args(argv)
