@@ -81,6 +81,8 @@ def main(argv: list[str] | None = None) -> int:
             )
             for strategy in args.only
         ]
+        for row in rows:
+            del row["order"]  # it names files of this machine
         document = {
             "preset": preset,
             "samples": len(CachedFeatures(args.store).tokens),
