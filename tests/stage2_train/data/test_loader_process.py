@@ -1,7 +1,6 @@
 """A process of its own loads what threads load, and raises what they raise."""
 
 import multiprocessing
-import shutil
 from collections.abc import Iterator, Sequence
 from itertools import cycle
 from pathlib import Path
@@ -24,6 +23,7 @@ from stage2_train.data.loader import PROCESS, THREADS, BatchLoader
 from stage2_train.data.reading_ahead import batches_ahead
 from stage2_train.data.sampler import Place
 from tests.cache.delta.small_deltas import plan_of, write_small_delta
+from tests.stage2_train.data.copied_store import dataset_of, file_of
 
 
 def contents(batch: Batch) -> list[torch.Tensor]:
@@ -42,23 +42,6 @@ def assert_same(batches: Sequence[Batch], twins: Sequence[Batch]) -> None:
         assert (batch.tokens, batch.conditions) == (twin.tokens, twin.conditions)
         pairs = zip(contents(batch), contents(twin), strict=True)
         assert all(torch.equal(mine, other) for mine, other in pairs)
-
-
-@pytest.fixture
-def copy(tiny_store: Path, tmp_path: Path) -> Path:
-    """A store that a test may damage."""
-    return Path(shutil.copytree(tiny_store, tmp_path / "copy.zarr"))
-
-
-def dataset_of(path: Path) -> StoreDataset:
-    store = CachedFeatures(path)
-    return StoreDataset(store, store.tokens)
-
-
-def file_of(path: Path, name: str) -> Path:
-    store = CachedFeatures(path).store
-    (spec,) = (spec for spec in store.arrays if spec.name == name)
-    return Path(str(store.file(spec, 0)))
 
 
 @pytest.mark.parametrize("workers", [0, 1, 3])

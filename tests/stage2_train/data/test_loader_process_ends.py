@@ -3,7 +3,6 @@
 import gc
 import multiprocessing
 import os
-import shutil
 import signal
 import subprocess
 import sys
@@ -14,11 +13,10 @@ from pathlib import Path
 
 import pytest
 
-from cache.reader import CachedFeatures
 from shared.errors import TrainingError
-from stage2_train.data.dataset import StoreDataset
 from stage2_train.data.loader import PROCESS, BatchLoader
 from stage2_train.data.sampler import Place
+from tests.stage2_train.data.copied_store import dataset_of, file_of
 
 # Takes a batch that a process of its own loads, whose number it says after as many seconds as the
 # second argument; then ends while there are more batches to take.
@@ -46,23 +44,6 @@ if __name__ == "__main__":
     timer.join()
 """
 SOON_S = 30.0  # a deadline for what takes well under a second on an idle machine
-
-
-@pytest.fixture
-def copy(tiny_store: Path, tmp_path: Path) -> Path:
-    """A store that a test may damage."""
-    return Path(shutil.copytree(tiny_store, tmp_path / "copy.zarr"))
-
-
-def dataset_of(path: Path) -> StoreDataset:
-    store = CachedFeatures(path)
-    return StoreDataset(store, store.tokens)
-
-
-def file_of(path: Path, name: str) -> Path:
-    store = CachedFeatures(path).store
-    (spec,) = (spec for spec in store.arrays if spec.name == name)
-    return Path(str(store.file(spec, 0)))
 
 
 def open_files() -> set[str]:
