@@ -23,7 +23,6 @@ import logging
 import sys
 import time
 from collections.abc import Sequence
-from functools import partial
 from pathlib import Path
 
 from cache.extend import variants_at
@@ -36,16 +35,10 @@ from shared.config.preset import Preset
 from shared.config.preset_catalogue import PRESETS, load_preset
 from shared.errors import ConfigError
 from shared.process.command import run_command
-from shared.process.cores import local_processes
 from shared.process.number_options import whole_number
-from shared.process.shared_memory import affordable_workers
 from stage1_extract.cluster.ray_options import add_ray_options, ray_options
 from stage1_extract.extraction.delta.delta_options import add_delta_options, asks_for_delta
-from stage1_extract.extraction.stage_widths import (
-    LARGEST_BATCH,
-    loader_memory,
-    most_raw_bytes,
-)
+from stage1_extract.extraction.stage_widths import LARGEST_BATCH
 from stage1_extract.extraction.worker_slice import (
     choose_cuda_device,
     choose_slice,
@@ -145,7 +138,7 @@ def options() -> argparse.ArgumentParser:
         "--workers",
         type=whole_number(0),
         help="processes that load raw files (default: one per core on a GPU, else 0, which loads "
-        "in a thread, without /dev/shm)",
+        "in a thread)",
     )
     parser.add_argument(
         "--slice",
@@ -195,9 +188,6 @@ def extract(args: argparse.Namespace, command: Sequence[str]) -> None:
         extract_delta(args, preset, command)
         return
     worker_slice = choose_slice(args.slice)
-    if args.workers is not None:  # known early: what does not fit is refused before all work
-        shared_bytes = partial(loader_memory, most_raw_bytes(preset), args.batch_size or 1)
-        affordable_workers(args.workers, 0, shared_bytes, local_processes())
     choose_cuda_device()
     dataset = chosen_dataset(args)
     records = dataset.read()

@@ -10,7 +10,7 @@ from tests.test_option_ranges import COMMANDS, ROOT, parser_of, with_subcommands
 PACKAGES = ("stage1_extract", "stage2_train", "cache", "shared")
 # Texts that mean the field of a recipe or preset, which users write in Python.
 OF_A_RECIPE = {"choose another batch_size or accumulate in the recipe", "--set batch_size=N"}
-OF_OTHER_PROGRAMS = {"--shm-size", "--no-build-isolation", "--format"}  # docker, pip, aws
+OF_OTHER_PROGRAMS = {"--no-build-isolation", "--format"}  # pip, aws
 OPTION = re.compile(r"(?<![\w-])--[a-z][a-z0-9-]*")
 
 

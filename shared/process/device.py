@@ -106,7 +106,8 @@ class HostCopy:
         if values.is_cuda:
             pinned = torch.empty(values.shape, dtype=values.dtype, pin_memory=True)
             self._values = pinned.copy_(values.detach(), non_blocking=True)
-            self._arrival = torch.cuda.Event()  # type: ignore[no-untyped-call]
+            # Blocking: threads that wait would otherwise spin, each on a core of its own.
+            self._arrival = torch.cuda.Event(blocking=True)  # type: ignore[no-untyped-call]
             self._arrival.record()
 
     def wait(self) -> Tensor:

@@ -6,7 +6,7 @@ B samples, V views.
 import gc
 import warnings
 from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from contextlib import AbstractContextManager, contextmanager, nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -33,6 +33,7 @@ class FrozenBackbones(nn.Module):
     def __init__(self, preset: Preset, cut: Cut = BACKBONE_CUT) -> None:
         super().__init__()
         self.preset, self.cut = preset, cut
+        self._stream: torch.cuda.Stream | None = None
         camera, lidar = preset.camera, preset.lidar
         self._build_backbones()
         self.img_neck = self.pts_neck = self.pts_bbox_head = None
@@ -110,10 +111,15 @@ class FrozenBackbones(nn.Module):
     def forward(self, images: Tensor | None, voxels: Voxels | None) -> dict[str, Tensor]:
         """Turn images and voxels into maps, by the branches that exist.
 
+        On a GPU the LiDAR branch has a stream of its own. spconv waits for the GPU, holding
+        Python's lock; this way it waits neither for the images of this batch nor for those of the
+        batch before, and both branches compute side by side.
+
         Args:
-            images: (B, V, 3, height, width) float32, normalised, BGR; None without cameras, or to
-                leave their maps out.
-            voxels: of the batch, from `batch_voxels`; None without LiDAR, or to leave it out.
+            images: (B, V, 3, height, width) float32, normalised, BGR, on any device; None without
+                cameras, or to leave their maps out.
+            voxels: of the batch, from `batch_voxels`, on any device; None without LiDAR, or to
+                leave it out.
 
         Returns:
             Maps by `FeatureMap.name`: camera (B, V, C, H, W), LiDAR (B, C, Y, X); float32, or what
@@ -122,12 +128,22 @@ class FrozenBackbones(nn.Module):
         Source:
             CMT's custom_fp16: image branch and SECOND in float16, voxel and sparse encoder float32.
         """
-        return self.maps(images, voxels)
+        device = self.device
+        of_lidar = dict[str, Tensor]()
+        if voxels is not None:
+            with self._lidar_stream(wait=voxels.points.device.type != "cpu"):
+                of_lidar = self.maps(None, voxels.to(device))
+        of_camera = dict[str, Tensor]()
+        if images is not None:
+            of_camera = self.maps(images.to(device, non_blocking=True), None)
+        self._join_lidar_stream(of_lidar)
+        return of_camera | of_lidar
 
     def maps(self, images: Tensor | None, voxels: Voxels | None) -> dict[str, Tensor]:
-        """Do what `forward` does, outside of inference mode: gradients may flow."""
-        # LiDAR first: spconv waits for the GPU and holds Python's lock meanwhile, so what is queued
-        # before it would keep the threads that load and write waiting, too.
+        """Do what `forward` does, in the current stream and outside of inference mode.
+
+        Images and voxels are on the device of the weights; gradients may flow.
+        """
         of_lidar = None if voxels is None else self.lidar_maps(voxels)
         maps, specs = list[Tensor](), list[FeatureMap]()
         if images is not None:
@@ -178,6 +194,31 @@ class FrozenBackbones(nn.Module):
             warnings.filterwarnings("ignore", message="Using a non-tuple sequence")
             bev: Tensor = self.pts_middle_encoder(means, inside.coordinates, inside.samples)
         return bev
+
+    def _lidar_stream(self, *, wait: bool) -> AbstractContextManager[object]:
+        """Return the LiDAR branch's stream as a context; none on a CPU.
+
+        Args:
+            wait: for what is queued in the current stream, which makes the voxels.
+        """
+        if self.device.type == "cpu":
+            return nullcontext()
+        current = torch.cuda.current_stream(self.device)
+        if self._stream is None:
+            self._stream = torch.cuda.Stream(self.device, priority=-1)  # type: ignore[no-untyped-call]
+            wait = True  # the weights may still be on their way
+        if wait:
+            self._stream.wait_stream(current)
+        return torch.cuda.stream(self._stream)
+
+    def _join_lidar_stream(self, maps: dict[str, Tensor]) -> None:
+        """Let the current stream wait for these maps of the LiDAR branch."""
+        if self._stream is None or not maps:
+            return
+        current = torch.cuda.current_stream(self.device)
+        current.wait_stream(self._stream)
+        for values in maps.values():
+            values.record_stream(current)
 
     def _half(self) -> torch.autocast:
         return torch.autocast("cuda", torch.float16, enabled=self.device.type == "cuda")

@@ -49,19 +49,22 @@ def fixed_algorithms() -> Iterator[None]:
         cudnn.benchmark, cudnn.deterministic = before
 
 
-def join_raw(raw: Sequence[RawFrame], *, size: int = 0, is_pinned: bool = False) -> RawBatch:
+def join_raw(
+    raw: Sequence[RawFrame], *, size: int = 0, is_pinned: bool = False, is_copied: bool = False
+) -> RawBatch:
     """Join samples for one forward.
 
     Args:
         raw: at least one sample.
         size: repeat the last sample until there are so many.
         is_pinned: join them in page-locked memory, from which a GPU copies while it computes.
+        is_copied: copy a single sample as well, because its memory will be overwritten.
     """
     padded = [*raw, *[raw[-1]] * (size - len(raw))]
     pictures = [sample.images for sample in padded if sample.images is not None]
     clouds = [sample.voxels for sample in padded if sample.voxels is not None]
     images = None
-    if len(pictures) == 1 and not is_pinned:
+    if len(pictures) == 1 and not is_pinned and not is_copied:
         images = pictures[0][None]  # no copy
     elif pictures:
         shape = (len(pictures), *pictures[0].shape)
@@ -128,13 +131,8 @@ class LiveFeatures:
 
     def maps(self, batch: RawBatch) -> dict[str, Tensor]:
         """Run a batch; the maps stay on the device, as `FrozenBackbones.forward` returns them."""
-        device = self.frozen.device
-        images, voxels = batch.images, batch.voxels
         with fixed_algorithms():
-            maps: dict[str, Tensor] = self.frozen(
-                None if images is None else images.to(device, non_blocking=True),
-                None if voxels is None else voxels.to(device),
-            )
+            maps: dict[str, Tensor] = self.frozen(batch.images, batch.voxels)
         return maps
 
     def run(self, raw: Sequence[RawFrame]) -> list[FrameFeatures]:

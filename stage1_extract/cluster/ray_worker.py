@@ -105,7 +105,7 @@ class RayWorker:
         # Samples arrive in shared memory that is not to be written to, which nobody does.
         warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
         raw = frames_at(frames)
-        opened = job.open(raw.records, is_first=is_first)
+        opened = job.open(tuple(raw.records), is_first=is_first)
         self._writer, self._frozen = opened.writer, opened.frozen
         self._batch_size = opened.batch_size
         self._live = LiveFeatures(raw.records, opened.frozen, raw.variants)
@@ -134,8 +134,9 @@ class RayWorker:
         loader = RawLoader(
             self._live,
             planned_batches([store.shard(index)], self._batch_size),
+            batch_size=self._batch_size,
             workers=self._loading,
-            padded_size=0 if self._frozen.device.type == "cpu" else self._batch_size,
+            is_padded=self._frozen.device.type != "cpu",
             rates=rates,
             pool=self._pool,
         )

@@ -6,7 +6,6 @@ Three stages side by side: `raw_loader` loads, the loop here computes (`device_p
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from functools import partial
 
 from cache.coordination.claims import Claims, WorkerSlice, shards_to_do
 from cache.format.layout import Shard
@@ -14,9 +13,8 @@ from cache.format.schema import row_bytes
 from cache.writer import StoreWriter
 from shared.config.augmentation import VariantDraws
 from shared.errors import FrozenError, InterruptedWorkError
-from shared.process.cores import core_share, local_processes
+from shared.process.cores import core_share
 from shared.process.interrupts import Interrupts
-from shared.process.shared_memory import affordable_workers
 from stage1_extract.backbones.frozen import FrozenBackbones
 from stage1_extract.backbones.live import LiveFeatures, RawBatch
 from stage1_extract.backbones.sensor_rows import SensorRows
@@ -27,10 +25,10 @@ from stage1_extract.extraction.shard_writers import ShardWriters
 from stage1_extract.extraction.stage_rates import StageRates
 from stage1_extract.extraction.stage_widths import (
     default_writers,
-    loader_memory,
     loader_processes,
     most_raw_bytes,
     rows_in_memory,
+    samples_in_flight,
 )
 from stage1_extract.nuscenes.records import SampleRecord
 
@@ -68,7 +66,7 @@ def fill_store(
         batch_size: samples per forward on a GPU, where short batches are padded. On a CPU always 1:
             larger batches gain nothing there, and would change the last bits.
         workers: processes that load raw files; 0 loads in a thread. By default see
-            `loader_processes`, or as many of them as there is shared memory for.
+            `loader_processes`.
         writers: threads that encode and write. By default see `default_writers`.
         worker_slice: the shards to begin with.
         draws: how variants are drawn; None for a store of variant 0 only.
@@ -89,24 +87,28 @@ def fill_store(
     most_per_sample = 1 if sensor_rows is None else sensor_rows.most_per_sample
     if workers is None:
         left = store.rows_in(frozenset(store.all_shards) - store.ledger.complete())
-        workers = affordable_workers(
-            None,
-            loader_processes(frozen.device, left // most_per_sample // worker_slice.of, cores),
-            partial(loader_memory, most_raw_bytes(frozen.preset), batch_size),
-            local_processes(),
-        )
+        workers = loader_processes(frozen.device, left // most_per_sample // worker_slice.of, cores)
     rates = StageRates({"loading": max(1, workers), "computing": 1, "writing": threads})
     claims, forecast = Claims(store), Forecast(store, worker_slice, rates)
     live = LiveFeatures(records, frozen, draws) if sensor_rows is None else sensor_rows.live
     loader = RawLoader(
         live,
         planned_batches(shards_to_do(store, worker_slice, claims), batch_size, sensor_rows),
+        batch_size=batch_size,
         workers=workers,
-        padded_size=0 if is_cpu else batch_size,
+        is_padded=not is_cpu,
         rates=rates,
     )
     rows = rows_in_memory(store.layout.slots, threads, batch_size * most_per_sample)
-    _announce(writer, rows, workers=workers, threads=threads, batch_size=batch_size)
+    loaded_bytes = samples_in_flight(batch_size, workers) * most_raw_bytes(frozen.preset)
+    _announce(
+        writer,
+        rows,
+        workers=workers,
+        threads=threads,
+        batch_size=batch_size,
+        loaded_bytes=loaded_bytes,
+    )
     shard_writers = ShardWriters(writer, claims, threads=threads, rows_in_memory=rows, rates=rates)
     with forecast.bar, Interrupts() as interrupts, shard_writers, loader:
 
@@ -172,12 +174,18 @@ def planned_batches(
 
 
 def _announce(
-    writer: StoreWriter, rows: int, *, workers: int, threads: int, batch_size: int
+    writer: StoreWriter,
+    rows: int,
+    *,
+    workers: int,
+    threads: int,
+    batch_size: int,
+    loaded_bytes: int,
 ) -> None:
     log.info(
         "loading in %s, batches of %d, writing with %d threads; at most %d computed rows in memory "
         "(%.2f GB)",
-        f"{workers} processes" if workers else "a thread",
+        f"{workers} processes (at most {loaded_bytes / 1e9:.2f} GB)" if workers else "a thread",
         batch_size,
         threads,
         rows,

@@ -1,67 +1,162 @@
 """Processes that load raw samples, one at a time each.
 
+Images and voxels arrive in memory that all of them map, and the records of a dataset lie in such
+memory once for all. So little is sent to a process when it starts that all start side by side:
+`multiprocessing` waits, while it sends more than a pipe holds, until the process has imported
+everything.
+
 This module imports nothing of the backbones: a process starts as fast as what it loads allows.
 """
 
 import contextlib
 import multiprocessing
-import signal
 import time
-from collections.abc import Iterator
+from collections.abc import Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
+from dataclasses import dataclass, replace
+from itertools import count
 from multiprocessing import resource_tracker
+from typing import Any
 
+import cv2
 import torch
+from threadpoolctl import threadpool_limits
+from torch import Tensor
 
-from shared.process.interrupts import Interrupts
+from shared.process.child_process import children_without_signals, end_with_parent
+from shared.process.device import ALIGNMENT, unpack
+from shared.process.memory.freed_memory import keep_freed_memory
+from shared.process.memory.shared_sequence import SharedSequence
+from shared.process.memory.shared_slots import SharedSlots
 from stage1_extract.preprocessing.raw_frames import RawFrame, RawFrames
+from stage1_extract.preprocessing.voxels import Voxels
 
 Place = tuple[int, int]  # variant, sample
 Loaded = tuple[RawFrame, float]  # a sample, and the seconds that loading it took
+Layout = tuple[tuple[int, ...], torch.dtype]  # of a tensor in a slot
+TENSORS = 4  # of a sample: images; points, coordinates and counts of voxels
 
 
 class LoaderProcesses:
     """A pool of processes.
 
     Args:
-        frames: loads samples; sent to every process once.
+        frames: loads samples.
         workers: processes.
+        sample_bytes: of a sample's images and voxels, at most; see `most_raw_bytes`.
+        in_flight: samples that are loaded or being loaded at a time, at most.
     """
 
-    def __init__(self, frames: RawFrames, workers: int) -> None:
-        self._others = set(multiprocessing.active_children())
+    def __init__(
+        self, frames: RawFrames, workers: int, *, sample_bytes: int, in_flight: int
+    ) -> None:
+        self._before = set(multiprocessing.active_children())
+        self._slots = SharedSlots(sample_bytes + TENSORS * ALIGNMENT, in_flight)
+        self._numbers = count()
+        self._records = SharedSequence(frames.records)
         self._executor = ProcessPoolExecutor(
             workers,
             mp_context=multiprocessing.get_context("spawn"),  # a fork would copy CUDA's state
             initializer=_prepare_process,
-            initargs=(frames,),
+            initargs=(frames.with_records(self._records), self._slots),
         )
 
     def load(self, place: Place) -> Future[Loaded]:
-        """Begin to load a sample; starts a process if all are busy."""
-        with _children_without_signals():
-            return self._executor.submit(_load, place)
+        """Begin to load a sample; starts a process if all are busy.
+
+        Its tensors are overwritten by the sample that is begun `in_flight` samples later.
+        """
+        number, loaded = next(self._numbers), Future[Loaded]()
+        resource_tracker.ensure_running()  # else the first child starts it, which lifts the mask
+        with children_without_signals():
+            answer = self._executor.submit(_load, place, number)
+
+        def arrived(answered: Future[_Answer]) -> None:
+            with contextlib.suppress(BaseException):  # cancelled by `close`: nobody waits
+                error = answered.exception()
+                if error is not None:
+                    loaded.set_exception(error)
+                else:
+                    loaded.set_result(answered.result().loaded(self._slots))
+
+        answer.add_done_callback(arrived)
+        return loaded
 
     def close(self) -> None:
         """End the processes, whatever they do: they only read, so killing them loses nothing."""
         self._executor.shutdown(wait=False, cancel_futures=True)  # from now on none is started
-        processes = set(multiprocessing.active_children()) - self._others
+        processes = set(multiprocessing.active_children()) - self._before
         for process in processes:
             process.kill()
         for process in processes:
             process.join()
+        self._slots.close_file()
+        self._records.close_file()
 
 
-_FRAMES: list[RawFrames] = []  # of a loader process
+@dataclass(frozen=True, kw_only=True, slots=True)
+class _Answer:
+    """A sample whose tensors are in a slot.
+
+    Args:
+        frame: without images and voxels.
+        number: of the slot.
+        layouts: of the tensors, the images first, if there are any.
+        has_images: whether there are.
+        seconds: that loading took.
+    """
+
+    frame: RawFrame
+    number: int
+    layouts: Sequence[Layout]
+    has_images: bool
+    seconds: float
+
+    def loaded(self, slots: SharedSlots) -> Loaded:
+        """Return the sample, with tensors that lie in the slot."""
+        tensors = _tensors_in(slots, self.number, self.layouts)
+        images = tensors.pop(0) if self.has_images else None
+        voxels = None
+        if tensors:
+            points, coordinates, counts = tensors
+            voxels = Voxels(points=points, coordinates=coordinates, counts=counts)
+        return replace(self.frame, images=images, voxels=voxels), self.seconds
 
 
-def _prepare_process(frames: RawFrames) -> None:
-    torch.set_num_threads(1)  # parallelism comes from the processes
-    _FRAMES[:] = [frames]
+_FRAMES: list[tuple[RawFrames, SharedSlots]] = []  # of a loader process
 
 
-def _load(place: Place) -> Loaded:
-    return load_timed(_FRAMES[0], place)
+def _prepare_process(frames: RawFrames, slots: SharedSlots) -> None:
+    end_with_parent()
+    # Parallelism comes from the processes. In each of 16, threads of 16 would wait for a core.
+    torch.set_num_threads(1)
+    cv2.setNumThreads(1)
+    threadpool_limits(1, "blas")
+    keep_freed_memory()
+    _FRAMES[:] = [(frames, slots)]
+
+
+def _load(place: Place, number: int) -> _Answer:
+    frames, slots = _FRAMES[0]
+    frame, seconds = load_timed(frames, place)
+    tensors = [] if frame.images is None else [frame.images]
+    if frame.voxels is not None:
+        tensors += [frame.voxels.points, frame.voxels.coordinates, frame.voxels.counts]
+    layouts = [(tuple(tensor.shape), tensor.dtype) for tensor in tensors]
+    for place_in_slot, tensor in zip(_tensors_in(slots, number, layouts), tensors, strict=True):
+        place_in_slot.copy_(tensor)
+    return _Answer(
+        frame=replace(frame, images=None, voxels=None),
+        number=number,
+        layouts=layouts,
+        has_images=frame.images is not None,
+        seconds=seconds,
+    )
+
+
+def _tensors_in(slots: SharedSlots, number: int, layouts: Sequence[Layout]) -> list[Tensor]:
+    like: list[Any] = [torch.empty(shape, dtype=dtype, device="meta") for shape, dtype in layouts]
+    return unpack(torch.from_numpy(slots.slot(number)), like=like)
 
 
 def load_timed(frames: RawFrames, place: Place) -> Loaded:
@@ -69,14 +164,3 @@ def load_timed(frames: RawFrames, place: Place) -> Loaded:
     started = time.monotonic()
     frame = frames[place]
     return frame, time.monotonic() - started
-
-
-@contextlib.contextmanager
-def _children_without_signals() -> Iterator[None]:
-    """Leave Ctrl-C and SIGTERM, which reach the whole process group, to the parent process."""
-    resource_tracker.ensure_running()  # else the first child starts it, which lifts the mask
-    before = signal.pthread_sigmask(signal.SIG_BLOCK, Interrupts.SIGNALS)
-    try:
-        yield
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, before)

@@ -16,12 +16,14 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Protocol
 
+from threadpoolctl import threadpool_limits
+
 from cache.format.layout import Shard
 from shared.errors import DatasetError
 from stage1_extract.backbones.live import LiveFeatures, RawBatch, join_raw
 from stage1_extract.extraction.loader_processes import Loaded, LoaderProcesses, Place, load_timed
 from stage1_extract.extraction.stage_rates import StageRates
-from stage1_extract.extraction.stage_widths import AHEAD
+from stage1_extract.extraction.stage_widths import AHEAD, most_raw_bytes, samples_in_flight
 
 POLL_S = 0.2  # how soon a signal or an error is noticed while waiting
 READY_BATCHES = 1  # joined and waiting, besides the batch being joined
@@ -52,14 +54,15 @@ class SamplePool(Protocol):
 class RawLoader:
     """Loads batches in their order; leaving the context ends its processes, whatever they do.
 
-    Memory: `AHEAD` samples per process, and the batches of which one is computed, one waits and one
-    is joined.
+    Memory: `samples_in_flight`, and the batches of which one is computed, one waits and one is
+    joined.
 
     Args:
         live: loads the samples.
         planned: the batches; an item is taken only when a process has time for it.
+        batch_size: samples of the largest batch.
         workers: processes, or what `pool` does at a time; 0 loads in a thread of this process.
-        padded_size: samples that every batch is padded to, see `join_raw`; 0 leaves them alone.
+        is_padded: whether a smaller batch is filled up, see `join_raw`.
         rates: told how long samples take.
         pool: loads the samples instead of processes of its own; it is left open.
     """
@@ -69,16 +72,24 @@ class RawLoader:
         live: LiveFeatures,
         planned: Iterable[Planned],
         *,
+        batch_size: int,
         workers: int,
-        padded_size: int,
+        is_padded: bool,
         rates: StageRates,
         pool: SamplePool | None = None,
     ) -> None:
         self._frames, self._planned, self._rates = live.raw, planned, rates
-        self._padded_size = padded_size
+        self._padded_size = batch_size if is_padded else 0
         self._is_pinned = live.frozen.device.type == "cuda"
         self._ahead = AHEAD * workers
-        self._processes = LoaderProcesses(live.raw, workers) if workers and pool is None else None
+        self._processes: LoaderProcesses | None = None
+        if workers and pool is None:
+            self._processes = LoaderProcesses(
+                live.raw,
+                workers,
+                sample_bytes=most_raw_bytes(live.frozen.preset),
+                in_flight=samples_in_flight(batch_size, workers),
+            )
         self._pool: SamplePool | None = self._processes if pool is None else pool
         self._ready: queue.Queue[LoadedBatch | BaseException | None] = queue.Queue(READY_BATCHES)
         self._is_closed = threading.Event()
@@ -86,6 +97,7 @@ class RawLoader:
         self._thread = threading.Thread(target=self._collect, name="raw-loader", daemon=True)
 
     def __enter__(self) -> "RawLoader":
+        self._blas = threadpool_limits(1, "blas")
         self._thread.start()
         return self
 
@@ -96,6 +108,7 @@ class RawLoader:
         if self._processes is not None:
             self._processes.close()
         self._thread.join(timeout=1)
+        self._blas.restore_original_limits()
 
     def batches(self, meanwhile: Callable[[], None]) -> Iterator[LoadedBatch]:
         """Yield batch after batch.
@@ -130,6 +143,7 @@ class RawLoader:
                     [frame for frame, _ in loaded],
                     size=self._padded_size,
                     is_pinned=self._is_pinned,
+                    is_copied=self._processes is not None,
                 )
                 self._put(LoadedBatch(shard, raw))
                 if self._is_closed.is_set():
@@ -166,15 +180,9 @@ class RawLoader:
 
 def _explained(error: BaseException) -> BaseException:
     """Return the error to raise: what the system did to a process says nothing to a user."""
-    remedy = (
-        "finished shards are kept. Run the same command again, with fewer --workers if it happens "
-        "again; 0 needs no /dev/shm"
-    )
     if isinstance(error, BrokenProcessPool):
         return DatasetError(
-            "a process that loads raw files died: it was killed, memory ran out, or /dev/shm is "
-            f"too small; {remedy}"
+            "a process that loads raw files died: it was killed, or memory ran out. Finished "
+            "shards are kept. Run the same command again, with fewer --workers if it happens again"
         )
-    if isinstance(error, RuntimeError) and "shared memory" in str(error):  # torch's message
-        return DatasetError(f"/dev/shm is too small for loaded samples ({error}); {remedy}")
     return error

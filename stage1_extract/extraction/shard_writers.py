@@ -1,6 +1,5 @@
 """Encodes rows in a pool of threads, and writes every shard as soon as its last row is encoded."""
 
-import ctypes
 import logging
 import threading
 import time
@@ -15,15 +14,12 @@ from cache.encoded_row import EncodedRow
 from cache.format.layout import Shard
 from cache.writer import StoreWriter
 from shared.data.features import FrameFeatures
+from shared.process.memory.freed_memory import keep_freed_memory
 from stage1_extract.extraction.stage_rates import StageRates
 
 log = logging.getLogger(__name__)
 
 POLL_S = 0.2  # how soon a signal or an error is noticed while waiting
-# Of glibc's malloc.h, and what they are set to: blocks up to 32 MB, its own limit, come from the
-# heap, and that much free memory at its end is kept.
-M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
-KEPT_BYTES, HEAP_BLOCK_BYTES = 2**30, 2**25
 
 
 class ComputedRows(Protocol):
@@ -173,16 +169,3 @@ class ShardWriters:
             self.finished += 1
         self._claims.release(opened.shard.index)
         self._room.release(len(opened.encoded))
-
-
-def keep_freed_memory() -> None:
-    """Let this process reuse the memory it frees instead of returning it to the system.
-
-    The compressed rows of a shard are freed together; new pages for those of the next one would
-    cost an eighth of the writing, and make threads wait for each other. The peak stays the same.
-    Does nothing without glibc.
-    """
-    libc = ctypes.CDLL(None)
-    if hasattr(libc, "mallopt"):
-        libc.mallopt(M_MMAP_THRESHOLD, HEAP_BLOCK_BYTES)
-        libc.mallopt(M_TRIM_THRESHOLD, KEPT_BYTES)

@@ -10,7 +10,6 @@ if TYPE_CHECKING:
     import torch  # not imported for the options of a command
 
 AHEAD = 2  # samples in flight per loader process
-PAGES_BYTES = 2**16  # a sample's tensors take whole pages each
 NUMBER_BYTES = 4  # of a float32 or int32
 COLOURS = 3
 COORDINATES_AND_COUNT = 4  # of a voxel: z, y, x; points
@@ -90,14 +89,11 @@ def most_raw_bytes(preset: Preset) -> int:
     return numbers * NUMBER_BYTES
 
 
-def loader_memory(sample_bytes: int, batch_size: int, workers: int) -> int:
-    """Return the shared memory that loader processes fill at most.
+def samples_in_flight(batch_size: int, workers: int) -> int:
+    """Return how many samples loader processes have loaded or begun at a time, at most.
 
     Args:
-        sample_bytes: see `most_raw_bytes`.
-        batch_size: samples per forward. Two batches are joined or computed, and two single samples
-            wait, besides those in flight.
-        workers: processes; 0 needs nothing.
+        batch_size: samples per forward. A batch is joined while others are loaded.
+        workers: processes.
     """
-    samples = AHEAD * workers + 2 * batch_size + 2 if workers else 0
-    return samples * (sample_bytes + PAGES_BYTES)
+    return AHEAD * workers + batch_size

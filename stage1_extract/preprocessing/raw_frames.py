@@ -4,6 +4,7 @@ V cameras.
 """
 
 from collections.abc import Mapping, Sequence
+from copy import copy
 from dataclasses import dataclass, field, replace
 
 import numpy as np
@@ -70,7 +71,7 @@ class RawFrames(Dataset[RawFrame]):
         variants: VariantDraws | None = None,
         conditioned: ConditionedInput | None = None,
     ) -> None:
-        self.records = tuple(records)
+        self.records: Sequence[SampleRecord] = tuple(records)
         self.preset = preset
         self.variants = variants
         self.conditioned = conditioned
@@ -78,6 +79,12 @@ class RawFrames(Dataset[RawFrame]):
 
     def __getstate__(self) -> dict[str, object]:
         return {**self.__dict__, "_voxelizer": None}
+
+    def with_records(self, records: Sequence[SampleRecord]) -> "RawFrames":
+        """Return the same with its records elsewhere, e.g. in memory that processes share."""
+        frames = copy(self)
+        frames.records = records
+        return frames
 
     def __len__(self) -> int:
         return len(self.records)

@@ -99,20 +99,21 @@ def batch_voxels(clouds: Sequence[Voxels], *, is_pinned: bool = False) -> Voxels
         is_pinned: join them in page-locked memory. Otherwise the host itself copies them to where a
             GPU can read them, and the driver may wait for what is queued before.
     """
-    coordinates = [
-        torch.nn.functional.pad(voxels.coordinates, (1, 0), value=index)
-        for index, voxels in enumerate(clouds)
-    ]
+    voxels = sum(len(cloud.counts) for cloud in clouds)
+    place = torch.empty((voxels, 4), dtype=torch.int32, pin_memory=is_pinned)
+    batch_index, z_y_x = place.numpy()[:, 0], place.numpy()[:, 1:]
+    # By NumPy: torch would take all cores for the copies, which have work.
+    np.concatenate([cloud.coordinates.numpy() for cloud in clouds], out=z_y_x)
+    batch_index[:] = np.repeat(np.arange(len(clouds)), [len(cloud.counts) for cloud in clouds])
     return Voxels(
-        points=_joined([voxels.points for voxels in clouds], is_pinned=is_pinned),
-        coordinates=_joined(coordinates, is_pinned=is_pinned),
-        counts=_joined([voxels.counts for voxels in clouds], is_pinned=is_pinned),
+        points=_joined([cloud.points for cloud in clouds], is_pinned=is_pinned),
+        coordinates=place,
+        counts=_joined([cloud.counts for cloud in clouds], is_pinned=is_pinned),
         samples=len(clouds),
     )
 
 
 def _joined(parts: Sequence[Tensor], *, is_pinned: bool) -> Tensor:
-    """Do what `torch.cat` does, which would take all cores for the copy; they have work."""
     shape = (sum(map(len, parts)), *parts[0].shape[1:])
     joined = torch.empty(shape, dtype=parts[0].dtype, pin_memory=is_pinned)
     np.concatenate([part.numpy() for part in parts], out=joined.numpy())
@@ -134,8 +135,9 @@ def inside_sparse_shape(voxels: Voxels, grid: PointGrid) -> Voxels:
     """
     # spconv reads memory row by row and ignores strides.
     assert voxels.coordinates.is_contiguous()
-    sides = torch.tensor(grid.sparse_shape, device=voxels.coordinates.device)
-    inside = (voxels.coordinates[:, 1:] < sides).all(dim=1)
+    _, *axes = voxels.coordinates.unbind(1)
+    below = [axis < side for axis, side in zip(axes, grid.sparse_shape, strict=True)]
+    inside = (below[0] & below[1] & below[2]).nonzero().flatten()  # the only wait for a GPU here
     return Voxels(
         points=voxels.points[inside],
         coordinates=voxels.coordinates[inside],

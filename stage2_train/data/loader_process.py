@@ -15,23 +15,22 @@ import contextlib
 import multiprocessing
 import os
 import pickle
-import signal
-import threading
 import traceback
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from functools import partial
 from itertools import chain, count, islice
-from multiprocessing.connection import Connection, wait
+from multiprocessing.connection import Connection
 from multiprocessing.util import Finalize
 
 import numpy as np
 
 from shared.data.batch import Batch, BatchBuffer
-from shared.data.shared_slots import SharedSlots
+from shared.data.batch_slots import batch_slots, slot_buffer
 from shared.errors import FrozenCmtError, TrainingError
-from shared.process.interrupts import Interrupts
+from shared.process.child_process import children_without_signals, end_with_parent
+from shared.process.memory.shared_slots import SharedSlots
 from stage2_train.data.dataset import StoreDataset
 from stage2_train.data.loader_threads import LoaderThreads
 from stage2_train.data.reading_ahead import awaited, batches_ahead, read_ahead
@@ -65,7 +64,7 @@ def process_batches(
     if first is None:
         return
     slots = batches_ahead(workers, len(first)) + 2  # one is being copied, one being asked for
-    process = _LoaderProcess(dataset, workers, SharedSlots(dataset.blank_maps, len(first), slots))
+    process = _LoaderProcess(dataset, workers, batch_slots(dataset.blank_maps, len(first), slots))
     copier = LoaderThreads(1)
     answers: deque[Future[Batch]] = deque()
 
@@ -106,11 +105,8 @@ class _LoaderProcess:
         self._process = context.Process(
             target=_serve, args=(theirs, dataset, workers, slots), name="loader", daemon=True
         )
-        before = signal.pthread_sigmask(signal.SIG_BLOCK, Interrupts.SIGNALS)  # inherited
-        try:
+        with children_without_signals():
             self._process.start()
-        finally:
-            signal.pthread_sigmask(signal.SIG_SETMASK, before)
         # At exit, before `multiprocessing` sends SIGTERM to its children and waits for them.
         self._kill_at_exit = Finalize(None, self._process.kill, exitpriority=0)
         theirs.close()
@@ -129,7 +125,7 @@ class _LoaderProcess:
             raise self._death() from None
         if isinstance(answer, BaseException):
             raise answer
-        source = self._slots.buffer(self._answered, self._like, len(places))
+        source = slot_buffer(self._slots, self._answered, self._like, len(places))
         self._answered += 1
         for target, array in zip(buffer.arrays, source.arrays, strict=True):
             np.copyto(target, array)  # without Python's lock
@@ -152,11 +148,11 @@ class _LoaderProcess:
 
 def _serve(connection: Connection, dataset: StoreDataset, workers: int, slots: SharedSlots) -> None:
     """Read what the parent asks for; the child's main function."""
-    threading.Thread(target=_end_with_parent, daemon=True).start()
+    end_with_parent()
     numbers = count()
 
     def slot(places: Sequence[Place]) -> BatchBuffer:
-        return slots.buffer(next(numbers), dataset.blank_maps, len(places))
+        return slot_buffer(slots, next(numbers), dataset.blank_maps, len(places))
 
     try:
         for _, _, frames in read_ahead(dataset, iter(connection.recv, None), workers, slot):
@@ -165,13 +161,6 @@ def _serve(connection: Connection, dataset: StoreDataset, workers: int, slots: S
         os._exit(1)  # the parent has gone
     except BaseException as error:
         connection.send_bytes(_portable(error))
-
-
-def _end_with_parent() -> None:
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    wait([parent.sentinel])
-    os._exit(1)  # the main thread may be in a read that hangs
 
 
 def _portable(error: BaseException) -> bytes:

@@ -3,6 +3,7 @@
 import os
 import signal
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 
 import torch
@@ -28,6 +29,11 @@ class FaultyFrames:
 
     frames: tuple[Frame, ...]
     fault: str = ""
+    records: Sequence[Frame] = ()
+
+    def with_records(self, records: Sequence[Frame]) -> "FaultyFrames":
+        """Return the same: the frames are these samples' records."""
+        return self
 
     def __getitem__(self, place: tuple[int, int]) -> NamedFrame:
         variant, sample = place
@@ -42,10 +48,5 @@ class FaultyFrames:
                 time.sleep(1000)
             case "dies":
                 os.kill(os.getpid(), signal.SIGKILL)
-            case "finds no shared memory":  # as torch says it
-                raise RuntimeError(
-                    "unable to allocate shared memory(shm) for file </torch_1>: No space left on "
-                    "device (28)"
-                )
             case "raises":
                 raise DatasetError("image dog cannot be read")

@@ -15,8 +15,8 @@ from cache.delta.open_features import open_delta
 from cache.reader import CachedFeatures
 from shared.config.classes import CAMERAS, LIDAR
 from shared.data.batch import Batch
+from shared.data.batch_slots import batch_slots, slot_buffer
 from shared.data.features import QuantisedMap
-from shared.data.shared_slots import SharedSlots
 from shared.errors import CacheError, MissingRowError
 from stage2_train.data.dataset import StoreDataset
 from stage2_train.data.loader import PROCESS, THREADS, BatchLoader
@@ -152,14 +152,14 @@ def test_an_error_of_ours_comes_with_the_traceback_of_the_process(tiny_store: Pa
 
 def test_slots_hold_the_buffers_of_every_batch_size(tiny_store_8bit: Path) -> None:
     like = CachedFeatures(tiny_store_8bit).blank_maps
-    slots = SharedSlots(like, 3, 2)
-    first, second = slots.buffer(0, like, 3), slots.buffer(1, like, 2)
+    slots = batch_slots(like, 3, 2)
+    first, second = slot_buffer(slots, 0, like, 3), slot_buffer(slots, 1, like, 2)
     for array in first.arrays:
         array[...] = 7
     for array in second.arrays:
         array[...] = 9
-    assert all((array == 7).all() for array in slots.buffer(2, like, 3).arrays)
-    for values in slots.buffer(3, like, 2).sample(1).values():
+    assert all((array == 7).all() for array in slot_buffer(slots, 2, like, 3).arrays)
+    for values in slot_buffer(slots, 3, like, 2).sample(1).values():
         assert isinstance(values, QuantisedMap)
         assert (values.values == 9).all()
         assert (values.scale == 9).all()
