@@ -11,6 +11,7 @@ from shared.config.preset import Preset
 from shared.config.preset_catalogue import tiny
 from shared.errors import FrozenError
 from stage1_extract.backbones.frozen import FrozenBackbones
+from stage1_extract.backbones.live import fixed_algorithms
 from stage1_extract.backbones.seeded_weights import seed_weights
 from stage1_extract.preprocessing.voxels import Voxelizer, Voxels, batch_voxels
 
@@ -188,6 +189,31 @@ def test_maps_pass_gradients_to_the_modules_that_a_caller_unfreezes(preset: Pres
         if parameter.grad is not None and parameter.grad.any()
     }
     assert with_gradient == {"pts_backbone"}
+
+
+@pytest.mark.gpu
+def test_the_stream_of_the_lidar_branch_changes_no_bit(preset: Preset) -> None:
+    backbones = FrozenBackbones(preset)
+    seed_weights(backbones, 0)
+    backbones.to_device(torch.device("cuda"))
+    batches = [inputs(preset, seeds) for seeds in ((0, 1), (2, 3), (4, 5))]
+    with fixed_algorithms(), torch.inference_mode():
+        expected = []
+        for images, voxels in batches:
+            maps = backbones.maps(images.cuda(), voxels.to(backbones.device))
+            torch.cuda.synchronize()
+            expected.append({name: values.cpu() for name, values in maps.items()})
+        # Batch after batch without a wait, on inputs of the host and of the device.
+        inputs_on = {
+            "cpu": batches,
+            "cuda": [(i.cuda(), v.to(backbones.device)) for i, v in batches],
+        }
+        for place, given in inputs_on.items():
+            queued = [backbones(*batch) for _ in range(3) for batch in given]
+            for number, maps in enumerate(queued):
+                for name, values in maps.items():
+                    same = expected[number % len(batches)][name]
+                    assert torch.equal(values.cpu(), same), (place, number, name)
 
 
 def test_seeded_weights_are_the_same_whatever_was_drawn_before(preset: Preset) -> None:
