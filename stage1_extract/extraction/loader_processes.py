@@ -128,12 +128,16 @@ _FRAMES: list[tuple[RawFrames, SharedSlots]] = []  # of a loader process
 
 def _prepare_process(frames: RawFrames, slots: SharedSlots) -> None:
     end_with_parent()
-    # Parallelism comes from the processes. In each of 16, threads of 16 would wait for a core.
+    keep_to_one_core()
+    keep_freed_memory()
+    _FRAMES[:] = [(frames, slots)]
+
+
+def keep_to_one_core() -> None:
+    """Let libraries use no threads: of 16 processes with 16 each, most would wait for a core."""
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
     threadpool_limits(1, "blas")
-    keep_freed_memory()
-    _FRAMES[:] = [(frames, slots)]
 
 
 def _load(place: Place, number: int) -> _Answer:

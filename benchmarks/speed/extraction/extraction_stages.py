@@ -19,9 +19,10 @@ from cache.format.statistics import MeasuredFeatures
 from cache.writer import StoreWriter
 from shared.data.features import FrameFeatures, as_floats
 from shared.process.device import HostCopy
+from shared.process.memory.freed_memory import keep_freed_memory
 from stage1_extract.backbones.live import LiveFeatures, join_raw
 from stage1_extract.extraction.device_pass import DevicePass, round_and_measure
-from stage1_extract.extraction.shard_writers import keep_freed_memory
+from stage1_extract.extraction.loader_processes import keep_to_one_core
 from stage1_extract.preprocessing.raw_frames import RawFrame
 
 LOAD, JOIN = "load", "join"
@@ -64,6 +65,8 @@ def measure_stages(
 
 
 def _measure_computing(best: Stages, live: LiveFeatures, count: int) -> None:
+    if live.frozen.device.type == "cuda":
+        keep_to_one_core()  # as the processes that load
     raw: list[RawFrame] = _timed(best, LOAD, count, lambda: [live.raw[0, i] for i in range(count)])
     is_pinned = live.frozen.device.type == "cuda"
     joined = _timed(best, JOIN, count, lambda: join_raw(raw, is_pinned=is_pinned))

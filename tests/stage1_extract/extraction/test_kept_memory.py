@@ -21,7 +21,7 @@ FAULTS_OF_SHARDS = textwrap.dedent(
         del rows
     """
 )
-KEEP = "from stage1_extract.extraction.shard_writers import keep_freed_memory; keep_freed_memory()"
+KEEP = "from shared.process.memory.freed_memory import keep_freed_memory; keep_freed_memory()"
 
 
 def faults_of_shards(setting: str) -> list[int]:
