@@ -48,7 +48,7 @@ def fill_store(
     worker_slice: WorkerSlice = ONE_WORKER,
     draws: VariantDraws | None = None,
     sensor_rows: SensorRows | None = None,
-) -> None:
+) -> StageRates:
     """Extract the shards that have no ledger entry and that no other worker has claimed.
 
     Every shard starts a new batch, so a resumed run computes the same batches as an undisturbed
@@ -72,6 +72,9 @@ def fill_store(
         draws: how variants are drawn; None for a store of variant 0 only.
         sensor_rows: for a store inside a delta, what computes its rows; `records` and `draws` are
             not used then.
+
+    Returns:
+        What each stage could do, had it not waited for the others.
 
     Raises:
         DatasetError: if a raw file is missing or damaged; finished shards are kept.
@@ -124,6 +127,7 @@ def fill_store(
         check()
     log.info("samples/s that each stage could do: %s", rates)
     require_unchanged(before, frozen.digests())
+    return rates
 
 
 def compute_batches(

@@ -104,6 +104,7 @@ def report(encoded_at: list[float], begun_at: float, forwards: int) -> WorkerRep
         encoded_at=encoded_at,
         cpu_s=3.0,
         forwards=forwards,
+        stage_rates={"loading": 4.0, "computing": 2.0} if encoded_at else {},
         peak_device_mb=100.0 * forwards,
     )
 
@@ -119,6 +120,7 @@ def test_the_rate_is_that_of_the_time_in_which_all_processes_encode() -> None:
     assert figures["cpu_s"] == pytest.approx(6.0 / 9)
     assert figures["padded_share"] == pytest.approx(1 / 10)  # nine rows of five batches of two
     assert figures["peak_device_mb"] == 300.0
+    assert figures["stage_rates"] == {"loading": 8.0, "computing": 4.0, "writing": 0}
 
 
 def test_processes_that_never_encode_at_once_have_no_joint_rate() -> None:

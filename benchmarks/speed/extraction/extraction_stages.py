@@ -46,13 +46,15 @@ def measure_stages(
             many rows as an extraction would put in a shard, or all there are.
         folder: for stores.
         batch: samples per forward.
-        passes: over every stage.
+        passes: over every stage; one more before them, in which libraries are loaded, does not
+            count.
         row_bytes: of a row, uncompressed.
     """
     keep_freed_memory()  # as the writers of an extraction do
     best: Stages = {}
     batch = min(batch, len(live.raw))
     count = slots_per_shard(row_bytes, len(live.raw), SHARD_BYTES, batch)
+    _measure_computing({}, live, batch)
     for _ in range(passes):
         _measure_computing(best, live, batch)
     starts = range(0, count, batch)

@@ -65,9 +65,10 @@ def _whole(document: Document) -> Iterator[str]:
     if measured:
         yield "\n".join(
             [
-                "| processes, loaders in all | samples/s | backbones alone, samples/s | time of a "
-                "sample / backbones' own | start, s | CPU ms | padded, % | peak device MB |",
-                "|---|---|---|---|---|---|---|---|",
+                "| processes, loaders in all | samples/s | loading, computing, writing could do | "
+                "backbones alone, samples/s | time of a sample / backbones' own | start, s | "
+                "CPU ms | padded, % | peak device MB |",
+                "|---|---|---|---|---|---|---|---|---|",
                 *map(_run, measured),
             ]
         )
@@ -86,6 +87,7 @@ def _run(run: dict[str, Any]) -> str:
     cells = [
         f"{run['processes']}, {loading}",
         _number(run["steady_per_s"], ".3g"),
+        ", ".join(f"{rate:.3g}" for rate in run.get("stage_rates", {}).values()),
         f"{1 / run['backbones_wall_s']:.3g}",
         _number(run["ratio"], ".2f"),
         _number(run["start_s"], ".1f"),

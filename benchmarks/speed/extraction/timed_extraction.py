@@ -51,6 +51,7 @@ class WorkerReport:
         encoded_at: when each row was encoded, in order.
         cpu_s: processor time, of its loader processes too.
         forwards: of the backbones.
+        stage_rates: samples per second that each stage could do beside the others.
         peak_device_mb: most memory that torch held on the GPU; 0 on a CPU.
     """
 
@@ -59,6 +60,7 @@ class WorkerReport:
     encoded_at: list[float]
     cpu_s: float
     forwards: int
+    stage_rates: dict[str, float]
     peak_device_mb: float
 
 
@@ -92,7 +94,7 @@ def timed_extraction(task: WorkerTask) -> None:
     print("ready", file=said, flush=True)
     sys.stdin.read()
     cpu_s, begun_at = _cpu_seconds(), time.monotonic()
-    fill_store(
+    rates = fill_store(
         writer,
         records,
         frozen,
@@ -106,6 +108,7 @@ def timed_extraction(task: WorkerTask) -> None:
         encoded_at=sorted(writer.encoded_at),
         cpu_s=_cpu_seconds() - cpu_s,
         forwards=len(forwards),
+        stage_rates={**rates.per_second()},
         peak_device_mb=_peak_device_bytes() / 1e6,
     )
     print(json.dumps(asdict(report)), file=said, flush=True)

@@ -17,6 +17,7 @@ from dataclasses import asdict
 from typing import IO, Any
 
 from benchmarks.speed.extraction.timed_extraction import WorkerReport, WorkerTask
+from stage1_extract.extraction.stage_rates import STAGES
 
 MODULE = "benchmarks.speed.extraction.extraction_worker"
 POLL_S = 1.0
@@ -105,7 +106,8 @@ def joint_figures(reports: Sequence[WorkerReport], batch_size: int) -> dict[str,
     Returns:
         `start_s`: from the beginning until every process had encoded a row; `steady_per_s`: rows
         per second from then on, until the first process had encoded its last row; None if there
-        was no such time. `padded_share`: of the computed samples. `cpu_s` and `wall_s` per row.
+        was no such time. `stage_rates`: what the stages of all of them could do, beside each
+        other. `padded_share`: of the computed samples. `cpu_s` and `wall_s` per row.
     """
     begun_at = min(report.begun_at for report in reports)
     rows = sum(len(report.encoded_at) for report in reports)
@@ -119,6 +121,9 @@ def joint_figures(reports: Sequence[WorkerReport], batch_size: int) -> dict[str,
         if steady:
             figures |= {"steady_rows": steady, "steady_per_s": steady / (end - begin)}
     return figures | {
+        "stage_rates": {
+            stage: sum(report.stage_rates.get(stage, 0) for report in reports) for stage in STAGES
+        },
         "wall_s": wall_s / rows,
         "cpu_s": sum(report.cpu_s for report in reports) / rows,
         "padded_share": 1 - rows / (batch_size * sum(report.forwards for report in reports)),

@@ -44,7 +44,7 @@ def test_threads_and_rows_in_memory_are_bounded() -> None:
 
 
 @pytest.mark.parametrize(
-    ("free", "expected"), [(140 * GIB, (4, 4, 4)), (16 * GIB, (4, 4, 2)), (GIB, (1, 1, 1))]
+    ("free", "expected"), [(140 * GIB, (8, 8, 4)), (16 * GIB, (8, 6, 2)), (GIB, (1, 1, 1))]
 )
 def test_the_batch_size_of_a_gpu_follows_its_free_memory(
     free: int, expected: tuple[int, ...], monkeypatch: pytest.MonkeyPatch
