@@ -8,7 +8,6 @@ everything.
 This module imports nothing of the backbones: a process starts as fast as what it loads allows.
 """
 
-import contextlib
 import multiprocessing
 import time
 from collections.abc import Sequence
@@ -66,19 +65,17 @@ class LoaderProcesses:
 
         Its tensors are overwritten by the sample that is begun `in_flight` samples later.
         """
-        number, loaded = next(self._numbers), Future[Loaded]()
-        resource_tracker.ensure_running()  # else the first child starts it, which lifts the mask
-        with children_without_signals():
-            answer = self._executor.submit(_load, place, number)
+        loaded = Future[Loaded]()
 
         def arrived(answered: Future[_Answer]) -> None:
-            with contextlib.suppress(BaseException):  # cancelled by `close`: nobody waits
-                error = answered.exception()
-                if error is not None:
-                    loaded.set_exception(error)
-                else:
-                    loaded.set_result(answered.result().loaded(self._slots))
+            try:
+                loaded.set_result(answered.result().loaded(self._slots))
+            except BaseException as error:  # of the process, or that `close` cancelled it
+                loaded.set_exception(error)
 
+        resource_tracker.ensure_running()  # else the first child starts it, which lifts the mask
+        with children_without_signals():
+            answer = self._executor.submit(_load, place, next(self._numbers))
         answer.add_done_callback(arrived)
         return loaded
 

@@ -6,6 +6,8 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import CancelledError
+from concurrent.futures.process import BrokenProcessPool
 from pathlib import Path
 
 import cv2
@@ -19,7 +21,7 @@ from stage1_extract.extraction.loader_processes import LoaderProcesses
 from stage1_extract.extraction.stage_widths import most_raw_bytes
 from stage1_extract.nuscenes.nuscenes_tables import read_tables
 from stage1_extract.preprocessing.raw_frames import RawFrame, RawFrames
-from tests.cache.conftest import make_features
+from tests.cache.conftest import TOKENS, make_features
 from tests.child_processes import PATIENCE_S, REPOSITORY
 from tests.stage1_extract.extraction.faulty_frames import FaultyFrames, NamedFrame
 
@@ -60,6 +62,16 @@ def test_samples_are_those_that_a_thread_loads_though_slots_are_used_again(
             assert seconds > 0
     finally:
         pool.close()
+
+
+def test_what_is_not_loaded_when_the_pool_closes_ends_with_an_error() -> None:
+    frames = FaultyFrames(tuple(make_features(token).frame for token in TOKENS), "hangs")
+    pool = LoaderProcesses(frames, 1, sample_bytes=1024, in_flight=8)  # type: ignore[arg-type]
+    begun = [pool.load((0, 3)) for _ in range(8)]  # one hangs, the others wait
+    pool.close()
+    for sample in begun:
+        with pytest.raises((CancelledError, BrokenProcessPool)):
+            sample.result(PATIENCE_S)
 
 
 def test_each_keeps_to_one_thread() -> None:
