@@ -26,9 +26,7 @@ from stage1_extract.extraction.stage_rates import StageRates
 from stage1_extract.extraction.stage_widths import (
     default_writers,
     loader_processes,
-    most_raw_bytes,
     rows_in_memory,
-    samples_in_flight,
 )
 from stage1_extract.nuscenes.records import SampleRecord
 
@@ -103,14 +101,13 @@ def fill_store(
         rates=rates,
     )
     rows = rows_in_memory(store.layout.slots, threads, batch_size * most_per_sample)
-    loaded_bytes = samples_in_flight(batch_size, workers) * most_raw_bytes(frozen.preset)
     _announce(
         writer,
         rows,
         workers=workers,
         threads=threads,
         batch_size=batch_size,
-        loaded_bytes=loaded_bytes,
+        loaded_bytes=loader.most_bytes,
     )
     shard_writers = ShardWriters(writer, claims, threads=threads, rows_in_memory=rows, rates=rates)
     with forecast.bar, Interrupts() as interrupts, shard_writers, loader:

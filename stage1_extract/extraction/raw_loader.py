@@ -83,12 +83,13 @@ class RawLoader:
         self._is_pinned = live.frozen.device.type == "cuda"
         self._ahead = AHEAD * workers
         self._processes: LoaderProcesses | None = None
+        self.most_bytes = 0  # of memory that processes fill
         if workers and pool is None:
+            preset, in_flight = live.frozen.preset, samples_in_flight(batch_size, workers)
+            sample_bytes = most_raw_bytes(preset, is_normalised=live.raw.is_normalised)
+            self.most_bytes = in_flight * sample_bytes
             self._processes = LoaderProcesses(
-                live.raw,
-                workers,
-                sample_bytes=most_raw_bytes(live.frozen.preset),
-                in_flight=samples_in_flight(batch_size, workers),
+                live.raw, workers, sample_bytes=sample_bytes, in_flight=in_flight
             )
         self._pool: SamplePool | None = self._processes if pool is None else pool
         self._ready: queue.Queue[LoadedBatch | BaseException | None] = queue.Queue(READY_BATCHES)

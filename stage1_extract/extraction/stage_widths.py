@@ -90,15 +90,21 @@ def rows_in_memory(slots: int, threads: int, batch_size: int) -> int:
     return 2 * slots + max(threads, batch_size)
 
 
-def most_raw_bytes(preset: Preset) -> int:
-    """Return the bytes of a `RawFrame`'s tensors, with as many voxels as the preset allows."""
-    numbers = 0
+def most_raw_bytes(preset: Preset, *, is_normalised: bool = True) -> int:
+    """Return the bytes of a `RawFrame`'s tensors, with as many voxels as the preset allows.
+
+    Args:
+        preset: how it is loaded.
+        is_normalised: whether its images are, see `RawFrames`.
+    """
+    needed = 0
     if preset.camera is not None:
-        numbers += len(CAMERAS) * COLOURS * preset.camera.height_px * preset.camera.width_px
+        colours = len(CAMERAS) * COLOURS * preset.camera.height_px * preset.camera.width_px
+        needed += colours * (NUMBER_BYTES if is_normalised else 1)
     if preset.lidar is not None:
         of_a_voxel = preset.lidar.max_points_per_voxel * COLUMNS + COORDINATES_AND_COUNT
-        numbers += preset.lidar.max_voxels * of_a_voxel
-    return numbers * NUMBER_BYTES
+        needed += preset.lidar.max_voxels * of_a_voxel * NUMBER_BYTES
+    return needed
 
 
 def samples_in_flight(batch_size: int, workers: int) -> int:

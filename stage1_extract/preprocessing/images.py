@@ -5,15 +5,19 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
+from typing import Any
 
 import cv2
 import numpy as np
 import simplejpeg
+import torch
 from numpy.typing import NDArray
+from torch import Tensor
 
 from shared.config.preset import CameraBranch
 from shared.errors import DatasetError
 from shared.file_kinds import foreign_kind
+from shared.process.device import device_constant
 from stage1_extract.conditions.apply_condition import SampleChanges
 from stage1_extract.nuscenes.records import Camera, SampleRecord, naming_sample
 from stage1_extract.nuscenes.transforms import camera_from_lidar
@@ -64,7 +68,8 @@ def load_images(
     *,
     read: Callable[[Path], bytes] = Path.read_bytes,
     changes: SampleChanges | None = None,
-) -> tuple[NDArray[np.float32], NDArray[np.float64]]:
+    is_normalised: bool = True,
+) -> tuple[NDArray[np.float32] | NDArray[np.uint8], NDArray[np.float64]]:
     """Return a frame's images in one variant.
 
     Args:
@@ -74,10 +79,12 @@ def load_images(
         mask: squares to mask out in all cameras.
         read: reads a file.
         changes: what a condition does to the sample; None leaves it as recorded.
+        is_normalised: False leaves that to `normalised`; not with a mask, whose colour, the mean,
+            is no pixel's.
 
     Returns:
-        Images (V, 3, H, W) float32, BGR, normalised; and `img_from_lidar` (V, 4, 4) float64 in the
-        pixels of these images, see `shared.data.features.Frame`.
+        Images (V, 3, H, W) float32, BGR, normalised, or as uint8 pixels; and `img_from_lidar`
+        (V, 4, 4) float64 in the pixels of these images, see `shared.data.features.Frame`.
 
     Raises:
         DatasetError: naming the sample, if a JPEG is missing, damaged or not of the expected size.
@@ -85,13 +92,19 @@ def load_images(
     """
     transform = identity_transform(camera) if transform is None else transform
     keyframe = cache(lambda: read_points(record.lidar_file, read))
-    images = np.empty((len(record.cameras), 3, camera.height_px, camera.width_px), np.float32)
+    assert is_normalised or mask is None
+    shape = len(record.cameras), 3, camera.height_px, camera.width_px
+    images: NDArray[Any] = np.empty(shape, np.float32 if is_normalised else np.uint8)
     for image, view in zip(images, record.cameras, strict=True):
         with naming_sample(record):
             pixels = decode_jpeg(view.file, camera.raw_height_px, camera.raw_width_px, read)
             if changes is not None:
                 pixels = changes.image(pixels, view, keyframe)
-        normalise(transform_pixels(pixels, transform, camera), camera, out=image)
+        transformed = transform_pixels(pixels, transform, camera)
+        if is_normalised:
+            normalise(transformed, camera, out=image)
+        else:
+            cv2.split(transformed, list(image))
     if mask is not None:
         apply_grid_mask(images, mask)
     return images, projections(record, camera, transform)
@@ -178,20 +191,41 @@ def transform_pixels(
 
 
 def normalise(pixels: NDArray[np.uint8], camera: CameraBranch, *, out: NDArray[np.float32]) -> None:
-    """Write (H, W, 3) uint8 pixels as (3, H, W) float32, mean 0 and deviation 1, into `out`.
+    """Write (H, W, 3) uint8 pixels as (3, H, W) float32, mean 0 and deviation 1, into `out`."""
+    for plane, values, place in zip(cv2.split(pixels), normal_values(camera), out, strict=True):
+        cv2.LUT(plane, values, dst=place)
 
-    A table of the 256 possible values reproduces the bits of the official arithmetic: mean and
-    deviation are float32 widened to float64, difference and product are each rounded to float32.
+
+def normalised(images: Tensor, camera: CameraBranch) -> Tensor:
+    """Return (..., 3, H, W) uint8 pixels, on any device, as `normalise` does: float32, bit by bit.
+
+    Images that are normalised already, float32, are returned as they are.
+    """
+    if images.dtype != torch.uint8:
+        return images
+    values = normal_values(camera)
+    table = device_constant(tuple(values.flatten().tolist()), images.device).view(values.shape)
+    result = torch.empty(images.shape, dtype=torch.float32, device=images.device)
+    for colour, of_colour in enumerate(table):
+        result[..., colour, :, :] = of_colour[images[..., colour, :, :].int()]
+    return result
+
+
+@cache
+def normal_values(camera: CameraBranch) -> NDArray[np.float32]:
+    """Return (3, 256) float32: what every value of a pixel becomes, by colour.
+
+    It is the official arithmetic: mean and deviation are float32 widened to float64, difference and
+    product are each rounded to float32.
 
     Source: mmcv 1.6, `imnormalize_` (cv2.subtract, cv2.multiply).
     """
-    values = np.arange(256, dtype=np.float64)
-    means = np.array(camera.mean_bgr, np.float32).astype(np.float64)
-    scales = 1 / np.array(camera.std_bgr, np.float32).astype(np.float64)
-    planes = zip(cv2.split(pixels), means, scales, out, strict=True)
-    for plane, mean, scale, normalised in planes:
-        centred = (values - mean).astype(np.float32).astype(np.float64)
-        cv2.LUT(plane, (centred * scale).astype(np.float32), dst=normalised)
+    means = np.array(camera.mean_bgr, np.float32).astype(np.float64)[:, None]
+    scales = 1 / np.array(camera.std_bgr, np.float32).astype(np.float64)[:, None]
+    centred = (np.arange(256, dtype=np.float64) - means).astype(np.float32).astype(np.float64)
+    values: NDArray[np.float32] = (centred * scales).astype(np.float32)
+    values.setflags(write=False)
+    return values
 
 
 def img_from_lidar(

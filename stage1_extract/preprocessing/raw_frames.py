@@ -40,7 +40,8 @@ class RawFrame:
 
     Args:
         frame: geometry and annotations.
-        images: (V, 3, height, width) float32, normalised; None for a preset without cameras.
+        images: (V, 3, height, width) float32, normalised, or uint8 and not normalised yet, see
+            `RawFrames`; None for a preset without cameras.
         voxels: of this sample; None for a preset without LiDAR.
         sources: the files that images and voxels were read from.
         rows: by sensor, if rows of it are written, each with the files that it was made from; empty
@@ -62,6 +63,8 @@ class RawFrames(Dataset[RawFrame]):
         preset: how to load it.
         variants: how augmented variants are drawn; None if there is only variant 0.
         conditioned: a condition that their sensors are under; None for samples as recorded.
+        is_normalised: whether images are; otherwise they have a quarter of the bytes, and whoever
+            computes normalises them. Not with variants, since GridMask masks normalised images.
     """
 
     def __init__(
@@ -70,7 +73,11 @@ class RawFrames(Dataset[RawFrame]):
         preset: Preset,
         variants: VariantDraws | None = None,
         conditioned: ConditionedInput | None = None,
+        *,
+        is_normalised: bool = True,
     ) -> None:
+        assert is_normalised or variants is None
+        self.is_normalised = is_normalised
         self.records: Sequence[SampleRecord] = tuple(records)
         self.preset = preset
         self.variants = variants
@@ -117,6 +124,7 @@ class RawFrames(Dataset[RawFrame]):
                 variant.grid_mask,
                 read=log.reader("camera"),
                 changes=changes,
+                is_normalised=self.is_normalised,
             )
             images = torch.from_numpy(pixels)
             if changes is not None:
@@ -165,7 +173,8 @@ class RawFrames(Dataset[RawFrame]):
         assert self.preset.camera is not None
         for view, camera in enumerate(changes.record.cameras):
             if changes.edits.cameras.get(camera.name) is ABSENT:
-                images[view] = black_images(self.preset.camera)[view]
+                black = black_images(self.preset.camera)[view] if self.is_normalised else 0
+                images[view] = black
 
     def _variant(self, token: str, number: int) -> Variant:
         if number == 0:

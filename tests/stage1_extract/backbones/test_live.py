@@ -14,10 +14,13 @@ from numpy.typing import NDArray
 from shared.config.augmentation import Augmentation, VariantDraws
 from shared.config.preset import LidarBranch, Preset
 from shared.config.preset_catalogue import tiny
-from stage1_extract.backbones.live import RawFrame, RawFrames
+from stage1_extract.backbones.live import LiveFeatures, RawFrame, RawFrames
+from stage1_extract.backbones.weights import frozen_backbones
 from stage1_extract.nuscenes.nuscenes_tables import read_tables
 from stage1_extract.nuscenes.records import SampleRecord
+from stage1_extract.preprocessing.conditioned_input import ConditionedInput
 from stage1_extract.preprocessing.grid_mask import mask_pixels
+from stage1_extract.preprocessing.images import normalised
 from stage1_extract.preprocessing.variant import Variant, draw_variant
 
 ALWAYS_MASKED = Augmentation(grid_mask_probability=1.0)
@@ -153,6 +156,47 @@ def test_images_are_transformed_and_masked_alike_in_all_cameras(
         assert still != variant.image
         flipless = live(records, preset, grid_mask_probability=0.0, image_flip_probability=0.0)
         assert torch.equal(flipless[number, 0].images.flip(-1), bare)  # type: ignore[union-attr]
+
+
+def test_images_that_a_device_normalises_are_those_that_were_normalised(
+    records: list[SampleRecord], preset: Preset
+) -> None:
+    assert preset.camera is not None
+    pixels = RawFrames(records, preset, is_normalised=False)[0, 0].images
+    images = RawFrames(records, preset)[0, 0].images
+    assert pixels is not None
+    assert images is not None
+    assert pixels.dtype == torch.uint8
+    assert len(pixels.unique()) > 100
+    assert torch.equal(normalised(pixels, preset.camera), images)
+    assert torch.equal(normalised(pixels[None], preset.camera)[0], images)
+    assert normalised(images, preset.camera) is images
+
+
+@pytest.mark.parametrize("condition", ["missing-cam-front", "cameras-drop"])
+def test_absent_cameras_are_black_before_and_after(
+    records: list[SampleRecord], preset: Preset, condition: str
+) -> None:
+    assert preset.camera is not None
+    conditioned = ConditionedInput(condition, records)
+    pixels = RawFrames(records, preset, None, conditioned, is_normalised=False)[0, 0].images
+    images = RawFrames(records, preset, None, conditioned)[0, 0].images
+    assert pixels is not None
+    assert images is not None
+    assert any(not view.any() for view in pixels)
+    assert torch.equal(normalised(pixels, preset.camera), images)
+
+
+def test_live_features_are_the_same_from_pixels(
+    records: list[SampleRecord], preset: Preset
+) -> None:
+    frozen, _ = frozen_backbones(preset, None)
+    pixels = RawFrames(records, preset, is_normalised=False)
+    tokens = [record.token for record in records[:2]]
+    from_pixels = LiveFeatures(records, frozen, raw=pixels).read(tokens)
+    for expected, ours in zip(LiveFeatures(records, frozen).read(tokens), from_pixels, strict=True):
+        for name, values in expected.maps.items():
+            np.testing.assert_array_equal(ours.maps[name], values)
 
 
 def test_variant_0_is_the_sample_as_recorded(records: list[SampleRecord], preset: Preset) -> None:

@@ -30,6 +30,7 @@ class FaultyFrames:
     frames: tuple[Frame, ...]
     fault: str = ""
     records: Sequence[Frame] = ()
+    is_normalised: bool = True
 
     def with_records(self, records: Sequence[Frame]) -> "FaultyFrames":
         """Return the same: the frames are these samples' records."""

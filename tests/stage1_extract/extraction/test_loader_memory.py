@@ -22,19 +22,23 @@ def tensor_bytes(frame: RawFrame) -> int:
     return sum(tensor.untyped_storage().nbytes() for tensor in tensors)
 
 
+@pytest.mark.parametrize("is_normalised", [True, False])
 @pytest.mark.parametrize("kept", ["both", "camera", "lidar"])
-def test_a_raw_frame_is_as_large_as_forecast(synthetic_root: Path, kept: str) -> None:
+def test_a_raw_frame_is_as_large_as_forecast(
+    synthetic_root: Path, kept: str, is_normalised: bool
+) -> None:
     preset: Preset = tiny()
     if kept != "both":
         preset = replace(preset, **{"lidar" if kept == "camera" else "camera": None})
-    frame = RawFrames(read_tables(synthetic_root, "v1.0-mini", "mini_train"), preset)[0, 1]
+    records = read_tables(synthetic_root, "v1.0-mini", "mini_train")
+    frame = RawFrames(records, preset, is_normalised=is_normalised)[0, 1]
 
     unused = 0
     if frame.voxels is not None:
         assert preset.lidar is not None
         bytes_of_a_voxel = tensor_bytes(replace(frame, images=None)) / len(frame.voxels.counts)
         unused = (preset.lidar.max_voxels - len(frame.voxels.counts)) * int(bytes_of_a_voxel)
-    assert tensor_bytes(frame) + unused == most_raw_bytes(preset)
+    assert tensor_bytes(frame) + unused == most_raw_bytes(preset, is_normalised=is_normalised)
 
 
 def test_a_sample_of_the_largest_preset_has_108_mb() -> None:
