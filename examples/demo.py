@@ -76,6 +76,7 @@ def main() -> int:
     seconds["sensor weights"], _ = run_console_script(
         "plot-sensor-weights", stores["val"], run, "--out", OUT / "sensor_weights"
     )
+    (OUT / "aqr.pth").unlink(missing_ok=True)  # of an earlier demo, whose run this one resumes
     seconds["export"], _ = run_console_script("export-checkpoint", run, "--out", OUT / "aqr.pth")
     summary: dict[str, Any] = {
         "conditions": {
