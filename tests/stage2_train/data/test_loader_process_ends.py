@@ -52,7 +52,7 @@ def open_files() -> set[str]:
 
 
 def is_mapped() -> bool:
-    return "memfd:batches" in Path("/proc/self/maps").read_text()
+    return "memfd:slots" in Path("/proc/self/maps").read_text()
 
 
 def wait_until_gone(pid: int) -> None:
