@@ -21,6 +21,7 @@ from stage1_extract.extraction import fill_store as extraction
 from stage1_extract.extraction.fill_store import fill_store, planned_batches
 from stage1_extract.extraction.raw_loader import LoadedBatch, RawLoader
 from stage1_extract.extraction.stage_rates import STAGES, StageRates
+from stage1_extract.extraction.stage_widths import samples_in_flight
 from tests.cache.conftest import TOKENS, make_features, make_writer
 from tests.stage1_extract.extraction.faulty_frames import FaultyFrames
 
@@ -90,6 +91,13 @@ def test_batches_come_in_order_and_none_spans_two_shards(workers: int) -> None:
     images = torch.cat([batch.raw.images for batch in batches])  # type: ignore[misc]
     assert images[:, 0, 0].tolist() == [0, 1, 2, 3, 4, 0, 1, 2]
     assert not multiprocessing.active_children()
+
+
+def test_a_batch_of_one_sample_keeps_it_while_its_slot_is_used_again() -> None:
+    batches = load(FaultyFrames(FRAMES), 1, 1)
+    assert len(batches) > samples_in_flight(1, 1)
+    images = torch.cat([batch.raw.images for batch in batches])  # type: ignore[misc]
+    assert images[:, 0, 0].tolist() == [0, 1, 2, 3, 4, 0, 1, 2]
 
 
 def test_a_short_batch_is_padded_with_its_last_sample() -> None:
