@@ -27,6 +27,7 @@ from stage1_extract.backbones.live import LiveFeatures, RawFrame
 from stage1_extract.backbones.weights import frozen_backbones
 from stage1_extract.nuscenes.nuscenes_tables import read_tables
 from stage1_extract.nuscenes.records import SampleRecord
+from stage1_extract.preprocessing.images import normalised
 from stage1_extract.preprocessing.voxels import batch_voxels
 
 Edit = Callable[[FrameFeatures], FrameFeatures]
@@ -214,9 +215,11 @@ class WrongImages(LiveFeatures):
 
     def run(self, raw: Sequence[RawFrame]) -> list[FrameFeatures]:
         changed = []
+        assert self.preset.camera is not None
         for sample in raw:
             assert sample.images is not None
-            changed.append(replace(sample, images=type(self).change(sample.images)))
+            images = normalised(sample.images, self.preset.camera)
+            changed.append(replace(sample, images=type(self).change(images)))
         return super().run(changed)
 
 
