@@ -14,6 +14,8 @@ from concurrent.futures import Future
 from dataclasses import dataclass
 from typing import Any
 
+from threadpoolctl import threadpool_limits
+
 from cache.coordination.claims import Claims
 from shared.errors import FrozenCmtError
 from stage1_extract.backbones.live import LiveFeatures, RawBatch
@@ -102,6 +104,7 @@ class RayWorker:
         Raises:
             FrozenCmtError: see `ExtractionJob.open`.
         """
+        threadpool_limits(1, "blas")  # of the whole process, see `fill_store`
         # Samples arrive in shared memory that is not to be written to, which nobody does.
         warnings.filterwarnings("ignore", message="The given NumPy array is not writable")
         raw = frames_at(frames)

@@ -7,6 +7,8 @@ Three stages side by side: `raw_loader` loads, the loop here computes (`device_p
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 
+from threadpoolctl import threadpool_limits
+
 from cache.coordination.claims import Claims, WorkerSlice, shards_to_do
 from cache.format.layout import Shard
 from cache.format.schema import row_bytes
@@ -53,7 +55,7 @@ def fill_store(
     one; shards hold whole batches (`slots_per_shard`). Memory holds at most `rows_in_memory` rows
     from the moment they are computed until their shard is written, in float16 or compressed: 22
     rows or 0.55 GB of `r50_800x320` with two writing threads, 36 rows or 0.9 GB with 16 (32 rows on
-    a GPU, in batches of 4). Loading comes on top (`RawLoader`), and for every writing thread what
+    a GPU, in batches of 8). Loading comes on top (`RawLoader`), and for every writing thread what
     it needs for the largest map of a row: its compressed copy, and where the codec quantises two
     float32 copies.
 
@@ -110,7 +112,9 @@ def fill_store(
         loaded_bytes=loader.most_bytes,
     )
     shard_writers = ShardWriters(writer, claims, threads=threads, rows_in_memory=rows, rates=rates)
-    with forecast.bar, Interrupts() as interrupts, shard_writers, loader:
+    # NumPy's BLAS would use all cores for the poses of sweeps, where a thread here loads them.
+    one_core = threadpool_limits(1, "blas")
+    with forecast.bar, Interrupts() as interrupts, one_core, shard_writers, loader:
 
         def check() -> None:
             shard_writers.check()

@@ -16,8 +16,6 @@ from dataclasses import dataclass
 from types import TracebackType
 from typing import Protocol
 
-from threadpoolctl import threadpool_limits
-
 from cache.format.layout import Shard
 from shared.errors import DatasetError
 from stage1_extract.backbones.live import LiveFeatures, RawBatch, join_raw
@@ -98,7 +96,6 @@ class RawLoader:
         self._thread = threading.Thread(target=self._collect, name="raw-loader", daemon=True)
 
     def __enter__(self) -> "RawLoader":
-        self._blas = threadpool_limits(1, "blas")
         self._thread.start()
         return self
 
@@ -109,7 +106,6 @@ class RawLoader:
         if self._processes is not None:
             self._processes.close()
         self._thread.join(timeout=1)
-        self._blas.restore_original_limits()
 
     def batches(self, meanwhile: Callable[[], None]) -> Iterator[LoadedBatch]:
         """Yield batch after batch.
