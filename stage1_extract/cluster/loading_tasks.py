@@ -11,7 +11,12 @@ import ray
 import torch
 from ray.util import register_serializer
 
-from stage1_extract.extraction.loader_processes import Loaded, Place, load_timed
+from stage1_extract.extraction.loader_processes import (
+    Loaded,
+    Place,
+    keep_to_one_core,
+    load_timed,
+)
 from stage1_extract.preprocessing.raw_frames import RawFrames
 
 _FRAMES: dict[Any, RawFrames] = {}  # of this process, by reference
@@ -44,7 +49,7 @@ def frames_at(frames: Sequence[Any]) -> RawFrames:
 
 @ray.remote(num_cpus=1)  # type: ignore[untyped-decorator]
 def _load_sample(frames: Sequence[Any], place: Place) -> Loaded:
-    torch.set_num_threads(1)  # parallelism comes from the processes
+    keep_to_one_core()
     _share_tensors()
     return load_timed(frames_at(frames), place)
 

@@ -13,6 +13,7 @@ import time
 from collections.abc import Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
 from dataclasses import dataclass, replace
+from functools import cache
 from itertools import count
 from multiprocessing import resource_tracker
 from typing import Any
@@ -130,8 +131,12 @@ def _prepare_process(frames: RawFrames, slots: SharedSlots) -> None:
     _FRAMES[:] = [(frames, slots)]
 
 
+@cache
 def keep_to_one_core() -> None:
-    """Let libraries use no threads: of 16 processes with 16 each, most would wait for a core."""
+    """Let libraries use no threads: of 16 processes with 16 each, most would wait for a core.
+
+    Takes effect once in a process, since looking for the libraries takes milliseconds.
+    """
     torch.set_num_threads(1)
     cv2.setNumThreads(1)
     threadpool_limits(1, "blas")
