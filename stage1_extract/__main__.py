@@ -38,7 +38,7 @@ from shared.process.command import run_command
 from shared.process.number_options import whole_number
 from stage1_extract.cluster.ray_options import add_ray_options, ray_options
 from stage1_extract.extraction.delta.delta_options import add_delta_options, asks_for_delta
-from stage1_extract.extraction.stage_widths import LARGEST_BATCH
+from stage1_extract.extraction.stages.stage_widths import LARGEST_BATCH
 from stage1_extract.extraction.worker_slice import (
     choose_cuda_device,
     choose_slice,

@@ -112,9 +112,11 @@ class HostCopy:
 
     def wait(self) -> Tensor:
         """Return the values on the host, once they have arrived."""
-        if self._arrival is not None:
+        arrival = self._arrival
+        if arrival is not None:
             with allow_sync():
-                self._arrival.synchronize()
+                arrival.synchronize()
+            self._arrival = None  # several threads ask for the rows of a batch
         return self._values
 
 

@@ -11,7 +11,7 @@ import ray
 import torch
 from ray.util import register_serializer
 
-from stage1_extract.extraction.loader_processes import (
+from stage1_extract.extraction.stages.loader_processes import (
     Loaded,
     Place,
     keep_to_one_core,

@@ -20,7 +20,7 @@ from stage1_extract.cluster.ray_worker import SHARDS_AT_A_TIME, StoppedShardErro
 from stage1_extract.cluster.worker_crew import CallEnd, CrewMember, WorkerCrew
 from stage1_extract.cluster.worker_room import worker_needs
 from stage1_extract.extraction.forecast import Forecast
-from stage1_extract.extraction.stage_rates import Stage, StageRates
+from stage1_extract.extraction.stages.stage_rates import Stage, StageRates
 from stage1_extract.preprocessing.raw_frames import RawFrames
 
 log = logging.getLogger(__name__)

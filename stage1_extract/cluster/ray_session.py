@@ -10,7 +10,7 @@ from typing import Any
 from shared.errors import ConfigError
 from stage1_extract.cluster.ray_options import THIS_MACHINE
 from stage1_extract.cluster.worker_room import Machine
-from stage1_extract.extraction.stage_rates import StageRates
+from stage1_extract.extraction.stages.stage_rates import StageRates
 
 log = logging.getLogger(__name__)
 

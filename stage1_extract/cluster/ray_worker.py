@@ -21,17 +21,17 @@ from shared.errors import FrozenCmtError
 from stage1_extract.backbones.live import LiveFeatures, RawBatch
 from stage1_extract.cluster.extraction_job import ExtractionJob
 from stage1_extract.cluster.loading_tasks import LoadingTasks, frames_at
-from stage1_extract.extraction.device_pass import ComputedBatch, DevicePass
 from stage1_extract.extraction.fill_store import (
     compute_batches,
     planned_batches,
     require_unchanged,
 )
-from stage1_extract.extraction.loader_processes import Loaded, Place, load_timed
-from stage1_extract.extraction.raw_loader import RawLoader
-from stage1_extract.extraction.shard_writers import ShardWriters
-from stage1_extract.extraction.stage_rates import STAGES, Stage, StageRates
-from stage1_extract.extraction.stage_widths import default_writers, rows_in_memory
+from stage1_extract.extraction.stages.device_pass import ComputedBatch, DevicePass
+from stage1_extract.extraction.stages.loader_processes import Loaded, Place, load_timed
+from stage1_extract.extraction.stages.raw_loader import RawLoader
+from stage1_extract.extraction.stages.shard_writers import EncodingThreads, ShardWriters
+from stage1_extract.extraction.stages.stage_rates import STAGES, Stage, StageRates
+from stage1_extract.extraction.stages.stage_widths import default_writers, rows_in_memory
 from stage1_extract.preprocessing.raw_frames import RawFrames
 
 # One is loaded, one computed, one written.
@@ -144,7 +144,7 @@ class RayWorker:
             pool=self._pool,
         )
         writers = ShardWriters(
-            self._writer,
+            EncodingThreads(self._writer),
             Claims(store),  # the driver has the shard's
             threads=self._writers,
             rows_in_memory=rows_in_memory(store.layout.slots, self._writers, self._batch_size),

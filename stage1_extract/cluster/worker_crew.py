@@ -12,7 +12,7 @@ from stage1_extract.cluster.ray_options import RayOptions
 from stage1_extract.cluster.ray_session import machines_of
 from stage1_extract.cluster.ray_worker import SHARDS_AT_A_TIME, RayWorker, StartedWorker
 from stage1_extract.cluster.worker_room import WorkerNeeds, loading_tasks, worker_count
-from stage1_extract.extraction.stage_rates import Stage
+from stage1_extract.extraction.stages.stage_rates import Stage
 
 log = logging.getLogger(__name__)
 

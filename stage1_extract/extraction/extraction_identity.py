@@ -26,7 +26,7 @@ from shared.digests import array_digest, json_digest
 from shared.process.device import device_name
 from stage1_extract.backbones.frozen import FrozenBackbones
 from stage1_extract.extraction.installed_versions import installed_versions
-from stage1_extract.extraction.stage_widths import default_batch_size
+from stage1_extract.extraction.stages.stage_widths import default_batch_size
 from stage1_extract.extraction.worker_slice import processes_per_device, without_slice
 from stage1_extract.nuscenes.dataset_options import DatasetChoice
 from stage1_extract.nuscenes.records import SampleRecord

@@ -1,11 +1,14 @@
 """Fills a feature store shard by shard with the frozen backbones, alongside other workers.
 
 Three stages side by side: `raw_loader` loads, the loop here computes (`device_pass`), and
-`shard_writers` encodes and writes. `stage_rates` knows which of them limits the others.
+`shard_writers` encodes and writes. The first and the last do their work in processes, or in threads
+where computing takes dozens of times as long. `stage_rates` knows which stage limits the others.
 """
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from contextlib import ExitStack
+from typing import Any
 
 from threadpoolctl import threadpool_limits
 
@@ -20,16 +23,23 @@ from shared.process.interrupts import Interrupts
 from stage1_extract.backbones.frozen import FrozenBackbones
 from stage1_extract.backbones.live import LiveFeatures, RawBatch
 from stage1_extract.backbones.sensor_rows import SensorRows
-from stage1_extract.extraction.device_pass import ComputedBatch, DevicePass
 from stage1_extract.extraction.forecast import Forecast
-from stage1_extract.extraction.raw_loader import Planned, RawLoader
-from stage1_extract.extraction.shard_writers import ShardWriters
-from stage1_extract.extraction.stage_rates import StageRates
-from stage1_extract.extraction.stage_widths import (
+from stage1_extract.extraction.stages.device_pass import ComputedBatch, DevicePass
+from stage1_extract.extraction.stages.raw_loader import Planned, RawLoader
+from stage1_extract.extraction.stages.shard_writers import (
+    EncodingThreads,
+    RowSink,
+    ShardWriters,
+)
+from stage1_extract.extraction.stages.stage_rates import StageRates
+from stage1_extract.extraction.stages.stage_widths import (
     default_writers,
     loader_processes,
     rows_in_memory,
+    rows_of_processes,
+    writer_processes,
 )
+from stage1_extract.extraction.stages.writer_processes import WriterProcesses
 from stage1_extract.nuscenes.records import SampleRecord
 
 log = logging.getLogger(__name__)
@@ -48,16 +58,19 @@ def fill_store(
     worker_slice: WorkerSlice = ONE_WORKER,
     draws: VariantDraws | None = None,
     sensor_rows: SensorRows | None = None,
+    on_written: Callable[[Shard], None] = lambda _: None,
 ) -> StageRates:
     """Extract the shards that have no ledger entry and that no other worker has claimed.
 
     Every shard starts a new batch, so a resumed run computes the same batches as an undisturbed
-    one; shards hold whole batches (`slots_per_shard`). Memory holds at most `rows_in_memory` rows
-    from the moment they are computed until their shard is written, in float16 or compressed: 22
-    rows or 0.55 GB of `r50_800x320` with two writing threads, 36 rows or 0.9 GB with 16 (32 rows on
-    a GPU, in batches of 8). Loading comes on top (`RawLoader`), and for every writing thread what
-    it needs for the largest map of a row: its compressed copy, and where the codec quantises two
-    float32 copies.
+    one; shards hold whole batches (`slots_per_shard`).
+
+    Memory, where threads write: at most `rows_in_memory` rows from the moment they are computed
+    until their shard is written, in float16 or compressed: 22 rows or 0.55 GB of `r50_800x320` with
+    two threads, 36 rows or 0.9 GB with 16. And for every thread what it needs for the largest map
+    of a row: its compressed copy, and where the codec quantises two float32 copies. Where processes
+    write: `rows_of_processes`, in a batch of 8 and with 12 of them 112 rows or 2.8 GB, and in every
+    process a compressed shard. Loading comes on top (`RawLoader`).
 
     Args:
         writer: the store.
@@ -65,13 +78,15 @@ def fill_store(
         frozen: backbones with their weights.
         batch_size: samples per forward on a GPU, where short batches are padded. On a CPU always 1:
             larger batches gain nothing there, and would change the last bits.
-        workers: processes that load raw files; 0 loads in a thread. By default see
-            `loader_processes`.
-        writers: threads that encode and write. By default see `default_writers`.
+        workers: processes that load raw files, beside which `writer_processes` write; 0 loads in a
+            thread, and writes in threads. By default see `loader_processes`.
+        writers: threads or processes that encode and write, instead of `default_writers` or
+            `writer_processes`.
         worker_slice: the shards to begin with.
         draws: how variants are drawn; None for a store of variant 0 only.
         sensor_rows: for a store inside a delta, what computes its rows; `records` and `draws` are
             not used then.
+        on_written: see `ShardWriters`.
 
     Returns:
         What each stage could do, had it not waited for the others.
@@ -86,12 +101,18 @@ def fill_store(
     is_cpu = frozen.device.type == "cpu"
     batch_size = 1 if is_cpu else batch_size
     store, cores = writer.store, core_share()
-    threads = writers or default_writers(cores)
     most_per_sample = 1 if sensor_rows is None else sensor_rows.most_per_sample
     if workers is None:
         left = store.rows_in(frozenset(store.all_shards) - store.ledger.complete())
         workers = loader_processes(frozen.device, left // most_per_sample // worker_slice.of, cores)
-    rates = StageRates({"loading": max(1, workers), "computing": 1, "writing": threads})
+    slots = store.layout.slots
+    if workers:
+        writers = writers or writer_processes(workers)
+        rows = rows_of_processes(slots, writers)
+    else:
+        writers = writers or default_writers(cores)
+        rows = rows_in_memory(slots, writers, batch_size * most_per_sample)
+    rates = StageRates({"loading": max(1, workers), "computing": 1, "writing": writers})
     claims, forecast = Claims(store), Forecast(store, worker_slice, rates)
     live = LiveFeatures(records, frozen, draws) if sensor_rows is None else sensor_rows.live
     loader = RawLoader(
@@ -102,19 +123,35 @@ def fill_store(
         is_padded=not is_cpu,
         rates=rates,
     )
-    rows = rows_in_memory(store.layout.slots, threads, batch_size * most_per_sample)
     _announce(
         writer,
         rows,
         workers=workers,
-        threads=threads,
+        writers=writers,
         batch_size=batch_size,
         loaded_bytes=loader.most_bytes,
     )
-    shard_writers = ShardWriters(writer, claims, threads=threads, rows_in_memory=rows, rates=rates)
-    # NumPy's BLAS would use all cores for the poses of sweeps, where a thread here loads them.
-    one_core = threadpool_limits(1, "blas")
-    with forecast.bar, Interrupts() as interrupts, one_core, shard_writers, loader:
+    with forecast.bar, Interrupts() as interrupts, ExitStack() as stack:
+        # NumPy's BLAS would use all cores for the poses of sweeps, where a thread here loads them.
+        stack.enter_context(threadpool_limits(1, "blas"))
+        sink: RowSink[Any]
+        if workers:
+            sink = stack.enter_context(WriterProcesses(store, writers, rows_in_memory=rows))
+        else:
+            sink = EncodingThreads(writer)
+        # A thread for each shard that a process writes, and for those that it has copied.
+        threads = rows // slots if workers else writers
+        shard_writers = stack.enter_context(
+            ShardWriters(
+                sink,
+                claims,
+                threads=threads,
+                rows_in_memory=rows,
+                rates=rates,
+                on_written=on_written,
+            )
+        )
+        stack.enter_context(loader)
 
         def check() -> None:
             shard_writers.check()
@@ -134,7 +171,7 @@ def fill_store(
 def compute_batches(
     device_pass: Callable[[RawBatch], ComputedBatch],
     loader: RawLoader,
-    shard_writers: ShardWriters,
+    shard_writers: ShardWriters[Any],
     computed_rows: Callable[[int], None],
     check: Callable[[], None],
     sensor_rows: SensorRows | None = None,
@@ -152,9 +189,9 @@ def compute_batches(
     for loaded in loader.batches(meanwhile=check):
         check()
         rows = len(loaded.raw.rows) if sensor_rows is None else sensor_rows.count(loaded.raw)
-        shard_writers.reserve(rows, meanwhile=check)
+        numbers = shard_writers.reserve(rows, meanwhile=check)
         computed = device_pass(loaded.raw)
-        shard_writers.submit(loaded.shard, computed)
+        shard_writers.submit(loaded.shard, computed, numbers)
         computed_rows(len(computed))
         check()  # before the next batch is waited for
 
@@ -183,16 +220,17 @@ def _announce(
     rows: int,
     *,
     workers: int,
-    threads: int,
+    writers: int,
     batch_size: int,
     loaded_bytes: int,
 ) -> None:
     log.info(
-        "loading in %s, batches of %d, writing with %d threads; at most %d computed rows in memory "
+        "loading in %s, batches of %d, writing in %d %s; at most %d computed rows in memory "
         "(%.2f GB)",
         f"{workers} processes (at most {loaded_bytes / 1e9:.2f} GB)" if workers else "a thread",
         batch_size,
-        threads,
+        writers,
+        "processes" if workers else "threads",
         rows,
         rows * row_bytes(writer.store.arrays) / 1e9,
     )
@@ -213,7 +251,7 @@ def require_unchanged(before: dict[str, str], after: dict[str, str]) -> None:
 
 
 def _stop_if_asked(
-    interrupts: Interrupts, shard_writers: ShardWriters, writer: StoreWriter
+    interrupts: Interrupts, shard_writers: ShardWriters[Any], writer: StoreWriter
 ) -> None:
     """After a signal, finish the shards that are computed; the one being computed is dropped."""
     if interrupts.signum is None:

@@ -8,7 +8,7 @@ from tqdm import tqdm
 from cache.coordination.claims import WorkerSlice
 from cache.coordination.free_space import require_free_space
 from cache.coordination.store import Store
-from stage1_extract.extraction.stage_rates import StageRates
+from stage1_extract.extraction.stages.stage_rates import StageRates
 
 log = logging.getLogger(__name__)
 

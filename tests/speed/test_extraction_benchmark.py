@@ -97,19 +97,19 @@ def test_on_a_gpu_shards_are_a_users_and_on_a_cpu_they_have_two_rows(
     assert on_cpu.layout.slots == CPU_SHARD_ROWS
 
 
-def report(encoded_at: list[float], begun_at: float, forwards: int) -> WorkerReport:
+def report(written_at: list[float], begun_at: float, forwards: int) -> WorkerReport:
     return WorkerReport(
         begun_at=begun_at,
-        ended_at=encoded_at[-1] + 1 if encoded_at else begun_at,
-        encoded_at=encoded_at,
+        ended_at=written_at[-1] + 1 if written_at else begun_at,
+        written_at=written_at,
         cpu_s=3.0,
         forwards=forwards,
-        stage_rates={"loading": 4.0, "computing": 2.0} if encoded_at else {},
+        stage_rates={"loading": 4.0, "computing": 2.0} if written_at else {},
         peak_device_mb=100.0 * forwards,
     )
 
 
-def test_the_rate_is_that_of_the_time_in_which_all_processes_encode() -> None:
+def test_the_rate_is_that_of_the_time_in_which_all_processes_write() -> None:
     first = report([10.0, 11.0, 12.0, 13.0], begun_at=4.0, forwards=2)
     second = report([11.5, 12.0, 12.5, 14.0, 15.0], begun_at=5.0, forwards=3)
     figures = joint_figures([first, second], batch_size=2)
@@ -123,7 +123,7 @@ def test_the_rate_is_that_of_the_time_in_which_all_processes_encode() -> None:
     assert figures["stage_rates"] == {"loading": 8.0, "computing": 4.0, "writing": 0}
 
 
-def test_processes_that_never_encode_at_once_have_no_joint_rate() -> None:
+def test_processes_that_never_write_at_once_have_no_joint_rate() -> None:
     apart = [report([1.0, 2.0], 0.0, 2), report([3.0, 4.0], 0.0, 2)]
     assert joint_figures(apart, batch_size=1)["steady_per_s"] is None
     idle = [report([1.0, 2.0], 0.0, 2), report([], 0.0, 0)]

@@ -13,7 +13,7 @@ fastest pass. Trust processor time, and ratios within a run, where other jobs us
 names the disk on which the stores are.
 
 Whole extractions run in processes of their own, as from `extract-features` and torchrun. The time
-until every process has encoded a row is their start; the rate after that is compared with the
+until every process has written a shard is their start; the rate after that is compared with the
 limits. On a GPU shards are those of a user's store; on a CPU they have two rows, so that computing
 and writing overlap also in the few samples that there is time for.
 """
@@ -36,7 +36,7 @@ from shared.process.device import available_device
 from shared.process.number_options import real_number, whole_number
 from stage1_extract.backbones.live import LiveFeatures
 from stage1_extract.backbones.weights import frozen_backbones
-from stage1_extract.extraction.stage_widths import default_batch_size
+from stage1_extract.extraction.stages.stage_widths import default_batch_size
 
 PAGE = Path("docs/speed.md")
 RESULTS = {

@@ -21,8 +21,8 @@ from shared.data.features import FrameFeatures, as_floats
 from shared.process.device import HostCopy
 from shared.process.memory.freed_memory import keep_freed_memory
 from stage1_extract.backbones.live import LiveFeatures, join_raw
-from stage1_extract.extraction.device_pass import DevicePass, round_and_measure
-from stage1_extract.extraction.loader_processes import keep_to_one_core
+from stage1_extract.extraction.stages.device_pass import DevicePass, round_and_measure
+from stage1_extract.extraction.stages.loader_processes import keep_to_one_core
 from stage1_extract.preprocessing.raw_frames import RawFrame
 
 LOAD, JOIN = "load", "join"

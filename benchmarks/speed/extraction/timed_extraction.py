@@ -11,10 +11,9 @@ from pathlib import Path
 import torch
 
 from benchmarks.speed.extraction.benchmark_frames import benchmark_frames
-from cache.encoded_row import EncodedRow
+from cache.format.layout import Shard
 from cache.writer import StoreWriter
 from shared.config.preset_catalogue import load_preset
-from shared.data.features import FrameFeatures
 from stage1_extract.backbones.weights import frozen_backbones
 from stage1_extract.extraction.fill_store import fill_store
 from stage1_extract.extraction.worker_slice import choose_cuda_device, choose_slice
@@ -48,7 +47,7 @@ class WorkerReport:
 
     Args:
         begun_at, ended_at: of `fill_store`.
-        encoded_at: when each row was encoded, in order.
+        written_at: when each row was on disk, in order; all rows of a shard at once.
         cpu_s: processor time, of its loader processes too.
         forwards: of the backbones.
         stage_rates: samples per second that each stage could do beside the others.
@@ -57,25 +56,11 @@ class WorkerReport:
 
     begun_at: float
     ended_at: float
-    encoded_at: list[float]
+    written_at: list[float]
     cpu_s: float
     forwards: int
     stage_rates: dict[str, float]
     peak_device_mb: float
-
-
-class TimedWriter(StoreWriter):
-    """Notes when each row was encoded."""
-
-    def __init__(self, path: Path) -> None:
-        super().__init__(path)
-        self.encoded_at: list[float] = []
-
-    def encode(self, features: FrameFeatures) -> EncodedRow:
-        """Encode a row; threads may do so side by side."""
-        encoded = super().encode(features)
-        self.encoded_at.append(time.monotonic())
-        return encoded
 
 
 def timed_extraction(task: WorkerTask) -> None:
@@ -90,7 +75,11 @@ def timed_extraction(task: WorkerTask) -> None:
     frozen, _ = frozen_backbones(load_preset(task.preset), None)
     forwards: list[None] = []
     frozen.register_forward_pre_hook(lambda *_: forwards.append(None))
-    writer = TimedWriter(Path(task.store))
+    writer, written_at = StoreWriter(Path(task.store)), list[float]()
+
+    def note(shard: Shard) -> None:
+        written_at.extend([time.monotonic()] * len(shard.tokens))
+
     print("ready", file=said, flush=True)
     sys.stdin.read()
     cpu_s, begun_at = _cpu_seconds(), time.monotonic()
@@ -101,11 +90,12 @@ def timed_extraction(task: WorkerTask) -> None:
         batch_size=task.batch_size,
         workers=task.workers,
         worker_slice=choose_slice(None),
+        on_written=note,
     )
     report = WorkerReport(
         begun_at=begun_at,
         ended_at=time.monotonic(),
-        encoded_at=sorted(writer.encoded_at),
+        written_at=sorted(written_at),
         cpu_s=_cpu_seconds() - cpu_s,
         forwards=len(forwards),
         stage_rates={**rates.per_second()},

@@ -1,7 +1,7 @@
 """Several worker processes on one machine and, if there is one, one GPU, as torchrun starts them.
 
 Start-up is not what they are compared by: all begin at once, and their joint rate is that of the
-time in which every one of them encodes.
+time in which every one of them writes.
 """
 
 import json
@@ -17,7 +17,7 @@ from dataclasses import asdict
 from typing import IO, Any
 
 from benchmarks.speed.extraction.timed_extraction import WorkerReport, WorkerTask
-from stage1_extract.extraction.stage_rates import STAGES
+from stage1_extract.extraction.stages.stage_rates import STAGES
 
 MODULE = "benchmarks.speed.extraction.extraction_worker"
 POLL_S = 1.0
@@ -104,19 +104,19 @@ def joint_figures(reports: Sequence[WorkerReport], batch_size: int) -> dict[str,
         batch_size: samples that every forward computes, padding included.
 
     Returns:
-        `start_s`: from the beginning until every process had encoded a row; `steady_per_s`: rows
-        per second from then on, until the first process had encoded its last row; None if there
+        `start_s`: from the beginning until every process had written a row; `steady_per_s`: rows
+        per second from then on, until the first process had written its last row; None if there
         was no such time. `stage_rates`: what the stages of all of them could do, beside each
         other. `padded_share`: of the computed samples. `cpu_s` and `wall_s` per row.
     """
     begun_at = min(report.begun_at for report in reports)
-    rows = sum(len(report.encoded_at) for report in reports)
+    rows = sum(len(report.written_at) for report in reports)
     wall_s = max(report.ended_at for report in reports) - begun_at
     figures: dict[str, Any] = {"start_s": None, "steady_per_s": None, "steady_rows": 0}
-    if all(report.encoded_at for report in reports):
-        begin = max(report.encoded_at[0] for report in reports)
-        end = min(report.encoded_at[-1] for report in reports)
-        steady = sum(begin < at <= end for report in reports for at in report.encoded_at)
+    if all(report.written_at for report in reports):
+        begin = max(report.written_at[0] for report in reports)
+        end = min(report.written_at[-1] for report in reports)
+        steady = sum(begin < at <= end for report in reports for at in report.written_at)
         figures["start_s"] = begin - begun_at
         if steady:
             figures |= {"steady_rows": steady, "steady_per_s": steady / (end - begin)}

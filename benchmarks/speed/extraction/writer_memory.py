@@ -20,9 +20,9 @@ from cache.format.schema import row_bytes
 from cache.format.statistics import MapMeasure, MeasuredFeatures, Statistics
 from shared.config.preset_catalogue import r50_800x320
 from shared.data.features import FrameFeatures, as_floats
-from stage1_extract.extraction.shard_writers import ShardWriters
-from stage1_extract.extraction.stage_rates import STAGES, StageRates
-from stage1_extract.extraction.stage_widths import rows_in_memory
+from stage1_extract.extraction.stages.shard_writers import EncodingThreads, ShardWriters
+from stage1_extract.extraction.stages.stage_rates import STAGES, StageRates
+from stage1_extract.extraction.stages.stage_widths import rows_in_memory
 
 
 class CopiedRow:
@@ -77,7 +77,7 @@ def main(argv: Sequence[str]) -> None:
     Path("/proc/self/clear_refs").write_text("5")  # forgets the peak so far
     before = memory_bytes("VmRSS")
     with ShardWriters(
-        writer,
+        EncodingThreads(writer),
         Claims(writer.store),
         threads=threads,
         rows_in_memory=bound,
@@ -85,14 +85,14 @@ def main(argv: Sequence[str]) -> None:
     ) as writers:
         for shard in writer.pending():
             for position in range(shard.start, shard.start + len(shard.tokens)):
-                writers.reserve(1, meanwhile=writers.check)
+                numbers = writers.reserve(1, meanwhile=writers.check)
                 frame = replace(
                     template.frame,
                     token=samples.tokens[position],
                     scene=samples.scenes[position],
                     timestamp_us=samples.timestamps_us[position],
                 )
-                writers.submit(shard, CopiedRow(replace(template, frame=frame)))
+                writers.submit(shard, CopiedRow(replace(template, frame=frame)), numbers)
     peak = memory_bytes("VmHWM")
     print(
         json.dumps(

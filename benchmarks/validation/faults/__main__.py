@@ -24,6 +24,7 @@ import shutil
 import sys
 import time
 from dataclasses import asdict
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -59,10 +60,10 @@ def prepare(name: str, config: SyntheticConfig) -> tuple[Path, Path]:
     return root, store
 
 
-def replay_seconds(source: Path) -> float:
+def replay_seconds(source: Path, processes: int) -> float:
     """Return how long an undisturbed replay takes from its first row to its last, in seconds."""
     target = OUT / "timed.zarr"
-    worker = Worker(replay_command(source, target))
+    worker = Worker(replay_command(source, target, processes=processes))
     worker.wait_until_it_writes()
     began = time.monotonic()
     worker.finish()
@@ -75,16 +76,16 @@ def kill(args: argparse.Namespace, root: Path, source: Path) -> dict[str, KillRe
     digest = content_digest(open_store(source), recompute=True)
     moments = random.Random(args.seed)
     results = {}
-    write_s = replay_seconds(source)
-    counts = [1, 2, args.writers]
-    for writers in counts:
-        results[f"replay, {writers} at a time"] = kill_writers(
-            lambda store, share: replay_command(source, store, share),
+    kinds = [(1, 0), (2, 0), (args.writers, 0), (1, 2), (2, 2)]
+    for writers, processes in kinds:
+        how = f"{processes} processes each" if processes else "threads"
+        results[f"replay, {writers} at a time, {how}"] = kill_writers(
+            partial(replay_command, source, processes=processes),
             OUT,
             digest=digest,
             writers=writers,
-            kills=-(-args.kills // len(counts)),
-            write_s=write_s,
+            kills=-(-args.kills // len(kinds)),
+            write_s=replay_seconds(source, processes),
             random_moments=moments,
         )
     if args.real_kills:

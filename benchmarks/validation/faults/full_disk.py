@@ -5,6 +5,7 @@ import subprocess
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
+from itertools import product
 from pathlib import Path
 
 from benchmarks.console_scripts import folder_bytes
@@ -16,6 +17,7 @@ from cache.verification.verify_store import verify
 from shared.process.whole_file import PARTIAL_SUFFIX
 
 SHARES = (0.02, 0.3, 0.6, 0.8, 0.9)  # disk size as a share of the finished store's
+PROCESSES = 2  # that write, in every second run
 ENLARGED = 3  # size of the enlarged disk, in sizes of the finished store
 TRIED_BYTES = 2**20  # size of a disk mounted to find out whether mounting works
 SYNCS = (0, 1, 17, 30, 45)  # `fsync` calls after which a simulated disk is full
@@ -55,11 +57,11 @@ def fill_disks(source: Path, folder: Path, digest: str) -> FullDiskResult:
     if not _can_mount(folder):
         return fill_doubles(source, folder, digest)
     result = FullDiskResult(method="tmpfs")
-    for share in SHARES:
+    for share, processes in product(SHARES, (0, PROCESSES)):
         with _tmpfs(folder / "disk", int(size * share)) as disk:
             store = disk / "store.zarr"
-            code, said = Worker(replay_command(source, store)).finish()
-            _judge(result, f"disk of {share:.0%}", store, code, said)
+            code, said = Worker(replay_command(source, store, processes=processes)).finish()
+            _judge(result, f"disk of {share:.0%}, {processes} processes", store, code, said)
             subprocess.run(
                 ["mount", "-o", f"remount,size={ENLARGED * size}", str(disk)], check=True
             )

@@ -1,16 +1,18 @@
 """A writer without backbones: copies features from one store to a new one.
 
-    python -m benchmarks.validation.faults.replay SOURCE TARGET --slice 2/4
+    python -m benchmarks.validation.faults.replay SOURCE TARGET --slice 2/4 --processes 2
 
-It uses the same claims, threads, files and ledger as `extract-features`, but starts in half a
-second instead of eight, so that hundreds of kills are affordable. One row per shard.
+It uses the same claims, threads or processes, files and ledger as `extract-features`, but starts in
+half a second instead of eight, so that hundreds of kills are affordable. One row per shard.
 """
 
 import argparse
 import errno
 import os
 import sys
+from contextlib import ExitStack
 from pathlib import Path
+from typing import Any
 
 from cache.coordination.claims import Claims, WorkerSlice, shards_to_do
 from cache.coordination.null_store import null_path, open_null
@@ -20,21 +22,30 @@ from cache.reader import CachedFeatures
 from cache.writer import StoreWriter
 from shared.data.features import FrameFeatures
 from shared.process.command import run_command
-from stage1_extract.extraction.shard_writers import ShardWriters
-from stage1_extract.extraction.stage_rates import STAGES, StageRates
+from stage1_extract.extraction.stages.shard_writers import EncodingThreads, RowSink, ShardWriters
+from stage1_extract.extraction.stages.stage_rates import STAGES, StageRates
+from stage1_extract.extraction.stages.writer_processes import WriterProcesses
 
 THREADS = 2
+ROWS = 2 + THREADS  # in memory
 READY = "rows to extract"  # `extract-features` also prints this before it begins
 
 
-def replay(source: Path, target: Path, share: WorkerSlice) -> None:
-    """Write every row that is neither written nor claimed, the null features first."""
+def replay(source: Path, target: Path, share: WorkerSlice, processes: int) -> None:
+    """Write every row that is neither written nor claimed, the null features first.
+
+    Args:
+        source: a finished store.
+        target: the store to fill; created if there is none.
+        share: the slice to begin with.
+        processes: that write; 0 writes in threads.
+    """
     writer = _open(source, target)
     null = open_null(open_store(source))
     if null is not None:
-        _write(null.path, _open(null.path, null_path(target)), WorkerSlice())
+        _write(null.path, _open(null.path, null_path(target)), WorkerSlice(), 0)
     print(len(writer.pending()), READY, file=sys.stderr, flush=True)
-    _write(source, writer, share)
+    _write(source, writer, share, processes)
 
 
 def _open(source: Path, target: Path) -> StoreWriter:
@@ -69,16 +80,21 @@ class _StoredRows:
         return 0.0
 
 
-def _write(source: Path, writer: StoreWriter, share: WorkerSlice) -> None:
+def _write(source: Path, writer: StoreWriter, share: WorkerSlice, processes: int) -> None:
     features, claims = CachedFeatures(source), Claims(writer.store)
     rates = StageRates(dict.fromkeys(STAGES, 1))
-    with ShardWriters(
-        writer, claims, threads=THREADS, rows_in_memory=2 + THREADS, rates=rates
-    ) as shard_writers:
+    with ExitStack() as stack:
+        sink: RowSink[Any] = EncodingThreads(writer)
+        if processes:
+            sink = WriterProcesses(writer.store, processes, rows_in_memory=ROWS)
+            stack.enter_context(sink)
+        shard_writers = stack.enter_context(
+            ShardWriters(sink, claims, threads=THREADS, rows_in_memory=ROWS, rates=rates)
+        )
         for shard in shards_to_do(writer.store, share, claims):
             rows = features.read(shard.tokens, shard.variant)
-            shard_writers.reserve(len(rows), meanwhile=shard_writers.check)
-            shard_writers.submit(shard, _StoredRows(rows))
+            numbers = shard_writers.reserve(len(rows), meanwhile=shard_writers.check)
+            shard_writers.submit(shard, _StoredRows(rows), numbers)
 
 
 def fill_disk_after(syncs: int) -> None:
@@ -99,12 +115,14 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("source", type=Path)
     parser.add_argument("target", type=Path)
     parser.add_argument("--slice", default="1/1")
+    parser.add_argument("--processes", type=int, default=0, help="that write")
     parser.add_argument("--full-after", type=int, help="fsyncs until the disk is full")
     args = parser.parse_args(argv)
     if args.full_after is not None:
         fill_disk_after(args.full_after)
     number, of = map(int, args.slice.split("/"))
-    return run_command(lambda: replay(args.source, args.target, WorkerSlice(number=number, of=of)))
+    share = WorkerSlice(number=number, of=of)
+    return run_command(lambda: replay(args.source, args.target, share, args.processes))
 
 
 if __name__ == "__main__":

@@ -71,6 +71,9 @@ class Worker:
         return self.process.returncode, "".join(self._lines)
 
 
-def replay_command(source: Path, target: Path, share: str = "1/1") -> list[object]:
-    """Return the command line of a writer that needs no backbones."""
-    return ["benchmarks.validation.faults.replay", source, target, "--slice", share]
+def replay_command(
+    source: Path, target: Path, share: str = "1/1", processes: int = 0
+) -> list[object]:
+    """Return the command line of a writer that needs no backbones, see `replay.replay`."""
+    module = "benchmarks.validation.faults.replay"
+    return [module, source, target, "--slice", share, "--processes", processes]

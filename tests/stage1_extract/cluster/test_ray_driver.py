@@ -28,7 +28,7 @@ from stage1_extract.cluster.hand_out import MOST_FAILURES
 from stage1_extract.cluster.ray_driver import MOST_BAD_SHARDS, extract_on_ray
 from stage1_extract.cluster.ray_options import RayOptions
 from stage1_extract.cluster.ray_worker import StartedWorker, StoppedShardError
-from stage1_extract.extraction.stage_rates import STAGES
+from stage1_extract.extraction.stages.stage_rates import STAGES
 from tests.cache.conftest import fill, make_features, make_writer
 from tests.stage1_extract.cluster.threads_as_ray import Actor, Meter, ThreadsAsRay
 

@@ -20,7 +20,7 @@ import torch
 
 import cache.storage.directory
 import stage1_extract.extraction.fill_store
-import stage1_extract.extraction.raw_loader
+import stage1_extract.extraction.stages.raw_loader
 from cache.coordination.claims import Claims, WorkerSlice
 from cache.coordination.store import open_store
 from cache.reader import CachedFeatures
@@ -31,7 +31,7 @@ from shared.data.features import FrameFeatures
 from shared.errors import CacheError, DatasetError, FrozenError, InterruptedWorkError
 from stage1_extract.backbones.live import RawBatch
 from stage1_extract.extraction.fill_store import fill_store
-from stage1_extract.extraction.shard_writers import ShardWriters
+from stage1_extract.extraction.stages.shard_writers import ShardWriters
 from tests.cache.conftest import TOKENS, fill, make_features, make_writer, with_map
 
 Rows = list[FrameFeatures]
@@ -79,7 +79,7 @@ def join(raw: Rows, **_: object) -> RawBatch:
 @pytest.fixture(autouse=True)
 def _stand_ins(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(stage1_extract.extraction.fill_store, "LiveFeatures", Live)
-    monkeypatch.setattr(stage1_extract.extraction.raw_loader, "join_raw", join)
+    monkeypatch.setattr(stage1_extract.extraction.stages.raw_loader, "join_raw", join)
     monkeypatch.setattr(os, "fsync", lambda _: None)  # no test here cuts the power
 
 
@@ -348,7 +348,7 @@ def test_size_and_time_are_logged_before_the_start_and_after_the_first_shard(
     first, widths, second, rates = (record.getMessage() for record in caplog.records)
     assert first.startswith("5 of 5 rows to extract in 5 shards; 0.00 GB before compression, ")
     assert re.fullmatch(
-        r"loading in a thread, batches of 1, writing with (\d+) threads; at most \d+ computed rows "
+        r"loading in a thread, batches of 1, writing in (\d+) threads; at most \d+ computed rows "
         r"in memory \(0.00 GB\)",
         widths,
     )

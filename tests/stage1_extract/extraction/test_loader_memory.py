@@ -8,7 +8,7 @@ import torch
 
 from shared.config.preset import Preset
 from shared.config.preset_catalogue import tiny, vov_1600x640
-from stage1_extract.extraction.stage_widths import most_raw_bytes
+from stage1_extract.extraction.stages.stage_widths import most_raw_bytes
 from stage1_extract.nuscenes.nuscenes_tables import read_tables
 from stage1_extract.preprocessing.raw_frames import RawFrame, RawFrames
 

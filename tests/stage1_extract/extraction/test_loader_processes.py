@@ -17,8 +17,8 @@ import torch
 from torch import Tensor
 
 from shared.config.preset_catalogue import r50_800x320, tiny
-from stage1_extract.extraction.loader_processes import LoaderProcesses
-from stage1_extract.extraction.stage_widths import most_raw_bytes
+from stage1_extract.extraction.stages.loader_processes import LoaderProcesses
+from stage1_extract.extraction.stages.stage_widths import most_raw_bytes
 from stage1_extract.nuscenes.nuscenes_tables import read_tables
 from stage1_extract.preprocessing.raw_frames import RawFrame, RawFrames
 from tests.cache.conftest import TOKENS, make_features

@@ -19,9 +19,9 @@ from shared.errors import DatasetError, InterruptedWorkError
 from stage1_extract.backbones.live import RawBatch
 from stage1_extract.extraction import fill_store as extraction
 from stage1_extract.extraction.fill_store import fill_store, planned_batches
-from stage1_extract.extraction.raw_loader import LoadedBatch, RawLoader
-from stage1_extract.extraction.stage_rates import STAGES, StageRates
-from stage1_extract.extraction.stage_widths import samples_in_flight
+from stage1_extract.extraction.stages.raw_loader import LoadedBatch, RawLoader
+from stage1_extract.extraction.stages.stage_rates import STAGES, StageRates
+from stage1_extract.extraction.stages.stage_widths import samples_in_flight
 from tests.cache.conftest import TOKENS, make_features, make_writer
 from tests.stage1_extract.extraction.faulty_frames import FaultyFrames
 

@@ -8,8 +8,8 @@ import torch
 
 from shared.config.preset_catalogue import r50_800x320, tiny, vov_1600x640
 from stage1_extract.extraction.extraction_identity import precision_policy, recorded_batch_size
-from stage1_extract.extraction.stage_rates import StageRates
-from stage1_extract.extraction.stage_widths import (
+from stage1_extract.extraction.stages.stage_rates import StageRates
+from stage1_extract.extraction.stages.stage_widths import (
     default_batch_size,
     default_writers,
     loader_processes,

@@ -16,6 +16,9 @@ NUMBER_BYTES = 4  # of a float32 or int32
 COLOURS = 3
 COORDINATES_AND_COUNT = 4  # of a voxel: z, y, x; points
 MOST_WRITERS = 16  # threads; their rows are what memory holds
+# Writer processes for each loader process. Writing takes twice the processor time of loading, but
+# all of it: with as many as cores, more shards would be in memory and none finished sooner.
+WRITERS_PER_LOADER = 0.75
 # Samples that a process must have to load before starting it pays: it imports for seconds, and
 # loads a sample in 60 ms.
 WORTH_A_PROCESS = 64
@@ -42,8 +45,13 @@ def loader_processes(device: "torch.device", rows: int, cores: int) -> int:
 
 
 def default_writers(cores: int) -> int:
-    """Return how many threads encode and write."""
+    """Return how many threads encode and write, where no processes do."""
     return min(cores, MOST_WRITERS)
+
+
+def writer_processes(loaders: int) -> int:
+    """Return how many processes write beside so many that load."""
+    return math.ceil(WRITERS_PER_LOADER * loaders)
 
 
 def default_batch_size(preset: Preset, device: "torch.device", processes: int = 1) -> int:
@@ -80,7 +88,7 @@ def sample_bytes(preset: Preset) -> int:
 
 
 def rows_in_memory(slots: int, threads: int, batch_size: int) -> int:
-    """Return how many computed rows may be in memory.
+    """Return how many computed rows may be in memory where threads write.
 
     Args:
         slots: rows of a shard. One shard is being computed, and one waits for its last rows.
@@ -88,6 +96,16 @@ def rows_in_memory(slots: int, threads: int, batch_size: int) -> int:
         batch_size: rows that the device hands over at once.
     """
     return 2 * slots + max(threads, batch_size)
+
+
+def rows_of_processes(slots: int, processes: int) -> int:
+    """Return how many computed rows may be in memory where processes write.
+
+    Args:
+        slots: rows of a shard. One shard is being computed, and one copied to its places.
+        processes: that write, a shard each.
+    """
+    return (processes + 2) * slots
 
 
 def most_raw_bytes(preset: Preset, *, is_normalised: bool = True) -> int:

@@ -19,9 +19,14 @@ from typing import Protocol
 from cache.format.layout import Shard
 from shared.errors import DatasetError
 from stage1_extract.backbones.live import LiveFeatures, RawBatch, join_raw
-from stage1_extract.extraction.loader_processes import Loaded, LoaderProcesses, Place, load_timed
-from stage1_extract.extraction.stage_rates import StageRates
-from stage1_extract.extraction.stage_widths import AHEAD, most_raw_bytes, samples_in_flight
+from stage1_extract.extraction.stages.loader_processes import (
+    Loaded,
+    LoaderProcesses,
+    Place,
+    load_timed,
+)
+from stage1_extract.extraction.stages.stage_rates import StageRates
+from stage1_extract.extraction.stages.stage_widths import AHEAD, most_raw_bytes, samples_in_flight
 
 POLL_S = 0.2  # how soon a signal or an error is noticed while waiting
 READY_BATCHES = 1  # joined and waiting, besides the batch being joined

@@ -1,21 +1,17 @@
 """Processes that load raw samples, one at a time each.
 
 Images and voxels arrive in memory that all of them map, and the records of a dataset lie in such
-memory once for all. So little is sent to a process when it starts that all start side by side:
-`multiprocessing` waits, while it sends more than a pipe holds, until the process has imported
-everything.
+memory once for all, so that little is sent to a process when it starts, see `process_pool`.
 
 This module imports nothing of the backbones: a process starts as fast as what it loads allows.
 """
 
-import multiprocessing
 import time
 from collections.abc import Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures import Future
 from dataclasses import dataclass, replace
 from functools import cache
 from itertools import count
-from multiprocessing import resource_tracker
 from typing import Any
 
 import cv2
@@ -23,11 +19,10 @@ import torch
 from threadpoolctl import threadpool_limits
 from torch import Tensor
 
-from shared.process.child_process import children_without_signals, end_with_parent
 from shared.process.device import ALIGNMENT, unpack
-from shared.process.memory.freed_memory import keep_freed_memory
 from shared.process.memory.shared_sequence import SharedSequence
 from shared.process.memory.shared_slots import SharedSlots
+from stage1_extract.extraction.stages.process_pool import ProcessPool
 from stage1_extract.preprocessing.raw_frames import RawFrame, RawFrames
 from stage1_extract.preprocessing.voxels import Voxels
 
@@ -50,16 +45,11 @@ class LoaderProcesses:
     def __init__(
         self, frames: RawFrames, workers: int, *, sample_bytes: int, in_flight: int
     ) -> None:
-        self._before = set(multiprocessing.active_children())
         self._slots = SharedSlots(sample_bytes + TENSORS * ALIGNMENT, in_flight)
         self._numbers = count()
         self._records = SharedSequence(frames.records)
-        self._executor = ProcessPoolExecutor(
-            workers,
-            mp_context=multiprocessing.get_context("spawn"),  # a fork would copy CUDA's state
-            initializer=_prepare_process,
-            initargs=(frames.with_records(self._records), self._slots),
-        )
+        sent = frames.with_records(self._records), self._slots
+        self._pool = ProcessPool(workers, _prepare_process, *sent)
 
     def load(self, place: Place) -> Future[Loaded]:
         """Begin to load a sample; starts a process if all are busy.
@@ -74,20 +64,12 @@ class LoaderProcesses:
             except BaseException as error:  # of the process, or that `close` cancelled it
                 loaded.set_exception(error)
 
-        resource_tracker.ensure_running()  # else the first child starts it, which lifts the mask
-        with children_without_signals():
-            answer = self._executor.submit(_load, place, next(self._numbers))
-        answer.add_done_callback(arrived)
+        self._pool.submit(_load, place, next(self._numbers)).add_done_callback(arrived)
         return loaded
 
     def close(self) -> None:
         """End the processes, whatever they do: they only read, so killing them loses nothing."""
-        self._executor.shutdown(wait=False, cancel_futures=True)  # from now on none is started
-        processes = set(multiprocessing.active_children()) - self._before
-        for process in processes:
-            process.kill()
-        for process in processes:
-            process.join()
+        self._pool.close()
         self._slots.close_file()
         self._records.close_file()
 
@@ -125,9 +107,7 @@ _FRAMES: list[tuple[RawFrames, SharedSlots]] = []  # of a loader process
 
 
 def _prepare_process(frames: RawFrames, slots: SharedSlots) -> None:
-    end_with_parent()
     keep_to_one_core()
-    keep_freed_memory()
     _FRAMES[:] = [(frames, slots)]
 
 

@@ -1,0 +1,84 @@
+"""Processes beside the one that computes, one task at a time each.
+
+Little may be sent to a process when it starts, so that all start side by side: `multiprocessing`
+waits, while it sends more than a pipe holds, until the process has imported everything.
+"""
+
+import os
+from collections.abc import Callable
+from concurrent.futures import Future, ProcessPoolExecutor
+from multiprocessing import resource_tracker
+from multiprocessing.context import SpawnContext, SpawnProcess
+from typing import Any, TypeVar
+
+from shared.process.child_process import children_without_signals, end_with_parent
+from shared.process.memory.freed_memory import keep_freed_memory
+
+# There are more processes than cores. The thread that queues work for a GPU comes first: at this
+# niceness it has three times the weight of one of them.
+NICENESS = 5
+
+Result = TypeVar("Result")
+
+
+class ProcessPool:
+    """A pool of processes, which end with this one.
+
+    A process is started with the task for which none is free.
+
+
+    Args:
+        workers: processes.
+        prepare: called in each of them when it starts.
+        sent: what `prepare` is called with.
+    """
+
+    def __init__(self, workers: int, prepare: Callable[..., None], *sent: Any) -> None:
+        self._workers, self._context = workers, _KnownProcesses()
+        self._executor = ProcessPoolExecutor(
+            workers, mp_context=self._context, initializer=_begin, initargs=(prepare, *sent)
+        )
+
+    def start(self) -> None:
+        """Start all processes now."""
+        for _ in range(self._workers):
+            self.submit(_nothing)
+
+    def submit(self, task: Callable[..., Result], *given: Any) -> "Future[Result]":
+        """Begin a task; the error of a process is raised by its result."""
+        resource_tracker.ensure_running()  # else the first child starts it, which lifts the mask
+        with children_without_signals():
+            return self._executor.submit(task, *given)
+
+    def close(self) -> None:
+        """End the processes, whatever they do."""
+        self._executor.shutdown(wait=False, cancel_futures=True)  # from now on none is started
+        for process in self._context.processes:
+            process.kill()
+        for process in self._context.processes:
+            process.join()
+
+
+class _KnownProcesses(SpawnContext):  # a fork would copy CUDA's state
+    """Knows the processes that were started in it."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.processes: list[SpawnProcess] = []
+
+    def Process(self, *args: Any, **options: Any) -> SpawnProcess:  # type: ignore[override]  # noqa: N802  its name
+        """Return a new process, which is not started yet."""
+        process = SpawnProcess(*args, **options)
+        self.processes.append(process)
+        return process
+
+
+def _nothing() -> None:
+    """Take the time that a task takes at least."""
+
+
+def _begin(prepare: Callable[..., None], *sent: Any) -> None:
+    end_with_parent()
+    os.nice(NICENESS)
+    keep_freed_memory()
+    prepare(*sent)

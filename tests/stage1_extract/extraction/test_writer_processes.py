@@ -1,0 +1,202 @@
+"""Writer processes: the bytes of threads, their errors, and memory that is used again."""
+
+import os
+import shutil
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from cache.coordination.claims import Claims
+from cache.format.layout import Shard
+from cache.reader import CachedFeatures
+from cache.verification.verify_store import verify
+from cache.writer import StoreWriter
+from shared.data.features import FrameFeatures, as_floats
+from shared.errors import CacheError
+from stage1_extract.extraction.stages.process_pool import NICENESS, ProcessPool
+from stage1_extract.extraction.stages.row_memory import RowMemory
+from stage1_extract.extraction.stages.shard_writers import (
+    EncodingThreads,
+    RowSink,
+    ShardWriters,
+)
+from stage1_extract.extraction.stages.stage_rates import STAGES, StageRates
+from stage1_extract.extraction.stages.stage_widths import rows_of_processes
+from stage1_extract.extraction.stages.writer_processes import WriterProcesses
+from tests.cache.conftest import make_features, make_writer, with_map
+from tests.child_processes import PATIENCE_S
+from tests.small_disk import small_disk
+from tests.stage1_extract.extraction.test_fill_store import without_times
+
+PROCESSES, SLOTS = 2, 3
+MIB = 2**20
+LEFT = 30 * 4096  # bytes on the full disk: for two shards, whose files have a page or two each
+
+
+class Computed:
+    """Stands in for `ComputedBatch`: rows in float16."""
+
+    def __init__(self, rows: Sequence[FrameFeatures]) -> None:
+        self._rows, self.samples = rows, len(rows)
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    def row(self, index: int) -> FrameFeatures:
+        return self._rows[index]
+
+    def seconds(self) -> float:
+        return 0.1
+
+
+def float16(row: FrameFeatures) -> FrameFeatures:
+    maps = {name: as_floats(values).astype(np.float16) for name, values in row.maps.items()}
+    return replace(row, maps=maps)
+
+
+def rows_of(shard: Shard) -> list[FrameFeatures]:
+    return [float16(make_features(token, variant=shard.variant)) for token in shard.tokens]
+
+
+def write(sink: RowSink[Any], writer: StoreWriter, *, rows_in_memory: int) -> StageRates:
+    rates = StageRates(dict.fromkeys(STAGES, 1))
+    with ShardWriters(
+        sink, Claims(writer.store), threads=3, rows_in_memory=rows_in_memory, rates=rates
+    ) as writers:
+        for shard in writer.pending():
+            rows = rows_of(shard)
+            numbers = writers.reserve(len(rows), meanwhile=writers.check)
+            writers.submit(shard, Computed(rows), numbers)
+    return rates
+
+
+@pytest.fixture
+def writer(tmp_path: Path) -> StoreWriter:
+    """An empty store of four shards."""
+    return make_writer(tmp_path / "processes", rows_per_shard=SLOTS, variants=2)
+
+
+@pytest.fixture
+def processes(writer: StoreWriter) -> Iterator[WriterProcesses]:
+    with WriterProcesses(writer.store, PROCESSES, rows_in_memory=2 * SLOTS) as sink:
+        yield sink
+
+
+@pytest.mark.parametrize("codec", ["zstd-1", "uint8-zstd-1"])
+def test_processes_write_the_bytes_of_threads_though_places_are_used_again(
+    tmp_path: Path, codec: str
+) -> None:
+    stores = [
+        make_writer(tmp_path / name, rows_per_shard=SLOTS, variants=4, codec=codec)
+        for name in ("threads", "processes")
+    ]
+    write(EncodingThreads(stores[0]), stores[0], rows_in_memory=20)
+    with WriterProcesses(stores[1].store, PROCESSES, rows_in_memory=2 * SLOTS) as sink:
+        rates = write(sink, stores[1], rows_in_memory=2 * SLOTS)
+    expected, ours = (without_times(store.store.path) for store in stores)  # type: ignore[arg-type]
+    assert ours == expected
+    assert CachedFeatures(stores[1].store.path).is_complete()
+    assert rates.per_second()["writing"] > 0
+
+
+def test_an_unfit_row_is_the_error_of_a_thread_and_its_shard_is_not_written(
+    writer: StoreWriter, processes: WriterProcesses
+) -> None:
+    shard = writer.pending()[0]
+    bad = np.full((2, 4, 4), np.inf, np.float16)
+    rows = [with_map(row, "lidar/stride8", bad) for row in rows_of(shard)]
+    placed = [processes.put(number, row) for number, row in enumerate(rows)]
+    with pytest.raises(CacheError, match=r"lidar/stride8 of sample ant, variant 0: largest mag"):
+        processes.write(shard, placed, 0.0)
+    assert shard in writer.pending()
+
+
+def test_a_process_that_dies_is_an_error_that_says_what_to_do(
+    writer: StoreWriter, processes: WriterProcesses
+) -> None:
+    first, second, *_ = writer.pending()
+    processes.write(first, [processes.put(i, row) for i, row in enumerate(rows_of(first))], 0.0)
+    for process in processes._pool._context.processes:
+        process.kill()
+        process.join()
+    with pytest.raises(CacheError, match=r"writes shards died.*shards are kept.*--workers"):
+        processes.write(second, [processes.put(i, row) for i, row in enumerate(rows_of(second))], 0)
+    assert first not in writer.pending()
+    assert not verify(writer.store).damages
+
+
+def test_a_full_disk_is_explained_and_survived(tmp_path: Path) -> None:
+    with small_disk(tmp_path / "disk", MIB) as disk:
+        writer, ballast = (
+            make_writer(disk / "store", rows_per_shard=SLOTS, variants=2),
+            disk / "big",
+        )
+        ballast.write_bytes(bytes(shutil.disk_usage(disk).free - LEFT))
+        with (
+            WriterProcesses(writer.store, PROCESSES, rows_in_memory=4 * SLOTS) as sink,
+            pytest.raises(CacheError, match="the disk is full at shard"),
+        ):
+            write(sink, writer, rows_in_memory=4 * SLOTS)
+        assert not [*disk.rglob("*.partial")]
+        assert 0 < len(writer.pending()) < 4
+        ballast.unlink()
+        with WriterProcesses(writer.store, PROCESSES, rows_in_memory=4 * SLOTS) as sink:
+            write(sink, writer, rows_in_memory=4 * SLOTS)
+        assert not verify(writer.store).damages
+        assert not writer.pending()
+
+
+def test_a_place_holds_the_maps_of_its_row_and_leaves_the_others_alone(
+    writer: StoreWriter,
+) -> None:
+    memory = RowMemory(writer.store.arrays, 3)
+    rows = [float16(make_features(token)) for token in ("ant", "bee", "cow")]
+    for number, row in enumerate(rows):
+        memory.put(number, row.maps)
+    memory.put(1, rows[2].maps)
+    for number, row in enumerate((rows[0], rows[2], rows[2])):
+        maps = memory.maps(number)
+        assert maps.keys() == row.maps.keys()
+        for name, values in maps.items():
+            assert values.dtype == np.float16
+            assert np.array_equal(values, as_floats(row.maps[name]))
+    memory.close_file()
+
+
+def test_memory_has_the_shards_that_are_written_one_computed_and_one_copied() -> None:
+    assert rows_of_processes(8, 12) == 14 * 8
+
+
+def test_a_pool_ends_its_own_processes_and_no_others() -> None:
+    first, second = ProcessPool(1, _nothing), ProcessPool(1, _nothing)
+    number = first.submit(os.getpid).result(PATIENCE_S)
+    other = second.submit(os.getpid).result(PATIENCE_S)
+    first.close()
+    assert not Path(f"/proc/{number}").exists()
+    assert second.submit(os.getpid).result(PATIENCE_S) == other
+    second.close()
+
+
+def test_the_computing_thread_comes_before_the_processes() -> None:
+    pool = ProcessPool(1, _nothing)
+    assert pool.submit(_niceness).result(PATIENCE_S) == min(19, _niceness() + NICENESS)
+    pool.close()
+
+
+def test_all_processes_start_at_once_when_asked() -> None:
+    pool = ProcessPool(3, _nothing)
+    pool.start()
+    assert len(pool._context.processes) == 3
+    pool.close()
+
+
+def _nothing() -> None:
+    pass
+
+
+def _niceness() -> int:
+    return os.getpriority(os.PRIO_PROCESS, 0)
