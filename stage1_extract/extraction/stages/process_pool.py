@@ -5,6 +5,7 @@ waits, while it sends more than a pipe holds, until the process has imported eve
 """
 
 import os
+import time
 from collections.abc import Callable
 from concurrent.futures import Future, ProcessPoolExecutor
 from multiprocessing import resource_tracker
@@ -17,6 +18,7 @@ from shared.process.memory.freed_memory import keep_freed_memory
 # There are more processes than cores. The thread that queues work for a GPU comes first: at this
 # niceness it has three times the weight of one of them.
 NICENESS = 5
+POLL_S = 0.001
 
 Result = TypeVar("Result")
 
@@ -53,10 +55,13 @@ class ProcessPool:
     def close(self) -> None:
         """End the processes, whatever they do."""
         self._executor.shutdown(wait=False, cancel_futures=True)  # from now on none is started
-        for process in self._context.processes:
+        processes = [process for process in self._context.processes if process.pid is not None]
+        for process in processes:
             process.kill()
-        for process in self._context.processes:
-            process.join()
+        for process in processes:
+            while process.is_alive():  # as far as we know: the executor's thread waits for it, too
+                process.join(POLL_S)
+                time.sleep(POLL_S)
 
 
 class _KnownProcesses(SpawnContext):  # a fork would copy CUDA's state
