@@ -147,22 +147,22 @@ def disk_mb_per_s(folder: Path, size_bytes: int) -> float:
     return written / seconds / 1e6
 
 
-def limits(stages: dict[str, Timing], alone_s: float, disk_s: float, device: str) -> dict[str, Any]:
+def limits(
+    stages: dict[str, Timing], alone_s: float, disk_s: float, cores_per_s: float, device: str
+) -> dict[str, Any]:
     """Return the samples per second that each limit allows, and the name of the lowest.
 
     Args:
         stages: see `measure_stages`.
         alone_s: of a sample, the backbones alone.
         disk_s: that the disk takes for a sample.
+        cores_per_s: see `cores_together`.
         device: "cpu" or "cuda".
     """
-    cores = available_cores()
-    beside = sum(stages[stage].cpu_s for stage in (LOAD, JOIN, WRITE))
+    allowed = {"all cores, loading and encoding": cores_per_s}
     if device == "cpu":  # the cores do everything
-        beside += stages[MEASURE].cpu_s + stages[BACKBONES].cpu_s
-        allowed = {"all work on the cores": cores / beside}
-    else:
-        allowed = {"loading and writing on the cores": cores / beside}
+        work_s = sum(stages[stage].cpu_s for stage in (LOAD, JOIN, BACKBONES, MEASURE, WRITE))
+        allowed = {"all work on the cores": available_cores() / work_s}
     allowed |= {"backbones alone": 1 / alone_s, "the disk": 1 / disk_s}
     return {
         "samples_per_s": allowed,

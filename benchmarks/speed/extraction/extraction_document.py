@@ -11,6 +11,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+from benchmarks.speed.extraction.cores_together import cores_together
 from benchmarks.speed.extraction.end_to_end import (
     backbones_alone,
     disk_mb_per_s,
@@ -19,7 +20,13 @@ from benchmarks.speed.extraction.end_to_end import (
     loaders_of_each,
     most_boxes,
 )
-from benchmarks.speed.extraction.extraction_stages import ENCODE, WRITE, Stages, measure_stages
+from benchmarks.speed.extraction.extraction_stages import (
+    ENCODE,
+    WRITE,
+    Stages,
+    computed_rows,
+    measure_stages,
+)
 from benchmarks.speed.extraction.timed_extraction import WorkerTask
 from benchmarks.speed.gpu.cases import NOT_MEASURED, Cases
 from benchmarks.speed.gpu.machine import machine
@@ -31,7 +38,10 @@ from stage1_extract.nuscenes.records import SampleRecord
 
 DISK_BYTES = {"cpu": 2**28, "cuda": 2**31}
 MEMORY_MODULE = "benchmarks.speed.extraction.writer_memory"
-MEMORY_THREADS, MEMORY_ROWS = (2, 8, 16), 60
+MEMORY_CASES = (
+    *(("threads", width) for width in (2, 8, 16)),
+    *(("processes", width) for width in (2, 6, 12)),
+)
 
 Document = dict[str, Any]
 
@@ -94,8 +104,8 @@ def measure(
         document["whole"].append(cases.run(about, run))
         document["limits"] = _limits(subject, stages, document)
         save(document)
-    for threads in () if subject.is_rehearsal else MEMORY_THREADS:
-        row = cases.run({"threads": threads}, partial(_memory, folder, threads))
+    for kind, width in () if subject.is_rehearsal else MEMORY_CASES:
+        row = cases.run({"kind": kind, "width": width}, partial(_memory, folder, kind, width))
         document["memory"].append(row)
     document["load_after"] = os.getloadavg()[0]
     save(document)
@@ -105,10 +115,12 @@ def measure(
 def _stages(subject: Subject) -> tuple[Stages, Document]:
     """Return the times of the stages, and the document that begins with them."""
     task, folder = subject.task, Path(subject.task.folder)
-    size = row_bytes(array_specs(subject.live.preset, most_boxes(subject.records), DEFAULT_CODEC))
+    specs = array_specs(subject.live.preset, most_boxes(subject.records), DEFAULT_CODEC)
+    size = row_bytes(specs)
     stages = measure_stages(
         subject.live, folder, batch=task.batch_size, passes=subject.passes, row_bytes=size
     )
+    (row,) = computed_rows(subject.live, 0, 1)
     disk_bytes = 2**23 if subject.is_rehearsal else DISK_BYTES[subject.device]
     document = {
         "machine": machine(),
@@ -125,6 +137,7 @@ def _stages(subject: Subject) -> tuple[Stages, Document]:
             for name, timing in stages.items()
         },
         "write_share": stages[ENCODE].cpu_s / stages[WRITE].cpu_s,
+        "cores_per_s": cores_together(subject.live.raw, row, specs),
         "disk_mb_per_s": disk_mb_per_s(folder, disk_bytes),
         "whole": [],
         "limits": None,
@@ -142,12 +155,13 @@ def _limits(subject: Subject, stages: Stages, document: Document) -> dict[str, A
     else:
         alone = backbones_alone(subject.live, subject.task.samples, subject.task.batch_size)
         alone_s, disk_mb = alone.wall_s, document["row_bytes"] / 1e6
-    return limits(stages, alone_s, disk_mb / document["disk_mb_per_s"], subject.device)
+    disk_s = disk_mb / document["disk_mb_per_s"]
+    return limits(stages, alone_s, disk_s, document["cores_per_s"], subject.device)
 
 
-def _memory(folder: Path, threads: int) -> dict[str, float]:
-    """Return the peak of the writing side with so many threads, see `writer_memory`."""
-    command = [sys.executable, "-m", MEMORY_MODULE, str(folder), str(threads), str(MEMORY_ROWS)]
+def _memory(folder: Path, kind: str, width: int) -> dict[str, float]:
+    """Return the peak of the writing side with so many threads or processes."""
+    command = [sys.executable, "-m", MEMORY_MODULE, str(folder), kind, str(width)]
     printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     result: dict[str, float] = json.loads(printed)
     return result

@@ -14,7 +14,7 @@ from cache.format.codec import CODECS
 from cache.format.layout import SHARD_BYTES, slots_per_shard
 from cache.format.row_codec import encode_frame
 from cache.format.samples import Samples
-from cache.format.schema import BOX_COUNT, row_digest
+from cache.format.schema import BOX_COUNT, array_specs, row_digest
 from cache.format.statistics import MeasuredFeatures
 from cache.writer import StoreWriter
 from shared.data.features import FrameFeatures, as_floats
@@ -23,10 +23,12 @@ from shared.process.memory.freed_memory import keep_freed_memory
 from stage1_extract.backbones.live import LiveFeatures, join_raw
 from stage1_extract.extraction.stages.device_pass import DevicePass, round_and_measure
 from stage1_extract.extraction.stages.loader_processes import keep_to_one_core
+from stage1_extract.extraction.stages.row_memory import RowMemory
 from stage1_extract.preprocessing.raw_frames import RawFrame
 
 LOAD, JOIN = "load", "join"
 BACKBONES, MEASURE, COPY = "backbones", "check, float16, statistics", "copy to the host"
+PLACE = "copy to a process that writes"
 ENCODE, DIGEST, FILES = "codec alone", "digests alone", "files"
 WRITE = "write: encode, digest, files"
 WHOLE = "the same with checks and statistics in NumPy, without files"
@@ -58,11 +60,16 @@ def measure_stages(
     for _ in range(passes):
         _measure_computing(best, live, batch)
     starts = range(0, count, batch)
-    rows = [row for start in starts for row in _rows(live, start, min(batch, count - start))]
+    rows = [
+        row for start in starts for row in computed_rows(live, start, min(batch, count - start))
+    ]
+    memory = RowMemory(array_specs(live.preset, 1), 1)
     for _ in range(WRITING_PASSES * passes):
         path = folder / "stages.zarr"
+        _timed(best, PLACE, 1, lambda: memory.put(0, rows[0].maps))
         _measure_writing(best, rows, _new_writer(live, rows, path))
         shutil.rmtree(path)  # the next pass reuses its pages in the page cache
+    memory.close_file()
     return best
 
 
@@ -82,7 +89,7 @@ def _measure_computing(best: Stages, live: LiveFeatures, count: int) -> None:
         _timed(best, COPY, count, lambda: [HostCopy(rounded).wait() for rounded, _ in pairs])
 
 
-def _rows(live: LiveFeatures, start: int, count: int) -> list[MeasuredFeatures]:
+def computed_rows(live: LiveFeatures, start: int, count: int) -> list[MeasuredFeatures]:
     """Compute rows as an extraction does."""
     computed = DevicePass(live)(join_raw([live.raw[0, start + i] for i in range(count)]))
     return [computed.row(i) for i in range(count)]

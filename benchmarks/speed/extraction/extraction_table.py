@@ -78,7 +78,8 @@ def _whole(document: Document) -> Iterator[str]:
         bounds = ", ".join(f"{name} {rate:.3g}/s" for name, rate in allowed.items())
         yield (
             f"Limits: {bounds} ({document['disk_mb_per_s']:.0f} MB/s); "
-            f"{document['limits']['limit']} holds."
+            f"{document['limits']['limit']} holds. All cores side by side load and encode "
+            f"{document['cores_per_s']:.3g}/s."
         )
 
 
@@ -105,14 +106,14 @@ def _number(number: float | None, form: str) -> str:
 def _memory(document: Document) -> Iterator[str]:
     measured = [run for run in document["memory"] if NOT_MEASURED not in run]
     if measured:
-        lines = ["| writing threads | rows in memory | bound, MB | peak, MB |", "|---|---|---|---|"]
+        lines = ["| writing | rows in memory | bound, MB | peak, MB |", "|---|---|---|---|"]
         lines += [
-            f"| {run['threads']} | {run['rows_in_memory']} | {run['bound_mb']:.0f} | "
+            f"| {run['width']} {run['kind']} | {run['rows_in_memory']} | {run['bound_mb']:.0f} | "
             f"{run['peak_mb']:.0f} |"
             for run in measured
         ]
         yield "\n".join(lines)
-    yield from _reasons(document["memory"], "memory of writing threads", ("threads",))
+    yield from _reasons(document["memory"], "memory of writing", ("width", "kind"))
 
 
 def _reasons(runs: Sequence[dict[str, Any]], what: str, keys: Sequence[str]) -> Iterator[str]:

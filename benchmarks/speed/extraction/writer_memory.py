@@ -1,28 +1,49 @@
 """The memory of the writing side: how far its peak is above what it started with.
 
-    python -m benchmarks.speed.extraction.writer_memory FOLDER THREADS ROWS
+    python -m benchmarks.speed.extraction.writer_memory FOLDER threads 8
+    python -m benchmarks.speed.extraction.writer_memory FOLDER processes 8
 
-Runs in a process of its own, because a peak cannot be taken back. The rows are made as fast as
-possible, so that memory is as full as it can get; every row has memory of its own, as from a GPU.
+The rows are made as fast as possible, so that memory is as full as it can get; every row has memory
+of its own, as from a GPU. Where processes write, the memory is that of all of them; a page that
+several of them map counts once ("proportional set size").
 """
 
+import contextlib
 import json
+import multiprocessing
+import os
+import shutil
 import sys
-from collections.abc import Sequence
+import threading
+import time
+from collections.abc import Iterator, Sequence
+from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from benchmarks.speed.store.sample_rows import new_store, synthetic_features, synthetic_samples
 from cache.coordination.claims import Claims
+from cache.format.layout import Shard
 from cache.format.schema import row_bytes
 from cache.format.statistics import MapMeasure, MeasuredFeatures, Statistics
+from cache.writer import StoreWriter
 from shared.config.preset_catalogue import r50_800x320
 from shared.data.features import FrameFeatures, as_floats
-from stage1_extract.extraction.stages.shard_writers import EncodingThreads, ShardWriters
+from stage1_extract.extraction.stages.shard_writers import (
+    EncodingThreads,
+    RowSink,
+    ShardWriters,
+)
 from stage1_extract.extraction.stages.stage_rates import STAGES, StageRates
-from stage1_extract.extraction.stages.stage_widths import rows_in_memory
+from stage1_extract.extraction.stages.stage_widths import rows_in_memory, rows_of_processes
+from stage1_extract.extraction.stages.writer_processes import WriterProcesses
+
+SLOTS = 8  # rows of a shard, as of r50_800x320 on a GPU
+LOOK_S = 0.02  # between looks at the memory
+START_S = 3.0  # until processes have started
 
 
 class CopiedRow:
@@ -60,51 +81,93 @@ def measured(row: FrameFeatures) -> MeasuredFeatures:
     return MeasuredFeatures(frame=row.frame, maps=maps, measures=measures)
 
 
-def memory_bytes(field: str) -> int:
-    """Return what /proc/self/status says, e.g. of VmHWM, the peak."""
-    status = Path("/proc/self/status").read_text()
-    return int(status.split(f"{field}:")[1].split()[0]) * 1024
+class PeakMemory:
+    """While entered, looks at the memory of this process and its children; `bytes` is its peak."""
+
+    def __enter__(self) -> "PeakMemory":
+        self.bytes = _memory_bytes()
+        self._is_over = threading.Event()
+        self._thread = threading.Thread(target=self._look, daemon=True)
+        self._thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._is_over.set()
+        self._thread.join()
+
+    def _look(self) -> None:
+        while not self._is_over.wait(LOOK_S):
+            self.bytes = max(self.bytes, _memory_bytes())
+
+
+def _memory_bytes() -> int:
+    numbers = [os.getpid(), *(child.pid for child in multiprocessing.active_children())]
+    total = 0
+    for number in numbers:
+        with contextlib.suppress(OSError):  # it has just ended
+            rollup = Path(f"/proc/{number}/smaps_rollup").read_text()
+            total += int(rollup.split("Pss:")[1].split()[0]) * 1024
+    return total
+
+
+def rows_of(writer: StoreWriter) -> Iterator[tuple[Shard, CopiedRow]]:
+    """Yield the rows of a store with their shards, all with the same values."""
+    samples = writer.store.samples
+    template = measured(synthetic_features(samples, 0))
+    for shard in writer.pending():
+        for position in range(shard.start, shard.start + len(shard.tokens)):
+            frame = replace(
+                template.frame,
+                token=samples.tokens[position],
+                scene=samples.scenes[position],
+                timestamp_us=samples.timestamps_us[position],
+            )
+            yield shard, CopiedRow(replace(template, frame=frame))
 
 
 def main(argv: Sequence[str]) -> None:
     """Write the rows; print the memory in bytes, and its bound, as JSON."""
-    folder, threads, count = Path(argv[0]), int(argv[1]), int(argv[2])
-    samples = synthetic_samples(count)
-    writer = new_store(folder / f"memory_{threads}.zarr", r50_800x320(), samples)
-    slots, bytes_per_row = writer.store.layout.slots, row_bytes(writer.store.arrays)
-    bound = rows_in_memory(slots, threads, 1)
-    template = measured(synthetic_features(samples, 0))
-    Path("/proc/self/clear_refs").write_text("5")  # forgets the peak so far
-    before = memory_bytes("VmRSS")
-    with ShardWriters(
-        EncodingThreads(writer),
-        Claims(writer.store),
-        threads=threads,
-        rows_in_memory=bound,
-        rates=StageRates(dict.fromkeys(STAGES, 1)),
-    ) as writers:
-        for shard in writer.pending():
-            for position in range(shard.start, shard.start + len(shard.tokens)):
-                numbers = writers.reserve(1, meanwhile=writers.check)
-                frame = replace(
-                    template.frame,
-                    token=samples.tokens[position],
-                    scene=samples.scenes[position],
-                    timestamp_us=samples.timestamps_us[position],
-                )
-                writers.submit(shard, CopiedRow(replace(template, frame=frame)), numbers)
-    peak = memory_bytes("VmHWM")
-    print(
-        json.dumps(
-            {
-                "threads": threads,
-                "rows": count,
-                "rows_in_memory": bound,
-                "bound_mb": (bound + 2 * threads) * bytes_per_row / 1e6,
-                "peak_mb": (peak - before) / 1e6,
-            }
+    folder, kind, width = Path(argv[0]) / "memory.zarr", argv[1], int(argv[2])
+    if kind == "threads":
+        bound, threads = rows_in_memory(SLOTS, width, 1), width
+        besides = 2 * width  # rows that are being compressed, with what comes of them
+    else:
+        bound = rows_of_processes(SLOTS, width)
+        threads = bound // SLOTS
+        besides = width * SLOTS + 2 * SLOTS  # compressed shards; batches on their way to a place
+    samples = synthetic_samples(bound + SLOTS * width)
+    writer = new_store(folder, r50_800x320(), samples, rows_at_once=SLOTS)
+    assert writer.store.layout.slots == SLOTS
+    with ExitStack() as stack:
+        sink: RowSink[Any] = EncodingThreads(writer)
+        if kind == "processes":
+            sink = WriterProcesses(writer.store, width, rows_in_memory=bound)
+            stack.enter_context(sink)
+            time.sleep(START_S)
+        rows = rows_of(writer)
+        before = _memory_bytes()
+        peak = stack.enter_context(PeakMemory())
+        writers = stack.enter_context(
+            ShardWriters(
+                sink,
+                Claims(writer.store),
+                threads=threads,
+                rows_in_memory=bound,
+                rates=StageRates(dict.fromkeys(STAGES, 1)),
+            )
         )
-    )
+        for shard, row in rows:
+            writers.submit(shard, row, writers.reserve(1, meanwhile=writers.check))
+    shutil.rmtree(folder)
+    figures = {
+        "kind": kind,
+        "width": width,
+        "rows": len(samples.tokens),
+        "rows_in_memory": bound,
+        "bound_mb": (bound + besides) * row_bytes(writer.store.arrays) / 1e6,
+        "peak_mb": (peak.bytes - before) / 1e6,
+    }
+    print(json.dumps(figures))
 
 
 if __name__ == "__main__":
