@@ -137,8 +137,8 @@ def options() -> argparse.ArgumentParser:
     parser.add_argument(
         "--workers",
         type=whole_number(0),
-        help="processes that load raw files (default: one per core on a GPU, else 0, which loads "
-        "in a thread)",
+        help="processes that load raw files, beside which three quarters as many encode and write "
+        "(default: one per core on a GPU, else 0: threads load and write)",
     )
     parser.add_argument(
         "--slice",

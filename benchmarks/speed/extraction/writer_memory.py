@@ -110,7 +110,7 @@ def _memory_bytes() -> int:
     return total
 
 
-def rows_of(writer: StoreWriter) -> Iterator[tuple[Shard, CopiedRow]]:
+def rows_of(writer: StoreWriter) -> Iterator[tuple[Shard, MeasuredFeatures]]:
     """Yield the rows of a store with their shards, all with the same values."""
     samples = writer.store.samples
     template = measured(synthetic_features(samples, 0))
@@ -122,7 +122,7 @@ def rows_of(writer: StoreWriter) -> Iterator[tuple[Shard, CopiedRow]]:
                 scene=samples.scenes[position],
                 timestamp_us=samples.timestamps_us[position],
             )
-            yield shard, CopiedRow(replace(template, frame=frame))
+            yield shard, replace(template, frame=frame)
 
 
 def main(argv: Sequence[str]) -> None:
@@ -157,7 +157,8 @@ def main(argv: Sequence[str]) -> None:
             )
         )
         for shard, row in rows:
-            writers.submit(shard, row, writers.reserve(1, meanwhile=writers.check))
+            numbers = writers.reserve(1, meanwhile=writers.check)
+            writers.submit(shard, CopiedRow(row), numbers)
     shutil.rmtree(folder)
     figures = {
         "kind": kind,

@@ -15,9 +15,9 @@ from typing import Any, TypeVar
 from shared.process.child_process import children_without_signals, end_with_parent
 from shared.process.memory.freed_memory import keep_freed_memory
 
-# There are more processes than cores. The thread that queues work for a GPU comes first: at this
-# niceness it has three times the weight of one of them.
-NICENESS = 5
+# There are more processes than cores, and the thread that queues work for a GPU comes first: at
+# this niceness it has nine times the weight of one of them (`benchmarks.speed.queueing`).
+NICENESS = 10
 POLL_S = 0.001
 
 Result = TypeVar("Result")
