@@ -37,21 +37,11 @@ from shared.data.features import as_floats
 from shared.process.cores import available_cores
 from stage1_extract.backbones.live import LiveFeatures, RawBatch
 from stage1_extract.backbones.weights import frozen_backbones
-from stage1_extract.extraction.fill_store import compute_batches, planned_batches
+from stage1_extract.extraction.fill_store import compute_batches, planned_batches, row_sink
 from stage1_extract.extraction.stages.raw_loader import RawLoader
-from stage1_extract.extraction.stages.shard_writers import (
-    EncodingThreads,
-    RowSink,
-    ShardWriters,
-)
+from stage1_extract.extraction.stages.shard_writers import ShardWriters
 from stage1_extract.extraction.stages.stage_rates import STAGES, StageRates
-from stage1_extract.extraction.stages.stage_widths import (
-    default_writers,
-    rows_in_memory,
-    rows_of_processes,
-    writer_processes,
-)
-from stage1_extract.extraction.stages.writer_processes import WriterProcesses
+from stage1_extract.extraction.stages.stage_widths import choose_widths
 from stage1_extract.nuscenes.records import SampleRecord
 
 RESULTS = Path("benchmarks/results/queueing.json")
@@ -125,22 +115,16 @@ def beside(
     slots, rates = store.layout.slots, StageRates(dict.fromkeys(STAGES, 1))
     (row,) = computed_rows(live, 0, 1)
     device, written_at = Device(row), list[float]()
-    if kind == "threads":
-        rows, threads = rows_in_memory(slots, default_writers(loaders), BATCH), loaders
-    else:
-        rows = rows_of_processes(slots, writer_processes(loaders))
-        threads = rows // slots
+    widths = choose_widths(
+        loaders if kind == "processes" else 0, loaders, slots=slots, batch_rows=BATCH
+    )
     with ExitStack() as stack:
-        sink: RowSink[Any] = EncodingThreads(StoreWriter(store.path))
-        if kind == "processes":
-            sink = WriterProcesses(store, writer_processes(loaders), rows_in_memory=rows)
-            stack.enter_context(sink)
+        sink = row_sink(StoreWriter(store.path), widths, stack)
         writers = stack.enter_context(
             ShardWriters(
                 sink,
                 Claims(store),
-                threads=threads,
-                rows_in_memory=rows,
+                widths,
                 rates=rates,
                 on_written=lambda _: written_at.append(time.perf_counter()),
             )

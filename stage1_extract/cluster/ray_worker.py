@@ -31,7 +31,7 @@ from stage1_extract.extraction.stages.loader_processes import Loaded, Place, loa
 from stage1_extract.extraction.stages.raw_loader import RawLoader
 from stage1_extract.extraction.stages.shard_writers import EncodingThreads, ShardWriters
 from stage1_extract.extraction.stages.stage_rates import STAGES, Stage, StageRates
-from stage1_extract.extraction.stages.stage_widths import default_writers, rows_in_memory
+from stage1_extract.extraction.stages.stage_widths import MOST_WRITERS, choose_widths
 from stage1_extract.preprocessing.raw_frames import RawFrames
 
 # One is loaded, one computed, one written.
@@ -113,12 +113,12 @@ class RayWorker:
         self._batch_size = opened.batch_size
         self._live = LiveFeatures(raw.records, opened.frozen, raw.variants)
         self._device_pass = DevicePass(self._live)
-        self._loading, self._writers = loading, default_writers(cores)
+        self._loading, self._cores = loading, cores
         self._pool = LoadingTasks(frames) if loading else LoadingInTurn(self._live.raw)
         self._digests = opened.frozen.digests()
         return StartedWorker(
             place=f"{socket.gethostname()}, process {os.getpid()}",
-            writers=self._writers,
+            writers=min(cores, MOST_WRITERS),
             about=opened.about,
         )
 
@@ -146,8 +146,7 @@ class RayWorker:
         writers = ShardWriters(
             EncodingThreads(self._writer),
             Claims(store),  # the driver has the shard's
-            threads=self._writers,
-            rows_in_memory=rows_in_memory(store.layout.slots, self._writers, self._batch_size),
+            choose_widths(0, self._cores, slots=store.layout.slots, batch_rows=self._batch_size),
             rates=rates,
         )
 

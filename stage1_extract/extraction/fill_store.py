@@ -26,19 +26,9 @@ from stage1_extract.backbones.sensor_rows import SensorRows
 from stage1_extract.extraction.forecast import Forecast
 from stage1_extract.extraction.stages.device_pass import ComputedBatch, DevicePass
 from stage1_extract.extraction.stages.raw_loader import Planned, RawLoader
-from stage1_extract.extraction.stages.shard_writers import (
-    EncodingThreads,
-    RowSink,
-    ShardWriters,
-)
+from stage1_extract.extraction.stages.shard_writers import EncodingThreads, RowSink, ShardWriters
 from stage1_extract.extraction.stages.stage_rates import StageRates
-from stage1_extract.extraction.stages.stage_widths import (
-    default_writers,
-    loader_processes,
-    rows_in_memory,
-    rows_of_processes,
-    writer_processes,
-)
+from stage1_extract.extraction.stages.stage_widths import Widths, choose_widths, loader_processes
 from stage1_extract.extraction.stages.writer_processes import WriterProcesses
 from stage1_extract.nuscenes.records import SampleRecord
 
@@ -65,12 +55,12 @@ def fill_store(
     Every shard starts a new batch, so a resumed run computes the same batches as an undisturbed
     one; shards hold whole batches (`slots_per_shard`).
 
-    Memory, where threads write: at most `rows_in_memory` rows from the moment they are computed
-    until their shard is written, in float16 or compressed: 22 rows or 0.55 GB of `r50_800x320` with
-    two threads, 36 rows or 0.9 GB with 16. And for every thread what it needs for the largest map
-    of a row: its compressed copy, and where the codec quantises two float32 copies. Where processes
-    write: `rows_of_processes`, in a batch of 8 and with 12 of them 112 rows or 2.8 GB, and in every
-    process a compressed shard. Loading comes on top (`RawLoader`).
+    Memory holds at most `choose_widths(...).rows` from the moment they are computed until their
+    shard is written, in float16 or compressed: 22 rows or 0.55 GB of `r50_800x320` with two threads
+    that write, 36 rows or 0.9 GB with 16, and 112 rows or 2.8 GB with 12 processes in batches of 8.
+    Besides, every thread has what it needs for the largest map of a row (its compressed copy, and
+    where the codec quantises two float32 copies), or every process a compressed shard. Loading
+    comes on top (`RawLoader`).
 
     Args:
         writer: the store.
@@ -78,10 +68,9 @@ def fill_store(
         frozen: backbones with their weights.
         batch_size: samples per forward on a GPU, where short batches are padded. On a CPU always 1:
             larger batches gain nothing there, and would change the last bits.
-        workers: processes that load raw files, beside which `writer_processes` write; 0 loads in a
-            thread, and writes in threads. By default see `loader_processes`.
-        writers: threads or processes that encode and write, instead of `default_writers` or
-            `writer_processes`.
+        workers: processes that load raw files, beside which others write; 0 loads in a thread, and
+            writes in threads. By default see `loader_processes`.
+        writers: threads or processes that encode and write. By default see `choose_widths`.
         worker_slice: the shards to begin with.
         draws: how variants are drawn; None for a store of variant 0 only.
         sensor_rows: for a store inside a delta, what computes its rows; `records` and `draws` are
@@ -105,14 +94,14 @@ def fill_store(
     if workers is None:
         left = store.rows_in(frozenset(store.all_shards) - store.ledger.complete())
         workers = loader_processes(frozen.device, left // most_per_sample // worker_slice.of, cores)
-    slots = store.layout.slots
-    if workers:
-        writers = writers or writer_processes(workers)
-        rows = rows_of_processes(slots, writers)
-    else:
-        writers = writers or default_writers(cores)
-        rows = rows_in_memory(slots, writers, batch_size * most_per_sample)
-    rates = StageRates({"loading": max(1, workers), "computing": 1, "writing": writers})
+    widths = choose_widths(
+        workers,
+        cores,
+        slots=store.layout.slots,
+        batch_rows=batch_size * most_per_sample,
+        writers=writers,
+    )
+    rates = StageRates({"loading": max(1, workers), "computing": 1, "writing": widths.writers})
     claims, forecast = Claims(store), Forecast(store, worker_slice, rates)
     live = LiveFeatures(records, frozen, draws) if sensor_rows is None else sensor_rows.live
     loader = RawLoader(
@@ -123,33 +112,13 @@ def fill_store(
         is_padded=not is_cpu,
         rates=rates,
     )
-    _announce(
-        writer,
-        rows,
-        workers=workers,
-        writers=writers,
-        batch_size=batch_size,
-        loaded_bytes=loader.most_bytes,
-    )
+    _announce(writer, widths, batch_size, loader.most_bytes)
     with forecast.bar, Interrupts() as interrupts, ExitStack() as stack:
         # NumPy's BLAS would use all cores for the poses of sweeps, where a thread here loads them.
         stack.enter_context(threadpool_limits(1, "blas"))
-        sink: RowSink[Any]
-        if workers:
-            sink = stack.enter_context(WriterProcesses(store, writers, rows_in_memory=rows))
-        else:
-            sink = EncodingThreads(writer)
-        # A thread for each shard that a process writes, and for those that it has copied.
-        threads = rows // slots if workers else writers
+        sink = row_sink(writer, widths, stack)
         shard_writers = stack.enter_context(
-            ShardWriters(
-                sink,
-                claims,
-                threads=threads,
-                rows_in_memory=rows,
-                rates=rates,
-                on_written=on_written,
-            )
+            ShardWriters(sink, claims, widths, rates=rates, on_written=on_written)
         )
         stack.enter_context(loader)
 
@@ -166,6 +135,13 @@ def fill_store(
     log.info("samples/s that each stage could do: %s", rates)
     require_unchanged(before, frozen.digests())
     return rates
+
+
+def row_sink(writer: StoreWriter, widths: Widths, stack: ExitStack) -> RowSink[Any]:
+    """Return what writes rows: processes, which the stack ends, or the threads that put them."""
+    if widths.loaders:
+        return stack.enter_context(WriterProcesses(writer.store, widths))
+    return EncodingThreads(writer)
 
 
 def compute_batches(
@@ -215,24 +191,17 @@ def planned_batches(
             yield shard, [(shard.variant, sample) for sample in batch]
 
 
-def _announce(
-    writer: StoreWriter,
-    rows: int,
-    *,
-    workers: int,
-    writers: int,
-    batch_size: int,
-    loaded_bytes: int,
-) -> None:
+def _announce(writer: StoreWriter, widths: Widths, batch_size: int, loaded_bytes: int) -> None:
+    loaders, writers = widths.loaders, widths.writers
     log.info(
         "loading in %s, batches of %d, writing in %d %s; at most %d computed rows in memory "
         "(%.2f GB)",
-        f"{workers} processes (at most {loaded_bytes / 1e9:.2f} GB)" if workers else "a thread",
+        f"{loaders} processes (at most {loaded_bytes / 1e9:.2f} GB)" if loaders else "a thread",
         batch_size,
         writers,
-        "processes" if workers else "threads",
-        rows,
-        rows * row_bytes(writer.store.arrays) / 1e9,
+        "processes" if loaders else "threads",
+        widths.rows,
+        widths.rows * row_bytes(writer.store.arrays) / 1e9,
     )
 
 

@@ -20,7 +20,6 @@ from collections.abc import Iterator, Sequence
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 
@@ -32,14 +31,10 @@ from cache.format.statistics import MapMeasure, MeasuredFeatures, Statistics
 from cache.writer import StoreWriter
 from shared.config.preset_catalogue import r50_800x320
 from shared.data.features import FrameFeatures, as_floats
-from stage1_extract.extraction.stages.shard_writers import (
-    EncodingThreads,
-    RowSink,
-    ShardWriters,
-)
+from stage1_extract.extraction.fill_store import row_sink
+from stage1_extract.extraction.stages.shard_writers import ShardWriters
 from stage1_extract.extraction.stages.stage_rates import STAGES, StageRates
-from stage1_extract.extraction.stages.stage_widths import rows_in_memory, rows_of_processes
-from stage1_extract.extraction.stages.writer_processes import WriterProcesses
+from stage1_extract.extraction.stages.stage_widths import choose_widths
 
 SLOTS = 8  # rows of a shard, as of r50_800x320 on a GPU
 LOOK_S = 0.02  # between looks at the memory
@@ -128,34 +123,23 @@ def rows_of(writer: StoreWriter) -> Iterator[tuple[Shard, MeasuredFeatures]]:
 def main(argv: Sequence[str]) -> None:
     """Write the rows; print the memory in bytes, and its bound, as JSON."""
     folder, kind, width = Path(argv[0]) / "memory.zarr", argv[1], int(argv[2])
-    if kind == "threads":
-        bound, threads = rows_in_memory(SLOTS, width, 1), width
-        besides = 2 * width  # rows that are being compressed, with what comes of them
-    else:
-        bound = rows_of_processes(SLOTS, width)
-        threads = bound // SLOTS
-        besides = width * SLOTS + 2 * SLOTS  # compressed shards; batches on their way to a place
-    samples = synthetic_samples(bound + SLOTS * width)
+    widths = choose_widths(
+        width if kind == "processes" else 0, width, slots=SLOTS, batch_rows=1, writers=width
+    )
+    # Compressed shards, and batches on their way to a place; or rows that are being compressed,
+    # with what comes of them.
+    besides = (width + 2) * SLOTS if kind == "processes" else 2 * width
+    samples = synthetic_samples(widths.rows + SLOTS * width)
     writer = new_store(folder, r50_800x320(), samples, rows_at_once=SLOTS)
     assert writer.store.layout.slots == SLOTS
     with ExitStack() as stack:
-        sink: RowSink[Any] = EncodingThreads(writer)
-        if kind == "processes":
-            sink = WriterProcesses(writer.store, width, rows_in_memory=bound)
-            stack.enter_context(sink)
-            time.sleep(START_S)
+        sink = row_sink(writer, widths, stack)
+        time.sleep(START_S)
         rows = rows_of(writer)
         before = _memory_bytes()
         peak = stack.enter_context(PeakMemory())
-        writers = stack.enter_context(
-            ShardWriters(
-                sink,
-                Claims(writer.store),
-                threads=threads,
-                rows_in_memory=bound,
-                rates=StageRates(dict.fromkeys(STAGES, 1)),
-            )
-        )
+        rates = StageRates(dict.fromkeys(STAGES, 1))
+        writers = stack.enter_context(ShardWriters(sink, Claims(writer.store), widths, rates=rates))
         for shard, row in rows:
             numbers = writers.reserve(1, meanwhile=writers.check)
             writers.submit(shard, CopiedRow(row), numbers)
@@ -164,8 +148,8 @@ def main(argv: Sequence[str]) -> None:
         "kind": kind,
         "width": width,
         "rows": len(samples.tokens),
-        "rows_in_memory": bound,
-        "bound_mb": (bound + besides) * row_bytes(writer.store.arrays) / 1e6,
+        "rows_in_memory": widths.rows,
+        "bound_mb": (widths.rows + besides) * row_bytes(writer.store.arrays) / 1e6,
         "peak_mb": (peak.bytes - before) / 1e6,
     }
     print(json.dumps(figures))

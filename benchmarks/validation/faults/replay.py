@@ -12,7 +12,6 @@ import os
 import sys
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any
 
 from cache.coordination.claims import Claims, WorkerSlice, shards_to_do
 from cache.coordination.null_store import null_path, open_null
@@ -22,12 +21,12 @@ from cache.reader import CachedFeatures
 from cache.writer import StoreWriter
 from shared.data.features import FrameFeatures
 from shared.process.command import run_command
-from stage1_extract.extraction.stages.shard_writers import EncodingThreads, RowSink, ShardWriters
+from stage1_extract.extraction.fill_store import row_sink
+from stage1_extract.extraction.stages.shard_writers import ShardWriters
 from stage1_extract.extraction.stages.stage_rates import STAGES, StageRates
-from stage1_extract.extraction.stages.writer_processes import WriterProcesses
+from stage1_extract.extraction.stages.stage_widths import Widths
 
 THREADS = 2
-ROWS = 2 + THREADS  # in memory
 READY = "rows to extract"  # `extract-features` also prints this before it begins
 
 
@@ -83,14 +82,10 @@ class _StoredRows:
 def _write(source: Path, writer: StoreWriter, share: WorkerSlice, processes: int) -> None:
     features, claims = CachedFeatures(source), Claims(writer.store)
     rates = StageRates(dict.fromkeys(STAGES, 1))
+    widths = Widths(loaders=processes, writers=processes, threads=THREADS, rows=2 + THREADS)
     with ExitStack() as stack:
-        sink: RowSink[Any] = EncodingThreads(writer)
-        if processes:
-            sink = WriterProcesses(writer.store, processes, rows_in_memory=ROWS)
-            stack.enter_context(sink)
-        shard_writers = stack.enter_context(
-            ShardWriters(sink, claims, threads=THREADS, rows_in_memory=ROWS, rates=rates)
-        )
+        sink = row_sink(writer, widths, stack)
+        shard_writers = stack.enter_context(ShardWriters(sink, claims, widths, rates=rates))
         for shard in shards_to_do(writer.store, share, claims):
             rows = features.read(shard.tokens, shard.variant)
             numbers = shard_writers.reserve(len(rows), meanwhile=shard_writers.check)

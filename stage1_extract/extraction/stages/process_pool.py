@@ -18,7 +18,7 @@ from shared.process.memory.freed_memory import keep_freed_memory
 # There are more processes than cores, and the thread that queues work for a GPU comes first: at
 # this niceness it has nine times the weight of one of them (`benchmarks.speed.queueing`).
 NICENESS = 10
-POLL_S = 0.001
+POLL_S = 0.001  # between looks at a process that was killed
 
 Result = TypeVar("Result")
 
@@ -27,7 +27,6 @@ class ProcessPool:
     """A pool of processes, which end with this one.
 
     A process is started with the task for which none is free.
-
 
     Args:
         workers: processes.

@@ -20,6 +20,7 @@ from cache.writer import StoreWriter
 from shared.data.features import FrameFeatures
 from shared.process.memory.freed_memory import keep_freed_memory
 from stage1_extract.extraction.stages.stage_rates import StageRates
+from stage1_extract.extraction.stages.stage_widths import Widths
 
 log = logging.getLogger(__name__)
 
@@ -50,7 +51,7 @@ class RowSink(Protocol[Row]):
         """Take a row, whose memory is not needed after this.
 
         Args:
-            number: of its place in memory, below `rows_in_memory`; no other row has it meanwhile.
+            number: of its place in memory, below `Widths.rows`; no other row has it meanwhile.
             row: with its maps in float16.
         """
 
@@ -117,8 +118,7 @@ class ShardWriters(Generic[Row]):
     Args:
         sink: writes them.
         claims: a shard is released once it is written.
-        threads: that put rows, and wait for shards.
-        rows_in_memory: at most; at least the rows of a shard, see `stage_widths`.
+        widths: how many threads put rows and wait for shards, and how many rows memory holds.
         rates: told how long rows take.
         on_written: told of every shard that is on disk, in some thread.
     """
@@ -127,18 +127,17 @@ class ShardWriters(Generic[Row]):
         self,
         sink: RowSink[Row],
         claims: Claims,
+        widths: Widths,
         *,
-        threads: int,
-        rows_in_memory: int,
         rates: StageRates,
         on_written: Callable[[Shard], None] = lambda _: None,
     ) -> None:
         self._sink, self._claims, self._rates = sink, claims, rates
         self._on_written = on_written
-        self._pool = ThreadPoolExecutor(threads, thread_name_prefix="shard-writer")
+        self._pool = ThreadPoolExecutor(widths.threads, thread_name_prefix="shard-writer")
         # Places in memory; the last to be given back first, so that few are ever used.
         self._free: queue.LifoQueue[int] = queue.LifoQueue()
-        for number in range(rows_in_memory):
+        for number in range(widths.rows):
             self._free.put(number)
         self._lock = threading.Lock()
         self._open: dict[int, _OpenShard[Row]] = {}

@@ -1,6 +1,7 @@
 """How wide each stage of an extraction is: processes that load, samples per forward, threads."""
 
 import math
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from cache.format.layout import SHARD_BYTES
@@ -44,16 +45,6 @@ def loader_processes(device: "torch.device", rows: int, cores: int) -> int:
     return min(cores, rows // WORTH_A_PROCESS) if device.type == "cuda" else 0
 
 
-def default_writers(cores: int) -> int:
-    """Return how many threads encode and write, where no processes do."""
-    return min(cores, MOST_WRITERS)
-
-
-def writer_processes(loaders: int) -> int:
-    """Return how many processes write beside so many that load."""
-    return math.ceil(WRITERS_PER_LOADER * loaders)
-
-
 def default_batch_size(preset: Preset, device: "torch.device", processes: int = 1) -> int:
     """Return the batch size of a new store: on a GPU as many as half of its free memory allows.
 
@@ -87,25 +78,47 @@ def sample_bytes(preset: Preset) -> int:
     return pixels * BYTES_PER_PIXEL + (0 if preset.lidar is None else LIDAR_BYTES)
 
 
-def rows_in_memory(slots: int, threads: int, batch_size: int) -> int:
-    """Return how many computed rows may be in memory where threads write.
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Widths:
+    """How wide loading and writing are.
 
     Args:
-        slots: rows of a shard. One shard is being computed, and one waits for its last rows.
-        threads: that encode, a row each.
-        batch_size: rows that the device hands over at once.
+        loaders: processes that load; 0 loads in a thread.
+        writers: processes that encode and write, or threads if there are no loaders.
+        threads: of `ShardWriters`: those that write, or one for every shard in memory.
+        rows: computed rows in memory, at most.
     """
-    return 2 * slots + max(threads, batch_size)
+
+    loaders: int
+    writers: int
+    threads: int
+    rows: int
 
 
-def rows_of_processes(slots: int, processes: int) -> int:
-    """Return how many computed rows may be in memory where processes write.
+def choose_widths(
+    loaders: int, cores: int, *, slots: int, batch_rows: int, writers: int | None = None
+) -> Widths:
+    """Return how wide loading and writing are.
+
+    Where threads write, memory holds a shard that is computed, one that waits for its last rows,
+    and a row per thread or a batch. Where processes write, it holds a shard for each of them, one
+    that is computed and one that is copied to its places.
 
     Args:
-        slots: rows of a shard. One shard is being computed, and one copied to its places.
-        processes: that write, a shard each.
+        loaders: processes that load, see `loader_processes`.
+        cores: that this process may use.
+        slots: rows of a shard.
+        batch_rows: that the device hands over at once, at most.
+        writers: threads or processes that write; by default a thread per core, at most
+            `MOST_WRITERS`, or `WRITERS_PER_LOADER` processes.
     """
-    return (processes + 2) * slots
+    if loaders:
+        writers = writers or math.ceil(WRITERS_PER_LOADER * loaders)
+        shards = writers + 2
+        return Widths(loaders=loaders, writers=writers, threads=shards, rows=shards * slots)
+    writers = writers or min(cores, MOST_WRITERS)
+    rows = 2 * slots + max(writers, batch_rows)
+    return Widths(loaders=0, writers=writers, threads=writers, rows=rows)
 
 
 def most_raw_bytes(preset: Preset, *, is_normalised: bool = True) -> int:

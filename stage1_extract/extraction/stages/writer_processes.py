@@ -20,6 +20,7 @@ from shared.data.features import FrameFeatures
 from shared.errors import CacheError
 from stage1_extract.extraction.stages.process_pool import ProcessPool
 from stage1_extract.extraction.stages.row_memory import RowMemory
+from stage1_extract.extraction.stages.stage_widths import Widths
 
 PlacedRow = tuple[int, FrameFeatures]  # its place in memory, and the row without its maps
 
@@ -29,18 +30,16 @@ class WriterProcesses:
 
     Args:
         store: whose shards they write.
-        workers: processes.
-        rows_in_memory: places for rows that are computed or being written.
+        widths: how many processes, and how many places for rows.
 
     Raises:
         ConfigError: see `SharedSlots`.
     """
 
-    def __init__(self, store: Store, workers: int, *, rows_in_memory: int) -> None:
-        self._memory = RowMemory(store.arrays, rows_in_memory)
-        self._pool = ProcessPool(
-            workers, _prepare_process, absolute_place(store.path), self._memory
-        )
+    def __init__(self, store: Store, widths: Widths) -> None:
+        self._memory = RowMemory(store.arrays, widths.rows)
+        path = absolute_place(store.path)
+        self._pool = ProcessPool(widths.writers, _prepare_process, path, self._memory)
         self._pool.start()
 
     def __enter__(self) -> "WriterProcesses":

@@ -10,10 +10,10 @@ from shared.config.preset_catalogue import r50_800x320, tiny, vov_1600x640
 from stage1_extract.extraction.extraction_identity import precision_policy, recorded_batch_size
 from stage1_extract.extraction.stages.stage_rates import StageRates
 from stage1_extract.extraction.stages.stage_widths import (
+    Widths,
+    choose_widths,
     default_batch_size,
-    default_writers,
     loader_processes,
-    rows_in_memory,
 )
 
 CPU, CUDA = torch.device("cpu"), torch.device("cuda")
@@ -36,11 +36,30 @@ def test_a_gpu_gets_a_process_per_core_few_samples_and_a_cpu_none(
     assert loader_processes(device, rows, cores) == processes
 
 
-def test_threads_and_rows_in_memory_are_bounded() -> None:
-    assert [default_writers(cores) for cores in (1, 16, 128)] == [1, 16, 16]
-    assert rows_in_memory(10, 2, 1) == 22
-    assert rows_in_memory(10, 16, 4) == 36
-    assert rows_in_memory(1, 1, 8) == 10  # a batch fits while shards are written
+@pytest.mark.parametrize(
+    ("cores", "slots", "batch", "threads", "rows"),
+    [
+        (1, 10, 1, 1, 21),
+        (2, 10, 1, 2, 22),
+        (16, 10, 4, 16, 36),
+        (128, 10, 4, 16, 36),
+        (1, 1, 8, 1, 10),
+    ],
+)
+def test_where_threads_write_memory_has_two_shards_and_a_row_per_thread_or_a_batch(
+    cores: int, slots: int, batch: int, threads: int, rows: int
+) -> None:
+    widths = choose_widths(0, cores, slots=slots, batch_rows=batch)
+    assert widths == Widths(loaders=0, writers=threads, threads=threads, rows=rows)
+
+
+@pytest.mark.parametrize(("loaders", "writers"), [(1, 1), (2, 2), (16, 12), (64, 48)])
+def test_where_processes_write_memory_has_a_shard_for_each_and_two_more(
+    loaders: int, writers: int
+) -> None:
+    widths = choose_widths(loaders, 16, slots=8, batch_rows=8)
+    shards = writers + 2
+    assert widths == Widths(loaders=loaders, writers=writers, threads=shards, rows=8 * shards)
 
 
 @pytest.mark.parametrize(

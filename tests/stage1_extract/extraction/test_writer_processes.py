@@ -25,7 +25,7 @@ from stage1_extract.extraction.stages.shard_writers import (
     ShardWriters,
 )
 from stage1_extract.extraction.stages.stage_rates import STAGES, StageRates
-from stage1_extract.extraction.stages.stage_widths import rows_of_processes
+from stage1_extract.extraction.stages.stage_widths import Widths
 from stage1_extract.extraction.stages.writer_processes import WriterProcesses
 from tests.cache.conftest import make_features, make_writer, with_map
 from tests.child_processes import PATIENCE_S
@@ -33,6 +33,7 @@ from tests.small_disk import small_disk
 from tests.stage1_extract.extraction.test_fill_store import without_times
 
 PROCESSES, SLOTS = 2, 3
+WIDTHS = Widths(loaders=PROCESSES, writers=PROCESSES, threads=3, rows=2 * SLOTS)
 MIB = 2**20
 LEFT = 30 * 4096  # bytes on the full disk: for two shards, whose files have a page or two each
 
@@ -62,11 +63,9 @@ def rows_of(shard: Shard) -> list[FrameFeatures]:
     return [float16(make_features(token, variant=shard.variant)) for token in shard.tokens]
 
 
-def write(sink: RowSink[Any], writer: StoreWriter, *, rows_in_memory: int) -> StageRates:
+def write(sink: RowSink[Any], writer: StoreWriter) -> StageRates:
     rates = StageRates(dict.fromkeys(STAGES, 1))
-    with ShardWriters(
-        sink, Claims(writer.store), threads=3, rows_in_memory=rows_in_memory, rates=rates
-    ) as writers:
+    with ShardWriters(sink, Claims(writer.store), WIDTHS, rates=rates) as writers:
         for shard in writer.pending():
             rows = rows_of(shard)
             numbers = writers.reserve(len(rows), meanwhile=writers.check)
@@ -82,7 +81,7 @@ def writer(tmp_path: Path) -> StoreWriter:
 
 @pytest.fixture
 def processes(writer: StoreWriter) -> Iterator[WriterProcesses]:
-    with WriterProcesses(writer.store, PROCESSES, rows_in_memory=2 * SLOTS) as sink:
+    with WriterProcesses(writer.store, WIDTHS) as sink:
         yield sink
 
 
@@ -94,9 +93,9 @@ def test_processes_write_the_bytes_of_threads_though_places_are_used_again(
         make_writer(tmp_path / name, rows_per_shard=SLOTS, variants=4, codec=codec)
         for name in ("threads", "processes")
     ]
-    write(EncodingThreads(stores[0]), stores[0], rows_in_memory=20)
-    with WriterProcesses(stores[1].store, PROCESSES, rows_in_memory=2 * SLOTS) as sink:
-        rates = write(sink, stores[1], rows_in_memory=2 * SLOTS)
+    write(EncodingThreads(stores[0]), stores[0])
+    with WriterProcesses(stores[1].store, WIDTHS) as sink:
+        rates = write(sink, stores[1])
     expected, ours = (without_times(store.store.path) for store in stores)  # type: ignore[arg-type]
     assert ours == expected
     assert CachedFeatures(stores[1].store.path).is_complete()
@@ -137,15 +136,15 @@ def test_a_full_disk_is_explained_and_survived(tmp_path: Path) -> None:
         )
         ballast.write_bytes(bytes(shutil.disk_usage(disk).free - LEFT))
         with (
-            WriterProcesses(writer.store, PROCESSES, rows_in_memory=4 * SLOTS) as sink,
+            WriterProcesses(writer.store, WIDTHS) as sink,
             pytest.raises(CacheError, match="the disk is full at shard"),
         ):
-            write(sink, writer, rows_in_memory=4 * SLOTS)
+            write(sink, writer)
         assert not [*disk.rglob("*.partial")]
         assert 0 < len(writer.pending()) < 4
         ballast.unlink()
-        with WriterProcesses(writer.store, PROCESSES, rows_in_memory=4 * SLOTS) as sink:
-            write(sink, writer, rows_in_memory=4 * SLOTS)
+        with WriterProcesses(writer.store, WIDTHS) as sink:
+            write(sink, writer)
         assert not verify(writer.store).damages
         assert not writer.pending()
 
@@ -165,10 +164,6 @@ def test_a_place_holds_the_maps_of_its_row_and_leaves_the_others_alone(
             assert values.dtype == np.float16
             assert np.array_equal(values, as_floats(row.maps[name]))
     memory.close_file()
-
-
-def test_memory_has_the_shards_that_are_written_one_computed_and_one_copied() -> None:
-    assert rows_of_processes(8, 12) == 14 * 8
 
 
 def test_a_pool_ends_its_own_processes_and_no_others() -> None:
