@@ -25,7 +25,6 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from cache.extend import variants_at
 from cache.format.codec import CODECS, DEFAULT_CODEC
 from cache.format.layout import SHARD_BYTES
 from cache.storage.location import store_path
@@ -46,7 +45,6 @@ from stage1_extract.extraction.worker_slice import (
 )
 from stage1_extract.nuscenes.dataset_options import (
     add_dataset_options,
-    chosen_dataset,
 )
 
 log = logging.getLogger("stage1_extract")
@@ -161,14 +159,9 @@ def extract(args: argparse.Namespace, command: Sequence[str]) -> None:
     """
     # Imported here, since torch comes with it: neither --help, nor a mistyped option, nor a process
     # that loads raw files, which imports this module too, has to wait for it.
-    from stage1_extract.backbones.weights import frozen_backbones
-    from stage1_extract.extraction.extraction_identity import (
-        batch_size_at,
-        draws_of,
-        open_or_create_store,
-    )
+    from stage1_extract.extraction.extraction_identity import draws_of
+    from stage1_extract.extraction.extraction_job import described_job
     from stage1_extract.extraction.fill_store import fill_store
-    from stage1_extract.extraction.null_sample import write_null_features
 
     preset = chosen_preset(args.preset, args.config)
     on_cluster = ray_options(args)
@@ -189,36 +182,21 @@ def extract(args: argparse.Namespace, command: Sequence[str]) -> None:
         return
     worker_slice = choose_slice(args.slice)
     choose_cuda_device()
-    dataset = chosen_dataset(args)
-    records = dataset.read()
-    frozen, origin = frozen_backbones(preset, args.checkpoint, args.cut)
-    variants = variants_at(args.store) if args.variants is None else args.variants
-    batch_size = args.batch_size or batch_size_at(args.store, frozen)
-    log.info("%s on %s: %s", preset.name, frozen.device, origin)
-    writer = open_or_create_store(
-        args.store,
-        frozen,
-        records,
-        dataset,
-        origin=origin,
-        command=command,
-        codec=args.codec,
-        variants=variants,
-        batch_size=batch_size,
-        shard_bytes=args.shard_mib * MIB,
-    )
+    job = described_job(args, preset, command)
+    records = job.dataset.read()
+    opened = job.open(records)
+    log.info(opened.about)
     started = time.monotonic()
-    write_null_features(writer.store, frozen, shard_bytes=args.shard_mib * MIB)
     fill_store(
-        writer,
+        opened.writer,
         records,
-        frozen,
-        batch_size=batch_size,
+        opened.frozen,
+        batch_size=opened.batch_size,
         workers=args.workers,
         worker_slice=worker_slice,
-        draws=draws_of(preset, variants),
+        draws=draws_of(preset, job.variants),
     )
-    left, seconds = len(writer.pending()), time.monotonic() - started
+    left, seconds = len(opened.writer.pending()), time.monotonic() - started
     if left:
         log.info("%d shards are left to other workers; %.0f s", left, seconds)
     else:

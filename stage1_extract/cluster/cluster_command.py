@@ -5,19 +5,15 @@ import logging
 import time
 from collections.abc import Sequence
 
-from cache.extend import variants_at
 from cache.storage.location import absolute_place
 from shared.config.preset import Preset
-from stage1_extract.cluster.extraction_job import ExtractionJob
 from stage1_extract.cluster.ray_driver import extract_on_ray
 from stage1_extract.cluster.ray_options import RayOptions
 from stage1_extract.extraction.extraction_identity import draws_of
-from stage1_extract.nuscenes.dataset_options import chosen_dataset
+from stage1_extract.extraction.extraction_job import described_job
 from stage1_extract.preprocessing.raw_frames import RawFrames
 
 log = logging.getLogger(__name__)
-
-MIB = 2**20
 
 
 def extract_on_cluster(
@@ -33,23 +29,11 @@ def extract_on_cluster(
     """
     started = time.monotonic()
     # Workers have working directories of their own.
-    args.nuscenes = args.nuscenes.absolute()
-    store = absolute_place(args.store)
-    variants = variants_at(store) if args.variants is None else args.variants
-    dataset = chosen_dataset(args)
-    job = ExtractionJob(
-        preset=preset,
-        cut=args.cut,
-        checkpoint=None if args.checkpoint is None else args.checkpoint.absolute(),
-        store=store,
-        dataset=dataset,
-        command=tuple(command),
-        codec=args.codec,
-        variants=variants,
-        batch_size=args.batch_size,
-        shard_bytes=args.shard_mib * MIB,
-    )
-    frames = RawFrames(dataset.read(), preset, draws_of(preset, variants))
+    args.nuscenes, args.store = args.nuscenes.absolute(), absolute_place(args.store)
+    if args.checkpoint is not None:
+        args.checkpoint = args.checkpoint.absolute()
+    job = described_job(args, preset, command)
+    frames = RawFrames(job.dataset.read(), preset, draws_of(preset, job.variants))
     left = extract_on_ray(job, frames, options)
     if left:
         log.info("%d shards are left to workers outside the cluster", left)

@@ -12,13 +12,13 @@ from cache.coordination.claims import Claims, WorkerSlice, shards_to_hand_out
 from cache.writer import StoreWriter
 from shared.errors import CacheError, FrozenCmtError, InterruptedWorkError
 from shared.process.interrupts import PATIENCE_S, Interrupts
-from stage1_extract.cluster.extraction_job import ExtractionJob
 from stage1_extract.cluster.hand_out import HandOut
 from stage1_extract.cluster.ray_options import RayOptions
 from stage1_extract.cluster.ray_session import DashboardMeters, machines_of, ray_session
 from stage1_extract.cluster.ray_worker import SHARDS_AT_A_TIME, StoppedShardError
 from stage1_extract.cluster.worker_crew import CallEnd, CrewMember, WorkerCrew
 from stage1_extract.cluster.worker_room import worker_needs
+from stage1_extract.extraction.extraction_job import ExtractionJob
 from stage1_extract.extraction.forecast import Forecast
 from stage1_extract.extraction.stages.stage_rates import Stage, StageRates
 from stage1_extract.preprocessing.raw_frames import RawFrames

@@ -19,8 +19,8 @@ from threadpoolctl import threadpool_limits
 from cache.coordination.claims import Claims
 from shared.errors import FrozenCmtError
 from stage1_extract.backbones.live import LiveFeatures, RawBatch
-from stage1_extract.cluster.extraction_job import ExtractionJob
 from stage1_extract.cluster.loading_tasks import LoadingTasks, frames_at
+from stage1_extract.extraction.extraction_job import ExtractionJob
 from stage1_extract.extraction.fill_store import (
     compute_batches,
     planned_batches,

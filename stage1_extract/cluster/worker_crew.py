@@ -7,11 +7,11 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from shared.errors import FrozenCmtError
-from stage1_extract.cluster.extraction_job import ExtractionJob
 from stage1_extract.cluster.ray_options import RayOptions
 from stage1_extract.cluster.ray_session import machines_of
 from stage1_extract.cluster.ray_worker import SHARDS_AT_A_TIME, RayWorker, StartedWorker
 from stage1_extract.cluster.worker_room import WorkerNeeds, loading_tasks, worker_count
+from stage1_extract.extraction.extraction_job import ExtractionJob
 from stage1_extract.extraction.stages.stage_rates import Stage
 
 log = logging.getLogger(__name__)

@@ -16,7 +16,7 @@ from cache.storage.location import parse_store_path
 from shared.config.cut import BACKBONE_CUT
 from shared.config.preset_catalogue import tiny
 from shared.errors import DatasetError, FrozenError, IdentityError
-from stage1_extract.cluster.extraction_job import ExtractionJob
+from stage1_extract.extraction.extraction_job import ExtractionJob
 from stage1_extract.nuscenes.dataset_options import add_dataset_options, chosen_dataset
 from stage1_extract.preprocessing.raw_frames import RawFrames
 

@@ -1,11 +1,11 @@
-"""The extraction that a command line describes, as plain data that the driver sends to workers.
+"""The extraction that a command line describes, as data that workers elsewhere can be sent."""
 
-Paths are absolute, and mean the same on every machine.
-"""
-
+import argparse
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from cache.extend import variants_at
 from cache.storage.protocol import StorePath
 from cache.writer import StoreWriter
 from shared.config.cut import Cut
@@ -14,8 +14,10 @@ from stage1_extract.backbones.frozen import FrozenBackbones
 from stage1_extract.backbones.weights import frozen_backbones
 from stage1_extract.extraction.extraction_identity import batch_size_at, open_or_create_store
 from stage1_extract.extraction.null_sample import write_null_features
-from stage1_extract.nuscenes.dataset_options import DatasetChoice
+from stage1_extract.nuscenes.dataset_options import DatasetChoice, chosen_dataset
 from stage1_extract.nuscenes.records import SampleRecord
+
+MIB = 2**20
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -60,8 +62,8 @@ class ExtractionJob:
     batch_size: int | None
     shard_bytes: int
 
-    def open(self, records: tuple[SampleRecord, ...], *, is_first: bool) -> OpenedExtraction:
-        """Build the backbones, and create the store or open it.
+    def open(self, records: Sequence[SampleRecord], *, is_first: bool = True) -> OpenedExtraction:
+        """Build the backbones, create the store or open it, and write its null features.
 
         Args:
             records: all samples of the store.
@@ -95,3 +97,27 @@ class ExtractionJob:
             batch_size=1 if is_cpu else batch_size,
             about=f"{self.preset.name} on {frozen.device}: {origin}",
         )
+
+
+def described_job(
+    args: argparse.Namespace, preset: Preset, command: Sequence[str]
+) -> ExtractionJob:
+    """Return the extraction of a command line.
+
+    Args:
+        args: of `extract-features`.
+        preset: that they name.
+        command: the words of the command line.
+    """
+    return ExtractionJob(
+        preset=preset,
+        cut=args.cut,
+        checkpoint=args.checkpoint,
+        store=args.store,
+        dataset=chosen_dataset(args),
+        command=tuple(command),
+        codec=args.codec,
+        variants=variants_at(args.store) if args.variants is None else args.variants,
+        batch_size=args.batch_size,
+        shard_bytes=args.shard_mib * MIB,
+    )
