@@ -32,7 +32,7 @@ from lightning.fabric.utilities.rank_zero import rank_zero_only
 
 from cache.delta.open_features import open_delta
 from cache.reader import CachedFeatures
-from cache.storage.location import store_path
+from cache.storage.location import add_deltas_option, store_path
 from shared.checkpoint.shipped_checkpoint import checkpoint_path
 from shared.errors import ConfigError
 from shared.process.command import run_command
@@ -77,25 +77,15 @@ def main(argv: list[str] | None = None) -> int:
         "lr_multipliers.img_neck=0.1; may be repeated",
     )
     parser.add_argument("--seed", type=whole_number(0, MOST_SEED), help="short for --set seed=SEED")
-    parser.add_argument(
-        "--conditions",
-        nargs="+",
-        type=store_path,
-        default=[],
-        metavar="DELTA",
-        help="delta stores of the store, of all conditions that the recipe names",
+    add_deltas_option(
+        parser, "--conditions", "delta stores of the store, of all conditions that the recipe names"
     )
     add_subset_options(parser)
     parser.add_argument(
         "--val", type=store_path, help="store to validate on, as often as the recipe says"
     )
-    parser.add_argument(
-        "--val-conditions",
-        nargs="+",
-        type=store_path,
-        default=[],
-        metavar="DELTA",
-        help="delta stores of the --val store: validate under these, too",
+    add_deltas_option(
+        parser, "--val-conditions", "delta stores of the --val store: validate under these, too"
     )
     parser.add_argument(
         "--nuscenes", type=Path, help="nuScenes root with the tables, for mAP and NDS with --val"

@@ -22,7 +22,7 @@ from typing import Any
 
 from cache.delta.open_features import open_delta
 from cache.reader import CachedFeatures
-from cache.storage.location import store_path
+from cache.storage.location import add_deltas_option, store_path
 from shared.checkpoint.shipped_checkpoint import checkpoint_path
 from shared.data.feature_store import FeatureStore
 from shared.errors import ConfigError
@@ -59,13 +59,10 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument(
         "--drop", nargs="+", choices=DROPS, default=[], help="also evaluate without these sensors"
     )
-    parser.add_argument(
+    add_deltas_option(
+        parser,
         "--conditions",
-        nargs="+",
-        type=store_path,
-        default=[],
-        metavar="DELTA",
-        help="also evaluate under the conditions of these delta stores of the store",
+        "also evaluate under the conditions of these delta stores of the store",
     )
     parser.add_argument(
         "--baseline",

@@ -31,7 +31,7 @@ import torch
 
 from cache.delta.open_features import open_delta
 from cache.reader import CachedFeatures
-from cache.storage.location import store_path
+from cache.storage.location import add_deltas_option, store_path
 from cache.storage.protocol import StorePath
 from shared.checkpoint.shipped_checkpoint import checkpoint_path
 from shared.data.feature_store import ConditionedStore
@@ -90,23 +90,13 @@ def main(argv: list[str] | None = None) -> int:
         type=checkpoint_path,
         help="CMT checkpoint, or run, that every run starts from",
     )
-    parser.add_argument(
-        "--conditions",
-        nargs="+",
-        type=store_path,
-        default=[],
-        metavar="DELTA",
-        help="delta stores of the store, of all conditions that recipes name",
+    add_deltas_option(
+        parser, "--conditions", "delta stores of the store, of all conditions that recipes name"
     )
     add_subset_options(parser)
     parser.add_argument("--val", type=store_path, help="validation store, see train-stage2")
-    parser.add_argument(
-        "--val-conditions",
-        nargs="+",
-        type=store_path,
-        default=[],
-        metavar="DELTA",
-        help="delta stores of the --val store: validate under these, too",
+    add_deltas_option(
+        parser, "--val-conditions", "delta stores of the --val store: validate under these, too"
     )
     parser.add_argument("--nuscenes", type=Path, help="nuScenes root, see train-stage2")
     parser.add_argument("--jobs", type=whole_number(1), help="runs at a time (one per GPU, or 1)")

@@ -32,6 +32,17 @@ def store_path(text: str) -> StorePath:
         raise argparse.ArgumentTypeError(str(error)) from None
 
 
+def add_deltas_option(parser: argparse.ArgumentParser, name: str, about: str) -> None:
+    """Add an option of a command that takes delta stores, by default none.
+
+    Args:
+        parser: of the command.
+        name: of the option.
+        about: its help.
+    """
+    parser.add_argument(name, nargs="+", type=store_path, default=[], metavar="DELTA", help=about)
+
+
 def as_store_path(path: Path | StorePath) -> StorePath:
     """Return a place with all the verbs of a store; a plain `Path` names a directory."""
     return DirectoryPath(path) if isinstance(path, Path) else path
