@@ -1,14 +1,15 @@
 """Processes that encode and write shards, one at a time each.
 
-Threads that encode would keep the thread waiting that queues work for a GPU: whoever of them holds
-Python's lock may itself be waiting for a core. Computed rows reach the processes in memory that all
-of them map.
+They come after the thread that queues work for a GPU, see `process_pool`. Threads could not: one
+that waits for a core would keep Python's lock from it. Computed rows reach the processes in memory
+that all of them map.
 """
 
 import time
 from collections.abc import Sequence
 from concurrent.futures.process import BrokenProcessPool
 from dataclasses import replace
+from functools import cache
 from types import TracebackType
 
 from cache.coordination.store import Store
@@ -72,16 +73,21 @@ class WriterProcesses:
             ) from None
 
 
-_WRITERS: list[tuple[StoreWriter, RowMemory]] = []  # of a writer process
+_SENT: list[tuple[StorePath, RowMemory]] = []  # to a writer process
 
 
 def _prepare_process(path: StorePath, memory: RowMemory) -> None:
-    _WRITERS[:] = [(StoreWriter(path), memory)]
+    _SENT[:] = [(path, memory)]
+
+
+@cache
+def _writer() -> StoreWriter:
+    return StoreWriter(_SENT[0][0])  # not before a task, so that its error is the task's
 
 
 def _write(shard: int, rows: Sequence[PlacedRow]) -> float:
     started = time.monotonic()
-    writer, memory = _WRITERS[0]
+    writer, memory = _writer(), _SENT[0][1]
     features = [replace(row, maps=memory.maps(number)) for number, row in rows]
     writer.write_shard(writer.store.shard(shard), features)
     return time.monotonic() - started

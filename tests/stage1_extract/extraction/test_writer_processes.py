@@ -13,6 +13,7 @@ import pytest
 from cache.coordination.claims import Claims
 from cache.format.layout import Shard
 from cache.reader import CachedFeatures
+from cache.storage.object_storage import object_path
 from cache.verification.verify_store import verify
 from cache.writer import StoreWriter
 from shared.data.features import FrameFeatures, as_floats
@@ -100,6 +101,14 @@ def test_processes_write_the_bytes_of_threads_though_places_are_used_again(
     assert ours == expected
     assert CachedFeatures(stores[1].store.path).is_complete()
     assert rates.per_second()["writing"] > 0
+
+
+def test_processes_write_to_object_storage(s3: str) -> None:
+    writer = make_writer(object_path(f"{s3}/train.zarr"), rows_per_shard=SLOTS)
+    with WriterProcesses(writer.store, WIDTHS) as sink:
+        write(sink, writer)
+    assert not writer.pending()
+    assert not verify(writer.store).damages
 
 
 def test_an_unfit_row_is_the_error_of_a_thread_and_its_shard_is_not_written(
