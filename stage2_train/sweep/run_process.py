@@ -47,6 +47,7 @@ class RunProcess:
         command = [sys.executable, "-m", TRAINING, store, "--out", str(folder)]
         log: IO[bytes]
         with (folder / TRAIN_LOG).open("ab") as log:
+            self._log_start = log.tell()
             self._process = subprocess.Popen(
                 [*command, "--recipe", recipe, *rest],
                 stdin=subprocess.DEVNULL,
@@ -98,8 +99,10 @@ class RunProcess:
         code = self._process.returncode
         if code is not None and code < 0:
             return f"ended by {signal.Signals(-code).name}"
-        with (self.folder / TRAIN_LOG).open(errors="replace") as file:
-            lines = [line.strip() for line in file if line.strip()]
+        with (self.folder / TRAIN_LOG).open("rb") as file:
+            file.seek(self._log_start)  # what it said at earlier starts is not the reason
+            text = file.read().decode(errors="replace")
+        lines = [line.strip() for line in text.splitlines() if line.strip()]
         errors = [line for line in lines if line.startswith(ERROR)]
         return (errors or lines or [f"{ERROR}exit status {code}"])[-1].removeprefix(ERROR)
 

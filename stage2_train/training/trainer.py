@@ -62,7 +62,8 @@ class Trainer:
         self.ema = None if decay is None else ExponentialMovingAverage(self.detector, decay)
         self.training_log: TrainingLog | None = None  # only the first process has one
         self.losses: list[float] = []
-        self._unread: tuple[QueuedStep, Lap] | None = None  # a step not accounted for yet
+        # A step not accounted for yet, and its samples.
+        self._unread: tuple[QueuedStep, Lap, int] | None = None
         self.saved_at: int | None = None
         self._lost_loader = ""  # says that it was left behind, in a run that it held up
 
@@ -201,7 +202,8 @@ class Trainer:
         if self.ema is not None:
             self.ema.update(self.detector, queued.was_skipped)
         self._account()
-        self._unread = queued, self.training_step.clock.lap()
+        samples = len(global_batch.box_counts)
+        self._unread = queued, self.training_step.clock.lap(), samples
         if not self.training_step.reads_late:
             self._account()
         if self.validation is not None and self.validation.is_due(now):
@@ -217,7 +219,7 @@ class Trainer:
         """
         if self._unread is None:
             return
-        (queued, lap), self._unread = self._unread, None
+        (queued, lap, samples), self._unread = self._unread, None
         result = queued.read()
         now = self.progress
         now.skipped += result.was_skipped
@@ -230,7 +232,7 @@ class Trainer:
             raise diverged(queued.step, queued.tokens, reason)
         if self.training_log is not None:
             scalars = result.scalars | {"skipped_steps": now.skipped}
-            timing = lap.timing(self.recipe.batch_size)
+            timing = lap.timing(samples)
             self.training_log.add(queued.step + 1, scalars, timing)
 
     def _save(self, *, is_kept: bool) -> None:

@@ -71,6 +71,12 @@ def test_a_failed_run_does_not_end_the_others_and_only_it_is_tried_again(
     assert starts(tmp_path)[4:] == ["fails-1", "dies-1"]
 
 
+def test_the_reason_of_a_failure_is_that_of_the_last_start(tmp_path: Path) -> None:
+    for reason in ("the disk is full", "ValueError: a bug"):
+        with pytest.raises(TrainingError, match=f"worsens-1: {reason} "):
+            sweep(tmp_path, "worsens-1")
+
+
 def test_a_process_gets_the_store_its_folder_its_recipe_and_the_options(tmp_path: Path) -> None:
     sweep(tmp_path, "good-1")
     run = tmp_path / "good-1"
