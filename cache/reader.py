@@ -202,15 +202,8 @@ class CachedFeatures:
         (features,) = CachedFeatures(store.path).read(NULL_SAMPLES.tokens)
         return features
 
-    def read_frames(self, tokens: Sequence[str], variant: int = 0) -> list[Frame]:
-        """Return geometry and annotations without maps, for evaluation.
-
-        Raises: as `read`.
-        """
-        return [self.frame(token, variant) for token in tokens]
-
     def frame(self, token: str, variant: int = 0) -> Frame:
-        """Return geometry and annotations of a sample.
+        """Return geometry and annotations of a sample, without its maps.
 
         Raises: as `read`.
         """

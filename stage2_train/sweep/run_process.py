@@ -14,10 +14,10 @@ from typing import IO
 
 from shared.process.interrupts import signal_at_parents_end
 from shared.process.whole_file import whole_file
+from stage2_train.run.training_log import LOG
 from stage2_train.sweep.sweep_plan import FINISHED, PlannedRun, write_recipe
 
 TRAIN_LOG = "train.log"  # what the process says, of all its starts
-STEPS_LOG = "log.csv"  # of `train-stage2`
 ERROR = "error: "
 TRAINING = "stage2_train"  # the module of train-stage2
 
@@ -90,7 +90,7 @@ class RunProcess:
         if changed == self._read_at:
             return None
         self._read_at = changed
-        with (self.folder / STEPS_LOG).open(newline="") as file:
+        with (self.folder / LOG).open(newline="") as file:
             last = list(csv.DictReader(file))[-1]
         return f"step {last['step']}, loss {float(last['loss']):.3f}"
 
@@ -108,5 +108,5 @@ class RunProcess:
 
     def _log_time(self) -> int:
         with contextlib.suppress(FileNotFoundError):
-            return (self.folder / STEPS_LOG).stat().st_mtime_ns
+            return (self.folder / LOG).stat().st_mtime_ns
         return 0

@@ -40,23 +40,21 @@ class Trainer:
         training_step: takes a step.
         folder: of the run.
         about: entries of its checkpoints besides weights, optimizer and progress.
+
+    Attributes:
         validation: says which step is best, and when the run stops early; without one, the lowest
             training loss is best.
     """
 
     def __init__(
-        self,
-        training_step: TrainingStep,
-        folder: RunFolder,
-        about: Mapping[str, Any],
-        validation: Validation | None = None,
+        self, training_step: TrainingStep, folder: RunFolder, about: Mapping[str, Any]
     ) -> None:
         self.training_step = training_step
         self.fabric, self.recipe = training_step.fabric, training_step.recipe
         self.detector = training_step.raw_module.detector
         self.folder = folder
         self.about = about
-        self.validation = validation
+        self.validation: Validation | None = None
         self.progress = Progress()
         decay = self.recipe.ema_decay
         self.ema = None if decay is None else ExponentialMovingAverage(self.detector, decay)

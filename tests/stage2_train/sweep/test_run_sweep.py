@@ -96,7 +96,8 @@ def test_as_many_run_at_a_time_as_there_are_devices(tmp_path: Path) -> None:
 
 def test_devices_and_threads_are_divided_among_the_jobs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    monkeypatch.setattr(os, "cpu_count", lambda: 64)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
     assert device_slots(None, []) == [{}]
     assert device_slots(2, []) == [{"OMP_NUM_THREADS": "4"}] * 2
     gpus = [slot["CUDA_VISIBLE_DEVICES"] for slot in device_slots(3, ["0", "1"])]
