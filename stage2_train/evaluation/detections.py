@@ -81,9 +81,9 @@ def detect(
         outputs = detector(batch.to(detector.device))
         if not torch.cat([outputs.codes[-1], outputs.class_logits[-1]], dim=-1).isfinite().all():
             raise CheckpointError(
-                f"what the detector makes of samples {', '.join(batch.tokens)} is not finite, so it "
-                "cannot be evaluated: its weights are damaged, or training has diverged. Take an "
-                "earlier checkpoint, or check the store with `feature-cache verify`"
+                f"what the detector makes of samples {', '.join(batch.tokens)} is not finite, so "
+                "it cannot be evaluated: its weights are damaged, or training has diverged. Take "
+                "an earlier checkpoint, or check the store with `feature-cache verify`"
             )
         if weights is not None:
             weights.add(outputs.sensor_weights)
