@@ -143,10 +143,10 @@ class _LoaderProcess:
         code = self._process.exitcode
         if code == FAILED:
             return TrainingError(
-                "the loader process could not start; the traceback above, which is its own, says "
-                "why. It imports the program that trains: a script of your own needs to be a file "
-                'that does its work below `if __name__ == "__main__":`. Loader threads '
-                "(--loader threads) do not need that"
+                "the loader process could not start; what it wrote above says why. It imports the "
+                "program that trains: a script of your own needs to be a file that does its work "
+                'below `if __name__ == "__main__":`. Loader threads (--loader threads) do not need '
+                "that"
             )
         return TrainingError(
             f"the loader process died (exit code {code}; -9 usually means that memory ran out). "

@@ -133,7 +133,7 @@ def test_a_script_that_the_process_cannot_import_is_told_what_to_do(
     command = [sys.executable, str(script), str(tiny_store)]
     user = subprocess.run(command, stderr=subprocess.PIPE, text=True, timeout=PATIENCE_S)
     assert user.returncode == 1
-    assert "could not start; the traceback above" in user.stderr
+    assert "could not start; what it wrote above" in user.stderr
     assert 'a file that does its work below `if __name__ == "__main__":`' in user.stderr
 
 
