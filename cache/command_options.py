@@ -5,7 +5,7 @@ from pathlib import Path
 
 from cache.format.codec import CODECS, DEFAULT_CODEC
 from cache.storage.location import store_path
-from cache.verification.verify_store import cores
+from shared.process.cores import available_cores
 from shared.process.number_options import real_number, whole_number
 
 MICROSECOND = 1e-6
@@ -30,7 +30,10 @@ def feature_cache_parser(about: str | None) -> argparse.ArgumentParser:
     command = commands.add_parser("verify", help="read every row again")
     command.add_argument("store", type=store_path)
     command.add_argument(
-        "--workers", type=whole_number(1), default=cores(), help="threads (default: cores)"
+        "--workers",
+        type=whole_number(1),
+        default=available_cores(),
+        help="threads (default: cores)",
     )
     command.add_argument(
         "--anew", action="store_true", help="do not resume an interrupted verification"

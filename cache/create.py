@@ -34,13 +34,13 @@ from cache.format.schema import ArraySpec, array_specs, row_bytes
 from cache.storage.location import as_store_path
 from cache.storage.protocol import StorePath
 from cache.verification.check_sources import UNKNOWN_SOURCES, require_same_sources
-from cache.verification.verify_store import cores
 from cache.writer import StoreWriter
 from shared.config.config_json import to_json
 from shared.config.cut import parse_cut
 from shared.config.preset import Preset
 from shared.digests import BLAKE3
 from shared.errors import CacheError
+from shared.process.cores import available_cores
 
 _log = logging.getLogger(__name__)
 
@@ -185,7 +185,7 @@ def _create_array(root: zarr.Group, spec: ArraySpec, layout: Layout) -> None:
 
 
 def _check_sources(path: StorePath, root: Path) -> None:
-    rows = require_same_sources(open_store(path), root, workers=cores())
+    rows = require_same_sources(open_store(path), root, workers=available_cores())
     if rows.compared:
         _log.info(
             "the sensor files of %d finished rows are still those that they were made from",

@@ -47,6 +47,7 @@ class CachedFeatures:
         require_whole_store(self.store.path, self.identity)
         self._preset: Preset = self.store.metadata.preset
         self._completeness = Completeness(self.store)
+        self._sources_digest: str | None = None
         self._map_specs = tuple(spec for spec in self.store.arrays if spec.feature_map is not None)
         self._frame_specs = tuple(spec for spec in self.store.arrays if spec.feature_map is None)
 
@@ -85,8 +86,13 @@ class CachedFeatures:
 
     @property
     def sources_digest(self) -> str | None:
-        """Digest of all sensor files, from the ledger; None if rows or their files are unknown."""
-        return sources_digest(self.store)
+        """Digest of all sensor files, from the ledger; None if rows or their files are unknown.
+
+        The ledger is read once: every delta of a run asks its base.
+        """
+        if self._sources_digest is None:
+            self._sources_digest = sources_digest(self.store)
+        return self._sources_digest
 
     @property
     def provenance(self) -> Provenance:
@@ -202,15 +208,8 @@ class CachedFeatures:
         (features,) = CachedFeatures(store.path).read(NULL_SAMPLES.tokens)
         return features
 
-    def read_frames(self, tokens: Sequence[str], variant: int = 0) -> list[Frame]:
-        """Return geometry and annotations without maps, for evaluation.
-
-        Raises: as `read`.
-        """
-        return [self.frame(token, variant) for token in tokens]
-
     def frame(self, token: str, variant: int = 0) -> Frame:
-        """Return geometry and annotations of a sample.
+        """Return geometry and annotations of a sample, without its maps.
 
         Raises: as `read`.
         """

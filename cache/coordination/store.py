@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from cache.coordination.ledger import LEDGER_GROUP, Ledger
 from cache.format.codec import CODECS, DamageError
 from cache.format.layout import Layout, Shard
-from cache.format.metadata import Metadata, read_metadata
+from cache.format.metadata import METADATA_FILE, Metadata, read_metadata
 from cache.format.samples import Samples, read_samples
 from cache.format.schema import ArraySpec
 from cache.format.shard_file import read_row
@@ -88,6 +88,12 @@ class Store:
 
     def damage(self, spec: ArraySpec, variant: int, sample: int, error: DamageError) -> CacheError:
         """Return the error to raise for a row that cannot be read."""
+        is_missing = isinstance(error.__cause__, FileNotFoundError)
+        if is_missing and not (self.path / METADATA_FILE).is_file():
+            return CacheError(
+                f"{self.path} is no longer there: its disk was unmounted, or it was moved or "
+                "deleted. If it comes back, nothing is lost: run the same command again"
+            )
         shard, _ = self.layout.locate(variant, sample)
         return CacheError(
             f"{spec.name} of sample {self.samples.tokens[sample]}, variant {variant} is damaged in "

@@ -169,18 +169,11 @@ class ConditionedFeatures:
         return self._conditioned(frame, variant, cameras)
 
     def frame(self, token: str, variant: int = 0) -> Frame:
-        """Return geometry and annotations of a sample.
+        """Return geometry and annotations of a sample, without its maps.
 
         Raises: as `read`.
         """
         return self._conditioned(self.base.frame(token, variant), variant, variant)
-
-    def read_frames(self, tokens: Sequence[str], variant: int = 0) -> list[Frame]:
-        """Return geometry and annotations without maps, for evaluation.
-
-        Raises: as `read`.
-        """
-        return [self.frame(token, variant) for token in tokens]
 
     def labels(self, token: str, variant: int = 0) -> NDArray[np.int64]:
         """Return the (n,) labels of a sample, those of the base."""

@@ -53,17 +53,17 @@ def _checksum(payload: bytes) -> bytes:
     return struct.pack("<I", crc32c(payload))
 
 
-def unseal(sealed: bytes | Payload, *, what: str) -> Payload:
+def unseal(sealed: bytes | Payload) -> Payload:
     """Check the checksum and return the bytes before it.
 
     Raises:
         DamageError: if the checksum does not match.
     """
     if len(sealed) < CHECKSUM_BYTES:
-        raise DamageError(f"{what} is truncated")
+        raise DamageError("the row is truncated")
     payload = np.frombuffer(sealed, np.uint8)[:-CHECKSUM_BYTES]
     if crc32c(payload) != struct.unpack("<I", bytes(sealed[-CHECKSUM_BYTES:]))[0]:
-        raise DamageError(f"checksum of {what} does not match")
+        raise DamageError("checksum of the row does not match")
     return payload
 
 
@@ -110,25 +110,29 @@ class Codec:
         return b"".join(self.seal_row(values))
 
     def decode_row(
-        self, sealed: bytes | Payload, shape: tuple[int, ...], dtype: str, buffer: Buffer = None
+        self, sealed: bytes | Payload, shape: tuple[int, ...], dtype: str
     ) -> NDArray[Any]:
-        """Undo `encode_row`; the array may be read-only.
+        """Undo `encode_row`; see `decode`.
+
+        Raises:
+            DamageError: if the checksum fails or the content does not fit shape and dtype.
+        """
+        return self.decode(unseal(sealed), shape, dtype)
+
+    def decode(
+        self, payload: Payload, shape: tuple[int, ...], dtype: str, buffer: Buffer = None
+    ) -> NDArray[Any]:
+        """Return the values of a row; the array may be read-only.
 
         Args:
-            sealed: what `encode_row` returned.
+            payload: what `pack` returned, its checksum checked.
             shape: of the values.
             dtype: of the values, NumPy's name.
             buffer: a contiguous array of this shape and dtype to fill and return.
 
         Raises:
-            DamageError: if the checksum fails or the content does not fit shape and dtype.
+            DamageError: if the content does not fit shape and dtype.
         """
-        return self.decode(unseal(sealed, what="the row"), shape, dtype, buffer)
-
-    def decode(
-        self, payload: Payload, shape: tuple[int, ...], dtype: str, buffer: Buffer = None
-    ) -> NDArray[Any]:
-        """Do the same with bytes that `unseal` has already checked."""
         try:
             values = self.unpack(payload, shape, np.dtype(dtype).newbyteorder("<"), buffer)
         except (RuntimeError, ValueError, IndexError) as error:  # IndexError: not even a header

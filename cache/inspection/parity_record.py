@@ -95,17 +95,12 @@ def checked_content(store: Store) -> CheckedContent:
     )
 
 
-def read_record(store: Store) -> ParityRecord | None:
-    """Return the record of a store, whether it is stale or not; None if there is none.
+def read_record(file: StorePath) -> ParityRecord | None:
+    """Return the record in a file, whether it is stale or not; None if there is none.
 
     Raises:
         CacheError: if it is damaged.
     """
-    return read_record_at(record_path(store))
-
-
-def read_record_at(file: StorePath) -> ParityRecord | None:
-    """Return the record in a file; see `read_record`."""
     try:
         return from_json(ParityRecord, remove_checksum(json.loads(file.read_bytes())))
     except FileNotFoundError:
@@ -148,7 +143,7 @@ def write_record_at(
         is_current: whether what was checked still has this content.
     """
     try:
-        before = read_record_at(file)
+        before = read_record(file)
     except CacheError:
         before = None
     is_narrower = before is not None and record.rows < before.rows
@@ -174,7 +169,7 @@ def parity_note(store: Store) -> str:
 def parity_note_at(file: StorePath, is_current: Callable[[CheckedContent], bool]) -> str:
     """Return in a line what a record says; arguments as of `write_record_at`."""
     try:
-        record = read_record_at(file)
+        record = read_record(file)
     except CacheError as error:
         return str(error)
     if record is None:

@@ -6,7 +6,6 @@ be stopped between two rows.
 """
 
 import contextlib
-import os
 import threading
 from collections.abc import Callable, Generator
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
@@ -49,11 +48,6 @@ class Outcome:
     before: str = ""
     damages: list[Damage] = field(default_factory=list)
     dropped: list[StorePath] = field(default_factory=list)
-
-
-def cores() -> int:
-    """Return the cores this process may use."""
-    return len(os.sched_getaffinity(0))
 
 
 def verify(

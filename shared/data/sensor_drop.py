@@ -44,7 +44,7 @@ class SensorDrop:
 
     def __post_init__(self) -> None:
         probabilities = (self.lidar, self.cameras, self.single_camera)
-        if min(probabilities) < 0 or sum(probabilities) > 1 + 1e-9:
+        if not (min(probabilities) >= 0 and sum(probabilities) <= 1 + 1e-9):  # NaN is refused, too
             raise ConfigError(
                 f"sensor drop: lidar {self.lidar}, cameras {self.cameras} and single_camera "
                 f"{self.single_camera} must be probabilities with a sum of at most 1"

@@ -14,14 +14,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from stage2_train.evaluation.evaluation_folder import RESULTS
 from stage2_train.run.run_folder import CONFIG
 from stage2_train.run.step_clock import PEAK_GPU_MB
-from stage2_train.run.training_log import LOG, TIMING
+from stage2_train.run.training_log import LOG, TIMING, VALIDATION
 from stage2_train.sweep.sweep_plan import FINISHED, SWEEP
 
-VALIDATION = "validation.csv"
 FINAL_VALIDATION = "validation"  # folder of the one that ends a run
-RESULTS = "results_nusc.json"
 SUMMARY = "metrics_summary.json"
 MEAN_NDS = "mean_NDS"  # column of validation.csv, of runs that are validated under conditions
 PAGE = "comparison.html"  # of a comparison, which may lie among the runs

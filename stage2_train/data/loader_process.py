@@ -37,6 +37,7 @@ from stage2_train.data.reading_ahead import awaited, batches_ahead, read_ahead
 from stage2_train.data.sampler import Place
 
 ENDING_S = 1.0  # how long a killed process may take to end
+FAILED = 1  # exit code of Python after an error that nobody caught: `_serve` catches all
 
 NewBuffer = Callable[[Sequence[Place]], BatchBuffer]
 
@@ -102,9 +103,9 @@ class _LoaderProcess:
         self._like, self._slots, self._answered = dataset.blank_maps, slots, 0
         context = multiprocessing.get_context("spawn")  # a fork would copy CUDA's state
         self._connection, theirs = context.Pipe()
-        self._process = context.Process(
-            target=_serve, args=(theirs, dataset, workers, slots), name="loader", daemon=True
-        )
+        # As bytes: a store that cannot be opened again is an error of `_serve`, which reports it.
+        arguments = (theirs, pickle.dumps(dataset), workers, slots)
+        self._process = context.Process(target=_serve, args=arguments, name="loader", daemon=True)
         with children_without_signals():
             self._process.start()
         # At exit, before `multiprocessing` sends SIGTERM to its children and waits for them.
@@ -139,22 +140,31 @@ class _LoaderProcess:
 
     def _death(self) -> TrainingError:
         self._process.join(ENDING_S)
+        code = self._process.exitcode
+        if code == FAILED:
+            return TrainingError(
+                "the loader process could not start; what it wrote above says why. It imports the "
+                "program that trains: a script of your own needs to be a file that does its work "
+                'below `if __name__ == "__main__":`. Loader threads (--loader threads) do not need '
+                "that"
+            )
         return TrainingError(
-            f"the loader process died (exit code {self._process.exitcode}; -9 usually means that "
-            "memory ran out). Run the same command again to resume, with fewer --workers or with "
-            "--loader threads, which needs half the memory"
+            f"the loader process died (exit code {code}; -9 usually means that memory ran out). "
+            "Run the same command again to resume, with fewer --workers or with --loader threads, "
+            "which needs half the memory"
         )
 
 
-def _serve(connection: Connection, dataset: StoreDataset, workers: int, slots: SharedSlots) -> None:
+def _serve(connection: Connection, pickled: bytes, workers: int, slots: SharedSlots) -> None:
     """Read what the parent asks for; the child's main function."""
     end_with_parent()
     numbers = count()
-
-    def slot(places: Sequence[Place]) -> BatchBuffer:
-        return slot_buffer(slots, next(numbers), dataset.blank_maps, len(places))
-
     try:
+        dataset: StoreDataset = pickle.loads(pickled)
+
+        def slot(places: Sequence[Place]) -> BatchBuffer:
+            return slot_buffer(slots, next(numbers), dataset.blank_maps, len(places))
+
         for _, _, frames in read_ahead(dataset, iter(connection.recv, None), workers, slot):
             connection.send_bytes(pickle.dumps(frames))
     except (EOFError, BrokenPipeError):

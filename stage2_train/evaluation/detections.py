@@ -20,6 +20,7 @@ from shared.config.preset import Preset
 from shared.data.batch import Batch
 from shared.data.feature_store import FeatureStore
 from shared.data.features import Frame
+from shared.errors import CheckpointError
 from shared.model.box_coder import Detections, decode_boxes
 from shared.model.detector import CmtDetector
 from shared.process.device import available_device
@@ -70,11 +71,20 @@ def detect(
         batches: of samples of the store.
         store: says where those samples were recorded.
         weights: gets the sensor weights of all queries.
+
+    Raises:
+        CheckpointError: if the detector's outputs are not finite.
     """
     detector.to(available_device()).eval()
     results = {}
     for batch in tqdm(batches, unit="batch", disable=None):
         outputs = detector(batch.to(detector.device))
+        if not torch.cat([outputs.codes[-1], outputs.class_logits[-1]], dim=-1).isfinite().all():
+            raise CheckpointError(
+                f"what the detector makes of samples {', '.join(batch.tokens)} is not finite, so "
+                "it cannot be evaluated: its weights are damaged, or training has diverged. Take "
+                "an earlier checkpoint, or check the store with `feature-cache verify`"
+            )
         if weights is not None:
             weights.add(outputs.sensor_weights)
         decoded = decode_boxes(outputs, store.preset.head)

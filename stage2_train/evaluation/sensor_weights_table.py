@@ -19,10 +19,9 @@ from shared.model.detector import CmtDetector
 from shared.process.device import available_device
 from shared.process.whole_file import whole_file
 from stage2_train.data.dataset import StoreDataset
-from stage2_train.data.loader import evaluation_batches
+from stage2_train.data.loader import EVALUATION_BATCH, evaluation_batches
 
 SHOWN: tuple[Absent, ...] = (NOTHING, (LIDAR,), CAMERAS, CAMERAS[:1])
-BATCH_SIZE = 4
 
 Floats = NDArray[np.float32]
 
@@ -106,7 +105,7 @@ def _weights_without(
 ) -> SampleWeights:
     """Run the detector over the dataset without these sensors."""
     rows = []
-    for batch in evaluation_batches(dataset, BATCH_SIZE, workers, absent):
+    for batch in evaluation_batches(dataset, EVALUATION_BATCH, workers, absent):
         outputs = detector(batch.to(detector.device))
         scores, labels = outputs.class_logits[-1].float().sigmoid().max(dim=-1)  # (B, Q)
         distance_m = outputs.center_xy_m[-1].float().norm(dim=-1)  # (B, Q)

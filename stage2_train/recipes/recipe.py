@@ -123,10 +123,16 @@ class Recipe:
             value = getattr(self, field)
             yield field, "at least 1", value is None or value >= 1
         yield "keep_last", "at least 1", self.keep_last >= 1
+        for field in (*COUNTS, "keep_last", "warmup_steps", "seed"):
+            value = getattr(self, field)
+            yield field, "a whole number", value is None or isinstance(value, int)
+        yield "frozen", "several names, as in ('img_neck',)", not isinstance(self.frozen, str)
         for field in ("learning_rate", "clip_norm", "peak_ratio"):
             yield field, "above 0", 0 < getattr(self, field) < math.inf
         for field in ("weight_decay", "final_ratio", "warmup_steps"):
             yield field, "at least 0", 0 <= getattr(self, field) < math.inf
+        keys = [key for key, _ in self.lr_multipliers]
+        yield "lr_multipliers", "pairs of different keys", len(set(keys)) == len(keys)
         for key, factor in self.lr_multipliers:
             legal = f"pairs of a key and a factor of at least 0 (that of {key!r} is not)"
             yield "lr_multipliers", legal, 0 <= factor < math.inf

@@ -189,7 +189,9 @@ class RunFolder:
 
     def _saved_steps(self) -> Iterator[int]:
         for file in self.path.glob(_step_checkpoint("*")):
-            yield int(file.stem.rpartition("_")[2])
+            step = file.stem.rpartition("_")[2]
+            if step.isdecimal() and file.name == _step_checkpoint(step):  # no copy by a user
+                yield int(step)
 
 
 def _differences(name: str, before: Any, now: Any) -> list[str]:

@@ -14,10 +14,10 @@ from typing import IO
 
 from shared.process.interrupts import signal_at_parents_end
 from shared.process.whole_file import whole_file
+from stage2_train.run.training_log import LOG
 from stage2_train.sweep.sweep_plan import FINISHED, PlannedRun, write_recipe
 
 TRAIN_LOG = "train.log"  # what the process says, of all its starts
-STEPS_LOG = "log.csv"  # of `train-stage2`
 ERROR = "error: "
 TRAINING = "stage2_train"  # the module of train-stage2
 
@@ -47,6 +47,7 @@ class RunProcess:
         command = [sys.executable, "-m", TRAINING, store, "--out", str(folder)]
         log: IO[bytes]
         with (folder / TRAIN_LOG).open("ab") as log:
+            self._log_start = log.tell()
             self._process = subprocess.Popen(
                 [*command, "--recipe", recipe, *rest],
                 stdin=subprocess.DEVNULL,
@@ -89,7 +90,7 @@ class RunProcess:
         if changed == self._read_at:
             return None
         self._read_at = changed
-        with (self.folder / STEPS_LOG).open(newline="") as file:
+        with (self.folder / LOG).open(newline="") as file:
             last = list(csv.DictReader(file))[-1]
         return f"step {last['step']}, loss {float(last['loss']):.3f}"
 
@@ -98,12 +99,14 @@ class RunProcess:
         code = self._process.returncode
         if code is not None and code < 0:
             return f"ended by {signal.Signals(-code).name}"
-        with (self.folder / TRAIN_LOG).open(errors="replace") as file:
-            lines = [line.strip() for line in file if line.strip()]
+        with (self.folder / TRAIN_LOG).open("rb") as file:
+            file.seek(self._log_start)  # what it said at earlier starts is not the reason
+            text = file.read().decode(errors="replace")
+        lines = [line.strip() for line in text.splitlines() if line.strip()]
         errors = [line for line in lines if line.startswith(ERROR)]
         return (errors or lines or [f"{ERROR}exit status {code}"])[-1].removeprefix(ERROR)
 
     def _log_time(self) -> int:
         with contextlib.suppress(FileNotFoundError):
-            return (self.folder / STEPS_LOG).stat().st_mtime_ns
+            return (self.folder / LOG).stat().st_mtime_ns
         return 0

@@ -10,10 +10,12 @@ from pathlib import Path
 from typing import Any
 
 from shared.errors import InterruptedWorkError, TrainingError
+from shared.process.cores import available_cores
 from shared.process.file_lock import NoLocksError, lock_file
 from shared.process.folder_lock import locked_folder, make_folder
 from shared.process.interrupts import Interrupts
 from stage2_train.recipes.recipe import Recipe
+from stage2_train.run.run_folder import CHECKPOINT
 from stage2_train.run.run_folder import LOCK as TRAINING_LOCK
 from stage2_train.sweep.run_process import TRAIN_LOG, RunProcess
 from stage2_train.sweep.sweep_plan import FINISHED, PlannedRun, record_plan
@@ -91,7 +93,7 @@ class SweepRunner:
                 if self._is_in_use(folder):
                     self._pending.append(run)
                     continue
-                self._say(run.name, "resumes" if (folder / "checkpoint.pt").exists() else "starts")
+                self._say(run.name, "resumes" if (folder / CHECKPOINT).exists() else "starts")
                 self._running[slot] = RunProcess(run, folder, self.options(run.recipe), environment)
 
     def _follow(self) -> None:
@@ -203,5 +205,5 @@ def device_slots(jobs: int | None, devices: Sequence[str]) -> list[dict[str, str
         return [{"CUDA_VISIBLE_DEVICES": devices[i % len(devices)]} for i in range(count)]
     if count == 1 or "OMP_NUM_THREADS" in os.environ:
         return [{} for _ in range(count)]
-    threads = max(1, (os.cpu_count() or 1) // count)
+    threads = max(1, available_cores() // count)
     return [{"OMP_NUM_THREADS": str(threads)} for _ in range(count)]

@@ -238,7 +238,7 @@ def train_batches(
         steps = trainer.training_step.steps
         last = steps if stop_after is None else min(steps, stop_after)
         if fabric.global_rank == 0:
-            _announce(trainer, order.samples, last)
+            _announce(trainer, order, last)
         loaded = batches.load(own)
         return trainer.run(prefetch_to_device(loaded, recipe.accumulate, fabric.device), last)
 
@@ -299,7 +299,7 @@ def _config(
     }
 
 
-def _announce(trainer: Trainer, samples: int, last: int) -> None:
+def _announce(trainer: Trainer, order: EpochSampler, last: int) -> None:
     """Report what is trained and what is frozen, in the log and in the run folder."""
     step = trainer.training_step
     parts = freeze_report(trainer.detector, step.raw_optimizer)
@@ -316,10 +316,10 @@ def _announce(trainer: Trainer, samples: int, last: int) -> None:
         trainer.detector.preset.name,
         step.recipe.name,
         resolved_precision(step.recipe),
-        samples,
+        order.samples,
         trainer.progress.step,
         last,
-        step.recipe.batch_size,
+        order.batch_size,
         step.fabric.world_size,
         freeze_report_as_text(parts),
     )

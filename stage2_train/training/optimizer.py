@@ -1,8 +1,7 @@
 """AdamW with per-module learning rates."""
 
-import logging
 from collections.abc import Mapping, Sequence
-from typing import Any, Literal
+from typing import Any
 
 import torch
 from torch import nn
@@ -10,8 +9,6 @@ from torch import nn
 from shared.errors import ConfigError
 from shared.model.detector import CmtDetector
 from stage2_train.recipes.recipe import Recipe
-
-log = logging.getLogger(__name__)
 
 ONLY_WITH_CAMERAS = ("img_neck", "rv_embedding")
 ONLY_WITH_LIDAR = ("pts_neck", "shared_conv")
@@ -23,8 +20,6 @@ def parameter_groups(
     model: nn.Module,
     multipliers: Sequence[tuple[str, float]],
     learning_rate: float,
-    *,
-    unused: Literal["error", "warn"] = "error",
 ) -> list[dict[str, Any]]:
     """Group parameters by the multiplier of the longest key contained in their name.
 
@@ -32,16 +27,14 @@ def parameter_groups(
         model: whose trainable parameters are grouped.
         multipliers: (key, factor) pairs.
         learning_rate: of factor 1.
-        unused: how to treat a key that no parameter's name contains. The parameters it was meant
-            for would silently train at full rate, so it is an error; imported configs have such
-            keys, and only their user can judge them.
 
     Returns:
         One AdamW group per multiplier, with the multiplier as `factor`, its parameters' names as
         `names` and its rate as `initial_lr`.
 
     Raises:
-        ConfigError: for an unused key.
+        ConfigError: for a key that no parameter's name contains: the parameters it was meant for
+            would silently train at full rate.
 
     Source:
         mmengine, optim/optimizer/default_constructor.py: keys are tried longest first, ties in
@@ -57,7 +50,7 @@ def parameter_groups(
         key = next((key for key in keys if key in name), None)
         used |= {key for key in keys if key in name}
         members.setdefault(1.0 if key is None else factors[key], []).append((name, parameter))
-    _judge_unused([key for key in keys if key not in used], unused)
+    _require_used([key for key in keys if key not in used])
     return [
         {
             "params": [parameter for _, parameter in pairs],
@@ -70,16 +63,12 @@ def parameter_groups(
     ]
 
 
-def _judge_unused(keys: Sequence[str], unused: Literal["error", "warn"]) -> None:
-    if not keys:
-        return
-    message = (
-        f"learning-rate key {', '.join(map(repr, keys))} is contained in no trainable parameter's "
-        "name, so it would do nothing; see `named_parameters()` of the model"
-    )
-    if unused == "error":
-        raise ConfigError(message)
-    log.warning(message)
+def _require_used(unused: Sequence[str]) -> None:
+    if unused:
+        raise ConfigError(
+            f"learning-rate key {', '.join(map(repr, unused))} is contained in no trainable "
+            "parameter's name, so it would do nothing; see `named_parameters()` of the model"
+        )
 
 
 def make_optimizer(

@@ -40,29 +40,28 @@ class Trainer:
         training_step: takes a step.
         folder: of the run.
         about: entries of its checkpoints besides weights, optimizer and progress.
+
+    Attributes:
         validation: says which step is best, and when the run stops early; without one, the lowest
             training loss is best.
     """
 
     def __init__(
-        self,
-        training_step: TrainingStep,
-        folder: RunFolder,
-        about: Mapping[str, Any],
-        validation: Validation | None = None,
+        self, training_step: TrainingStep, folder: RunFolder, about: Mapping[str, Any]
     ) -> None:
         self.training_step = training_step
         self.fabric, self.recipe = training_step.fabric, training_step.recipe
         self.detector = training_step.raw_module.detector
         self.folder = folder
         self.about = about
-        self.validation = validation
+        self.validation: Validation | None = None
         self.progress = Progress()
         decay = self.recipe.ema_decay
         self.ema = None if decay is None else ExponentialMovingAverage(self.detector, decay)
         self.training_log: TrainingLog | None = None  # only the first process has one
         self.losses: list[float] = []
-        self._unread: tuple[QueuedStep, Lap] | None = None  # a step not accounted for yet
+        # A step not accounted for yet, and its samples.
+        self._unread: tuple[QueuedStep, Lap, int] | None = None
         self.saved_at: int | None = None
         self._lost_loader = ""  # says that it was left behind, in a run that it held up
 
@@ -201,7 +200,8 @@ class Trainer:
         if self.ema is not None:
             self.ema.update(self.detector, queued.was_skipped)
         self._account()
-        self._unread = queued, self.training_step.clock.lap()
+        samples = len(global_batch.box_counts)
+        self._unread = queued, self.training_step.clock.lap(), samples
         if not self.training_step.reads_late:
             self._account()
         if self.validation is not None and self.validation.is_due(now):
@@ -217,7 +217,7 @@ class Trainer:
         """
         if self._unread is None:
             return
-        (queued, lap), self._unread = self._unread, None
+        (queued, lap, samples), self._unread = self._unread, None
         result = queued.read()
         now = self.progress
         now.skipped += result.was_skipped
@@ -230,7 +230,7 @@ class Trainer:
             raise diverged(queued.step, queued.tokens, reason)
         if self.training_log is not None:
             scalars = result.scalars | {"skipped_steps": now.skipped}
-            timing = lap.timing(self.recipe.batch_size)
+            timing = lap.timing(samples)
             self.training_log.add(queued.step + 1, scalars, timing)
 
     def _save(self, *, is_kept: bool) -> None:

@@ -27,7 +27,7 @@ def shard(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> DirectoryPath:
 def test_every_row_is_what_unsealing_it_returns(shard: DirectoryPath, is_passing: bool) -> None:
     for slot, content in enumerate(CONTENTS):
         row = read_row(shard, slot, len(CONTENTS), is_passing=is_passing)
-        np.testing.assert_array_equal(row, unseal(seal(content), what="the row"))
+        np.testing.assert_array_equal(row, unseal(seal(content)))
 
 
 def test_every_flipped_bit_is_found_in_whatever_piece(shard: DirectoryPath) -> None:

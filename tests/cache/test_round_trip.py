@@ -57,9 +57,9 @@ def test_samples_come_in_the_order_asked_for(finished: Path) -> None:
 
 def test_frames_can_be_read_without_their_maps(finished: Path) -> None:
     source = CachedFeatures(finished)
-    (frame,) = source.read_frames(["dog"])
+    frame = source.frame("dog")
     assert frame.annotations.labels.tolist() == [-1, 0, 1]
-    assert source.frame("dog").token == "dog"
+    assert frame.token == "dog"
     assert source.labels("dog").tolist() == [-1, 0, 1]
 
 
@@ -91,7 +91,6 @@ def test_a_second_variant_is_a_row_of_its_own(tmp_path: Path) -> None:
         for frame in (
             read.frame,
             source.frame("elk", variant),
-            *source.read_frames(["elk"], variant),
             source.read_into({}, "elk", variant),
         ):
             assert frame.variant == variant

@@ -30,7 +30,7 @@ def measure_steps(rows: Rows, passes: int) -> list[Measured]:
         "reading the bytes, with checksum": partial(_read_bytes, rows),
         "checksum of bytes in memory": partial(_checksum, sealed),
         DECODE: partial(_decode, sealed),
-        "geometry and annotations": partial(source.read_frames, rows.tokens),
+        "geometry and annotations": lambda: [source.frame(token) for token in rows.tokens],
         "CachedFeatures.read": partial(_read, source, rows.tokens),
         "reading into the same memory": partial(_read_into, dataset, places),
         "reading into batches (the loader)": partial(_load, BatchLoader(dataset, batches, 0)),
@@ -59,7 +59,7 @@ def _read_bytes(rows: Rows) -> None:
 
 def _checksum(sealed: list[tuple[ArraySpec, bytes]]) -> None:
     for _, row in sealed:
-        unseal(row, what="the row")
+        unseal(row)
 
 
 def _decode(sealed: list[tuple[ArraySpec, bytes]]) -> None:

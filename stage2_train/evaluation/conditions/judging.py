@@ -68,9 +68,8 @@ def judge_conditions(
     out: Path,
     *,
     truth: GroundTruthTables | None,
-    workers: int = 0,
-    processes: int | None = None,
-    plot: Callable[[Judgement, Path], None] = lambda judgement, folder: None,
+    workers: int,
+    plot: Callable[[Judgement, Path], None],
 ) -> list[ConditionResult]:
     """Write results and metrics of every condition.
 
@@ -82,15 +81,12 @@ def judge_conditions(
         out: folder.
         truth: None writes the result JSON alone.
         workers: loader threads.
-        processes: that judge while detection goes on, see `default_processes`, which is the
-            default; what is written is the same for any number.
         plot: makes pictures in the folder of a condition.
 
     Returns:
         A result for every condition, none without `truth`.
     """
-    if processes is None:
-        processes = default_processes() if len(conditions) > 1 else 0
+    processes = default_processes() if len(conditions) > 1 else 0
     detected = []
     with JudgingProcesses(processes) as judging:
         for condition in conditions:

@@ -45,7 +45,7 @@ def make_record(
 
 
 def test_a_store_that_was_not_checked_says_so(finished: Path) -> None:
-    assert read_record(open_store(finished)) is None
+    assert read_record(record_path(open_store(finished))) is None
     assert CachedFeatures(finished).parity_note() == NOT_CHECKED
 
 
@@ -55,7 +55,7 @@ def test_a_record_is_read_back_and_quoted(
     store = open_store(finished)
     write_record(store, make_record(store))
 
-    assert read_record(store) == make_record(store)
+    assert read_record(record_path(store)) == make_record(store)
     assert feature_cache(["show", str(finished)]) == 0
     line = next(line for line in capsys.readouterr().out.splitlines() if line[:6] == "parity")
     assert "holds: 3 of 5 rows at 2026-01-02 on NVIDIA H200" in line

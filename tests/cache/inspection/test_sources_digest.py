@@ -9,10 +9,12 @@ from pathlib import Path
 import pytest
 
 from cache.__main__ import main
+from cache.coordination.ledger import Ledger
 from cache.coordination.shard_sources import NAMED_LENGTH, ShardSources
 from cache.coordination.store import open_store
 from cache.inspection.content_digest import content_digest
 from cache.inspection.sources_digest import sources_digest
+from cache.reader import CachedFeatures
 from cache.writer import StoreWriter
 from shared.data.features import FrameFeatures
 from shared.digests import json_digest
@@ -100,6 +102,18 @@ def test_a_variant_made_from_other_files_changes_the_sources_digest(tmp_path: Pa
             writer.write_shard(shard, rows)
         digests.add(sources_digest(writer.store))
     assert len(digests) == 2
+
+
+def test_a_reader_reads_the_ledger_once_for_it_when_the_store_is_complete(
+    begun: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    source = CachedFeatures(begun)
+    assert source.sources_digest is None
+    fill(StoreWriter(begun))
+    digest = source.sources_digest
+    assert digest == sources_digest(source.store) is not None
+    monkeypatch.setattr(Ledger, "read", None)
+    assert source.sources_digest == digest
 
 
 def test_show_prints_the_digest_or_says_why_there_is_none(

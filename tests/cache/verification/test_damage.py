@@ -93,6 +93,16 @@ def test_a_lost_file_is_found_by_reading_and_by_verify(
     repair_and_check(finished)
 
 
+def test_a_store_that_was_unmounted_or_moved_is_not_called_damaged(finished: Path) -> None:
+    source, away = CachedFeatures(finished), finished.with_name("away")
+    finished.rename(away)
+    with pytest.raises(CacheError, match=r"is no longer there.*nothing is lost") as caught:
+        source.read(["elk"])
+    assert "--repair" not in str(caught.value)
+    away.rename(finished)
+    source.read(["elk"])
+
+
 def test_an_intact_file_of_another_shard_is_found_by_verify_in_every_array(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

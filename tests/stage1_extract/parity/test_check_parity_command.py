@@ -9,7 +9,7 @@ import pytest
 
 from cache.coordination.store import open_store
 from cache.inspection.content_digest import content_digest
-from cache.inspection.parity_record import parity_note, read_record
+from cache.inspection.parity_record import parity_note, read_record, record_path
 from shared.data.features import FrameFeatures
 from stage1_extract.check_parity import main as check_parity
 from stage1_extract.parity.compare_sources import compare_sources
@@ -36,7 +36,7 @@ def test_the_store_keeps_the_result_and_training_quotes_it(
 
     assert check_parity([*command, "--seed", "7"]) == 0
 
-    record = read_record(store)
+    record = read_record(record_path(store))
     assert record is not None
     assert (record.rows, record.total_rows, record.seed, record.failed) == (3, 3, 7, ())
     assert record.content.content_digest == content_digest(store) == digest

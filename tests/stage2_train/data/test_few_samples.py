@@ -1,5 +1,6 @@
 """Class-balanced training works on as few samples as there are, and says when it cannot."""
 
+import csv
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,7 @@ from shared.errors import ConfigError
 from stage2_train.data.class_balance import ClassBalance
 from stage2_train.data.sampler import EpochSampler
 from stage2_train.recipes.recipe import Recipe
+from stage2_train.run.training_log import TIMING
 from stage2_train.training.build import train
 
 CLASSES = 10
@@ -72,3 +74,16 @@ def test_a_store_with_a_single_box_of_a_class_is_trained_on(
     recipe = Recipe(name="few", steps=2, batch_size=2, class_balanced=True)
 
     assert train(store, recipe, tmp_path / "run")["steps"] == 2
+
+
+def test_a_store_smaller_than_a_batch_is_a_batch_whose_own_samples_count(
+    tiny_store: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    recipe, run = Recipe(name="few", steps=1, batch_size=60), tmp_path / "run"
+    with caplog.at_level("INFO"):
+        train(CachedFeatures(tiny_store), recipe, run)
+    assert "3 samples, steps 0 to 1, batch 3 on 1 devices" in caplog.text
+    with (run / TIMING).open(newline="") as file:
+        (row,) = csv.DictReader(file)
+    seconds = sum(float(row[name]) for name in row if name.startswith("seconds/"))
+    assert float(row["samples_per_second"]) == pytest.approx(3 / seconds)

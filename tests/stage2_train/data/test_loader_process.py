@@ -12,6 +12,7 @@ import torch
 from cache.delta.conditioned_features import ConditionedFeatures
 from cache.delta.delta_metadata import ConditionSummary
 from cache.delta.open_features import open_delta
+from cache.format.metadata import METADATA_FILE
 from cache.reader import CachedFeatures
 from shared.config.classes import CAMERAS, LIDAR
 from shared.data.batch import Batch
@@ -141,6 +142,16 @@ def test_a_missing_file_and_a_missing_row_are_the_errors_that_threads_raise(copy
     assert "is missing" in errors[0]
     with pytest.raises(MissingRowError, match="variant 7 is not in"):
         list(BatchLoader(dataset_of(copy), [[Place(7, 0)]], 1, PROCESS))
+
+
+def test_a_store_that_cannot_be_opened_again_is_the_error_of_opening_it(copy: Path) -> None:
+    loader = BatchLoader(dataset_of(copy), [[Place(0, 0)]], 1, PROCESS)
+    (copy / METADATA_FILE).write_text("{")
+    with pytest.raises(CacheError) as expected:
+        CachedFeatures(copy)
+    with pytest.raises(CacheError) as caught:
+        list(loader)
+    assert str(caught.value) == str(expected.value)
 
 
 def test_an_error_of_ours_comes_with_the_traceback_of_the_process(tiny_store: Path) -> None:

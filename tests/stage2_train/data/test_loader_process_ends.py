@@ -16,6 +16,7 @@ import pytest
 from shared.errors import TrainingError
 from stage2_train.data.loader import PROCESS, BatchLoader
 from stage2_train.data.sampler import Place
+from tests.child_processes import PATIENCE_S
 from tests.stage2_train.data.copied_store import dataset_of, file_of
 
 # Takes a batch that a process of its own loads, whose number it says after as many seconds as the
@@ -42,6 +43,14 @@ if __name__ == "__main__":
     timer.start()
     next(batches)
     timer.join()
+"""
+UNGUARDED = """
+import sys
+from pathlib import Path
+from tests.stage2_train.data.copied_store import dataset_of
+from stage2_train.data.loader import BatchLoader
+from stage2_train.data.sampler import Place
+list(BatchLoader(dataset_of(Path(sys.argv[1])), [[Place(0, 0)]], 1, "process"))
 """
 SOON_S = 30.0  # a deadline for what takes well under a second on an idle machine
 
@@ -114,6 +123,18 @@ def test_a_program_that_just_ends_ends_the_process(tiny_store: Path, tmp_path: P
     with user:
         assert user.wait(SOON_S) == 0
         wait_until_gone(child)
+
+
+def test_a_script_that_the_process_cannot_import_is_told_what_to_do(
+    tiny_store: Path, tmp_path: Path
+) -> None:
+    script = tmp_path / "user.py"
+    script.write_text(UNGUARDED)
+    command = [sys.executable, str(script), str(tiny_store)]
+    user = subprocess.run(command, stderr=subprocess.PIPE, text=True, timeout=PATIENCE_S)
+    assert user.returncode == 1
+    assert "could not start; what it wrote above" in user.stderr
+    assert 'a file that does its work below `if __name__ == "__main__":`' in user.stderr
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

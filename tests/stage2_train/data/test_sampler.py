@@ -1,5 +1,6 @@
 """The samples of a step depend on seed, epoch and position, and on nothing else."""
 
+import math
 from collections import Counter
 from itertools import chain, islice
 
@@ -117,7 +118,11 @@ def test_every_epoch_drops_different_sensors_without_changing_the_order() -> Non
 
 
 @pytest.mark.parametrize(
-    "drop", [{"lidar": -0.1}, {"single_camera": 0.6}, {"lidar": 0.7, "cameras": 0.4}]
+    "drop",
+    [
+        *({"lidar": -0.1}, {"single_camera": 0.6}, {"lidar": 0.7, "cameras": 0.4}),
+        *({"lidar": math.nan}, {"cameras": math.nan}),
+    ],
 )
 def test_invalid_probabilities_are_refused(drop: dict[str, float]) -> None:
     with pytest.raises(ConfigError, match="must be probabilities with a sum of at most 1"):

@@ -24,7 +24,7 @@ def test_ground_truth_of_the_store_given_as_detections_is_perfect(
     """The whole chain: tables, LiDAR frame, store, result file, and nuscenes-devkit's verdict."""
     store = CachedFeatures(tiny_store)
     results = {}
-    for frame in store.read_frames(store.tokens):
+    for frame in map(store.frame, store.tokens):
         truth = frame.annotations
         is_trainable = (truth.labels >= 0) & (truth.lidar_points > 0)
         detections = Detections(

@@ -1,12 +1,14 @@
 """An evaluation ends with one message on a bad disk, keeps the old result, and has one writer."""
 
 import errno
+import math
 import os
 import signal
 import time
 from pathlib import Path
 
 import pytest
+import torch
 
 from shared.process.folder_lock import locked_folder
 from shared.process.whole_file import PARTIAL_SUFFIX
@@ -104,6 +106,21 @@ def test_a_disk_that_fails_during_any_file_is_one_message(
             assert evaluate_stage2([*command, "--nuscenes", str(synthetic_root)]) == 1
         assert "check the disk, or the network it is reached by" in error_in(capsys)
         assert not list((tmp_path / "val").glob(f".*{PARTIAL_SUFFIX}"))
+
+
+@pytest.mark.parametrize("branch", ["center", "vel", "cls_logits"])
+def test_a_detector_whose_outputs_are_not_finite_is_refused(
+    branch: str, tiny_store: Path, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """Boxes without a place would be left out without a word."""
+    saved = torch.load(run / "checkpoint.pt", weights_only=True)
+    names = [name for name in saved["state_dict"] if f"{branch}." in name and "task_h" in name]
+    saved["state_dict"][names[-1]].fill_(math.nan)
+    torch.save(saved, tmp_path / "damaged.pt")
+    command = [str(tiny_store), str(tmp_path / "damaged.pt"), "--out", str(tmp_path / "val")]
+    assert evaluate_stage2(command) == 1
+    assert "is not finite, so it cannot be evaluated" in error_in(capsys)
+    assert not (tmp_path / "val" / "results_nusc.json").exists()
 
 
 @pytest.mark.parametrize("below", ["", "deeper"])

@@ -43,6 +43,20 @@ def test_the_last_checkpoints_stay(store: CachedFeatures, tmp_path: Path) -> Non
     assert step_of(tmp_path / "run" / "checkpoint.pt") == 9
 
 
+def test_copies_that_a_user_made_beside_the_checkpoints_are_left_alone(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path)
+    copies = [tmp_path / f"checkpoint_step_{name}.pt" for name in ("good", "copy_1")]
+    for copy in copies:
+        copy.touch()
+
+    for step in (1, 2, 3):
+        folder.save({"step": step}, is_best=False, keep_last=2)
+
+    assert all(copy.exists() for copy in copies)
+    assert not (tmp_path / "checkpoint_step_1.pt").exists()
+    assert (tmp_path / "checkpoint_step_2.pt").exists()
+
+
 def test_a_checkpoint_that_is_only_for_resuming_is_not_kept(
     store: CachedFeatures, tmp_path: Path
 ) -> None:

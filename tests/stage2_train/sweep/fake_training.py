@@ -17,6 +17,11 @@ def main(arguments: list[str]) -> int:
     if kind == "fails":
         print("error: it does not fit", flush=True)
         return 1
+    if kind == "worsens":  # a message at its first start, a traceback from then on
+        is_first = not (folder / "started").exists()
+        (folder / "started").touch()
+        print("error: the disk is full" if is_first else "ValueError: a bug", flush=True)
+        return 1
     if kind == "dies":
         os.kill(os.getpid(), signal.SIGKILL)
     if kind == "waits" and not (folder / "saved").exists():

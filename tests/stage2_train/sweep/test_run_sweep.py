@@ -71,6 +71,12 @@ def test_a_failed_run_does_not_end_the_others_and_only_it_is_tried_again(
     assert starts(tmp_path)[4:] == ["fails-1", "dies-1"]
 
 
+def test_the_reason_of_a_failure_is_that_of_the_last_start(tmp_path: Path) -> None:
+    for reason in ("the disk is full", "ValueError: a bug"):
+        with pytest.raises(TrainingError, match=f"worsens-1: {reason} "):
+            sweep(tmp_path, "worsens-1")
+
+
 def test_a_process_gets_the_store_its_folder_its_recipe_and_the_options(tmp_path: Path) -> None:
     sweep(tmp_path, "good-1")
     run = tmp_path / "good-1"
@@ -90,7 +96,8 @@ def test_as_many_run_at_a_time_as_there_are_devices(tmp_path: Path) -> None:
 
 def test_devices_and_threads_are_divided_among_the_jobs(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("OMP_NUM_THREADS", raising=False)
-    monkeypatch.setattr(os, "cpu_count", lambda: 8)
+    monkeypatch.setattr(os, "cpu_count", lambda: 64)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(8)), raising=False)
     assert device_slots(None, []) == [{}]
     assert device_slots(2, []) == [{"OMP_NUM_THREADS": "4"}] * 2
     gpus = [slot["CUDA_VISIBLE_DEVICES"] for slot in device_slots(3, ["0", "1"])]

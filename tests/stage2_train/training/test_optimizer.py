@@ -70,18 +70,6 @@ def test_a_key_that_matches_nothing_is_refused_and_named() -> None:
         parameter_groups(build_detector(tiny()), (("query_embed", 0.5),), BASE)
 
 
-def test_an_imported_config_is_warned_of_a_key_that_matches_nothing(
-    caplog: pytest.LogCaptureFixture,
-) -> None:
-    model = build_detector(tiny())
-
-    groups = parameter_groups(model, (("query_embed", 0.5), ("task", 0.8)), BASE, unused="warn")
-
-    assert "'query_embed' is contained in no trainable" in caplog.text
-    assert "task" not in caplog.text
-    assert sorted({group["factor"] for group in groups}) == [0.8, 1.0]
-
-
 def test_a_recipe_that_freezes_everything_is_refused() -> None:
     model = build_detector(tiny()).requires_grad_(False)
 

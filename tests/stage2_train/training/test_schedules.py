@@ -51,6 +51,9 @@ def test_a_run_shorter_than_its_warm_up_only_rises() -> None:
         ({"schedule": "cosin"}, "schedule must be cyclic or cosine, it is 'cosin'"),
         ({"precision": "fp16"}, "precision must be auto or 32-true or .*, it is 'fp16'"),
         ({"keep_last": 0}, "keep_last must be at least 1"),
+        ({"batch_size": 2.5}, r"batch_size must be a whole number, it is 2\.5"),
+        ({"frozen": "img_neck"}, r"frozen must be several names, as in \('img_neck',\), it is 'im"),
+        ({"lr_multipliers": (("a", 1.0), ("a", 0.1))}, "lr_multipliers must be .* different keys"),
         ({"ema_decay": 1.0}, "ema_decay must be between 0 and 1"),
     ],
 )

@@ -14,11 +14,12 @@ import torch
 from cache.reader import CachedFeatures
 from shared.config.preset import PointGrid
 from shared.data.features import Annotations
+from shared.data.sensor_drop import SensorDrop
 from shared.errors import CacheError, ConfigError, InterruptedWorkError, TrainingError
 from shared.model.initial_detector import fresh_detector
 from stage2_train.__main__ import main as train_stage2
 from stage2_train.data import dataset
-from stage2_train.data.loader import LOADERS
+from stage2_train.data.loader import LOADERS, PROCESS, THREADS
 from stage2_train.data.prefetch import MicroBatches
 from stage2_train.recipes.recipe import Recipe
 from stage2_train.run.run_folder import RunFolder
@@ -59,10 +60,12 @@ def test_the_loss_falls(store: CachedFeatures, tmp_path: Path) -> None:
 def test_a_resumed_run_ends_with_the_bits_of_an_undisturbed_one(
     store: CachedFeatures, tmp_path: Path
 ) -> None:
-    train(store, recipe(), tmp_path / "whole")
-    train(store, recipe(), tmp_path / "parts", stop_after=2)
-    train(store, recipe(), tmp_path / "parts", stop_after=5)
-    train(store, recipe(), tmp_path / "parts")
+    """In the middle of an epoch of three steps, and whoever loads."""
+    drawn = recipe(batch_size=1, sensor_drop=SensorDrop())
+    train(store, drawn, tmp_path / "whole")
+    train(store, drawn, tmp_path / "parts", stop_after=2, workers=1, loader=PROCESS)
+    train(store, drawn, tmp_path / "parts", stop_after=5, workers=2, loader=THREADS)
+    train(store, drawn, tmp_path / "parts", loader=PROCESS)
 
     whole, parts = weights(tmp_path / "whole"), weights(tmp_path / "parts")
     assert all(torch.equal(whole[name], parts[name]) for name in whole)
