@@ -2,7 +2,10 @@
 
 import os
 import shutil
+import signal
+import threading
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -36,6 +39,7 @@ from tests.stage1_extract.extraction.test_fill_store import without_times
 PROCESSES, SLOTS = 2, 3
 WIDTHS = Widths(loaders=PROCESSES, writers=PROCESSES, threads=3, rows=2 * SLOTS)
 MIB = 2**20
+HANGS_S = 20  # until a test gives up
 LEFT = 30 * 4096  # bytes on the full disk: for two shards, whose files have a page or two each
 
 
@@ -135,6 +139,23 @@ def test_a_process_that_dies_is_an_error_that_says_what_to_do(
         processes.write(second, [processes.put(i, row) for i, row in enumerate(rows_of(second))], 0)
     assert first not in writer.pending()
     assert not verify(writer.store).damages
+
+
+def test_the_second_signal_waits_for_no_process_that_hangs(writer: StoreWriter) -> None:
+    shard, rates = writer.pending()[0], StageRates(dict.fromkeys(STAGES, 1))
+    with suppress(KeyboardInterrupt), WriterProcesses(writer.store, WIDTHS) as sink:
+        numbers = [process.pid for process in sink._pool._context.processes]
+        for number in numbers:
+            os.kill(number, signal.SIGSTOP)  # type: ignore[arg-type]
+        given_up = threading.Timer(HANGS_S, os.kill, (numbers[0], signal.SIGKILL))
+        given_up.start()
+        with ShardWriters(sink, Claims(writer.store), WIDTHS, rates=rates) as writers:
+            rows = rows_of(shard)
+            writers.submit(shard, Computed(rows), range(len(rows)))
+            raise KeyboardInterrupt  # as `Interrupts` does
+    assert given_up.is_alive()
+    given_up.cancel()
+    assert shard in writer.pending()
 
 
 def test_a_full_disk_is_explained_and_survived(tmp_path: Path) -> None:
