@@ -212,6 +212,15 @@ def test_the_computing_thread_comes_before_the_processes() -> None:
     pool.close()
 
 
+def test_an_error_that_cannot_be_sent_still_says_what_it_was() -> None:
+    pool = ProcessPool(1, _nothing)
+    with pytest.raises(RuntimeError, match="TwoPartsError: dark by night") as caught:
+        pool.submit(_raise_in_two_parts).result(PATIENCE_S)
+    assert "in _raise_in_two_parts" in str(caught.value.__cause__)
+    assert pool.submit(os.getpid).result(PATIENCE_S)
+    pool.close()
+
+
 def test_all_processes_start_at_once_when_asked() -> None:
     pool = ProcessPool(3, _nothing)
     pool.start()
@@ -221,6 +230,17 @@ def test_all_processes_start_at_once_when_asked() -> None:
 
 def _nothing() -> None:
     pass
+
+
+class TwoPartsError(Exception):
+    """Cannot be unpickled."""
+
+    def __init__(self, what: str, when: str) -> None:
+        super().__init__(f"{what} {when}")
+
+
+def _raise_in_two_parts() -> None:
+    raise TwoPartsError("dark", "by night")
 
 
 def _niceness() -> int:
