@@ -159,9 +159,9 @@ class ShardWriters(Generic[Row]):
         try:
             if error is None:
                 self.check()
-            for late in self._errors:
-                if late is not error:
-                    log.error("a shard that was being written is lost as well: %s", late)
+            late = [str(other) for other in self._errors if other is not error]
+            for reason in dict.fromkeys(late):  # a process that died is the reason of many
+                log.error("a shard that was being written is lost as well: %s", reason)
         finally:
             self._claims.release_all()
 

@@ -68,13 +68,15 @@ def rows_of(shard: Shard) -> list[FrameFeatures]:
     return [float16(make_features(token, variant=shard.variant)) for token in shard.tokens]
 
 
-def write(sink: RowSink[Any], writer: StoreWriter) -> StageRates:
+def write(sink: RowSink[Any], writer: StoreWriter, widths: Widths = WIDTHS) -> StageRates:
     rates = StageRates(dict.fromkeys(STAGES, 1))
-    with ShardWriters(sink, Claims(writer.store), WIDTHS, rates=rates) as writers:
+    with ShardWriters(sink, Claims(writer.store), widths, rates=rates) as writers:
         for shard in writer.pending():
             rows = rows_of(shard)
             numbers = writers.reserve(len(rows), meanwhile=writers.check)
             writers.submit(shard, Computed(rows), numbers)
+        writers.finish()
+        writers.check()
     return rates
 
 
@@ -156,6 +158,21 @@ def test_the_second_signal_waits_for_no_process_that_hangs(writer: StoreWriter) 
     assert given_up.is_alive()
     given_up.cancel()
     assert shard in writer.pending()
+
+
+def test_what_ends_all_processes_is_said_once_more_at_most(
+    writer: StoreWriter, caplog: pytest.LogCaptureFixture
+) -> None:
+    widths = replace(WIDTHS, threads=4, rows=4 * SLOTS)
+    with WriterProcesses(writer.store, widths) as sink:
+        for process in sink._pool._context.processes:
+            process.kill()
+        with pytest.raises(CacheError, match="writes shards died") as caught:
+            write(sink, writer, widths)
+    assert len(writer.pending()) == 4
+    assert [record.message for record in caplog.records if "lost as well" in record.message] == [
+        "a shard that was being written is lost as well: " + str(caught.value)
+    ]
 
 
 def test_a_full_disk_is_explained_and_survived(tmp_path: Path) -> None:
