@@ -48,7 +48,7 @@ class LoaderProcesses:
     ) -> None:
         self._slots = SharedSlots(sample_bytes + TENSORS * ALIGNMENT, in_flight)
         self._numbers = count()
-        # Apart from the records, a condition has what it does to each of 6000 samples.
+        # Not only records: a condition knows what it does to each of thousands of samples.
         self._frames = SharedSequence([frames.with_records(())])
         self._records = SharedSequence(frames.records)
         sent = self._frames, self._records, self._slots
