@@ -62,6 +62,8 @@ def fill_store(
     where the codec quantises two float32 copies), or every process a compressed shard. Loading
     comes on top (`RawLoader`).
 
+    The processes are spawned, so a script that calls this needs the usual `__main__` guard.
+
     Args:
         writer: the store.
         records: all samples of the store, in its order.

@@ -1,7 +1,7 @@
 """Processes that load raw samples, one at a time each.
 
-Images and voxels arrive in memory that all of them map, and the records of a dataset lie in such
-memory once for all, so that little is sent to a process when it starts, see `process_pool`.
+Images and voxels arrive in memory that all of them map. What is to be loaded lies in such memory as
+well, so that little is sent to a process when it starts, see `process_pool`.
 
 This module imports nothing of the backbones: a process starts as fast as what it loads allows.
 """
@@ -23,6 +23,7 @@ from shared.process.device import ALIGNMENT, unpack
 from shared.process.memory.shared_sequence import SharedSequence
 from shared.process.memory.shared_slots import SharedSlots
 from stage1_extract.extraction.stages.process_pool import ProcessPool
+from stage1_extract.nuscenes.records import SampleRecord
 from stage1_extract.preprocessing.raw_frames import RawFrame, RawFrames
 from stage1_extract.preprocessing.voxels import Voxels
 
@@ -47,8 +48,10 @@ class LoaderProcesses:
     ) -> None:
         self._slots = SharedSlots(sample_bytes + TENSORS * ALIGNMENT, in_flight)
         self._numbers = count()
+        # Not only records: a condition knows what it does to each of thousands of samples.
+        self._frames = SharedSequence([frames.with_records(())])
         self._records = SharedSequence(frames.records)
-        sent = frames.with_records(self._records), self._slots
+        sent = self._frames, self._records, self._slots
         self._pool = ProcessPool(workers, _prepare_process, *sent)
 
     def load(self, place: Place) -> Future[Loaded]:
@@ -70,8 +73,8 @@ class LoaderProcesses:
     def close(self) -> None:
         """End the processes, whatever they do: they only read, so killing them loses nothing."""
         self._pool.close()
-        self._slots.close_file()
-        self._records.close_file()
+        for memory in (self._frames, self._records, self._slots):
+            memory.close_file()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -106,9 +109,11 @@ class _Answer:
 _FRAMES: list[tuple[RawFrames, SharedSlots]] = []  # of a loader process
 
 
-def _prepare_process(frames: RawFrames, slots: SharedSlots) -> None:
+def _prepare_process(
+    frames: SharedSequence[RawFrames], records: SharedSequence[SampleRecord], slots: SharedSlots
+) -> None:
     keep_to_one_core()
-    _FRAMES[:] = [(frames, slots)]
+    _FRAMES[:] = [(frames[0].with_records(records), slots)]
 
 
 @cache

@@ -5,6 +5,7 @@ waits, while it sends more than a pipe holds, until the process has imported eve
 """
 
 import os
+import pickle
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ProcessPoolExecutor
@@ -19,6 +20,11 @@ from shared.process.memory.freed_memory import keep_freed_memory
 # this niceness it has nine times the weight of one of them (`benchmarks.speed.queueing`).
 NICENESS = 10
 POLL_S = 0.001  # between looks at a process that was killed
+# What to say of a process after a `BrokenProcessPool`.
+DIED = (
+    "died: it printed why, it was killed, or memory ran out. Finished shards are kept. Run the "
+    "same command again, with fewer --workers if it happens again"
+)
 
 Result = TypeVar("Result")
 
@@ -49,7 +55,7 @@ class ProcessPool:
         """Begin a task; the error of a process is raised by its result."""
         resource_tracker.ensure_running()  # else the first child starts it, which lifts the mask
         with children_without_signals():
-            return self._executor.submit(task, *given)
+            return self._executor.submit(_do, task, *given)
 
     def close(self) -> None:
         """End the processes, whatever they do."""
@@ -75,6 +81,18 @@ class _KnownProcesses(SpawnContext):  # a fork would copy CUDA's state
         process = SpawnProcess(*args, **options)
         self.processes.append(process)
         return process
+
+
+def _do(task: Callable[..., Result], *given: Any) -> Result:
+    """Do a task; an error that cannot be sent, as of a class in a user's file, becomes another."""
+    try:
+        return task(*given)
+    except Exception as error:
+        try:
+            pickle.loads(pickle.dumps(error))
+        except Exception:
+            raise RuntimeError(f"{type(error).__name__}: {error}") from error
+        raise
 
 
 def _nothing() -> None:

@@ -25,6 +25,7 @@ from stage1_extract.extraction.stages.loader_processes import (
     Place,
     load_timed,
 )
+from stage1_extract.extraction.stages.process_pool import DIED
 from stage1_extract.extraction.stages.stage_rates import StageRates
 from stage1_extract.extraction.stages.stage_widths import AHEAD, most_raw_bytes, samples_in_flight
 
@@ -183,8 +184,5 @@ class RawLoader:
 def _explained(error: BaseException) -> BaseException:
     """Return the error to raise: what the system did to a process says nothing to a user."""
     if isinstance(error, BrokenProcessPool):
-        return DatasetError(
-            "a process that loads raw files died: it was killed, or memory ran out. Finished "
-            "shards are kept. Run the same command again, with fewer --workers if it happens again"
-        )
+        return DatasetError(f"a process that loads raw files {DIED}")
     return error

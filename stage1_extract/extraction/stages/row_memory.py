@@ -27,8 +27,6 @@ class RowMemory:
         self._shapes = {spec.name: spec.shape for spec in specs if spec.feature_map == spec.name}
         sizes = [int(np.prod(shape)) * FLOAT16.itemsize for shape in self._shapes.values()]
         self._slots = SharedSlots(sum(sizes), rows)
-        self.rows = rows
-        self.bytes = rows * sum(sizes)
 
     def maps(self, number: int) -> dict[str, NDArray[np.float16]]:
         """Return the maps at a place, float16, as whoever wrote there last has left them."""

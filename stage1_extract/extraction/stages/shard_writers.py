@@ -113,6 +113,8 @@ class _OpenShard(Generic[Row]):
 class ShardWriters(Generic[Row]):
     """Writes several shards at a time; leaving the context finishes those that are computed.
 
+    A KeyboardInterrupt, which is the second signal, finishes none and waits for none.
+
     A row stays in memory, as float16 or compressed, from `reserve` until its shard is written.
 
     Args:
@@ -150,14 +152,16 @@ class ShardWriters(Generic[Row]):
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, _: TracebackType | None
     ) -> None:
-        self.finish()
-        self._pool.shutdown()
+        is_patient = not isinstance(error, KeyboardInterrupt)  # the second signal
+        if is_patient:
+            self.finish()
+        self._pool.shutdown(wait=is_patient, cancel_futures=True)
         try:
             if error is None:
                 self.check()
-            for late in self._errors:
-                if late is not error:
-                    log.error("a shard that was being written is lost as well: %s", late)
+            late = [str(other) for other in self._errors if other is not error]
+            for reason in dict.fromkeys(late):  # a process that died is the reason of many
+                log.error("a shard that was being written is lost as well: %s", reason)
         finally:
             self._claims.release_all()
 

@@ -19,7 +19,7 @@ from cache.storage.protocol import StorePath
 from cache.writer import StoreWriter
 from shared.data.features import FrameFeatures
 from shared.errors import CacheError
-from stage1_extract.extraction.stages.process_pool import ProcessPool
+from stage1_extract.extraction.stages.process_pool import DIED, ProcessPool
 from stage1_extract.extraction.stages.row_memory import RowMemory
 from stage1_extract.extraction.stages.stage_widths import Widths
 
@@ -66,11 +66,7 @@ class WriterProcesses:
         try:
             return self._pool.submit(_write, shard.index, rows).result()
         except BrokenProcessPool:
-            raise CacheError(
-                "a process that writes shards died: it was killed, or memory ran out. Finished "
-                "shards are kept. Run the same command again, with fewer --workers if it happens "
-                "again"
-            ) from None
+            raise CacheError(f"a process that writes shards {DIED}") from None
 
 
 _SENT: list[tuple[StorePath, RowMemory]] = []  # to a writer process

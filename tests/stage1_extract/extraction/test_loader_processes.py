@@ -1,14 +1,15 @@
 """Loader processes: the samples of a thread, one core each, no longer than their parent."""
 
 import os
-import pickle
 import signal
 import subprocess
 import sys
 import time
 from concurrent.futures import CancelledError
 from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import cv2
 import pytest
@@ -16,7 +17,7 @@ import threadpoolctl
 import torch
 from torch import Tensor
 
-from shared.config.preset_catalogue import r50_800x320, tiny
+from shared.config.preset_catalogue import tiny
 from stage1_extract.extraction.stages.loader_processes import LoaderProcesses
 from stage1_extract.extraction.stages.stage_widths import most_raw_bytes
 from stage1_extract.nuscenes.nuscenes_tables import read_tables
@@ -26,6 +27,7 @@ from tests.child_processes import PATIENCE_S, REPOSITORY
 from tests.stage1_extract.extraction.faulty_frames import FaultyFrames, NamedFrame
 
 PIPE_BYTES = 65_536  # that Linux takes before it waits for the reader
+WAIT_S = 10
 
 
 class Threads(FaultyFrames):
@@ -86,14 +88,21 @@ def test_each_keeps_to_one_thread() -> None:
     assert set(images.tolist()) == {1}
 
 
-@pytest.mark.parametrize("preset", [tiny(), r50_800x320()], ids=lambda preset: preset.name)
-def test_a_process_is_sent_less_than_a_pipe_holds_however_many_records_there_are(
-    synthetic_root: Path, preset: object
+def test_a_process_is_started_without_waiting_until_it_has_what_it_is_sent(
+    tmp_path: Path,
 ) -> None:
-    """Otherwise starting it waits until it has imported everything, and so does the next."""
-    records = read_tables(synthetic_root, "v1.0-mini", "mini_train")
-    frames = RawFrames(records, preset)  # type: ignore[arg-type]
-    assert len(pickle.dumps(frames.with_records(()))) < PIPE_BYTES / 4
+    """Otherwise each waits until the one before has imported everything."""
+    file = tmp_path / "started"
+    frames = SlowToArrive((make_features("ant").frame,), witness=LateWitness(file))
+    pool = LoaderProcesses(frames, 1, sample_bytes=1024, in_flight=1)  # type: ignore[arg-type]
+    try:
+        sample = pool.load((0, 0))
+        file.touch()
+        images = sample.result(PATIENCE_S)[0].images
+    finally:
+        pool.close()
+    assert images is not None
+    assert images.all(), "the process had to wait for whoever started it"
 
 
 def test_none_outlives_a_parent_that_is_killed() -> None:
@@ -109,6 +118,32 @@ def test_none_outlives_a_parent_that_is_killed() -> None:
     while Path(f"/proc/{child}").exists():
         assert time.monotonic() < deadline
         time.sleep(0.05)
+
+
+class LateWitness:
+    """Unpickled once its file exists, or in vain after a while."""
+
+    def __init__(self, file: Path) -> None:
+        self.file, self.was_there = file, True
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        self.__dict__.update(state)
+        deadline = time.monotonic() + WAIT_S
+        while not self.file.exists() and time.monotonic() < deadline:
+            time.sleep(0.05)
+        self.was_there = self.file.exists()
+
+
+@dataclass
+class SlowToArrive(FaultyFrames):
+    """More than a pipe holds, behind something that takes its time."""
+
+    witness: LateWitness | None = None
+    content: bytes = bytes(8 * PIPE_BYTES)
+
+    def __getitem__(self, place: tuple[int, int]) -> NamedFrame:
+        assert self.witness is not None
+        return NamedFrame(self.frames[0], torch.tensor([self.witness.was_there]), None)
 
 
 class Numbered(FaultyFrames):

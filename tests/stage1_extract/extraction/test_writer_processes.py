@@ -2,7 +2,10 @@
 
 import os
 import shutil
+import signal
+import threading
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -36,6 +39,7 @@ from tests.stage1_extract.extraction.test_fill_store import without_times
 PROCESSES, SLOTS = 2, 3
 WIDTHS = Widths(loaders=PROCESSES, writers=PROCESSES, threads=3, rows=2 * SLOTS)
 MIB = 2**20
+HANGS_S = 20  # until a test gives up
 LEFT = 30 * 4096  # bytes on the full disk: for two shards, whose files have a page or two each
 
 
@@ -64,13 +68,15 @@ def rows_of(shard: Shard) -> list[FrameFeatures]:
     return [float16(make_features(token, variant=shard.variant)) for token in shard.tokens]
 
 
-def write(sink: RowSink[Any], writer: StoreWriter) -> StageRates:
+def write(sink: RowSink[Any], writer: StoreWriter, widths: Widths = WIDTHS) -> StageRates:
     rates = StageRates(dict.fromkeys(STAGES, 1))
-    with ShardWriters(sink, Claims(writer.store), WIDTHS, rates=rates) as writers:
+    with ShardWriters(sink, Claims(writer.store), widths, rates=rates) as writers:
         for shard in writer.pending():
             rows = rows_of(shard)
             numbers = writers.reserve(len(rows), meanwhile=writers.check)
             writers.submit(shard, Computed(rows), numbers)
+        writers.finish()
+        writers.check()
     return rates
 
 
@@ -137,6 +143,38 @@ def test_a_process_that_dies_is_an_error_that_says_what_to_do(
     assert not verify(writer.store).damages
 
 
+def test_the_second_signal_waits_for_no_process_that_hangs(writer: StoreWriter) -> None:
+    shard, rates = writer.pending()[0], StageRates(dict.fromkeys(STAGES, 1))
+    with suppress(KeyboardInterrupt), WriterProcesses(writer.store, WIDTHS) as sink:
+        numbers = [process.pid for process in sink._pool._context.processes]
+        for number in numbers:
+            os.kill(number, signal.SIGSTOP)  # type: ignore[arg-type]
+        given_up = threading.Timer(HANGS_S, os.kill, (numbers[0], signal.SIGKILL))
+        given_up.start()
+        with ShardWriters(sink, Claims(writer.store), WIDTHS, rates=rates) as writers:
+            rows = rows_of(shard)
+            writers.submit(shard, Computed(rows), range(len(rows)))
+            raise KeyboardInterrupt  # as `Interrupts` does
+    assert given_up.is_alive()
+    given_up.cancel()
+    assert shard in writer.pending()
+
+
+def test_what_ends_all_processes_is_said_once_more_at_most(
+    writer: StoreWriter, caplog: pytest.LogCaptureFixture
+) -> None:
+    widths = replace(WIDTHS, threads=4, rows=4 * SLOTS)
+    with WriterProcesses(writer.store, widths) as sink:
+        for process in sink._pool._context.processes:
+            process.kill()
+        with pytest.raises(CacheError, match="writes shards died") as caught:
+            write(sink, writer, widths)
+    assert len(writer.pending()) == 4
+    assert [record.message for record in caplog.records if "lost as well" in record.message] == [
+        "a shard that was being written is lost as well: " + str(caught.value)
+    ]
+
+
 def test_a_full_disk_is_explained_and_survived(tmp_path: Path) -> None:
     with small_disk(tmp_path / "disk", MIB) as disk:
         writer, ballast = (
@@ -191,6 +229,15 @@ def test_the_computing_thread_comes_before_the_processes() -> None:
     pool.close()
 
 
+def test_an_error_that_cannot_be_sent_still_says_what_it_was() -> None:
+    pool = ProcessPool(1, _nothing)
+    with pytest.raises(RuntimeError, match="TwoPartsError: dark by night") as caught:
+        pool.submit(_raise_in_two_parts).result(PATIENCE_S)
+    assert "in _raise_in_two_parts" in str(caught.value.__cause__)
+    assert pool.submit(os.getpid).result(PATIENCE_S)
+    pool.close()
+
+
 def test_all_processes_start_at_once_when_asked() -> None:
     pool = ProcessPool(3, _nothing)
     pool.start()
@@ -200,6 +247,17 @@ def test_all_processes_start_at_once_when_asked() -> None:
 
 def _nothing() -> None:
     pass
+
+
+class TwoPartsError(Exception):
+    """Cannot be unpickled."""
+
+    def __init__(self, what: str, when: str) -> None:
+        super().__init__(f"{what} {when}")
+
+
+def _raise_in_two_parts() -> None:
+    raise TwoPartsError("dark", "by night")
 
 
 def _niceness() -> int:
