@@ -207,7 +207,7 @@ def normalised(images: Tensor, camera: CameraBranch) -> Tensor:
     table = device_constant(tuple(values.flatten().tolist()), images.device).view(values.shape)
     result = torch.empty(images.shape, dtype=torch.float32, device=images.device)
     for colour, of_colour in enumerate(table):
-        result[..., colour, :, :] = of_colour[images[..., colour, :, :].int()]
+        result[..., colour, :, :] = of_colour[images[..., colour, :, :].long()]
     return result
 
 
