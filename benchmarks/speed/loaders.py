@@ -36,6 +36,7 @@ from benchmarks.speed.gpu.training_case import run_training, short_recipe, store
 from cache.reader import CachedFeatures
 from shared.config.preset_catalogue import load_preset
 from shared.data.batch import Batch
+from shared.errors import InterruptedWorkError
 from shared.process.device import available_device
 from stage2_train.data.dataset import StoreDataset
 from stage2_train.data.loader import LOADERS, BatchLoader
@@ -44,7 +45,7 @@ from stage2_train.data.sampler import Place
 RESULTS, QUICK_RESULTS = Path("benchmarks/results/loaders.json"), Path("runs/loaders_quick.json")
 PRESET, QUICK_PRESET = "r50_800x320", "tiny"
 SAMPLES, BATCH, QUICK_BATCH = 40, 16, 2
-NUMBERS = (4, 8)  # of threads
+NUMBERS = (8, 4)  # of threads; the default first
 CASES = (("none", 0), *((loader, workers) for workers in NUMBERS for loader in LOADERS))
 WORK_CPU_S = 0.1  # of the main thread, for each batch: about what a step on an H200 takes
 WORK_UNIT = 2  # steps of the small model
@@ -171,6 +172,8 @@ def main() -> None:
         """Measure a case, and write down at once what came of it."""
         try:
             about |= measure()
+        except InterruptedWorkError:
+            raise
         except Exception as error:  # the other cases are measured nevertheless
             about |= {NOT_MEASURED: f"{type(error).__name__}: {error}"[:400]}
         print(about, flush=True)

@@ -25,7 +25,7 @@ from tests.fake_gpu import Event, FakeGpu, GpuTensor
 from tests.stream_order import Timeline
 
 BATCHES, ROWS, PADDED = 3, 2, 3
-STEPS = 2.0  # of float16, between batches of four and single samples on a CPU
+STEPS = 2.0  # of float16, where kernels may round differently
 
 
 @pytest.fixture
@@ -101,11 +101,37 @@ def test_a_store_is_extracted_in_batches_beside_processes_as_on_a_cpu(
     assert store.identity["precision"].endswith("batches of 8")
     assert store.provenance.device == "a stand-in"
     assert "sparse encoder" not in gpu.ran["the default stream"]
-    for ours, theirs in zip(
-        store.read(list(store.tokens)), expected.read(list(store.tokens)), strict=True
-    ):
+    require_near(store, expected, ("camera", "lidar"))
+
+
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def test_processes_beside_a_device_write_what_threads_write(
+    device: str, synthetic_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "stage1_extract.backbones.weights.available_device", lambda: torch.device(device)
+    )
+    where = ["--nuscenes", str(synthetic_root), "--version", "v1.0-mini", "--split", "mini_train"]
+    stores = []
+    for workers in ("0", "2"):
+        path = tmp_path / f"{workers}.zarr"
+        words = ["tiny", *where, "--store", str(path), "--workers", workers, "--batch-size", "2"]
+        assert extract_features(words) == 0
+        stores.append(CachedFeatures(path))
+        stores[-1].require_complete()
+
+    threads, processes = stores
+    # spconv may take other tiles at a second time on a GPU, so that LiDAR maps round differently.
+    require_near(processes, threads, ("lidar",) if device == "cuda" else ())
+
+
+def require_near(store: CachedFeatures, expected: CachedFeatures, sensors: tuple[str, ...]) -> None:
+    """Compare two stores; maps of these sensors may differ by steps of the largest value."""
+    tokens = list(expected.tokens)
+    for ours, theirs in zip(store.read(tokens), expected.read(tokens), strict=True):
         assert ours.frame.token == theirs.frame.token
         for name, values in ours.maps.items():
             stored, live = np.asarray(values, np.float32), np.asarray(theirs.maps[name], np.float32)
             step = np.spacing(np.abs(live).max().astype(np.float16)).astype(np.float32)
-            assert np.abs(stored - live).max() <= STEPS * step, name
+            allowed = STEPS * step if name.startswith(sensors) else 0
+            assert np.abs(stored - live).max() <= allowed, name
