@@ -17,6 +17,7 @@ PYTHON=${PYTHON:-.venv/bin/python}
 OUT=$(mkdir -p "${OUT:-runs/gpu_session}" && cd "${OUT:-runs/gpu_session}" && pwd)
 REAL=${REAL:-../shared/nuscenes_real}
 QUICK=${QUICK:-}
+[[ -z $QUICK ]] || export OMP_NUM_THREADS=1 # on busy cores threads would wait for each other
 LINES=30 # of a log that are shown at the end of its step
 scratch=$(mktemp -d -p "${SCRATCH:-/dev/shm}" gpu_session.XXXXXX)
 trap 'rm -rf "$scratch"' EXIT # also what a step leaves that is killed
@@ -38,7 +39,7 @@ step() { # NAME SECONDS COMMAND...
 # Batches of 8 in one process decide; then two processes, batches of 4, and the stages. Files are in memory, so that the
 # disk does not count; a combination takes some 45 s. Importing and ending what is cut off take the time between the limits.
 step extraction 240 "$PYTHON" -m benchmarks.speed.extraction \
-    --batch-size 8 4 --processes 1 2 --workers "$(nproc)" --passes 2 --minutes 3 --real "$REAL" \
+    --batch-size 8 4 --processes 1 2 --workers "$(env -u OMP_NUM_THREADS nproc)" --passes 2 --minutes 3 --real "$REAL" \
     --json "$OUT/extraction_gpu.json" $QUICK
 # A machine lent for minutes may have other versions of packages, which warn, and no Ray.
 step tests 130 "$PYTHON" -m pytest -q -n 8 -m gpu --tb=short -o addopts= \

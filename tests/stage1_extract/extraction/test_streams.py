@@ -64,6 +64,22 @@ def test_work_on_three_streams_is_in_order(gpu: FakeGpu) -> None:
     assert copies == {"copy_"}
 
 
+def test_input_that_is_on_the_device_is_waited_for(gpu: FakeGpu) -> None:
+    preset = tiny()
+    frozen = FrozenBackbones(preset)
+    frozen.to_device(torch.device("cuda"))
+    raw = join_raw([null_raw_frame(preset)])
+    assert raw.images is not None
+    assert raw.voxels is not None
+    for _ in range(BATCHES):
+        maps = frozen(raw.images.to("cuda"), raw.voxels.to(torch.device("cuda")))
+        assert all(isinstance(values, GpuTensor) for values in maps.values())
+        del maps
+
+    assert gpu.faults == []
+    assert "sparse encoder" in gpu.ran["stream 1"]
+
+
 @pytest.mark.parametrize(
     ("kind", "name", "message"),
     [
