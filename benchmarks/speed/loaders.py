@@ -9,7 +9,8 @@ counts how often a thread gives its core away because it waits ("voluntary" cont
 without a loader, never. The counts hold on busy cores too, the wall times do not.
 
 Steps, on a GPU: of r50_800x320, batch 16, with batches from the loader and from memory, by the
-probe of `benchmarks.speed.gpu`. Writes benchmarks/results/loaders.json and prints both tables.
+probe of `benchmarks.speed.gpu`; they come first. Writes benchmarks/results/loaders.json after every
+case, and prints both tables.
 """
 
 import argparse
@@ -19,6 +20,7 @@ import resource
 import tempfile
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import cycle, islice
 from pathlib import Path
 from typing import Any
@@ -26,6 +28,7 @@ from typing import Any
 import torch
 from torch import nn
 
+from benchmarks.speed.gpu.cases import NOT_MEASURED
 from benchmarks.speed.gpu.machine import machine
 from benchmarks.speed.gpu.step_probe import StepProbe, Stretches
 from benchmarks.speed.gpu.synthetic_store import write_synthetic_store
@@ -33,15 +36,16 @@ from benchmarks.speed.gpu.training_case import run_training, short_recipe, store
 from cache.reader import CachedFeatures
 from shared.config.preset_catalogue import load_preset
 from shared.data.batch import Batch
+from shared.errors import InterruptedWorkError
 from shared.process.device import available_device
 from stage2_train.data.dataset import StoreDataset
 from stage2_train.data.loader import LOADERS, BatchLoader
 from stage2_train.data.sampler import Place
 
-RESULTS = Path("benchmarks/results/loaders.json")
+RESULTS, QUICK_RESULTS = Path("benchmarks/results/loaders.json"), Path("runs/loaders_quick.json")
 PRESET, QUICK_PRESET = "r50_800x320", "tiny"
 SAMPLES, BATCH, QUICK_BATCH = 40, 16, 2
-NUMBERS = (4, 8)  # of threads
+NUMBERS = (8, 4)  # of threads; the default first
 CASES = (("none", 0), *((loader, workers) for workers in NUMBERS for loader in LOADERS))
 WORK_CPU_S = 0.1  # of the main thread, for each batch: about what a step on an H200 takes
 WORK_UNIT = 2  # steps of the small model
@@ -156,30 +160,44 @@ def main() -> None:
     parser.add_argument("--quick", action="store_true", help="preset tiny, few steps")
     parser.add_argument("--batches", type=int, default=20, help="for every count of waits")
     parser.add_argument("--recipes", nargs="+", default=["cmt", "frozen_a"])
-    parser.add_argument("--json", type=Path, default=RESULTS, help=f"default {RESULTS}")
+    parser.add_argument("--json", type=Path, help=f"default {RESULTS}; {QUICK_RESULTS} if --quick")
     args = parser.parse_args()
+    args.json = args.json or (QUICK_RESULTS if args.quick else RESULTS)
     batch, count = (QUICK_BATCH, 2) if args.quick else (BATCH, args.batches)
     waits: list[Row] = []
     steps: list[Row] = []
+    document = {"machine": machine(), "batch": batch, "waits": waits, "steps": steps}
+
+    def add(rows: list[Row], about: Row, measure: Callable[[], Row]) -> None:
+        """Measure a case, and write down at once what came of it."""
+        try:
+            about |= measure()
+        except InterruptedWorkError:
+            raise
+        except Exception as error:  # the other cases are measured nevertheless
+            about |= {NOT_MEASURED: f"{type(error).__name__}: {error}"[:400]}
+        print(about, flush=True)
+        rows.append(about)
+        args.json.parent.mkdir(parents=True, exist_ok=True)
+        args.json.write_text(json.dumps(document, indent=1) + "\n")
+
     with tempfile.TemporaryDirectory(prefix="benchmark-loaders-") as name:
         preset = load_preset(QUICK_PRESET if args.quick else PRESET)
         store = write_synthetic_store(Path(name) / "store.zarr", preset, SAMPLES)
-        for loader, workers in CASES:
-            about: Row = {"loader": loader, "threads": workers}
-            waits.append(about | measure_waits(store, loader, workers, batch, count))
-            print(waits[-1], flush=True)
-        if args.quick or available_device().type == "cuda":
+        if args.quick or available_device().type == "cuda":  # first: they are what matters there
             for recipe in args.recipes:
                 for loader, workers in CASES[1:]:
                     out = Path(name) / f"{recipe}_{loader}_{workers}"
-                    about = {"recipe": recipe, "loader": loader, "threads": workers}
-                    about |= measure_steps(store, out, recipe, loader, workers, args.quick)
-                    steps.append(about)
-                    print(about, flush=True)
-    document = {"machine": machine(), "batch": batch, "waits": waits, "steps": steps}
-    args.json.parent.mkdir(parents=True, exist_ok=True)
-    args.json.write_text(json.dumps(document, indent=1) + "\n")
-    print(*(table(rows) for rows in (waits, steps) if rows), sep="\n\n")
+                    about: Row = {"recipe": recipe, "loader": loader, "threads": workers}
+                    step = partial(measure_steps, store, out, recipe, loader, workers, args.quick)
+                    add(steps, about, step)
+        for loader, workers in CASES:
+            about = {"loader": loader, "threads": workers}
+            add(waits, about, partial(measure_waits, store, loader, workers, batch, count))
+    for rows in (steps, waits):
+        measured = [row for row in rows if NOT_MEASURED not in row]
+        if measured:
+            print(table(measured), end="\n\n")
 
 
 if __name__ == "__main__":

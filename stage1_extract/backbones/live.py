@@ -12,7 +12,7 @@ from shared.config.augmentation import VariantDraws
 from shared.config.cut import Cut
 from shared.config.preset import Preset
 from shared.data.features import FrameFeatures
-from shared.errors import MissingRowError
+from shared.errors import ConfigError, MissingRowError
 from stage1_extract.backbones.frozen import FrozenBackbones
 from stage1_extract.nuscenes.records import SampleRecord
 from stage1_extract.preprocessing.images import normalised
@@ -49,6 +49,21 @@ def fixed_algorithms() -> Iterator[None]:
         yield
     finally:
         cudnn.benchmark, cudnn.deterministic = before
+
+
+@contextlib.contextmanager
+def _explained_memory(batch: RawBatch) -> Iterator[None]:
+    """Say what to do if a batch does not fit into the memory of a GPU."""
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        samples = len(batch.rows) if batch.images is None else len(batch.images)
+        raise ConfigError(
+            f"the backbones need more memory than the GPU has left, for a batch of {samples} "
+            f"samples: {str(error).splitlines()[0]} If other programs use this GPU, end them and "
+            "run the same command again. If not, this GPU needs a store of smaller batches: "
+            "extract-features with a smaller --batch-size into a new --store"
+        ) from error
 
 
 def join_raw(
@@ -136,13 +151,17 @@ class LiveFeatures:
         return self.run([self.raw.load(variant, place, camera_variant) for place in places])
 
     def maps(self, batch: RawBatch) -> dict[str, Tensor]:
-        """Run a batch; the maps stay on the device, as `FrozenBackbones.forward` returns them."""
+        """Run a batch; the maps stay on the device, as `FrozenBackbones.forward` returns them.
+
+        Raises:
+            ConfigError: if the device's memory is too small.
+        """
         images = batch.images
-        if images is not None:
-            assert self.preset.camera is not None
-            images = images.to(self.frozen.device, non_blocking=True)
-            images = normalised(images, self.preset.camera)
-        with fixed_algorithms():
+        with fixed_algorithms(), _explained_memory(batch):
+            if images is not None:
+                assert self.preset.camera is not None
+                images = images.to(self.frozen.device, non_blocking=True)
+                images = normalised(images, self.preset.camera)
             maps: dict[str, Tensor] = self.frozen(images, batch.voxels)
         return maps
 

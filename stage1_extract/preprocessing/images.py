@@ -179,15 +179,32 @@ def transform_pixels(
     Source: CMT, `ResizeCropFlipImage._img_transform`. Without its rotation, which no official
     config uses, the values stay whole numbers, so uint8 holds what upstream has in float64.
     """
-    resized = cv2.resize(pixels, resized_px(camera, transform.resize))
-    cropped = np.zeros((camera.height_px, camera.width_px, 3), np.uint8)
-    top_px, left_px = max(0, -transform.top_px), max(0, -transform.left_px)
-    inside = resized[
-        max(0, transform.top_px) : max(0, transform.top_px + camera.height_px),
-        max(0, transform.left_px) : max(0, transform.left_px + camera.width_px),
-    ]
-    cropped[top_px : top_px + inside.shape[0], left_px : left_px + inside.shape[1]] = inside
-    return np.ascontiguousarray(cropped[:, ::-1]) if transform.flip else cropped
+    rows = slice(max(0, transform.top_px), max(0, transform.top_px + camera.height_px))
+    columns = slice(max(0, transform.left_px), max(0, transform.left_px + camera.width_px))
+    inside = _resized_rows(pixels, *resized_px(camera, transform.resize), rows)[:, columns]
+    if inside.shape[:2] != (camera.height_px, camera.width_px):
+        cropped = np.zeros((camera.height_px, camera.width_px, 3), np.uint8)
+        top_px, left_px = max(0, -transform.top_px), max(0, -transform.left_px)
+        cropped[top_px : top_px + inside.shape[0], left_px : left_px + inside.shape[1]] = inside
+        inside = cropped
+    return np.ascontiguousarray(inside[:, ::-1] if transform.flip else inside)
+
+
+def _resized_rows(
+    pixels: NDArray[np.uint8], width_px: int, height_px: int, rows: slice
+) -> NDArray[np.uint8]:
+    """Return rows of the image that `cv2.resize` gives, bit for bit.
+
+    An image that keeps its size is not resized. In one of half the size, as in variant 0 of
+    `r50_800x320`, a pixel is the mean of four, so that the other rows do not count.
+    """
+    if pixels.shape[:2] == (height_px, width_px):
+        return pixels[rows]
+    if pixels.shape[:2] == (2 * height_px, 2 * width_px) and rows.start < height_px:
+        pixels = pixels[2 * rows.start : 2 * rows.stop]
+        height_px, rows = len(pixels) // 2, slice(None)
+    resized: NDArray[np.uint8] = cv2.resize(pixels, (width_px, height_px))
+    return resized[rows]
 
 
 def normalise(pixels: NDArray[np.uint8], camera: CameraBranch, *, out: NDArray[np.float32]) -> None:
@@ -207,7 +224,7 @@ def normalised(images: Tensor, camera: CameraBranch) -> Tensor:
     table = device_constant(tuple(values.flatten().tolist()), images.device).view(values.shape)
     result = torch.empty(images.shape, dtype=torch.float32, device=images.device)
     for colour, of_colour in enumerate(table):
-        result[..., colour, :, :] = of_colour[images[..., colour, :, :].int()]
+        result[..., colour, :, :] = of_colour[images[..., colour, :, :].long()]
     return result
 
 

@@ -1,6 +1,7 @@
 """The benchmark of extraction measures what a user gets, in one process or several."""
 
 import contextlib
+import json
 import time
 from pathlib import Path
 from typing import Any
@@ -10,7 +11,9 @@ import pytest
 from benchmarks.speed.extraction.__main__ import PAGE, options, run
 from benchmarks.speed.extraction.benchmark_frames import benchmark_frames
 from benchmarks.speed.extraction.end_to_end import CPU_SHARD_ROWS, disk_mb_per_s, empty_store
+from benchmarks.speed.extraction.extraction_goal import goal_in_words, goal_of
 from benchmarks.speed.extraction.extraction_table import MARKERS, pasted, table
+from benchmarks.speed.extraction.thread_samples import QUEUES
 from benchmarks.speed.extraction.timed_extraction import WorkerReport, WorkerTask
 from benchmarks.speed.extraction.worker_processes import joint_figures, run_workers
 from benchmarks.speed.gpu.cases import NOT_MEASURED, Cases
@@ -64,7 +67,75 @@ def test_processes_on_one_device_are_measured_together(
     assert 0 < row["disk_mb"] < document["row_bytes"] / 1e6
     assert document["limits"]["limit"] in document["limits"]["samples_per_s"]
     assert document["memory"] == []  # of a rehearsal
+    assert document["left_out"] == []
     assert workers_of(folder) == []
+
+
+def test_it_is_known_where_the_thread_was_that_queues_work(document: dict[str, Any]) -> None:
+    queueing = document["whole"][0]["queueing"]
+    assert sum(queueing["thread_shares"].values()) == pytest.approx(1)
+    assert queueing["thread_shares"][QUEUES] > 0
+    assert queueing["queueing_ms"] > 0
+    assert queueing["thread_cpu_ms"] > 0
+    assert all("." in name for name in queueing["busiest"])
+    assert "queueing a batch, ms" in table(document)
+
+
+def test_what_decides_about_the_goal_is_written_down_first(
+    folder: Path, records: list[SampleRecord]
+) -> None:
+    words = ["--quick", "--preset", "tiny", "--samples", str(SAMPLES), "--passes", "1"]
+    words += ["--workers", "0", "--real", str(NOWHERE), "--json", str(folder / "kept.json")]
+    cases = Cases(folder / "few.jsonl", 600)
+    cases.longest_s = 1e9  # there is time for nothing
+    run(options().parse_args(words), folder, cases)
+    kept = json.loads((folder / "kept.json").read_text())
+    assert [row["what"] for row in kept["left_out"]] == ["cores", "disk", "stages"]
+    assert NOT_MEASURED in kept["whole"][0]
+    assert kept["goal"] is None
+    assert "- left out: stages: not measured" in table(kept)
+
+
+def a_run(rate: float, alone_per_s: float, batch_size: int = 8) -> dict[str, Any]:
+    return {
+        "processes": 1,
+        "workers": 16,
+        "batch_size": batch_size,
+        "steady_per_s": rate,
+        "backbones_wall_s": 1 / alone_per_s,
+    }
+
+
+@pytest.mark.parametrize(
+    ("rate", "alone", "cores", "limit", "share", "is_met"),
+    [
+        (101, 215, 140, "all cores, loading and encoding", 101 / 140, True),
+        (95, 215, 100, "all cores, loading and encoding", 0.95, True),
+        (95, 105, 140, "backbones alone", 95 / 105, True),
+        (89, 215, 100, "all cores, loading and encoding", 0.89, False),
+        (89, 100, None, "backbones alone", 0.89, None),
+        (95, 100, None, "backbones alone", 0.95, None),
+    ],
+)
+def test_the_goal_on_a_gpu(
+    rate: float, alone: float, cores: float | None, limit: str, share: float, is_met: bool | None
+) -> None:
+    slower = a_run(rate - 10, alone, batch_size=4)
+    goal = goal_of([slower, a_run(rate, alone), {NOT_MEASURED: "no time"}], cores, "cuda")
+    assert goal is not None
+    assert (goal["limit"], goal["measured_per_s"], goal["is_met"]) == (limit, rate, is_met)
+    assert goal["share"] == pytest.approx(share)
+    assert goal["run"]["batch_size"] == 8
+    words = {True: "met", False: "missed", None: "not decided"}[is_met]
+    assert f": {words}.** Measured {rate}/s (processes 1" in goal_in_words(goal)
+
+
+def test_the_goal_on_a_cpu_is_the_time_of_the_backbones() -> None:
+    for rate, is_met in ((0.92, True), (0.90, False)):
+        goal = goal_of([a_run(rate, 1.0)], 30.0, "cpu")
+        assert goal is not None
+        assert goal["is_met"] is is_met
+    assert goal_of([{"steady_per_s": None}], 30.0, "cpu") is None
 
 
 def test_the_tables_fit_into_the_page(document: dict[str, Any], folder: Path) -> None:
@@ -79,10 +150,11 @@ def test_the_tables_fit_into_the_page(document: dict[str, Any], folder: Path) ->
 
 
 def test_what_there_was_no_time_for_is_in_the_tables(document: dict[str, Any]) -> None:
-    row = {"processes": 3, "workers": 12, NOT_MEASURED: "5 s are left, cases take up to 40"}
+    row = {"processes": 3, "workers": 12, "batch_size": 8}
+    row |= {NOT_MEASURED: "5 s are left, cases take up to 40"}
     with_it = table(document | {"whole": [*document["whole"], row]})
-    assert "- processes, loaders 3, 12: not measured: 5 s are left" in with_it
-    assert "- processes, loaders 3, 12" not in table(document)
+    assert "- processes, loaders, batch 3, 12, 8: not measured: 5 s are left" in with_it
+    assert "- processes, loaders, batch 3, 12" not in table(document)
 
 
 def test_on_a_gpu_shards_are_a_users_and_on_a_cpu_they_have_two_rows(
@@ -106,6 +178,7 @@ def report(written_at: list[float], begun_at: float, forwards: int) -> WorkerRep
         forwards=forwards,
         stage_rates={"loading": 4.0, "computing": 2.0} if written_at else {},
         peak_device_mb=100.0 * forwards,
+        queueing={"queueing_ms": 10.0 * forwards},
     )
 
 
@@ -120,6 +193,7 @@ def test_the_rate_is_that_of_the_time_in_which_all_processes_write() -> None:
     assert figures["cpu_s"] == pytest.approx(6.0 / 9)
     assert figures["padded_share"] == pytest.approx(1 / 10)  # nine rows of five batches of two
     assert figures["peak_device_mb"] == 300.0
+    assert figures["queueing"] == {"queueing_ms": 30.0}
     assert figures["stage_rates"] == {"loading": 8.0, "computing": 4.0, "writing": 0}
 
 

@@ -2,15 +2,15 @@
 
     python -m benchmarks.speed.extraction                    # real frames if they are there
     python -m benchmarks.speed.extraction --preset vov_1600x640 --samples 16
-    python -m benchmarks.speed.extraction --processes 1 2 3 --workers 8 12 --minutes 4    # a GPU
+    python -m benchmarks.speed.extraction --processes 1 2 --batch-size 8 4 --minutes 4    # a GPU
     python -m benchmarks.speed.extraction --quick            # a rehearsal: tiny, a few samples
     python -m benchmarks.speed.extraction --paste FILE       # measures nothing: FILE's tables
 
-Runs on a GPU where there is one, else on the CPU. Writes benchmarks/results/extraction.json, or
-extraction_gpu.json, as soon as there is anything in it, and the tables in docs/speed.md between the
-markers of that kind of device (not with --quick). Times are per sample; a stage counts in its
-fastest pass. Trust processor time, and ratios within a run, where other jobs use the cores. TMPDIR
-names the disk on which the stores are.
+Runs on a GPU where there is one, else on the CPU. Whether the goal is met is measured first. Writes
+benchmarks/results/extraction.json, or extraction_gpu.json, whenever there is more in it, and at the
+end the tables in docs/speed.md between the markers of that kind of device (with --quick only a file
+that --json names). Times are per sample; a stage counts in its fastest pass. Trust processor time,
+and ratios within a run, where other jobs use the cores. TMPDIR names the disk of the stores.
 
 Whole extractions run in processes of their own, as from `extract-features` and torchrun. The time
 until every process has written a shard is their start; the rate after that is compared with the
@@ -26,7 +26,12 @@ import warnings
 from pathlib import Path
 
 from benchmarks.speed.extraction.benchmark_frames import benchmark_frames
-from benchmarks.speed.extraction.extraction_document import Document, Subject, measure
+from benchmarks.speed.extraction.extraction_document import (
+    Combination,
+    Document,
+    Subject,
+    measure,
+)
 from benchmarks.speed.extraction.extraction_table import pasted, table
 from benchmarks.speed.extraction.timed_extraction import WorkerTask
 from benchmarks.speed.gpu.cases import Cases
@@ -57,7 +62,12 @@ def options() -> argparse.ArgumentParser:
     count = whole_number(1)
     parser.add_argument("--preset", default="r50_800x320", help="default r50_800x320")
     parser.add_argument("--samples", type=count, help="default 12, on a GPU 960")
-    parser.add_argument("--batch-size", type=count, help="on a GPU; default as extract-features")
+    parser.add_argument(
+        "--batch-size",
+        type=count,
+        nargs="+",
+        help="on a GPU, several one after the other; default as extract-features",
+    )
     parser.add_argument("--passes", type=count, default=3, help="over the stages, default 3")
     parser.add_argument(
         "--processes",
@@ -78,8 +88,8 @@ def options() -> argparse.ArgumentParser:
         "--minutes",
         type=real_number(0),
         default=math.inf,
-        help="what does not fit is left out: first the writing side's memory, then the last "
-        "numbers of processes",
+        help="what does not fit is left out: first the writing side's memory, then the stages, "
+        "then the last batch sizes and numbers of processes",
     )
     parser.add_argument("--real", type=Path, default=REAL, help=f"real frames, default {REAL}")
     parser.add_argument(
@@ -94,7 +104,7 @@ def run(args: argparse.Namespace, folder: Path, cases: Cases) -> Document:
     """Measure everything."""
     preset, device = load_preset(args.preset), available_device()
     samples = args.samples or SAMPLES[device.type]
-    batch = args.batch_size or default_batch_size(preset, device, max(args.processes))
+    batches = args.batch_size or [default_batch_size(preset, device, max(args.processes))]
     source, records = benchmark_frames(folder, args.real, samples)
     frozen, _ = frozen_backbones(preset, None)
     subject = Subject(
@@ -106,7 +116,7 @@ def run(args: argparse.Namespace, folder: Path, cases: Cases) -> Document:
             real=str(args.real),
             samples=samples,
             store=str(folder / "whole.zarr"),
-            batch_size=1 if device.type == "cpu" else batch,
+            batch_size=1 if device.type == "cpu" else batches[0],
             workers=0,
         ),
         source=source,
@@ -114,11 +124,16 @@ def run(args: argparse.Namespace, folder: Path, cases: Cases) -> Document:
         is_rehearsal=args.quick,
     )
     loaders = args.workers or [0 if device.type == "cpu" else available_cores()]
-    combinations = [(processes, number) for processes in args.processes for number in loaders]
+    combinations = [
+        Combination(processes=processes, workers=number, batch_size=batch)
+        for batch in batches
+        for processes in args.processes
+        for number in loaders
+    ]
     file: Path = args.json or RESULTS[device.type]
 
     def save(document: Document) -> None:
-        if not args.quick:
+        if args.json or not args.quick:
             file.parent.mkdir(parents=True, exist_ok=True)
             file.write_text(json.dumps(document, indent=1) + "\n")
 

@@ -1,5 +1,6 @@
 """Time whole extractions into new stores, against the limits that the stages set."""
 
+import math
 import os
 import shutil
 import time
@@ -148,29 +149,38 @@ def disk_mb_per_s(folder: Path, size_bytes: int) -> float:
 
 
 def limits(
-    stages: dict[str, Timing], alone_s: float, disk_s: float, cores_per_s: float, device: str
+    document: dict[str, Any], measured: Sequence[dict[str, Any]], device: str
 ) -> dict[str, Any]:
     """Return the samples per second that each limit allows, and the name of the lowest.
 
     Args:
-        stages: see `measure_stages`.
-        alone_s: of a sample, the backbones alone.
-        disk_s: that the disk takes for a sample.
-        cores_per_s: see `cores_together`.
+        document: of the measurement so far; limits that it does not know yet are left out.
+        measured: whole extractions; that with the best `ratio` tells what backbones take alone.
         device: "cpu" or "cuda".
+
+    Returns:
+        `samples_per_s` by limit, `limit`, and `beside_backbones_cpu_s` once stages are measured.
     """
-    allowed = {"all cores, loading and encoding": cores_per_s}
-    if device == "cpu":  # the cores do everything
-        work_s = sum(stages[stage].cpu_s for stage in (LOAD, JOIN, BACKBONES, MEASURE, WRITE))
-        allowed = {"all work on the cores": available_cores() / work_s}
-    allowed |= {"backbones alone": 1 / alone_s, "the disk": 1 / disk_s}
+    allowed, stages = dict[str, float](), document["stages"]
+    if device == "cpu" and stages:  # the cores do everything
+        work = (LOAD, JOIN, BACKBONES, MEASURE, WRITE)
+        allowed["all work on the cores"] = available_cores() / _cpu_s(stages, work)
+    if device != "cpu" and document["cores_per_s"]:
+        allowed["all cores, loading and encoding"] = document["cores_per_s"]
+    if measured:
+        best = min(measured, key=lambda run: run["ratio"] or math.inf)
+        allowed["backbones alone"] = 1 / best["backbones_wall_s"]
+        if document["disk_mb_per_s"]:
+            allowed["the disk"] = document["disk_mb_per_s"] / best["disk_mb"]
     return {
         "samples_per_s": allowed,
-        "limit": min(allowed, key=lambda name: allowed[name]),
-        "beside_backbones_cpu_s": sum(
-            stages[stage].cpu_s for stage in (LOAD, JOIN, MEASURE, WRITE)
-        ),
+        "limit": min(allowed, key=lambda name: allowed[name]) if allowed else None,
+        "beside_backbones_cpu_s": _cpu_s(stages, (LOAD, JOIN, MEASURE, WRITE)) if stages else None,
     }
+
+
+def _cpu_s(stages: dict[str, dict[str, float]], names: Sequence[str]) -> float:
+    return sum(stages[name]["cpu_ms"] for name in names) / 1e3
 
 
 def _synchronise() -> None:

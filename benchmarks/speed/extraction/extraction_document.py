@@ -1,29 +1,27 @@
 """Everything that `benchmarks.speed.extraction` measures, as one JSON document."""
 
 import json
-import math
 import os
 import subprocess
 import sys
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
 from benchmarks.speed.extraction.cores_together import cores_together
 from benchmarks.speed.extraction.end_to_end import (
-    backbones_alone,
     disk_mb_per_s,
     extraction,
     limits,
     loaders_of_each,
     most_boxes,
 )
+from benchmarks.speed.extraction.extraction_goal import goal_of
 from benchmarks.speed.extraction.extraction_stages import (
     ENCODE,
     WRITE,
-    Stages,
     computed_rows,
     measure_stages,
 )
@@ -31,7 +29,7 @@ from benchmarks.speed.extraction.timed_extraction import WorkerTask
 from benchmarks.speed.gpu.cases import NOT_MEASURED, Cases
 from benchmarks.speed.gpu.machine import machine
 from cache.format.codec import DEFAULT_CODEC
-from cache.format.schema import array_specs, row_bytes
+from cache.format.schema import ArraySpec, array_specs, row_bytes
 from shared.process.cores import available_cores
 from stage1_extract.backbones.live import LiveFeatures
 from stage1_extract.nuscenes.records import SampleRecord
@@ -47,13 +45,28 @@ Document = dict[str, Any]
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
+class Combination:
+    """A whole extraction.
+
+    Args:
+        processes: that share the device.
+        workers: loader processes of all of them together; 0 loads in a thread of each.
+        batch_size: samples per forward.
+    """
+
+    processes: int
+    workers: int
+    batch_size: int
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
 class Subject:
     """What is measured.
 
     Args:
         live: backbones and samples.
         records: all samples.
-        task: the extraction; its workers do not count.
+        task: the extraction; its workers and, for whole ones, its batch size do not count.
         source: what the frames are.
         passes: over the stages.
         is_rehearsal: little is measured, to see that everything runs.
@@ -71,58 +84,63 @@ class Subject:
         """Kind of the device, "cpu" or "cuda"."""
         return self.live.frozen.device.type
 
+    @property
+    def folder(self) -> Path:
+        """For stores."""
+        return Path(self.task.folder)
+
+    @property
+    def specs(self) -> tuple[ArraySpec, ...]:
+        """The arrays of a store of these samples."""
+        return tuple(array_specs(self.live.preset, most_boxes(self.records), DEFAULT_CODEC))
+
 
 def measure(
     subject: Subject,
-    combinations: Sequence[tuple[int, int]],
+    combinations: Sequence[Combination],
     cases: Cases,
     save: Callable[[Document], None],
 ) -> Document:
-    """Measure everything that there is time for.
+    """Measure everything that there is time for, what decides about the goal first.
 
     Args:
         subject: what.
-        combinations: numbers of processes, and of loader processes of all of them together.
-        cases: measure whole extractions and the memory of writing, until their deadline.
+        combinations: whole extractions.
+        cases: measure one after the other, until their deadline.
         save: gets the document whenever it has grown.
     """
-    load_before = os.getloadavg()[0]
-    stages, document = _stages(subject)
-    document["load_before"] = load_before
-    folder = Path(subject.task.folder)
-    for processes, loaders in combinations:
-        about = {"processes": processes, "workers": loaders}
-        task = loaders_of_each(subject.task, loaders, processes)
-        run = partial(
-            extraction,
-            subject.live,
-            subject.records,
-            task,
-            processes=processes,
-            deadline=cases.deadline,
-        )
-        document["whole"].append(cases.run(about, run))
-        document["limits"] = _limits(subject, stages, document)
+    document = _conditions(subject)
+
+    def add(what: str, work: Callable[[], Document]) -> None:
+        row = cases.run({"what": what}, work)
+        if NOT_MEASURED in row:
+            document["left_out"].append(row)
+        else:
+            document.update({name: value for name, value in row.items() if name != "what"})
+        grown()
+
+    def grown() -> None:
+        _judge(document, subject.device)
         save(document)
+
+    for number, combination in enumerate(combinations):
+        document["whole"].append(_whole(subject, combination, cases))
+        grown()
+        if not number:
+            add("cores", partial(_cores, subject))
+            add("disk", partial(_disk, subject))
+    add("stages", partial(_stages, subject))
     for kind, width in () if subject.is_rehearsal else MEMORY_CASES:
-        row = cases.run({"kind": kind, "width": width}, partial(_memory, folder, kind, width))
-        document["memory"].append(row)
-    document["load_after"] = os.getloadavg()[0]
-    save(document)
+        run = partial(_memory, subject.folder, kind, width)
+        document["memory"].append(cases.run({"kind": kind, "width": width}, run))
+        grown()
     return document
 
 
-def _stages(subject: Subject) -> tuple[Stages, Document]:
-    """Return the times of the stages, and the document that begins with them."""
-    task, folder = subject.task, Path(subject.task.folder)
-    specs = array_specs(subject.live.preset, most_boxes(subject.records), DEFAULT_CODEC)
-    size = row_bytes(specs)
-    stages = measure_stages(
-        subject.live, folder, batch=task.batch_size, passes=subject.passes, row_bytes=size
-    )
-    (row,) = computed_rows(subject.live, 0, 1)
-    disk_bytes = 2**23 if subject.is_rehearsal else DISK_BYTES[subject.device]
-    document = {
+def _conditions(subject: Subject) -> Document:
+    """Return the document before anything is measured."""
+    task = subject.task
+    return {
         "machine": machine(),
         "device": subject.device,
         "preset": task.preset,
@@ -131,32 +149,70 @@ def _stages(subject: Subject) -> tuple[Stages, Document]:
         "batch_size": task.batch_size,
         "codec": DEFAULT_CODEC,
         "cores": available_cores(),
-        "row_bytes": size,
+        "row_bytes": row_bytes(subject.specs),
+        "load_before": os.getloadavg()[0],
+        "goal": None,
+        "limits": None,
+        "whole": [],
+        "cores_per_s": None,
+        "disk_mb_per_s": None,
+        "stages": {},
+        "write_share": None,
+        "memory": [],
+        "left_out": [],
+    }
+
+
+def _judge(document: Document, device: str) -> None:
+    """Put into the document what follows from what is measured so far."""
+    measured = [run for run in document["whole"] if NOT_MEASURED not in run]
+    document["limits"] = limits(document, measured, device)
+    document["goal"] = goal_of(measured, document["cores_per_s"], device)
+    document["load_after"] = os.getloadavg()[0]
+
+
+def _whole(subject: Subject, combination: Combination, cases: Cases) -> Document:
+    processes, workers = combination.processes, combination.workers
+    batch_size = 1 if subject.device == "cpu" else combination.batch_size
+    task = loaders_of_each(replace(subject.task, batch_size=batch_size), workers, processes)
+    run = partial(
+        extraction,
+        subject.live,
+        subject.records,
+        task,
+        processes=processes,
+        deadline=cases.deadline,
+    )
+    about = {"processes": processes, "workers": workers, "batch_size": batch_size}
+    return cases.run(about, run)
+
+
+def _cores(subject: Subject) -> Document:
+    (row,) = computed_rows(subject.live, 0, 1)
+    return {"cores_per_s": cores_together(subject.live.raw, row, subject.specs)}
+
+
+def _disk(subject: Subject) -> Document:
+    size = 2**23 if subject.is_rehearsal else DISK_BYTES[subject.device]
+    return {"disk_mb_per_s": disk_mb_per_s(subject.folder, size)}
+
+
+def _stages(subject: Subject) -> Document:
+    """Return the times of the stages."""
+    stages = measure_stages(
+        subject.live,
+        subject.folder,
+        batch=subject.task.batch_size,
+        passes=subject.passes,
+        row_bytes=row_bytes(subject.specs),
+    )
+    return {
         "stages": {
             name: {"wall_ms": timing.wall_s * 1e3, "cpu_ms": timing.cpu_s * 1e3}
             for name, timing in stages.items()
         },
         "write_share": stages[ENCODE].cpu_s / stages[WRITE].cpu_s,
-        "cores_per_s": cores_together(subject.live.raw, row, specs),
-        "disk_mb_per_s": disk_mb_per_s(folder, disk_bytes),
-        "whole": [],
-        "limits": None,
-        "memory": [],
     }
-    return stages, document
-
-
-def _limits(subject: Subject, stages: Stages, document: Document) -> dict[str, Any]:
-    """Return the limits, with the backbones and the bytes of the best extraction so far."""
-    measured = [run for run in document["whole"] if NOT_MEASURED not in run]
-    if measured:
-        best = min(measured, key=lambda run: run["ratio"] or math.inf)
-        alone_s, disk_mb = best["backbones_wall_s"], best["disk_mb"]
-    else:
-        alone = backbones_alone(subject.live, subject.task.samples, subject.task.batch_size)
-        alone_s, disk_mb = alone.wall_s, document["row_bytes"] / 1e6
-    disk_s = disk_mb / document["disk_mb_per_s"]
-    return limits(stages, alone_s, disk_s, document["cores_per_s"], subject.device)
 
 
 def _memory(folder: Path, kind: str, width: int) -> dict[str, float]:

@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from benchmarks.speed.extraction.extraction_goal import goal_in_words
 from benchmarks.speed.gpu.cases import NOT_MEASURED
 
 # The tables of a CPU and of a GPU are in different places of the page.
@@ -31,7 +32,14 @@ def pasted(page: str, document: Document) -> str:
 def table(document: Document) -> str:
     """Return what was measured, as paragraphs and tables."""
     return "\n\n".join(
-        [_conditions(document), _stages(document), *_whole(document), *_memory(document)]
+        [
+            _conditions(document),
+            *([goal_in_words(document["goal"])] if document["goal"] else []),
+            *_stages(document),
+            *_whole(document),
+            *_memory(document),
+            *_reasons(document["left_out"], "left out:", ("what",)),
+        ]
     )
 
 
@@ -47,17 +55,18 @@ def _conditions(document: Document) -> str:
     )
 
 
-def _stages(document: Document) -> str:
+def _stages(document: Document) -> Iterator[str]:
+    if not document["stages"]:
+        return
     lines = ["| stage, per sample | ms | CPU ms |", "|---|---|---|"]
     lines += [
         f"| {name} | {stage['wall_ms']:.1f} | {stage['cpu_ms']:.1f} |"
         for name, stage in document["stages"].items()
     ]
     lines.append(f"| codec alone / write, by CPU time | | {document['write_share']:.2f} |")
-    if document["limits"]:
-        beside = document["limits"]["beside_backbones_cpu_s"] * 1e3
-        lines.append(f"| load, join, check, write: beside the backbones | | {beside:.0f} |")
-    return "\n".join(lines)
+    beside = document["limits"]["beside_backbones_cpu_s"] * 1e3
+    lines.append(f"| load, join, check, write: beside the backbones | | {beside:.0f} |")
+    yield "\n".join(lines)
 
 
 def _whole(document: Document) -> Iterator[str]:
@@ -65,28 +74,57 @@ def _whole(document: Document) -> Iterator[str]:
     if measured:
         yield "\n".join(
             [
-                "| processes, loaders in all | samples/s | loading, computing, writing could do | "
-                "backbones alone, samples/s | time of a sample / backbones' own | start, s | "
-                "CPU ms | padded, % | peak device MB |",
+                "| processes, loaders in all, batch | samples/s | loading, computing, writing "
+                "could do | backbones alone, samples/s | time of a sample / backbones' own | "
+                "start, s | CPU ms | padded, % | peak device MB |",
                 "|---|---|---|---|---|---|---|---|---|",
                 *map(_run, measured),
             ]
         )
-    yield from _reasons(document["whole"], "processes, loaders", ("processes", "workers"))
-    if document["limits"]:
-        allowed = document["limits"]["samples_per_s"]
+        yield from _queueing(measured)
+    keys = ("processes", "workers", "batch_size")
+    yield from _reasons(document["whole"], "processes, loaders, batch", keys)
+    allowed = document["limits"]["samples_per_s"]
+    if allowed:
         bounds = ", ".join(f"{name} {rate:.3g}/s" for name, rate in allowed.items())
-        yield (
-            f"Limits: {bounds} ({document['disk_mb_per_s']:.0f} MB/s); "
-            f"{document['limits']['limit']} holds. All cores side by side load and encode "
-            f"{document['cores_per_s']:.3g}/s."
+        more = (
+            f" ({document['disk_mb_per_s']:.0f} MB/s)" if document["disk_mb_per_s"] else "",
+            f" All cores side by side load and encode {document['cores_per_s']:.3g}/s."
+            if document["cores_per_s"]
+            else "",
         )
+        yield f"Limits: {bounds}{more[0]}; {document['limits']['limit']} holds.{more[1]}"
+
+
+def _queueing(runs: Sequence[dict[str, Any]]) -> Iterator[str]:
+    """Yield what the thread that queues work did, run by run."""
+    rows = [
+        f"| {_named(run)} | {seen['queueing_ms']:.1f} | {seen['thread_cpu_ms']:.1f} | "
+        f"{_shares(seen['thread_shares'])} | {_shares(seen['busiest'])} |"
+        for run in runs
+        if (seen := run.get("queueing"))
+    ]
+    if rows:
+        head = [
+            "| processes, loaders in all, batch | queueing a batch, ms | its thread's CPU ms | "
+            "the thread's time | where it was while queueing |",
+            "|---|---|---|---|---|",
+        ]
+        yield "\n".join([*head, *rows])
+
+
+def _shares(shares: dict[str, float]) -> str:
+    return ", ".join(f"{name} {100 * share:.0f}%" for name, share in shares.items())
+
+
+def _named(run: dict[str, Any]) -> str:
+    loading = f"{run['workers']}" if run["workers"] else "a thread"
+    return f"{run['processes']}, {loading}, {run['batch_size']}"
 
 
 def _run(run: dict[str, Any]) -> str:
-    loading = f"{run['workers']}" if run["workers"] else "a thread"
     cells = [
-        f"{run['processes']}, {loading}",
+        _named(run),
         _number(run["steady_per_s"], ".3g"),
         ", ".join(f"{rate:.3g}" for rate in run.get("stage_rates", {}).values()),
         f"{1 / run['backbones_wall_s']:.3g}",

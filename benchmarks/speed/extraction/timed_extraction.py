@@ -7,10 +7,12 @@ import time
 import warnings
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import torch
 
 from benchmarks.speed.extraction.benchmark_frames import benchmark_frames
+from benchmarks.speed.extraction.thread_samples import ThreadSamples
 from cache.format.layout import Shard
 from cache.writer import StoreWriter
 from shared.config.preset_catalogue import load_preset
@@ -52,6 +54,7 @@ class WorkerReport:
         forwards: of the backbones.
         stage_rates: samples per second that each stage could do beside the others.
         peak_device_mb: most memory that torch held on the GPU; 0 on a CPU.
+        queueing: what the computing thread did from the first forward on, see `ThreadSamples.end`.
     """
 
     begun_at: float
@@ -61,6 +64,7 @@ class WorkerReport:
     forwards: int
     stage_rates: dict[str, float]
     peak_device_mb: float
+    queueing: dict[str, Any]
 
 
 def timed_extraction(task: WorkerTask) -> None:
@@ -74,7 +78,14 @@ def timed_extraction(task: WorkerTask) -> None:
     _, records = benchmark_frames(Path(task.folder), Path(task.real), task.samples)
     frozen, _ = frozen_backbones(load_preset(task.preset), None)
     forwards: list[None] = []
-    frozen.register_forward_pre_hook(lambda *_: forwards.append(None))
+    samples: list[ThreadSamples] = []
+
+    def count(*_: Any) -> None:
+        if not samples:
+            samples.append(ThreadSamples())
+        forwards.append(None)
+
+    frozen.register_forward_pre_hook(count)
     writer, written_at = StoreWriter(Path(task.store)), list[float]()
 
     def note(shard: Shard) -> None:
@@ -92,6 +103,7 @@ def timed_extraction(task: WorkerTask) -> None:
         worker_slice=choose_slice(None),
         on_written=note,
     )
+    queueing = samples[0].end(len(forwards)) if samples else {}
     report = WorkerReport(
         begun_at=begun_at,
         ended_at=time.monotonic(),
@@ -100,6 +112,7 @@ def timed_extraction(task: WorkerTask) -> None:
         forwards=len(forwards),
         stage_rates={**rates.per_second()},
         peak_device_mb=_peak_device_bytes() / 1e6,
+        queueing=queueing,
     )
     print(json.dumps(asdict(report)), file=said, flush=True)
 

@@ -107,7 +107,8 @@ def joint_figures(reports: Sequence[WorkerReport], batch_size: int) -> dict[str,
         `start_s`: from the beginning until every process had written a row; `steady_per_s`: rows
         per second from then on, until the first process had written its last row; None if there
         was no such time. `stage_rates`: what the stages of all of them could do, beside each
-        other. `padded_share`: of the computed samples. `cpu_s` and `wall_s` per row.
+        other. `padded_share`: of the computed samples. `cpu_s` and `wall_s` per row. `queueing`:
+        of the process that took longest for a batch, see `ThreadSamples.end`.
     """
     begun_at = min(report.begun_at for report in reports)
     rows = sum(len(report.written_at) for report in reports)
@@ -128,4 +129,7 @@ def joint_figures(reports: Sequence[WorkerReport], batch_size: int) -> dict[str,
         "cpu_s": sum(report.cpu_s for report in reports) / rows,
         "padded_share": 1 - rows / (batch_size * sum(report.forwards for report in reports)),
         "peak_device_mb": max(report.peak_device_mb for report in reports),
+        "queueing": max(
+            (report.queueing for report in reports), key=lambda seen: seen.get("queueing_ms", 0.0)
+        ),
     }

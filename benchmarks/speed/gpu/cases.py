@@ -9,6 +9,8 @@ from typing import Any
 
 import torch
 
+from shared.errors import InterruptedWorkError
+
 Row = dict[str, Any]
 NOT_MEASURED = "not measured"  # key of a row that has a reason instead of numbers
 
@@ -46,6 +48,8 @@ class Cases:
         else:
             try:
                 row = measure()
+            except InterruptedWorkError:  # the time is over
+                raise
             except Exception as error:  # the other cases are measured nevertheless
                 row = {NOT_MEASURED: f"{type(error).__name__}: {error}"[:400]}
             self.longest_s = max(self.longest_s, time.monotonic() - started)

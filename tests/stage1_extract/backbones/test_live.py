@@ -5,6 +5,7 @@ What each piece does is tested where it is; here, that live frames have all of t
 
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -14,8 +15,10 @@ from numpy.typing import NDArray
 from shared.config.augmentation import Augmentation, VariantDraws
 from shared.config.preset import LidarBranch, Preset
 from shared.config.preset_catalogue import tiny
-from stage1_extract.backbones.live import LiveFeatures, RawFrame, RawFrames
+from shared.errors import ConfigError
+from stage1_extract.backbones.live import LiveFeatures, RawFrame, RawFrames, join_raw
 from stage1_extract.backbones.weights import frozen_backbones
+from stage1_extract.extraction.null_sample import null_raw_frame
 from stage1_extract.nuscenes.nuscenes_tables import read_tables
 from stage1_extract.nuscenes.records import SampleRecord
 from stage1_extract.preprocessing.conditioned_input import ConditionedInput
@@ -158,8 +161,9 @@ def test_images_are_transformed_and_masked_alike_in_all_cameras(
         assert torch.equal(flipless[number, 0].images.flip(-1), bare)  # type: ignore[union-attr]
 
 
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
 def test_images_that_a_device_normalises_are_those_that_were_normalised(
-    records: list[SampleRecord], preset: Preset
+    records: list[SampleRecord], preset: Preset, device: str
 ) -> None:
     assert preset.camera is not None
     pixels = RawFrames(records, preset, is_normalised=False)[0, 0].images
@@ -168,9 +172,30 @@ def test_images_that_a_device_normalises_are_those_that_were_normalised(
     assert images is not None
     assert pixels.dtype == torch.uint8
     assert len(pixels.unique()) > 100
-    assert torch.equal(normalised(pixels, preset.camera), images)
-    assert torch.equal(normalised(pixels[None], preset.camera)[0], images)
+    on_device = normalised(pixels.to(device), preset.camera)
+    assert on_device.device.type == device
+    assert torch.equal(on_device.cpu(), images)
+    assert torch.equal(normalised(pixels[None].to(device), preset.camera)[0].cpu(), images)
     assert normalised(images, preset.camera) is images
+
+
+def test_a_batch_that_does_not_fit_into_the_device_is_an_error_with_a_remedy(
+    preset: Preset,
+) -> None:
+    class Full:
+        device = torch.device("cpu")
+
+        def __init__(self) -> None:
+            self.preset = preset
+
+        def __call__(self, *_: object) -> None:
+            raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.\nSee ...")
+
+    full: Any = Full()
+    batch = join_raw([null_raw_frame(preset)], size=3)
+    expected = r"a batch of 3 samples: CUDA out .* 2 GiB\. If other .* smaller --batch-size into"
+    with pytest.raises(ConfigError, match=expected):
+        LiveFeatures([], full).maps(batch)
 
 
 @pytest.mark.parametrize("condition", ["missing-cam-front", "cameras-drop"])

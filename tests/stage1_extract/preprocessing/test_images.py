@@ -1,5 +1,6 @@
 """Images are resized, cropped, normalised and projected as official CMT does it."""
 
+import math
 import re
 from dataclasses import replace
 from pathlib import Path
@@ -81,6 +82,23 @@ def test_a_crop_takes_zeros_from_outside(pixels: np.ndarray) -> None:
         padded[100:164, 100:196] = pixels
         expected = padded[100 + top_px :, 100 + left_px :][:32, :64]
         np.testing.assert_array_equal(cropped, expected)
+
+
+@pytest.mark.parametrize("resize", [0.4, 0.5, 0.73, 1.0, 1.4, 2.0])
+@pytest.mark.parametrize("flip", [False, True])
+def test_rows_that_the_crop_leaves_out_change_no_bit_of_the_others(
+    pixels: np.ndarray, resize: float, flip: bool
+) -> None:
+    width_px, height_px = math.trunc(96 * resize), math.trunc(64 * resize)
+    resized = cv2.resize(pixels, (width_px, height_px))
+    for left_px, top_px in [(0, height_px - 32), (0, 0), (3, 5), (-5, -7), (20, 17), (0, 90)]:
+        padded = np.zeros((400, 500, 3), np.uint8)
+        padded[100 : 100 + height_px, 100 : 100 + width_px] = resized
+        expected = padded[100 + top_px :, 100 + left_px :][:32, :64]
+        transform = ImageTransform(resize=resize, left_px=left_px, top_px=top_px, flip=flip)
+        cropped = transform_pixels(pixels, transform, SMALL)
+        np.testing.assert_array_equal(cropped, expected[:, ::-1] if flip else expected)
+        assert cropped.flags.c_contiguous
 
 
 def test_a_flip_mirrors_image_and_projection_alike(

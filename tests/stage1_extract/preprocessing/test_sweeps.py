@@ -32,6 +32,30 @@ def test_sweeps_follow_the_keyframe_moved_and_with_their_lag(record: SampleRecor
     np.testing.assert_allclose(points, expected, atol=1e-6)
 
 
+def test_sweeps_are_moved_with_the_bits_of_the_simple_way(record: SampleRecord) -> None:
+    random = np.random.default_rng(0)
+    files = [record.lidar_file, *(sweep.file for sweep in record.sweeps)]
+    clouds = [np.float32(random.normal(0, 30, (500, 5))) for _ in files]
+    for file, points in zip(files, clouds, strict=True):
+        points[:, 3:] = random.integers(0, 32, (500, 2))
+        file.write_bytes(points.tobytes())
+    turns = np.linalg.qr(random.normal(size=(2, 3, 3)))[0]
+    sweeps = tuple(
+        replace(sweep, rotation=turn, translation_m=random.normal(size=3))
+        for sweep, turn in zip(record.sweeps, turns, strict=True)
+    )
+
+    keyframe, *expected = clouds
+    keyframe[:, 4] = 0
+    for points, sweep in zip(expected, sweeps, strict=True):
+        points[:, :3] = points[:, :3] @ sweep.rotation.T
+        points[:, :3] += sweep.translation_m
+        points[:, 4] = record.lag_s(sweep)
+
+    merged = load_points(replace(record, sweeps=sweeps), 10)
+    assert merged.tobytes() == np.concatenate([keyframe, *expected]).tobytes()
+
+
 @pytest.mark.parametrize(("sweeps", "points"), [(0, 2), (1, 4), (2, 6), (3, 6)])
 def test_the_newest_sweeps_are_taken(record: SampleRecord, sweeps: int, points: int) -> None:
     assert len(load_points(record, sweeps)) == points

@@ -9,10 +9,11 @@ import torch
 from cache.reader import CachedFeatures
 from shared.data.batch import Batch
 from stage2_train.data.dataset import StoreDataset
-from stage2_train.data.loader import BatchLoader
+from stage2_train.data.loader import LOADERS, BatchLoader
 from stage2_train.data.prefetch import prefetch_to_device
 from stage2_train.data.sampler import EpochSampler
 from stage2_train.run.step_clock import StepClock
+from tests import fake_gpu
 
 
 def endless(store: CachedFeatures) -> list[Batch]:
@@ -47,6 +48,24 @@ def test_a_batch_copied_while_the_gpu_computes_arrives_intact(
             busy = busy @ busy / 2000
         for key, values in expected[index].maps.items():
             assert torch.equal(batch.maps[key].cpu(), values)
+
+
+@pytest.mark.parametrize("loader", LOADERS)
+@pytest.mark.parametrize("name", ["tiny_store", "tiny_store_8bit"])
+def test_no_memory_is_reused_while_a_stream_still_needs_it(
+    name: str, loader: str, request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    store = CachedFeatures(request.getfixturevalue(name))
+    gpu = fake_gpu.install(monkeypatch)
+    order = EpochSampler(samples=3, batch_size=1, seed=0)
+    batches = iter(BatchLoader(StoreDataset(store, store.tokens), order, workers=1, loader=loader))
+
+    for (batch,) in islice(prefetch_to_device(batches, 1, torch.device("cuda")), 6):
+        sums = [values.sum() for values in (*batch.maps.values(), batch.img_from_lidar)]
+        assert {tensor.device.type for tensor in sums} == {"cuda"}
+
+    assert gpu.faults == []
+    assert "copy to the device" in gpu.ran["stream 1"]
 
 
 def test_the_clock_sums_pieces_by_name_and_restarts() -> None:
