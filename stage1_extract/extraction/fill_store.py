@@ -24,6 +24,7 @@ from stage1_extract.backbones.frozen import FrozenBackbones
 from stage1_extract.backbones.live import LiveFeatures, RawBatch
 from stage1_extract.backbones.sensor_rows import SensorRows
 from stage1_extract.extraction.forecast import Forecast
+from stage1_extract.extraction.stages.announce_widths import announce_widths
 from stage1_extract.extraction.stages.device_pass import ComputedBatch, DevicePass
 from stage1_extract.extraction.stages.raw_loader import Planned, RawLoader
 from stage1_extract.extraction.stages.shard_writers import EncodingThreads, RowSink, ShardWriters
@@ -114,7 +115,14 @@ def fill_store(
         is_padded=not is_cpu,
         rates=rates,
     )
-    _announce(writer, widths, batch_size, loader.most_bytes)
+    announce_widths(
+        widths,
+        batch_size=batch_size,
+        loaded_bytes=loader.most_bytes,
+        slots=store.layout.slots,
+        row_bytes=row_bytes(store.arrays),
+        is_pinned=not is_cpu,
+    )
     with forecast.bar, Interrupts() as interrupts, ExitStack() as stack:
         # NumPy's BLAS would use all cores for the poses of sweeps, where a thread here loads them.
         stack.enter_context(threadpool_limits(1, "blas"))
@@ -191,20 +199,6 @@ def planned_batches(
         for start in range(0, len(places), batch_size):
             batch = places[start : start + batch_size]
             yield shard, [(shard.variant, sample) for sample in batch]
-
-
-def _announce(writer: StoreWriter, widths: Widths, batch_size: int, loaded_bytes: int) -> None:
-    loaders, writers = widths.loaders, widths.writers
-    log.info(
-        "loading in %s, batches of %d, writing in %d %s; at most %d computed rows in memory "
-        "(%.2f GB)",
-        f"{loaders} processes (at most {loaded_bytes / 1e9:.2f} GB)" if loaders else "a thread",
-        batch_size,
-        writers,
-        "processes" if loaders else "threads",
-        widths.rows,
-        widths.rows * row_bytes(writer.store.arrays) / 1e9,
-    )
 
 
 def require_unchanged(before: dict[str, str], after: dict[str, str]) -> None:

@@ -19,7 +19,7 @@ from benchmarks.speed.extraction.worker_processes import joint_figures, run_work
 from benchmarks.speed.gpu.cases import NOT_MEASURED, Cases
 from shared.config.preset_catalogue import r50_800x320
 from stage1_extract.extraction.fill_store import planned_batches
-from stage1_extract.nuscenes.records import SampleRecord
+from stage1_extract.nuscenes.records import MAX_SWEEPS, SampleRecord
 
 SAMPLES = 12
 NOWHERE = Path("no real frames")
@@ -43,6 +43,19 @@ def document(folder: Path, records: list[SampleRecord]) -> dict[str, Any]:
     words = ["--quick", "--preset", "tiny", "--samples", str(SAMPLES), "--passes", "1"]
     words += ["--processes", "2", "--workers", "2", "--real", str(NOWHERE)]
     return run(options().parse_args(words), folder, Cases(folder / "cases.jsonl", 600))
+
+
+def test_every_sample_has_ten_sweeps_and_files_of_its_own(records: list[SampleRecord]) -> None:
+    files = set[Path]()
+    for record in records:
+        assert len(record.sweeps) == MAX_SWEEPS
+        lags = [float(record.lag_s(sweep)) for sweep in record.sweeps]
+        assert lags == sorted(set(lags))
+        assert 0 < lags[0] < lags[-1] < 1.5
+        files.update(record.keyframe_files, (sweep.file for sweep in record.sweeps))
+        assert all(record.relative(file) for file in record.keyframe_files)
+    assert len(files) == SAMPLES * (7 + MAX_SWEEPS)
+    assert all(file.is_file() for file in files)
 
 
 def workers_of(folder: Path) -> list[Path]:

@@ -14,7 +14,6 @@ from collections import deque
 from collections.abc import Callable
 from functools import partial
 from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import Any
 
 import tqdm
@@ -22,6 +21,7 @@ import tqdm
 from shared.errors import DatasetError
 from shared.process.cores import available_cores
 from shared.process.interrupts import signal_at_parents_end
+from shared.process.memory.available_memory import available_memory_bytes
 
 MOST = 8  # keep up with detection in an eighth of the time that judging takes
 WAKING_S = 1.0  # how often a wait is left to see whether a signal has come
@@ -32,14 +32,6 @@ Call = Callable[[], dict[str, Any]]
 def default_processes() -> int:
     """Return how many conditions are judged at a time beside the detection; 0 is none."""
     return min(available_cores() - 1, MOST) if sys.platform == "linux" else 0
-
-
-def available_memory_bytes() -> int:
-    """Return how much memory Linux could give to new processes."""
-    for line in Path("/proc/meminfo").read_text().splitlines():
-        if line.startswith("MemAvailable:"):
-            return int(line.split()[1]) * 1024
-    raise AssertionError("every Linux since 3.14 says it")
 
 
 class JudgingProcesses:

@@ -13,13 +13,13 @@ from typing import Any
 import pytest
 
 from shared.errors import DatasetError
+from shared.process.memory.available_memory import available_memory_bytes
 from stage2_train.__main__ import main as train_stage2
 from stage2_train.evaluate import main as evaluate_stage2
 from stage2_train.evaluation.conditions import judging
 from stage2_train.evaluation.conditions.judging_processes import (
     MOST,
     JudgingProcesses,
-    available_memory_bytes,
     default_processes,
 )
 from tests.child_processes import PATIENCE_S, hanging
