@@ -118,6 +118,7 @@ def _evaluated(args: argparse.Namespace) -> dict[str, Any]:
         baseline=_baseline(args.baseline, store),
         plots=args.plot,
         workers=default_workers() if args.workers is None else args.workers,
+        name=f"{args.run} on {args.store}",
     )
 
 

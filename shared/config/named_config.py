@@ -82,8 +82,8 @@ def users_program(path: Path) -> Iterator[None]:
     except Exception as fault:  # the file is the user's program and may raise anything
         calls = traceback.extract_tb(fault.__traceback__)
         lines = [call.lineno for call in calls if Path(call.filename) == path.absolute()]
-        is_parsed = not isinstance(fault, SyntaxError)
-        line = lines[-1] if is_parsed and lines else getattr(fault, "lineno", None)
+        line, what = lines[-1] if lines else None, str(fault)
+        if isinstance(fault, SyntaxError):  # its text names file and line again
+            line, what = fault.lineno, fault.msg
         where = f"{path}, line {line}" if line else str(path)
-        what = fault if is_parsed else fault.msg  # the whole one names file and line again
         raise ConfigError(f"{where}: {type(fault).__name__}: {what}") from fault

@@ -41,7 +41,7 @@ def test_a_name_like_no_other_is_answered_with_all_of_them() -> None:
 
 
 def test_a_file_without_a_function_is_told_to_name_one() -> None:
-    with pytest.raises(ConfigError, match="the one that makes the recipe: mine.py:NAME"):
+    with pytest.raises(ConfigError, match=r"the one that makes the recipe: mine\.py:NAME"):
         named_config(Recipe, "mine.py", RECIPES)
 
 

@@ -111,6 +111,15 @@ def test_runs_that_differ_in_their_seed_are_grouped_with_mean_and_spread(tmp_pat
     )
 
 
+def test_a_seed_given_as_an_option_is_a_seed(tmp_path: Path) -> None:
+    paths = [
+        write_run(tmp_path / f"a{i}", seed=i, config={"overrides": [f"seed={i}"]}) for i in (1, 2)
+    ]
+    (group,) = seed_groups([read_run(path, path.name) for path in paths])
+    assert group.name == "mine"
+    assert table_of(paths, "fields").head == ("run", "seed")
+
+
 def test_runs_of_one_seed_from_different_checkpoints_are_no_repetitions(tmp_path: Path) -> None:
     paths = [write_run(tmp_path / name, start=name * 64) for name in "ab"]
     paths.append(write_run(tmp_path / "c", start="c" * 64, seed=1))
