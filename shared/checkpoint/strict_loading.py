@@ -207,7 +207,8 @@ def load_parts(
         raise CheckpointError(
             f"checkpoint {path} does not fit {', '.join(parts)} of this preset: "
             + "; ".join(problems)
-            + ". It was trained with a different configuration; choose its own preset"
+            + ". It was trained with a different configuration, or with different code of the "
+            "model; choose its own preset, or that code"
         )
     # Upstream: spconv's own loading permutes weights when `_metadata` is lost; copying does not.
     with torch.no_grad():

@@ -3,6 +3,7 @@
 import logging
 from pathlib import Path
 
+from shared.checkpoint.strict_loading import load_parts
 from shared.config.aqr_config import aqr_config_from_json
 from shared.config.config_json import from_json
 from shared.config.preset import Preset
@@ -23,7 +24,8 @@ def load_detector(run: Path, store: FeatureStore) -> CmtDetector:
         store: whose features it will read.
 
     Raises:
-        CheckpointError: if `run` is none of these, or of a different preset.
+        CheckpointError: if `run` is none of these, of a different preset, or trained with a model
+            that had other parameters.
         IdentityError: if it was trained on features of different weights or preprocessing.
     """
     if not is_run_checkpoint(run):
@@ -38,5 +40,5 @@ def load_detector(run: Path, store: FeatureStore) -> CmtDetector:
     log.info("%s: step %d%s", run, saved["step"], note if is_memory else "")
     aqr = None if saved["aqr"] is None else aqr_config_from_json(saved["aqr"])
     detector = build_detector(from_json(Preset, saved["preset"]), store.cut, aqr)
-    detector.load_state_dict(trained_weights(saved))
+    load_parts(detector, trained_weights(saved), detector.parts, path=run)
     return detector

@@ -177,3 +177,19 @@ def test_a_file_that_is_no_run_is_refused(
 
     assert evaluate_stage2([str(tiny_store), str(foreign), "--out", str(tmp_path)]) == 1
     assert "it holds nothing. It is not a CMT detector" in capsys.readouterr().err
+
+
+def test_a_run_of_a_model_with_other_parameters_is_refused_with_their_names(
+    tiny_store: Path, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As after a change of the model's code."""
+    saved = torch.load(run / "checkpoint.pt", weights_only=False)
+    state = saved["state_dict"]
+    state["pts_bbox_head.temperature"] = state.pop("pts_bbox_head.reference_points.weight")
+    torch.save(saved, tmp_path / "changed.pt")
+    options = [str(tiny_store), str(tmp_path / "changed.pt"), "--out", str(tmp_path / "out")]
+    assert evaluate_stage2(options) == 1
+    message = capsys.readouterr().err
+    assert "1 missing (pts_bbox_head.reference_points.weight)" in message
+    assert "1 unexpected (pts_bbox_head.temperature)" in message
+    assert "or with different code of the model" in message
