@@ -91,7 +91,10 @@ def main(argv: list[str] | None = None) -> int:
         "--plot", type=whole_number(0), default=2, help="samples to plot (default 2)"
     )
     parser.add_argument(
-        "--min-score", type=real_number(0, 1), default=0.25, help="of a detecting query"
+        "--min-score",
+        type=real_number(0, 1),
+        default=0.25,
+        help="of a detecting query (default 0.25)",
     )
     parser.add_argument("--workers", type=whole_number(0), help=WORKERS_HELP % ("", ""))
     args = parser.parse_args(argv)

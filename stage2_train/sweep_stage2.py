@@ -71,13 +71,17 @@ def main(argv: list[str] | None = None) -> int:
     how.add_argument(
         "--recipe",
         default="frozen_a",
-        help=f"with commas between: {', '.join(RECIPES)}, or file.py:function",
+        help=f"with commas between: {', '.join(RECIPES)}, or file.py:function (default frozen_a)",
     )
     how.add_argument(
         "--optuna", metavar="FILE.py:FUNCTION", help="search instead: makes the recipe of a trial"
     )
-    parser.add_argument("--trials", type=whole_number(1), default=20, help="of --optuna, in all")
-    parser.add_argument("--seeds", type=whole_number(1), default=1, help="of each recipe")
+    parser.add_argument(
+        "--trials", type=whole_number(1), default=20, help="of --optuna, in all (default 20)"
+    )
+    parser.add_argument(
+        "--seeds", type=whole_number(1), default=1, help="of each recipe (default 1)"
+    )
     parser.add_argument(
         "--set",
         action="append",

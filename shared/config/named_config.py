@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import TypeVar
 
-from shared.errors import ConfigError, FrozenCmtError
+from shared.errors import ConfigError, FrozenCmtError, UsersProgramError
 
 Config = TypeVar("Config")
 
@@ -73,7 +73,7 @@ def users_program(path: Path) -> Iterator[None]:
     """Turn what a user's own file raises into one message that names the file and its line.
 
     Raises:
-        ConfigError: instead of whatever is raised in this block.
+        UsersProgramError: instead of whatever is raised in this block.
     """
     try:
         yield
@@ -86,4 +86,4 @@ def users_program(path: Path) -> Iterator[None]:
         if isinstance(fault, SyntaxError):  # its text names file and line again
             line, what = fault.lineno, fault.msg
         where = f"{path}, line {line}" if line else str(path)
-        raise ConfigError(f"{where}: {type(fault).__name__}: {what}") from fault
+        raise UsersProgramError(f"{where}: {type(fault).__name__}: {what}") from fault
