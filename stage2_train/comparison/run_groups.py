@@ -78,7 +78,9 @@ def seed_groups(runs: Sequence[ComparedRun]) -> list[RunGroup]:
         if len(starts) > len(seeds):
             groups += [RunGroup(name=run.name, runs=(run,)) for run in members]
         else:
-            groups.append(RunGroup(name=_group_name(members, fields), runs=tuple(members)))
+            names = [group[0].config.get(NAME) for group in alike.values()]
+            told_by = [NAME] if names.count(members[0].config.get(NAME)) == 1 else fields
+            groups.append(RunGroup(name=_group_name(members, told_by), runs=tuple(members)))
     return groups
 
 
