@@ -37,7 +37,8 @@ def claim_folder(folder: Path, name: str, digests: Mapping[str, str]) -> None:
     """
     wanted = {"evaluated": name, "digests": dict(digests)}
     file = folder / RECORD
-    if file.exists():
+    has_results = any((folder / name).exists() for name in (RESULTS, TABLES))
+    if file.exists() and has_results:  # an interrupted evaluation may have left the record alone
         try:
             before = json.loads(file.read_bytes())
             name_before, digests_before = before["evaluated"], before["digests"]

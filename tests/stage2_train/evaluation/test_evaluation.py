@@ -93,6 +93,8 @@ def test_a_folder_keeps_to_the_detector_and_store_that_were_evaluated_into_it(
     assert "Choose another --out, or remove that folder" in message
     assert (out / "results_nusc.json").read_bytes() == before
     assert evaluate_stage2([str(tiny_store), str(run), "--out", str(out)]) == 0
+    (out / "results_nusc.json").unlink()  # as if it had been interrupted
+    assert evaluate_stage2([str(tiny_store), str(longer), "--out", str(out)]) == 0
 
 
 def test_samples_that_a_run_was_trained_on_are_named_as_such(
