@@ -13,6 +13,10 @@ class ConfigError(FrozenCmtError, ValueError):
     """A preset, recipe or option that cannot be used."""
 
 
+class UsersProgramError(ConfigError):
+    """A Python file of the user's, named where a command takes a function, fails."""
+
+
 class DatasetError(FrozenCmtError, ValueError):
     """Raw nuScenes data that is missing, truncated or inconsistent."""
 

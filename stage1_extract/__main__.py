@@ -44,6 +44,7 @@ from stage1_extract.extraction.worker_slice import (
     parse_slice,
 )
 from stage1_extract.nuscenes.dataset_options import (
+    OF_BASE,
     add_dataset_options,
 )
 
@@ -89,7 +90,7 @@ def options() -> argparse.ArgumentParser:
     parser.add_argument(
         "--config", type=Path, help="instead: a CMT config of mmcv 1.x or mmdet3d; this runs it"
     )
-    add_dataset_options(parser)
+    add_dataset_options(parser, **OF_BASE)
     parser.add_argument(
         "--store", type=store_path, required=True, help="Zarr store to write or resume, or s3://..."
     )

@@ -30,7 +30,7 @@ from shared.process.command import run_command
 from shared.process.number_options import whole_number
 from stage1_extract.extraction.installed_versions import installed_versions
 from stage1_extract.live_pairs import delta_pair, store_pair
-from stage1_extract.nuscenes.dataset_options import add_dataset_options
+from stage1_extract.nuscenes.dataset_options import OF_STORE, add_dataset_options
 from stage1_extract.parity.compare_sources import NOISE_SAMPLES, Extent, compare_sources
 from stage1_extract.parity.compared_pair import ComparedPair
 from stage1_extract.parity.parity_report import ParityRow, rows_as_text, worst_margins
@@ -53,7 +53,7 @@ def parity_options() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("store", type=store_path, help="complete feature store")
-    add_dataset_options(parser)
+    add_dataset_options(parser, **OF_STORE)
     parser.add_argument(
         "--base", type=store_path, help="of a delta store (default where it was extracted)"
     )

@@ -33,7 +33,7 @@ from shared.process.number_options import real_number, whole_number
 from stage1_extract.conditions.apply_condition import changes_of
 from stage1_extract.conditions.catalogue.condition_catalogue import load_condition
 from stage1_extract.conditions.condition import Condition
-from stage1_extract.nuscenes.dataset_options import add_dataset_options, chosen_dataset
+from stage1_extract.nuscenes.dataset_options import OF_STORE, add_dataset_options, chosen_dataset
 from stage1_extract.nuscenes.records import SampleRecord
 from stage1_extract.plots.plot_condition import plot_condition
 from stage1_extract.plots.plot_features import plot_features
@@ -97,6 +97,11 @@ def plot_samples(
         token = features.frame.token
         if token not in by_token:
             raise DatasetError(f"sample {token} of {store.path} is not among the records read")
+        if results and token not in results:
+            raise DatasetError(
+                f"sample {token} of {store.path} has no entry in --results; name the results of an "
+                "evaluation of this store"
+            )
         truth = features.frame.annotations
         shown = truth.labels >= 0
         entries = [box for box in results.get(token, []) if box["detection_score"] >= min_score]
@@ -135,7 +140,7 @@ def main(argv: list[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("store", type=store_path, help="feature store")
-    add_dataset_options(parser)
+    add_dataset_options(parser, **OF_STORE)
     parser.add_argument("--out", type=Path, required=True, help="folder for the pictures")
     parser.add_argument("--results", type=Path, help="results_nusc.json of evaluate-stage2")
     parser.add_argument("--sensor-weights", type=Path, help=".npz file of plot-sensor-weights")

@@ -58,7 +58,9 @@ def main(argv: list[str] | None = None) -> int:
     parser.add_argument("--out", type=Path, required=True, help="run folder, resumed if it exists")
     how = parser.add_mutually_exclusive_group()
     how.add_argument(
-        "--recipe", default="frozen_a", help=f"{', '.join(RECIPES)}, or file.py:function"
+        "--recipe",
+        default="frozen_a",
+        help=f"{', '.join(RECIPES)}, or file.py:function (default frozen_a)",
     )
     how.add_argument(
         "--config", type=Path, help="instead of a recipe: a config of mmcv 1.x or mmengine"
@@ -97,7 +99,9 @@ def main(argv: list[str] | None = None) -> int:
         help=WORKERS_HELP % (" per device", ", divided by --devices"),
     )
     parser.add_argument("--loader", choices=LOADERS, default=THREADS, help=LOADER_HELP)
-    parser.add_argument("--devices", type=whole_number(1), default=1, help="on each node")
+    parser.add_argument(
+        "--devices", type=whole_number(1), default=1, help="on each node (default 1)"
+    )
     parser.add_argument(
         "--nodes", type=whole_number(1), default=1, help="of the run, each with --devices"
     )

@@ -3,7 +3,7 @@
     evaluate-stage2 /data/r50_val.zarr runs/a --out runs/a/val --nuscenes /data/nuscenes
     evaluate-stage2 /data/r50_val.zarr cmt.pth --out val --nuscenes /data/nuscenes
     evaluate-stage2 val.zarr runs/a --out val --nuscenes ROOT --drop lidar cameras each-camera
-    evaluate-stage2 val.zarr runs/a --out val --nuscenes ROOT --conditions val.*.zarr \
+    evaluate-stage2 val.zarr runs/a --out val --nuscenes ROOT --conditions val.*.zarr
         --baseline runs/cmt       # or a CSV file of published numbers: family,severity,NDS
     evaluate-stage2 --results submission.json --nuscenes /data/nuscenes --out judged
 
@@ -118,6 +118,7 @@ def _evaluated(args: argparse.Namespace) -> dict[str, Any]:
         baseline=_baseline(args.baseline, store),
         plots=args.plot,
         workers=default_workers() if args.workers is None else args.workers,
+        name=f"{args.run} on {args.store}",
     )
 
 

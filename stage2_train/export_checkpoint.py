@@ -5,7 +5,8 @@
 
 The backbones come from the checkpoint that the run started from, or from --checkpoint; either must
 be the checkpoint that the store was extracted with. Load the result with the official code's
-`load_from` or its test script, or with --checkpoint here.
+`load_from` or its test script, or with --checkpoint here. AQR's weights are in it, too; the
+official code ignores them.
 """
 
 import argparse
@@ -99,7 +100,7 @@ def source_of(saved: Mapping[str, Any], run: Path, named: Path | None) -> Path:
     """Return the checkpoint to take the frozen parts from.
 
     Raises:
-        CheckpointError: if none is named and the run has recorded none.
+        CheckpointError: if none is named, and the run has recorded none or it has gone.
     """
     started_from = saved["started_from"]
     if named is None and started_from is None:
@@ -107,6 +108,11 @@ def source_of(saved: Mapping[str, Any], run: Path, named: Path | None) -> Path:
             f"{run} was not started from a checkpoint, so it has no record of the frozen "
             "backbones; name the checkpoint that the store was extracted with: --checkpoint FILE. "
             "(Seeded backbones are in no file: they are for demos and cannot be exported)"
+        )
+    if named is None and not Path(started_from).exists():
+        raise CheckpointError(
+            f"{run} was started from {started_from}, which is not there any more; if it was moved, "
+            "name it with --checkpoint"
         )
     return named or Path(started_from)
 
@@ -157,6 +163,8 @@ def main(argv: list[str] | None = None) -> int:
             len(state) - count,
             saved["step"],
         )
+        if saved["aqr"] is not None:
+            log.info("the official code has no AQR: it ignores AQR's weights, and detects without")
 
     return run_command(work)
 

@@ -14,6 +14,7 @@ from pathlib import Path
 
 from cache.reader import CachedFeatures
 from cache.storage.location import store_path
+from shared.checkpoint.shipped_checkpoint import checkpoint_path
 from shared.data.feature_store import FeatureStore
 from shared.errors import ConfigError
 from shared.model.detector import CmtDetector
@@ -79,7 +80,9 @@ def main(argv: list[str] | None = None) -> int:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("store", type=store_path, help="complete feature store")
-    parser.add_argument("run", type=Path, help="run folder or checkpoint of train-stage2, with AQR")
+    parser.add_argument(
+        "run", type=checkpoint_path, help="run folder or checkpoint of train-stage2, with AQR"
+    )
     parser.add_argument("--out", type=Path, required=True, help="folder for the pictures")
     parser.add_argument(
         "--samples", type=whole_number(1), default=200, help="samples to evaluate (default 200)"
@@ -88,7 +91,10 @@ def main(argv: list[str] | None = None) -> int:
         "--plot", type=whole_number(0), default=2, help="samples to plot (default 2)"
     )
     parser.add_argument(
-        "--min-score", type=real_number(0, 1), default=0.25, help="of a detecting query"
+        "--min-score",
+        type=real_number(0, 1),
+        default=0.25,
+        help="of a detecting query (default 0.25)",
     )
     parser.add_argument("--workers", type=whole_number(0), help=WORKERS_HELP % ("", ""))
     args = parser.parse_args(argv)

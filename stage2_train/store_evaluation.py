@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from shared.data.feature_store import ConditionedStore, FeatureStore
+from shared.digests import file_digest, state_digest
 from shared.model.detector import CmtDetector
 from shared.process.folder_lock import locked_folder
 from stage2_train.data.conditioned_stores import by_condition
@@ -15,7 +16,12 @@ from stage2_train.evaluation.conditions.condition_tables import nds_of, write_co
 from stage2_train.evaluation.conditions.judged_condition import BASELINE, judged_conditions
 from stage2_train.evaluation.conditions.judging import GroundTruthTables, judge_conditions
 from stage2_train.evaluation.conditions.score_baseline import BaselineDetector, ScoreBaseline
-from stage2_train.evaluation.evaluation_folder import LOCK, prepare_folder, write_metrics
+from stage2_train.evaluation.evaluation_folder import (
+    LOCK,
+    claim_folder,
+    prepare_folder,
+    write_metrics,
+)
 from stage2_train.evaluation.official_metrics import judge
 from stage2_train.evaluation.official_tables import coverage, open_tables, version_of
 from stage2_train.evaluation.submission import read_submission
@@ -36,6 +42,7 @@ def evaluate(
     baseline: ScoreBaseline | BaselineDetector | None = None,
     plots: PlotChoice = 0,
     workers: int = 0,
+    name: str = "a detector",
 ) -> dict[str, Any]:
     """Write the result JSON and, with the tables, the official metrics.
 
@@ -49,6 +56,7 @@ def evaluate(
         baseline: to compare with under all of them; a detector is evaluated, too.
         plots: samples to plot, see `evaluation_plots`; needs the tables.
         workers: loader threads.
+        name: of detector and store, for the record.
 
     Returns:
         The metrics summary of the clean samples, empty without tables.
@@ -57,7 +65,7 @@ def evaluate(
         CacheError: if a store is incomplete, or has no null features to drop a sensor with.
         ConfigError: if a sensor cannot be dropped or a sample not be plotted, if conditions do not
             go together or there is nothing to compare a baseline with, or if another process
-            evaluates into this folder.
+            evaluates into this folder, or it holds the evaluation of something else.
         DatasetError: if the tables do not fit.
     """
     store.require_complete()
@@ -67,6 +75,8 @@ def evaluate(
         baseline.require_common(wanted)
     with locked_folder(out, LOCK):
         truth = _ground_truth(store, nuscenes_root, plots)
+        weights = state_digest(detector.state_dict())
+        claim_folder(out, name, {"features": store.identity_digest, "weights": weights})
         judged = partial(
             judge_conditions,
             store=store,
@@ -113,6 +123,7 @@ def evaluate_submission(
     Raises:
         ConfigError: if a sample to plot is not in it, or another process evaluates into `out`.
         DatasetError: if it is no valid submission, or its samples are not in the tables.
+        And what `claim_folder` raises.
     """
     submission = read_submission(results)
     tokens = submission.tokens
@@ -122,6 +133,7 @@ def evaluate_submission(
     log.info("%s: %d boxes in %s", results, submission.boxes, covered.statement())
     with locked_folder(out, LOCK):
         prepare_folder(out)
+        claim_folder(out, str(results), {"results": file_digest(results)})
         judgement = judge(results, tables, covered, tokens, out)
         write_metrics(out, results, judgement.summary)
         plot_evaluation(judgement, tables, plots, out / "pictures")

@@ -6,9 +6,9 @@ Or let Optuna look for the recipe with the highest NDS.
     sweep-stage2 train.zarr --set learning_rate=7e-5,1.4e-4 --seeds 3 --out runs/lr
     sweep-stage2 train.zarr --recipe my_recipes.py:all_of_them --out runs/mine
     sweep-stage2 train.zarr --scenes 0.25 --seeds 3 --out runs/quarter
-    sweep-stage2 train.zarr --recipe my_recipes.py:clean_and_beams --seeds 3 --out runs/beams \
+    sweep-stage2 train.zarr --recipe my_recipes.py:clean_and_beams --seeds 3 --out runs/beams
         --conditions train.*.zarr --val val.zarr --val-conditions val.*.zarr --nuscenes ROOT
-    sweep-stage2 train.zarr --optuna my_search.py:recipe --trials 30 --out runs/search \
+    sweep-stage2 train.zarr --optuna my_search.py:recipe --trials 30 --out runs/search
         --val val.zarr --nuscenes /data/nuscenes
     compare-runs runs/lr --nuscenes /data/nuscenes --out runs/lr/compared
 
@@ -71,13 +71,17 @@ def main(argv: list[str] | None = None) -> int:
     how.add_argument(
         "--recipe",
         default="frozen_a",
-        help=f"with commas between: {', '.join(RECIPES)}, or file.py:function",
+        help=f"with commas between: {', '.join(RECIPES)}, or file.py:function (default frozen_a)",
     )
     how.add_argument(
         "--optuna", metavar="FILE.py:FUNCTION", help="search instead: makes the recipe of a trial"
     )
-    parser.add_argument("--trials", type=whole_number(1), default=20, help="of --optuna, in all")
-    parser.add_argument("--seeds", type=whole_number(1), default=1, help="of each recipe")
+    parser.add_argument(
+        "--trials", type=whole_number(1), default=20, help="of --optuna, in all (default 20)"
+    )
+    parser.add_argument(
+        "--seeds", type=whole_number(1), default=1, help="of each recipe (default 1)"
+    )
     parser.add_argument(
         "--set",
         action="append",

@@ -150,7 +150,8 @@ def open_or_create_delta(path: StorePath, metadata: DeltaMetadata) -> DeltaMetad
         raise IdentityError(
             f"{path} was not made from what was asked for:\n  "
             + "\n  ".join(differences)
-            + "\nUse the options it was made with, or extract into a different --store. "
+            + f"\nUse the options it was made with (`feature-cache show {path}` prints them). To "
+            "extract something else, name a different --store, or remove this one first. "
             "Nothing was changed."
         )
     return present

@@ -206,6 +206,7 @@ def check_identity(path: Path | StorePath, wanted: Mapping[str, Any]) -> None:
         raise IdentityError(
             f"{path} was not made from what was asked for:\n  "
             + "\n  ".join(differences)
-            + "\nUse the options it was made with, or extract into a different --store. "
+            + f"\nUse the options it was made with (`feature-cache show {path}` prints them). To "
+            "extract something else, name a different --store, or remove this one first. "
             "Nothing was changed."
         )

@@ -4,6 +4,7 @@ A checkpoint of the official code has a `state_dict` at its top level, with the 
 `shared.checkpoint.checkpoint_table`; ours use the same names.
 """
 
+import difflib
 import pickle
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -17,7 +18,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from shared.checkpoint.checkpoint_table import PARTS, belongs, part_of
-from shared.checkpoint.shipped_checkpoint import require_as_shipped
+from shared.checkpoint.shipped_checkpoint import TINY, require_as_shipped
 from shared.checkpoint.sparse_layout import in_our_layout
 from shared.digests import state_digest
 from shared.errors import CheckpointError
@@ -46,6 +47,13 @@ NUMPY_SCALARS: list[Any] = [
 UNPICKLED = re.compile(r"GLOBAL ([\w.]+)")  # in torch's message: what the file asks to import
 
 
+def _instead_of(path: Path) -> str:
+    """Return what to name instead of a file that is not there."""
+    there = [file.name for file in path.parent.glob("*") if not file.name.startswith(".")]
+    near = difflib.get_close_matches(path.name, [*there, TINY], n=1)
+    return f"did you mean {near[0]}?" if near else "check the path"
+
+
 def read_checkpoint(path: Path) -> dict[str, Any]:
     """Load a checkpoint, of torch or safetensors, without executing anything in it.
 
@@ -56,8 +64,10 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
         CheckpointError: if the file is missing, truncated, not a checkpoint at all, or needs code
             to be unpickled.
     """
+    if path.is_dir():
+        raise CheckpointError(f"checkpoint {path} is a folder; name a file in it")
     if not path.is_file():
-        raise CheckpointError(f"checkpoint {path} does not exist")
+        raise CheckpointError(f"checkpoint {path.absolute()} does not exist; {_instead_of(path)}")
     require_as_shipped(path)
     size = f"{path.stat().st_size} bytes"
     try:
@@ -197,7 +207,8 @@ def load_parts(
         raise CheckpointError(
             f"checkpoint {path} does not fit {', '.join(parts)} of this preset: "
             + "; ".join(problems)
-            + ". It was trained with a different configuration; choose its own preset"
+            + ". It was trained with a different configuration, or with different code of the "
+            "model; choose its own preset, or that code"
         )
     # Upstream: spconv's own loading permutes weights when `_metadata` is lost; copying does not.
     with torch.no_grad():

@@ -12,13 +12,19 @@ from shared.process.file_lock import NoLocksError, lock_file
 
 log = logging.getLogger(__name__)
 
+STORE_FILES = ("zarr.json", "delta.json")  # by which `cache` knows a store and a delta store
+
 
 def make_folder(path: Path) -> None:
     """Create the folder that `--out` names, with the folders above it.
 
     Raises:
-        ConfigError: if there is something else.
+        ConfigError: if there is something else, or the folder is a store of features.
     """
+    if any((path / name).exists() for name in STORE_FILES):
+        raise ConfigError(
+            f"{path} is a feature store, in which nothing else belongs; choose another --out"
+        )
     try:
         path.mkdir(parents=True, exist_ok=True)
     except (FileExistsError, NotADirectoryError):

@@ -142,7 +142,8 @@ def fill_store(
         compute_batches(device_pass, loader, shard_writers, forecast.computed, check, sensor_rows)
         shard_writers.finish()
         check()
-    log.info("samples/s that each stage could do: %s", rates)
+    if summary := str(rates):  # empty if nothing was left to do
+        log.info("samples/s that each stage could do: %s", summary)
     require_unchanged(before, frozen.digests())
     return rates
 

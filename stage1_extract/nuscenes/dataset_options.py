@@ -12,6 +12,11 @@ from stage1_extract.nuscenes.nuscenes_tables import read_tables
 from stage1_extract.nuscenes.records import SampleRecord
 
 DEFAULT_VERSION, DEFAULT_SPLIT = "v1.0-trainval", "train"
+OF_STORE = {"version": "that of the store", "split": "that of the store"}
+OF_BASE = {
+    "version": f"{DEFAULT_VERSION}, with --base that of the base",
+    "split": f"{DEFAULT_SPLIT}, with --base that of the base",
+}
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -62,11 +67,13 @@ class DatasetChoice:
         }
 
 
-def add_dataset_options(parser: argparse.ArgumentParser) -> None:
-    """Add the dataset options to a command."""
+def add_dataset_options(
+    parser: argparse.ArgumentParser, *, version: str = DEFAULT_VERSION, split: str = DEFAULT_SPLIT
+) -> None:
+    """Add the dataset options to a command; `version` and `split` say what it takes by default."""
     parser.add_argument("--nuscenes", type=Path, required=True, help="dataset root")
-    parser.add_argument("--version", help="of the tables, e.g. v1.0-mini (default v1.0-trainval)")
-    parser.add_argument("--split", help="e.g. val, mini_train (default train)")
+    parser.add_argument("--version", help=f"of the tables, e.g. v1.0-mini (default {version})")
+    parser.add_argument("--split", help=f"e.g. val, mini_train (default {split})")
     parser.add_argument("--infos", type=Path, help="mmdet3d info pickle, instead of the tables")
     parser.add_argument(
         "--box-convention",

@@ -86,16 +86,18 @@ def _scenes_of(root: Path, version: str, split: str) -> set[str]:
         )
     if not (root / version).is_dir():
         versions = sorted(folder.name for folder in root.glob("v1.0-*") if folder.is_dir())
+        option = f", choose --version {versions[0]}," if versions else ""
         raise DatasetError(
             f"{root} has no folder {version} with the nuScenes tables (found: "
-            f"{', '.join(versions) or 'none'}); unpack the metadata there or give a different root"
+            f"{', '.join(versions) or 'none'}); unpack the metadata there{option} or give a "
+            "different root"
         )
     known = SPLITS_OF_VERSION[version]
     unknown = [name for name in split.split("+") if name not in known]
     if unknown:
         raise DatasetError(
-            f"{version} has no split {unknown[0]!r}; its splits are {', '.join(known)}, "
-            'and several may be joined by "+"'
+            f"{version} has no split {unknown[0]!r}; choose --split {' or '.join(known)}; several "
+            'may be joined by "+"'
         )
     from nuscenes.utils.splits import create_splits_scenes
 

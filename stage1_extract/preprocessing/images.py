@@ -141,7 +141,7 @@ def decode_jpeg(
     except OSError as fault:
         raise DatasetError(
             f"image {file} cannot be read ({fault.strerror}); unpack it again, or restrict the "
-            "samples to what exists"
+            "samples to what exists (--existing-only)"
         ) from fault
     size = f"{len(encoded)} bytes"
     # Zeros after the end marker are padding of the file system.

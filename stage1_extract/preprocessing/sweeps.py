@@ -101,7 +101,7 @@ def read_points(file: Path, read: Callable[[Path], bytes] = Path.read_bytes) -> 
     except OSError as fault:
         raise DatasetError(
             f"LiDAR file {file} cannot be read ({fault.strerror}); unpack it again, or restrict "
-            "the samples to what exists"
+            "the samples to what exists (--existing-only)"
         ) from fault
     if not values.size or values.size % POINT_BYTES:
         raise DatasetError(

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from stage2_train.comparison.compared_run import ComparedRun
+from stage2_train.run.run_folder import OVERRIDES
 
 SEED = "recipe.seed"
 START = "starting weights"  # their digest; seeded weights differ with the seed
@@ -37,6 +38,8 @@ def fields_that_differ(runs: Sequence[ComparedRun]) -> list[str]:
     """
     differing = []
     for field in dict.fromkeys(field for run in runs for field in run.config):
+        if field == OVERRIDES:  # what they have changed is in the recipe
+            continue
         having = [run for run in runs if field in run.config or not field.startswith(DELTA)]
         if len({_text(run, field) for run in having}) > 1:
             differing.append(field)
@@ -75,7 +78,9 @@ def seed_groups(runs: Sequence[ComparedRun]) -> list[RunGroup]:
         if len(starts) > len(seeds):
             groups += [RunGroup(name=run.name, runs=(run,)) for run in members]
         else:
-            groups.append(RunGroup(name=_group_name(members, fields), runs=tuple(members)))
+            names = [group[0].config.get(NAME) for group in alike.values()]
+            told_by = [NAME] if names.count(members[0].config.get(NAME)) == 1 else fields
+            groups.append(RunGroup(name=_group_name(members, told_by), runs=tuple(members)))
     return groups
 
 

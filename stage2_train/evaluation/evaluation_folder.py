@@ -1,9 +1,11 @@
-"""The folder of an evaluation: which files it gets, and the name of its lock."""
+"""The folder of an evaluation: which files it gets, of what, and the name of its lock."""
 
+import json
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from shared.errors import ConfigError
 from shared.process.folder_lock import make_folder
 from shared.process.whole_file import remove_partials, whole_file
 from stage2_train.evaluation.metric_tables import metrics_as_text
@@ -11,7 +13,8 @@ from stage2_train.evaluation.metric_tables import metrics_as_text
 RESULTS = "results_nusc.json"
 TABLES = "metrics.txt"
 LOCK = ".evaluation.lock"
-WRITTEN = (RESULTS, TABLES, "metrics_*.json", "conditions.*")  # with `whole_file`
+RECORD = "evaluation.json"
+WRITTEN = (RESULTS, TABLES, RECORD, "metrics_*.json", "conditions.*")  # with `whole_file`
 
 
 def prepare_folder(folder: Path) -> None:
@@ -19,6 +22,36 @@ def prepare_folder(folder: Path) -> None:
     make_folder(folder)
     for name in WRITTEN:
         remove_partials(folder, name)
+
+
+def claim_folder(folder: Path, name: str, digests: Mapping[str, str]) -> None:
+    """Record what is evaluated into a folder, and refuse one that holds anything else.
+
+    Args:
+        folder: exists.
+        name: of what is evaluated, for people.
+        digests: that decide whether it is the same.
+
+    Raises:
+        ConfigError: if the folder holds the evaluation of something else.
+    """
+    wanted = {"evaluated": name, "digests": dict(digests)}
+    file = folder / RECORD
+    has_results = any((folder / name).exists() for name in (RESULTS, TABLES))
+    if file.exists() and has_results:  # an interrupted evaluation may have left the record alone
+        try:
+            before = json.loads(file.read_bytes())
+            name_before, digests_before = before["evaluated"], before["digests"]
+        except (ValueError, KeyError, TypeError):
+            name_before, digests_before = f"something that {file} no longer names", None
+        if digests_before != wanted["digests"]:
+            raise ConfigError(
+                f"{folder} holds the evaluation of {name_before}, with other weights or features "
+                f"than {name} has now; results of both would lie side by side. Choose another "
+                "--out, or remove that folder"
+            )
+    with whole_file(file, "w") as handle:
+        json.dump(wanted, handle, indent=2)
 
 
 def write_metrics(folder: Path, results: Path, summary: Mapping[str, Any]) -> None:

@@ -20,6 +20,10 @@ BEST = "best.pt"
 BEST_SCORES = "best.json"  # next to it, written last
 CONFIG = "config.json"
 OVERRIDES = "overrides"  # key of the config: for people, it does not decide what may be resumed
+MEANINGS = {  # of digests in the config
+    "starting weights": " (another --checkpoint, or changed code of the model)",
+    "store": " (other samples, sensor files, weights, variants or number format)",
+}
 LOCK = ".training.lock"
 WRITTEN = ("*.pt", "*.csv", CONFIG, "freezing.json", BEST_SCORES)  # with `whole_file`
 
@@ -199,7 +203,7 @@ def _differences(name: str, before: Any, now: Any) -> list[str]:
     if before == now:
         return []
     if name != "recipe" or not isinstance(before, dict) or not isinstance(now, dict):
-        return [name]
+        return [name + MEANINGS.get(name, "")]
     fields = [field for field in now | before if before.get(field) != now.get(field)]
     return [f"{name}.{field} ({before.get(field)}, now {now.get(field)})" for field in fields]
 

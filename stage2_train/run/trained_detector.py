@@ -1,7 +1,9 @@
 """The detector of a training run or of an official checkpoint, for evaluation."""
 
+import logging
 from pathlib import Path
 
+from shared.checkpoint.strict_loading import load_parts
 from shared.config.aqr_config import aqr_config_from_json
 from shared.config.config_json import from_json
 from shared.config.preset import Preset
@@ -10,6 +12,8 @@ from shared.model.detector import CmtDetector, build_detector
 from shared.model.initial_detector import aqr_config_of, fresh_detector
 from stage2_train.run.run_folder import is_run_checkpoint, read_run_checkpoint, trained_weights
 from stage2_train.run.starting_point import require_backbones, require_features
+
+log = logging.getLogger(__name__)
 
 
 def load_detector(run: Path, store: FeatureStore) -> CmtDetector:
@@ -20,7 +24,8 @@ def load_detector(run: Path, store: FeatureStore) -> CmtDetector:
         store: whose features it will read.
 
     Raises:
-        CheckpointError: if `run` is none of these, or of a different preset.
+        CheckpointError: if `run` is none of these, of a different preset, or trained with a model
+            that had other parameters.
         IdentityError: if it was trained on features of different weights or preprocessing.
     """
     if not is_run_checkpoint(run):
@@ -29,7 +34,11 @@ def load_detector(run: Path, store: FeatureStore) -> CmtDetector:
         return fresh_detector(store.preset, store.cut, seed=0, checkpoint=run, aqr=aqr)
     saved = read_run_checkpoint(run)
     require_features(saved, run, store)
+    sources = store.sources_digest
+    is_memory = sources is not None and saved.get("sources") == sources
+    note = ", trained on samples of this very store: scores say what it memorised"
+    log.info("%s: step %d%s", run, saved["step"], note if is_memory else "")
     aqr = None if saved["aqr"] is None else aqr_config_from_json(saved["aqr"])
     detector = build_detector(from_json(Preset, saved["preset"]), store.cut, aqr)
-    detector.load_state_dict(trained_weights(saved))
+    load_parts(detector, trained_weights(saved), detector.parts, path=run)
     return detector

@@ -10,8 +10,8 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from shared.config.named_config import function_of_file
-from shared.errors import ConfigError, TrainingError
+from shared.config.named_config import function_of_file, users_program
+from shared.errors import ConfigError, TrainingError, UsersProgramError
 from shared.process.folder_lock import locked_folder
 from stage2_train.recipes.recipe import Recipe
 from stage2_train.run.run_folder import BEST_SCORES
@@ -82,6 +82,8 @@ class SearchRunner(SweepRunner):
         self._trials[name], self._number[name] = trial, trial.number + 1
         try:
             recipe = self.make(trial)
+        except UsersProgramError:  # it would fail in every trial
+            raise
         except ConfigError as error:  # values that do not go together are no reason to stop
             self._fail(name, error)
             return
@@ -179,7 +181,13 @@ def _recipe_function(function: str) -> MakeRecipe:
             f"--optuna {function}: expected path/to/file.py:function, a function that takes an "
             "optuna.Trial and returns a Recipe"
         )
-    return make
+
+    def recipe_of(trial: "Trial") -> Recipe:
+        with users_program(Path(file)):
+            recipe: Recipe = make(trial)
+        return recipe
+
+    return recipe_of
 
 
 def _study(folder: Path) -> "Study":

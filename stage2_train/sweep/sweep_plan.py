@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from shared.config.config_json import to_json
-from shared.config.named_config import function_of_file
+from shared.config.named_config import function_of_file, users_program
 from shared.errors import ConfigError
 from shared.process.whole_file import whole_file
 from stage2_train.recipes.overrides import override
@@ -59,14 +59,15 @@ def recipes_named(name: str) -> list[Recipe]:
     """Return the recipe of that name, or all that `path/to/file.py:function` returns or yields.
 
     Raises:
-        ConfigError: if there is none.
+        ConfigError: if there is none, or the file's function fails.
     """
     file, _, function = name.rpartition(":")
     if name in RECIPES or not file.endswith(".py"):
         return [load_recipe(name)]
     make = function_of_file(Path(file), function)
-    made = make() if callable(make) else None
-    every = list(made) if isinstance(made, Iterable) else [made]
+    with users_program(Path(file)):
+        made = make() if callable(make) else None
+        every = list(made) if isinstance(made, Iterable) else [made]
     recipes = [recipe for recipe in every if isinstance(recipe, Recipe)]
     if not recipes or len(recipes) < len(every):
         raise ConfigError(

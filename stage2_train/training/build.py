@@ -102,6 +102,8 @@ def train(
     require_same_names(conditioned, recipe.conditions)
     tokens = subset_tokens(store, subset)
     start = None if checkpoint is None else starting_point(checkpoint, store)
+    if start is None:
+        log.info("no --checkpoint: necks and head start from seeded weights, nothing learnt")
     detector = starting_detector(store, recipe, start)
     freeze(detector, recipe.frozen, absent=sorted(absent_parts(detector)))
     dataset = StoreDataset(store, tokens, conditioned)
@@ -311,6 +313,9 @@ def _announce(trainer: Trainer, order: EpochSampler, last: int) -> None:
     trainer.folder.write(FREEZING, json.dumps({**about, "parts": parts}, indent=2))
     if trainer.validation is not None:
         log.info("%s", trainer.validation.statement)
+    if trainer.progress.step >= last:
+        log.info("step %d of %d is reached: nothing is left to train", trainer.progress.step, last)
+        return
     log.info(
         "training %s with recipe %s in %s: %d samples, steps %d to %d, batch %d on %d devices\n%s",
         trainer.detector.preset.name,

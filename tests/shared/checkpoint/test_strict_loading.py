@@ -14,7 +14,13 @@ from torch import Tensor, nn
 
 from shared.checkpoint.checkpoint_table import FROZEN_PARTS, PARTS, TRAINABLE_PARTS, part_of
 from shared.checkpoint.sparse_layout import FIRST_LAYER, in_our_layout
-from shared.checkpoint.strict_loading import load_parts, other_backbones, part_digests, read_state
+from shared.checkpoint.strict_loading import (
+    load_parts,
+    other_backbones,
+    part_digests,
+    read_checkpoint,
+    read_state,
+)
 from shared.digests import state_digest
 from shared.errors import CheckpointError
 
@@ -207,3 +213,13 @@ def test_a_part_is_digested_as_it_is_once_loaded_whatever_precision_it_was_saved
     assert wanted == {"img_backbone": state_digest(bare)}
     assert part_digests(file, ["img_backbone"], Path("x")) == wanted
     assert other_backbones(file, wanted, Path("x")) == []
+
+
+def test_a_checkpoint_that_is_not_there_is_answered_with_the_nearest_name(tmp_path: Path) -> None:
+    (tmp_path / "cmt_r50.pth").touch()
+    with pytest.raises(CheckpointError, match=r"cmt_r5\.pth does not exist; did you mean cmt_r50"):
+        read_checkpoint(tmp_path / "cmt_r5.pth")
+    with pytest.raises(CheckpointError, match=r"x does not exist; check the path"):
+        read_checkpoint(tmp_path / "x")
+    with pytest.raises(CheckpointError, match="is a folder; name a file in it"):
+        read_checkpoint(tmp_path)

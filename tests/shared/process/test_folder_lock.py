@@ -76,3 +76,11 @@ def test_a_folder_that_is_a_broken_link_is_refused(tmp_path: Path) -> None:
     (tmp_path / "link").symlink_to(tmp_path / "nowhere")
     with pytest.raises(ConfigError, match=r"/link is a broken link; choose another --out"):
         make_folder(tmp_path / "link")
+
+
+@pytest.mark.parametrize("file", ["zarr.json", "delta.json"])
+def test_a_store_is_no_folder_for_anything_else(file: str, tmp_path: Path) -> None:
+    (tmp_path / file).touch()
+    with pytest.raises(ConfigError, match=r"is a feature store, .* choose another --out"):
+        make_folder(tmp_path)
+    assert [path.name for path in tmp_path.iterdir()] == [file]

@@ -227,7 +227,7 @@ def test_the_example_of_the_page_does_what_it_says(tmp_path: Path) -> None:
         ("{file}:dawn", "'dawn' is not a function that returns a Condition"),
         ("{file}:noon", "'noon' is not a function that returns a Condition"),
         ("{file}s.py:dusk", "does not exist"),
-        ("beams-4", "unknown condition 'beams-4'; known are beams-16-even, .*file.py:function"),
+        ("beams-4", "unknown condition 'beams-4'; did you mean beams-4-even .*file.py:function"),
         ("missing-0", "names a camera by a number.*missing-cam-front,"),
         ("missing-cam-3", "names a camera by a number.*missing-cam-front,"),
     ],

@@ -194,7 +194,7 @@ def test_an_unknown_preset_is_refused_with_the_known_ones(
 ) -> None:
     assert extract_features(["tinny", *options(synthetic_root, tmp_path / "new.zarr")[1:]]) == 1
 
-    assert "known are r50_800x320, vov_1600x640" in capsys.readouterr().err
+    assert "did you mean tiny? Known are r50_800x320, vov_1600x640" in capsys.readouterr().err
 
 
 def test_a_store_of_a_different_preset_is_refused_by_field_and_unchanged(

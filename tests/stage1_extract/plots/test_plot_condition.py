@@ -66,5 +66,5 @@ def test_an_unknown_condition_ends_the_command_before_any_work(
 ) -> None:
     where = ["--nuscenes", str(synthetic_root), "--out", str(tmp_path / "out")]
     assert plot_samples([str(tiny_val_store), *where, "--condition", "beams-5-even"]) == 1
-    assert "unknown condition 'beams-5-even'; known are beams-16-even" in capsys.readouterr().err
+    assert "unknown condition 'beams-5-even'; did you mean beams-" in capsys.readouterr().err
     assert not (tmp_path / "out").exists()

@@ -111,6 +111,25 @@ def test_runs_that_differ_in_their_seed_are_grouped_with_mean_and_spread(tmp_pat
     )
 
 
+def test_a_seed_given_as_an_option_is_a_seed(tmp_path: Path) -> None:
+    paths = [
+        write_run(tmp_path / f"a{i}", seed=i, config={"overrides": [f"seed={i}"]}) for i in (1, 2)
+    ]
+    (group,) = seed_groups([read_run(path, path.name) for path in paths])
+    assert group.name == "mine"
+    assert table_of(paths, "fields").head == ("run", "seed")
+
+
+def test_a_recipe_that_no_other_group_has_names_its_group(tmp_path: Path) -> None:
+    paths = [
+        write_run(tmp_path / f"{name}{seed}", name=name, learning_rate=rate, seed=seed)
+        for name, rate in (("slow", 1e-5), ("fast", 1e-3))
+        for seed in (0, 1)
+    ]
+    groups = seed_groups([read_run(path, path.name) for path in paths])
+    assert [group.name for group in groups] == ["slow", "fast"]
+
+
 def test_runs_of_one_seed_from_different_checkpoints_are_no_repetitions(tmp_path: Path) -> None:
     paths = [write_run(tmp_path / name, start=name * 64) for name in "ab"]
     paths.append(write_run(tmp_path / "c", start="c" * 64, seed=1))

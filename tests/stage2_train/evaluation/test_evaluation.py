@@ -74,7 +74,37 @@ def test_without_tables_only_the_result_file_is_written(
 ) -> None:
     assert evaluate_stage2([str(tiny_store), str(run), "--out", str(tmp_path)]) == 0
 
-    assert [file.name for file in tmp_path.iterdir()] == ["results_nusc.json"]
+    assert {file.name for file in tmp_path.iterdir()} == {"evaluation.json", "results_nusc.json"}
+
+
+def test_a_folder_keeps_to_the_detector_and_store_that_were_evaluated_into_it(
+    tiny_store: Path, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    out, longer = tmp_path / "out", tmp_path / "longer"
+    options = ["--out", str(longer), "--recipe", "first_steps", "--stop-after", "2"]
+    assert train_stage2([str(tiny_store), *options]) == 0
+    assert evaluate_stage2([str(tiny_store), str(run), "--out", str(out)]) == 0
+    before = (out / "results_nusc.json").read_bytes()
+    capsys.readouterr()
+
+    assert evaluate_stage2([str(tiny_store), str(longer), "--out", str(out)]) == 1
+    message = capsys.readouterr().err
+    assert f"holds the evaluation of {run} on {tiny_store}" in message
+    assert "Choose another --out, or remove that folder" in message
+    assert (out / "results_nusc.json").read_bytes() == before
+    assert evaluate_stage2([str(tiny_store), str(run), "--out", str(out)]) == 0
+    (out / "results_nusc.json").unlink()  # as if it had been interrupted
+    assert evaluate_stage2([str(tiny_store), str(longer), "--out", str(out)]) == 0
+
+
+def test_samples_that_a_run_was_trained_on_are_named_as_such(
+    tiny_store: Path, tiny_val_store: Path, run: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    load_detector(run, CachedFeatures(tiny_val_store))
+    assert caplog.messages[-1] == f"{run}: step 1"
+    load_detector(run, CachedFeatures(tiny_store))
+    assert "trained on samples of this very store" in caplog.messages[-1]
 
 
 def test_absent_sensors_are_evaluated_in_the_same_call(
@@ -149,3 +179,19 @@ def test_a_file_that_is_no_run_is_refused(
 
     assert evaluate_stage2([str(tiny_store), str(foreign), "--out", str(tmp_path)]) == 1
     assert "it holds nothing. It is not a CMT detector" in capsys.readouterr().err
+
+
+def test_a_run_of_a_model_with_other_parameters_is_refused_with_their_names(
+    tiny_store: Path, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """As after a change of the model's code."""
+    saved = torch.load(run / "checkpoint.pt", weights_only=False)
+    state = saved["state_dict"]
+    state["pts_bbox_head.temperature"] = state.pop("pts_bbox_head.reference_points.weight")
+    torch.save(saved, tmp_path / "changed.pt")
+    options = [str(tiny_store), str(tmp_path / "changed.pt"), "--out", str(tmp_path / "out")]
+    assert evaluate_stage2(options) == 1
+    message = capsys.readouterr().err
+    assert "1 missing (pts_bbox_head.reference_points.weight)" in message
+    assert "1 unexpected (pts_bbox_head.temperature)" in message
+    assert "or with different code of the model" in message

@@ -14,7 +14,7 @@ from shared.process.folder_lock import locked_folder
 from shared.process.whole_file import PARTIAL_SUFFIX
 from stage2_train.__main__ import main as train_stage2
 from stage2_train.evaluate import main as evaluate_stage2
-from stage2_train.evaluation.evaluation_folder import LOCK
+from stage2_train.evaluation.evaluation_folder import LOCK, RECORD
 from stage2_train.export_checkpoint import main as export_checkpoint
 from tests.child_processes import PATIENCE_S, hanging
 from tests.small_disk import make_read_only, small_disk
@@ -65,7 +65,7 @@ def test_a_full_disk_keeps_the_old_result(
     with small_disk(tmp_path / "disk", 2**16) as disk:
         (disk / RESULTS).write_text("of the last evaluation")
         assert evaluate_stage2([str(tiny_store), str(run), "--out", str(disk)]) == 1
-        assert [file.name for file in disk.iterdir()] == [RESULTS]
+        assert {file.name for file in disk.iterdir()} == {RESULTS, RECORD}
         assert (disk / RESULTS).read_text() == "of the last evaluation"
     said = error_in(capsys)
     assert f"{RESULTS}: No space left on device; free space on this disk and run the same" in said
@@ -147,7 +147,7 @@ def test_a_second_evaluation_into_a_folder_is_refused(
         assert f"val is in use by process {os.getpid()} on " in error_in(capsys)
     (tmp_path / "val" / f".{RESULTS}.0123{PARTIAL_SUFFIX}").touch()  # of one that was killed
     assert evaluate_stage2(command) == 0
-    assert [file.name for file in (tmp_path / "val").iterdir()] == [RESULTS]
+    assert {file.name for file in (tmp_path / "val").iterdir()} == {RESULTS, RECORD}
 
 
 def test_an_unreadable_store_is_one_message(

@@ -1,5 +1,6 @@
 """An exported checkpoint is the imported one with the trained parts replaced."""
 
+import shutil
 from collections import OrderedDict
 from pathlib import Path
 
@@ -127,7 +128,7 @@ def test_a_run_with_averaged_weights_is_exported_and_started_from_with_them(
 
 
 def test_the_exported_file_of_an_aqr_run_keeps_its_aqr(
-    official: Path, store: Path, tmp_path: Path
+    official: Path, store: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     recipes = tmp_path / "recipes.py"
     recipes.write_text(
@@ -139,7 +140,9 @@ def test_the_exported_file_of_an_aqr_run_keeps_its_aqr(
     )
     run, out = tmp_path / "run", tmp_path / "out.pth"
     train(store, run, 1, "--checkpoint", str(official), "--recipe", f"{recipes}:routed")
+    caplog.set_level("INFO")
     assert export_checkpoint([str(run), "--out", str(out)]) == 0
+    assert "the official code has no AQR" in caplog.messages[-1]
 
     for name, detector in (("run", run), ("file", out)):
         assert evaluate_stage2([str(store), str(detector), "--out", str(tmp_path / name)]) == 0
@@ -181,6 +184,18 @@ def test_a_run_without_a_starting_checkpoint_asks_for_the_backbones(
     assert export_checkpoint([str(scratch), "--out", out]) == 1
     assert "name the checkpoint that the store was extracted with" in capsys.readouterr().err
     assert export_checkpoint([str(scratch), "--out", out, "--checkpoint", str(official)]) == 0
+
+
+def test_a_starting_checkpoint_that_was_moved_has_to_be_named(
+    official: Path, store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    before, now, out = (str(tmp_path / name) for name in ("cmt.pth", "moved.pth", "out.pth"))
+    shutil.copy(official, before)
+    run = str(train(store, tmp_path / "run", 1, "--checkpoint", before))
+    Path(before).rename(now)
+    assert export_checkpoint([run, "--out", out]) == 1
+    assert f"was started from {before}, which is not there any more" in capsys.readouterr().err
+    assert export_checkpoint([run, "--out", out, "--checkpoint", now]) == 0
 
 
 def test_an_existing_file_is_not_overwritten(

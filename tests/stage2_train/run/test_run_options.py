@@ -127,3 +127,14 @@ def test_an_unknown_field_is_refused_with_one_message(
     assert run(tiny_store, tmp_path / "run", "--set", "learning_rat=1") == 1
     assert "did you mean learning_rate (a number)?" in capsys.readouterr().err
     assert not (tmp_path / "run").exists()
+
+
+def test_seeded_starting_weights_and_a_finished_run_are_announced(
+    tiny_store: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level("INFO")
+    assert run(tiny_store, tmp_path, "--set", "steps=1", "--set", "epochs=none") == 0
+    assert "no --checkpoint: necks and head start from seeded weights" in caplog.text
+    assert "nothing is left to train" not in caplog.text
+    assert run(tiny_store, tmp_path, "--set", "steps=1", "--set", "epochs=none") == 0
+    assert "step 1 of 1 is reached: nothing is left to train" in caplog.text

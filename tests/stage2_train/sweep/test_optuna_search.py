@@ -180,6 +180,15 @@ def test_values_that_a_recipe_refuses_fail_their_trial_alone(
     assert "best of 2 trials: trial-000, NDS 1.0000" in caplog.text
 
 
+def test_a_function_that_fails_ends_the_search_and_is_tried_again(tmp_path: Path) -> None:
+    mine, out = tmp_path / "mine.py", tmp_path / "a"
+    mine.write_text("def rate(trial):\n    return no_such_name\n")
+    for _ in range(2):
+        with pytest.raises(ConfigError, match=r"mine\.py, line 2: NameError: name 'no_such_name'"):
+            search(out, f"{mine}:rate", 3, INPUTS, options, [{}])
+        assert [trial.state.name for trial in trials(out)] == ["RUNNING"]
+
+
 def test_a_search_in_which_everything_failed_is_an_error(function: str, tmp_path: Path) -> None:
     (tmp_path / "stand_in_training.py").write_text("raise SystemExit(3)")
     with pytest.raises(TrainingError, match="all 2 trials in "):
