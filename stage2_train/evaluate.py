@@ -1,9 +1,9 @@
-"""Detect objects from a feature store and a checkpoint; score them as nuScenes does.
+r"""Detect objects from a feature store and a checkpoint; score them as nuScenes does.
 
     evaluate-stage2 /data/r50_val.zarr runs/a --out runs/a/val --nuscenes /data/nuscenes
     evaluate-stage2 /data/r50_val.zarr cmt.pth --out val --nuscenes /data/nuscenes
     evaluate-stage2 val.zarr runs/a --out val --nuscenes ROOT --drop lidar cameras each-camera
-    evaluate-stage2 val.zarr runs/a --out val --nuscenes ROOT --conditions val.*.zarr
+    evaluate-stage2 val.zarr runs/a --out val --nuscenes ROOT --conditions val.*.zarr \
         --baseline runs/cmt       # or a CSV file of published numbers: family,severity,NDS
     evaluate-stage2 --results submission.json --nuscenes /data/nuscenes --out judged
 

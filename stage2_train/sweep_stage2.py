@@ -1,4 +1,4 @@
-"""Train many runs from one store: a grid of recipes, values and seeds, or your own function.
+r"""Train many runs from one store: a grid of recipes, values and seeds, or your own function.
 
 Or let Optuna look for the recipe with the highest NDS.
 
@@ -6,9 +6,9 @@ Or let Optuna look for the recipe with the highest NDS.
     sweep-stage2 train.zarr --set learning_rate=7e-5,1.4e-4 --seeds 3 --out runs/lr
     sweep-stage2 train.zarr --recipe my_recipes.py:all_of_them --out runs/mine
     sweep-stage2 train.zarr --scenes 0.25 --seeds 3 --out runs/quarter
-    sweep-stage2 train.zarr --recipe my_recipes.py:clean_and_beams --seeds 3 --out runs/beams
+    sweep-stage2 train.zarr --recipe my_recipes.py:clean_and_beams --seeds 3 --out runs/beams \
         --conditions train.*.zarr --val val.zarr --val-conditions val.*.zarr --nuscenes ROOT
-    sweep-stage2 train.zarr --optuna my_search.py:recipe --trials 30 --out runs/search
+    sweep-stage2 train.zarr --optuna my_search.py:recipe --trials 30 --out runs/search \
         --val val.zarr --nuscenes /data/nuscenes
     compare-runs runs/lr --nuscenes /data/nuscenes --out runs/lr/compared
 
