@@ -152,7 +152,7 @@ def _code(path: Path, notes: list[str]) -> str:
         notes.append(f"{RECORD} is damaged, so the code that made the run counts as {UNKNOWN}")
         return UNKNOWN
     if THEN in code:
-        notes.append(f"it went on under changed code: {code}")
+        notes.append(f"not all its steps are known to be by the same code: {code}")
     return code
 
 

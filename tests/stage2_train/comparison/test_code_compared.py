@@ -55,7 +55,7 @@ def test_a_run_resumed_under_changed_code_is_no_repetition_of_the_others(tmp_pat
     assert groups_of(runs) == {"a0": ["a0"], "a1": ["a1"]}
     fields, of_runs, *_ = compare_runs(runs).tables
     assert [row[-1] for row in fields.rows] == [A, f"{A} then {B}"]
-    assert f"a1: it went on under changed code: {A} then {B}." in of_runs.notes
+    assert f"a1: not all its steps are known to be by the same code: {A} then {B}." in of_runs.notes
 
 
 def test_the_files_show_the_code(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
