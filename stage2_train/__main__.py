@@ -12,11 +12,12 @@
     torchrun --standalone --nproc-per-node 4 --max-restarts 3 -m stage2_train STORE --out DIR
     srun train-stage2 /data/r50.zarr --out runs/d --devices 4 --nodes 2
 
-The run folder gets config.json; freezing.json, what is trained and what is not; log.csv, timing.csv
-and tensorboard/; checkpoint.pt to resume from and to evaluate, the last few checkpoints, and
-best.pt. With --val and --nuscenes, best.pt is the best detector by NDS on the validation store,
-with --val alone by its loss, or by what the recipe says. Without --val it has the lowest mean
-training loss, which is not the best detector: that loss falls on when a detector only memorises.
+The run folder gets config.json; freezing.json, what is trained and what is not; code.csv, digests
+of the code that trained; log.csv, timing.csv and tensorboard/; checkpoint.pt to resume from and to
+evaluate, the last few checkpoints, and best.pt. With --val and --nuscenes, best.pt is the best
+detector by NDS on the validation store, with --val alone by its loss, or by what the recipe says.
+Without --val it has the lowest mean training loss, which is not the best detector: that loss falls
+on when a detector only memorises.
 With --val, also validation.csv, and at the end best.json and validation/: best.pt on all samples.
 With --conditions, delta stores of the store, each sample is under one of their conditions, or
 clean, as often as the recipe's `conditions` says. With --val-conditions, delta stores of the

@@ -4,12 +4,12 @@
     compare-runs runs/lr                                       # all runs of a sweep
     compare-runs runs/* --nuscenes /data/nuscenes --out compared
 
-Runs that differ only in their seed are repetitions, shown with their mean and spread. Metrics come
-from validation during training, or from an evaluation in the run's folder (evaluate-stage2 --out
-runs/a/val). With --nuscenes the detections of all runs in the same samples are matched with true
-boxes as nuScenes does it, and every pair of runs gets a 95% interval of its difference in mAP and
-NDS, from a paired bootstrap over scenes. --out writes comparison.md, a CSV of every table, and
-comparison.html, a page with the curves that needs nothing else.
+Runs of the same code that differ only in their seed are repetitions, shown with their mean and
+spread. Metrics come from validation during training, or from an evaluation in the run's folder
+(evaluate-stage2 --out runs/a/val). With --nuscenes the detections of all runs in the same samples
+are matched with true boxes as nuScenes does it, and every pair of runs gets a 95% interval of its
+difference in mAP and NDS, from a paired bootstrap over scenes. --out writes comparison.md, a CSV of
+every table, and comparison.html, a page with the curves that needs nothing else.
 """
 
 import argparse

@@ -14,7 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from shared.errors import TrainingError
 from stage2_train.evaluation.evaluation_folder import RESULTS
+from stage2_train.run.code_record import RECORD, THEN, UNKNOWN, recorded_code
 from stage2_train.run.run_folder import CONFIG
 from stage2_train.run.step_clock import PEAK_GPU_MB
 from stage2_train.run.training_log import LOG, TIMING, VALIDATION
@@ -24,6 +26,7 @@ FINAL_VALIDATION = "validation"  # folder of the one that ends a run
 SUMMARY = "metrics_summary.json"
 MEAN_NDS = "mean_NDS"  # column of validation.csv, of runs that are validated under conditions
 PAGE = "comparison.html"  # of a comparison, which may lie among the runs
+CODE = "code"  # field of `ComparedRun.config`
 LAST_SHARE = 0.1  # of the steps; their mean loss is the final one
 
 Table = dict[str, NDArray[np.float64]]
@@ -40,7 +43,8 @@ class ComparedRun:
     Args:
         name: by which tables call it.
         path: its folder.
-        config: its config.json, flat: field with dots -> value.
+        config: its config.json, flat: field with dots -> value; and its `CODE`, see
+            `recorded_code`.
         log: columns of log.csv; at least "step" and "loss".
         timing: columns of timing.csv; empty without it.
         validation: columns of validation.csv, NaN where nothing was measured; empty without it.
@@ -124,6 +128,7 @@ def read_run(path: Path, name: str) -> ComparedRun:
             tables[file] = _read_table(path / file, columns) if (path / file).is_file() else {}
         except UnreadableRunError as error:
             notes.append(str(error))
+    config[CODE] = _code(path, notes)
     results, note = _results(path)
     notes += [note] if note else []
     return ComparedRun(
@@ -138,6 +143,17 @@ def read_run(path: Path, name: str) -> ComparedRun:
         peak_memory_mb=_optional_json(path / FINISHED, notes).get("peak_memory_mb"),
         notes=tuple(notes),
     )
+
+
+def _code(path: Path, notes: list[str]) -> str:
+    try:
+        code = recorded_code(path)
+    except TrainingError:
+        notes.append(f"{RECORD} is damaged, so the code that made the run counts as {UNKNOWN}")
+        return UNKNOWN
+    if THEN in code:
+        notes.append(f"not all its steps are known to be by the same code: {code}")
+    return code
 
 
 def _results(path: Path) -> tuple[Path | None, str]:

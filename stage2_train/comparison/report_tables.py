@@ -7,7 +7,7 @@ from statistics import mean, stdev
 
 import numpy as np
 
-from stage2_train.comparison.compared_run import MEAN_NDS, ComparedRun
+from stage2_train.comparison.compared_run import CODE, MEAN_NDS, ComparedRun
 from stage2_train.comparison.paired_test import CONFIDENCE, METRICS, ScoreDifference
 from stage2_train.comparison.run_groups import (
     ABSENT,
@@ -49,6 +49,11 @@ def fields_table(runs: Sequence[ComparedRun]) -> ReportTable:
         notes.append(
             f"The runs were trained on {len(stores)} different stores, so their training losses "
             "are not measured on the same features."
+        )
+    if CODE in fields:
+        notes.append(
+            "Not all runs are known to be made by the same code (of cache, shared, stage2_train), "
+            "so a difference may come from that. Runs of different code are not averaged."
         )
     return ReportTable(
         name="fields",

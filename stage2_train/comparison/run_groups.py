@@ -62,7 +62,7 @@ def short_field(field: str) -> str:
 
 
 def seed_groups(runs: Sequence[ComparedRun]) -> list[RunGroup]:
-    """Group the runs that differ only in their seed, and what follows from it.
+    """Group the runs of the same code that differ only in their seed, and what follows from it.
 
     Runs of one seed that start from different weights start from different checkpoints, so these,
     and runs like them with other seeds, are not taken for repetitions.

@@ -171,7 +171,7 @@ class RunFolder:
             ) from error
         return saved
 
-    def log(self, name: str, rows: Sequence[Mapping[str, float | None]]) -> None:
+    def log(self, name: str, rows: Sequence[Mapping[str, float | str | None]]) -> None:
         """Append rows to a CSV file; rows that a resumed run repeats are dropped first.
 
         Args:
@@ -180,7 +180,7 @@ class RunFolder:
         """
         file, first = self.path / name, rows[0]["step"]
         assert first is not None
-        all_rows = [*_rows_before(int(first), file), *rows]
+        all_rows = [*rows_before(int(first), file), *rows]
         columns = list(dict.fromkeys(key for row in all_rows for key in row))
         with self.writing(), whole_file(file, "w") as handle:
             writer = csv.DictWriter(handle, columns)
@@ -208,8 +208,12 @@ def _differences(name: str, before: Any, now: Any) -> list[str]:
     return [f"{name}.{field} ({before.get(field)}, now {now.get(field)})" for field in fields]
 
 
-def _rows_before(step: int, file: Path) -> list[dict[str, Any]]:
-    """Return the rows of an existing log before a step."""
+def rows_before(step: float, file: Path) -> list[dict[str, Any]]:
+    """Return the rows of a log before a step; none if there is no such file.
+
+    Raises:
+        TrainingError: if it is damaged.
+    """
     if not file.exists():
         return []
     try:

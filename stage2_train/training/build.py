@@ -31,7 +31,8 @@ from stage2_train.data.training_batches import TrainingBatches
 from stage2_train.freezing.freeze_report import freeze_report, freeze_report_as_text
 from stage2_train.freezing.freezing import absent_parts, freeze, require_trainable
 from stage2_train.recipes.recipe import Recipe
-from stage2_train.run.run_folder import OVERRIDES, RunFolder
+from stage2_train.run.code_record import record_code
+from stage2_train.run.run_folder import BEST_SCORES, OVERRIDES, RunFolder
 from stage2_train.run.starting_point import starting_detector, starting_point
 from stage2_train.training.distributed import (
     from_first_process,
@@ -240,6 +241,8 @@ def train_batches(
         steps = trainer.training_step.steps
         last = steps if stop_after is None else min(steps, stop_after)
         if fabric.global_rank == 0:
+            if not _is_done(trainer, last):
+                record_code(folder, trainer.progress.step)
             _announce(trainer, order, last)
         loaded = batches.load(own)
         return trainer.run(prefetch_to_device(loaded, recipe.accumulate, fabric.device), last)
@@ -299,6 +302,13 @@ def _config(
         "validation": None if validator is None else dict(validator.identity),
         "starting weights": state_digest(detector.state_dict()),
     }
+
+
+def _is_done(trainer: Trainer, last: int) -> bool:
+    """Return whether the run has been taken to its end before, so that nothing is computed now."""
+    if trainer.validation is not None:  # its last result, also of a run that stops early
+        return (trainer.folder.path / BEST_SCORES).exists()
+    return trainer.progress.step >= last
 
 
 def _announce(trainer: Trainer, order: EpochSampler, last: int) -> None:

@@ -24,6 +24,7 @@ def write_run(
     scores: tuple[float, float] | None = None,
     results: dict[str, Any] | None = None,
     config: Mapping[str, Any] | None = None,
+    code: str = "",
     **recipe: Any,
 ) -> Path:
     """Write the folder of a finished run.
@@ -37,11 +38,14 @@ def write_run(
         scores: mAP and NDS of its last validation.
         results: content of its detections.
         config: what config.json says besides.
+        code: that made all its steps; "" for none recorded.
         recipe: fields that differ from `RECIPE`.
     """
     folder.mkdir(parents=True)
     whole = {"recipe": RECIPE | recipe, "store": store, "starting weights": start, **(config or {})}
     (folder / "config.json").write_text(json.dumps(whole))
+    if code:
+        (folder / "code.csv").write_text(f"step,code\n1,{code}\n")
     log = [f"{i + 1},{loss}" for i, loss in enumerate(losses)]
     (folder / "log.csv").write_text("\n".join(["step,loss", *log, ""]))
     times = [f"{i + 1},0.1,0.5" for i in range(len(losses))]
