@@ -38,7 +38,7 @@ OPTIONS = {
         *("--jobs", "--workers", "--samples", "--scenes", "--subset-seed", "--optuna", "--trials"),
         *("--conditions", "--val-conditions"),
     },
-    "compare-runs": {"--nuscenes", "--out"},
+    "compare-runs": {"--nuscenes", "--out", "--evaluation"},
     "plot-sensor-weights": {"--out", "--samples", "--plot", "--min-score", "--workers"},
     "evaluate-stage2": {"--out", "--nuscenes", "--results", "--drop", "--plot", "--workers"}
     | {"--conditions", "--baseline"},

@@ -15,6 +15,7 @@ from stage2_train.comparison.compared_run import (
     PAGE,
     ComparedRun,
     UnreadableRunError,
+    ranked_evaluations,
     read_run,
     run_folders,
 )
@@ -63,7 +64,10 @@ class Comparison:
 
 
 def compare_runs(
-    paths: Sequence[Path], nuscenes_root: Path | None = None, replicates: int = REPLICATES
+    paths: Sequence[Path],
+    nuscenes_root: Path | None = None,
+    replicates: int = REPLICATES,
+    evaluation: str | None = None,
 ) -> Comparison:
     """Compare run folders.
 
@@ -71,12 +75,14 @@ def compare_runs(
         paths: run folders, or folders of a sweep.
         nuscenes_root: folder with the tables, for the paired test; None for none.
         replicates: of the test.
+        evaluation: folder in each run whose detections to compare; None for the first of
+            `ranked_evaluations`.
 
     Raises:
-        ConfigError: if none of them is a run that can be compared.
+        ConfigError: if none of them is a run that can be compared, or has that evaluation.
         DatasetError: if the tables do not fit.
     """
-    runs, skipped = _read(paths)
+    runs, skipped = _read(paths, evaluation)
     if not runs:
         reasons = "; ".join(skipped) or "a sweep's folder without runs"
         raise ConfigError(f"there is no run to compare among what was named: {reasons}")
@@ -102,13 +108,21 @@ def compare_runs(
     )
 
 
-def _read(paths: Sequence[Path]) -> tuple[list[ComparedRun], list[str]]:
+def _read(paths: Sequence[Path], evaluation: str | None) -> tuple[list[ComparedRun], list[str]]:
     folders = list(dict.fromkeys(path.resolve() for path in run_folders(paths)))
     above = os.path.commonpath([folder.parent for folder in folders]) if folders else ""
+    ranked = ranked_evaluations(folders)
+    if evaluation is not None:
+        if evaluation not in ranked:
+            raise ConfigError(
+                f"--evaluation {evaluation}: no run has detections in a folder of this name; there "
+                f"{'are ' + ', '.join(ranked) if ranked else 'is none'}"
+            )
+        ranked = [evaluation]
     runs, skipped = [], []
     for folder in folders:
         try:
-            runs.append(read_run(folder, str(folder.relative_to(above))))
+            runs.append(read_run(folder, str(folder.relative_to(above)), ranked))
         except UnreadableRunError as error:
             skipped.append(f"{folder} is left out: {error}")
     return runs, skipped

@@ -1,6 +1,7 @@
 """The tables of a comparison, as cells: the same for terminal, Markdown, CSV and HTML."""
 
 import math
+from collections import defaultdict
 from collections.abc import Sequence
 from dataclasses import dataclass
 from statistics import mean, stdev
@@ -67,6 +68,7 @@ def runs_table(runs: Sequence[ComparedRun], scores: Scores) -> ReportTable:
         *("s/step", "training min", "host MB", "GPU MB"),
     )
     notes = ["The final loss is the mean training loss of the last tenth of the steps."]
+    notes += _evaluations_compared(runs)
     notes += [f"{run.name}: {note}." for run in runs for note in run.notes]
     if any(run.peak_memory_mb is None for run in runs):
         notes.append("Memory on the host is only known of runs that sweep-stage2 started.")
@@ -79,6 +81,21 @@ def runs_table(runs: Sequence[ComparedRun], scores: Scores) -> ReportTable:
         rows=tuple(tuple(row[i] for i in measured) for row in rows),
         notes=tuple(notes),
     )
+
+
+def _evaluations_compared(runs: Sequence[ComparedRun]) -> list[str]:
+    """Say by which evaluations runs are compared, and which else they have."""
+    runs_by: dict[str, list[str]] = defaultdict(list)
+    for run in runs:
+        if run.evaluations:
+            runs_by[run.evaluations[0]].append(run.name)
+    if not runs_by:
+        return []
+    several = [f"{folder} of {', '.join(names)}" for folder, names in runs_by.items()]
+    taken = "; ".join(several) if len(several) > 1 else next(iter(runs_by))
+    rest = sorted({folder for run in runs for folder in run.evaluations[1:]} - {*runs_by})
+    passed_over = f", not {', '.join(rest)} (--evaluation takes another)" if rest else ""
+    return [f"Detections compared are those in {taken}{passed_over}."]
 
 
 def _run_row(run: ComparedRun, scores: Scores) -> tuple[str, ...]:
