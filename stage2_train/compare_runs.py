@@ -16,9 +16,11 @@ import argparse
 import sys
 from pathlib import Path
 
-from shared.process.command import run_command
-from stage2_train.comparison.compare import as_text, compare_runs, write_comparison_files
-from stage2_train.comparison.compared_run import PAGE
+from shared.process.command import ending_at_once, run_command
+
+with ending_at_once():
+    from stage2_train.comparison.compare import as_text, compare_runs, write_comparison_files
+    from stage2_train.comparison.compared_run import PAGE
 
 
 def main(argv: list[str] | None = None) -> int:
