@@ -31,7 +31,7 @@ from stage2_train.data.training_batches import TrainingBatches
 from stage2_train.freezing.freeze_report import freeze_report, freeze_report_as_text
 from stage2_train.freezing.freezing import absent_parts, freeze, require_trainable
 from stage2_train.recipes.recipe import Recipe
-from stage2_train.run.run_folder import OVERRIDES, RunFolder
+from stage2_train.run.run_folder import CONFIG, OVERRIDES, RunFolder
 from stage2_train.run.starting_point import starting_detector, starting_point
 from stage2_train.training.distributed import (
     from_first_process,
@@ -104,7 +104,7 @@ def train(
     start = None if checkpoint is None else starting_point(checkpoint, store)
     if start is None:
         log.info("no --checkpoint: necks and head start from seeded weights, nothing learnt")
-    detector = starting_detector(store, recipe, start)
+    detector = starting_detector(store, recipe, start, is_resumed=(out / CONFIG).exists())
     freeze(detector, recipe.frozen, absent=sorted(absent_parts(detector)))
     dataset = StoreDataset(store, tokens, conditioned)
     if recipe.sensor_drop is not None:
