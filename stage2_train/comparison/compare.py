@@ -181,7 +181,7 @@ def _tested(
 def as_text(comparison: Comparison) -> str:
     """Return a comparison for the terminal."""
     blocks = [*comparison.skipped]
-    for table in comparison.tables:
+    for table in (table.shortened() for table in comparison.tables):
         rows = plain_table(table.head, table.rows) if table.rows else []
         blocks.append("\n".join([f"\n{table.title}", *rows, *table.notes]))
     return "\n".join(blocks)
@@ -212,7 +212,7 @@ def write_comparison_files(comparison: Comparison, out: Path) -> None:
 
 def _markdown(comparison: Comparison) -> str:
     parts = ["# Comparison of runs\n", *(f"- {reason}\n" for reason in comparison.skipped)]
-    for table in comparison.tables:
+    for table in (table.shortened() for table in comparison.tables):
         cells = [[cell.replace("|", "\\|") for cell in row] for row in (table.head, *table.rows)]
         parts.append(f"\n## {table.title}\n\n")
         parts += [markdown_table(cells[0], cells[1:])] if table.rows else []

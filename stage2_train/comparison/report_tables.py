@@ -1,9 +1,9 @@
 """The tables of a comparison, as cells: the same for terminal, Markdown, CSV and HTML."""
 
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import mean, stdev
 
 import numpy as np
@@ -12,12 +12,16 @@ from stage2_train.comparison.compared_run import MEAN_NDS, ComparedRun
 from stage2_train.comparison.paired_test import CONFIDENCE, METRICS, ScoreDifference
 from stage2_train.comparison.run_groups import (
     ABSENT,
+    NAME,
+    SEED,
     START,
     RunGroup,
     fields_that_differ,
     short_field,
     shown_value,
 )
+
+WIDEST = 100  # characters of a table in a terminal, if long columns are left out
 
 Scores = dict[str, tuple[float, float]]  # mAP and NDS by name of the run
 
@@ -32,6 +36,7 @@ class ReportTable:
         head: names of the columns.
         rows: cells as text.
         notes: sentences to read with it.
+        long: those of the columns that only the CSV file and the details of the page show.
     """
 
     name: str
@@ -39,6 +44,14 @@ class ReportTable:
     head: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     notes: tuple[str, ...] = ()
+    long: tuple[str, ...] = ()
+
+    def shortened(self) -> "ReportTable":
+        """Return the table without its long columns."""
+        short = [i for i, name in enumerate(self.head) if name not in self.long]
+        head = tuple(self.head[i] for i in short)
+        rows = tuple(tuple(row[i] for i in short) for row in self.rows)
+        return replace(self, head=head, rows=rows, long=())
 
 
 def fields_table(runs: Sequence[ComparedRun]) -> ReportTable:
@@ -51,13 +64,33 @@ def fields_table(runs: Sequence[ComparedRun]) -> ReportTable:
             f"The runs were trained on {len(stores)} different stores, so their training losses "
             "are not measured on the same features."
         )
+    head = ("run", *map(short_field, fields))
+    rows = tuple((run.name, *(shown_value(run, field) for field in fields)) for run in runs)
+    long = _long_columns(head, rows)
+    if long:
+        names = ", ".join(dict.fromkeys(name.partition(".")[0] for name in long))
+        notes.append(f"They also differ in {names}, too long for here: --out writes fields.csv.")
     return ReportTable(
-        name="fields",
-        title="What differs",
-        head=("run", *map(short_field, fields)),
-        rows=tuple((run.name, *(shown_value(run, field) for field in fields)) for run in runs),
-        notes=tuple(notes),
+        name="fields", title="What differs", head=head, rows=rows, notes=tuple(notes), long=long
     )
+
+
+def _long_columns(head: Sequence[str], rows: Sequence[Sequence[str]]) -> tuple[str, ...]:
+    """Return the columns to leave out for a table to fit, the widest fields of a recipe first.
+
+    Names and seeds stay, and with them what tells most runs apart.
+    """
+    widths: Counter[str] = Counter()
+    for column in zip(head, *rows, strict=True):
+        widths[column[0].partition(".")[0]] += 2 + max(map(len, column))
+    left_out: set[str] = set()
+    for field, _ in widths.most_common():
+        if widths.total() <= WIDEST:
+            break
+        if field not in ("run", *map(short_field, (NAME, SEED))):
+            left_out.add(field)
+            del widths[field]
+    return tuple(name for name in head if name.partition(".")[0] in left_out)
 
 
 def runs_table(runs: Sequence[ComparedRun], scores: Scores) -> ReportTable:
