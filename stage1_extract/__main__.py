@@ -37,6 +37,7 @@ with ending_at_once():
     from shared.config.preset_catalogue import PRESETS, load_preset
     from shared.errors import ConfigError
     from shared.process.number_options import whole_number
+    from shared.wording import counted, duration
     from stage1_extract.cluster.ray_options import add_ray_options, ray_options
     from stage1_extract.extraction.delta.delta_options import add_delta_options, asks_for_delta
     from stage1_extract.extraction.stages.stage_widths import LARGEST_BATCH
@@ -202,9 +203,9 @@ def extract(args: argparse.Namespace, command: Sequence[str]) -> None:
     )
     left, seconds = len(opened.writer.pending()), time.monotonic() - started
     if left:
-        log.info("%d shards are left to other workers; %.0f s", left, seconds)
+        log.info("left to other workers: %s; %s", counted(left, "shard"), duration(seconds))
     else:
-        log.info("%s is complete, %.0f s", args.store, seconds)
+        log.info("%s is complete, %s", args.store, duration(seconds))
 
 
 def main(argv: list[str] | None = None) -> int:

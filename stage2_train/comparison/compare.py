@@ -11,6 +11,7 @@ from pathlib import Path
 from shared.errors import ConfigError
 from shared.process.folder_lock import make_folder
 from shared.process.whole_file import whole_file
+from shared.wording import counted
 from stage2_train.comparison.compared_run import (
     PAGE,
     ComparedRun,
@@ -141,7 +142,8 @@ def _tested(
     scenes = len(set(matched.scenes.values()))
     if matched.matches and scenes < 2:
         notes.append("There is only one scene, so what other scenes would have changed is unknown.")
-    log.info("scoring %d runs on %d draws of %d scenes", len(matched.matches), replicates, scenes)
+    runs_scored, of = counted(len(matched.matches), "run"), counted(scenes, "scene")
+    log.info("scoring %s on %d draws of %s", runs_scored, replicates, of)
     resampled = resample(matched.matches, matched.scenes, replicates if scenes > 1 else 0)
     for name, of_run in resampled.items():
         scores[name] = (float(of_run.whole[0]), float(of_run.whole[1]))

@@ -16,6 +16,7 @@ from shared.data.feature_store import ConditionedStore, FeatureStore
 from shared.digests import state_digest
 from shared.errors import ConfigError
 from shared.model.detector import CmtDetector
+from shared.wording import counted
 from stage2_train.data.class_balance import class_balance
 from stage2_train.data.conditioned_stores import (
     by_condition,
@@ -317,14 +318,14 @@ def _announce(trainer: Trainer, order: EpochSampler, last: int) -> None:
         log.info("step %d of %d is reached: nothing is left to train", trainer.progress.step, last)
         return
     log.info(
-        "training %s with recipe %s in %s: %d samples, steps %d to %d, batch %d on %d devices\n%s",
+        "training %s with recipe %s in %s: %s, steps %d to %d, batch %d on %s\n%s",
         trainer.detector.preset.name,
         step.recipe.name,
         resolved_precision(step.recipe),
-        order.samples,
+        counted(order.samples, "sample"),
         trainer.progress.step,
         last,
         order.batch_size,
-        step.fabric.world_size,
+        counted(step.fabric.world_size, "device"),
         freeze_report_as_text(parts),
     )
