@@ -31,7 +31,7 @@ with ending_at_once():
     from cache.format.codec import CODECS, DEFAULT_CODEC
     from cache.format.layout import SHARD_BYTES
     from cache.storage.location import store_path
-    from shared.checkpoint.shipped_checkpoint import checkpoint_path
+    from shared.checkpoint.shipped_checkpoint import checkpoint_path, require_existing
     from shared.config.cut import BACKBONE_CUT, Cut, parse_cut
     from shared.config.preset import Preset
     from shared.config.preset_catalogue import PRESETS, load_preset
@@ -161,6 +161,7 @@ def extract(args: argparse.Namespace, command: Sequence[str]) -> None:
         args: from the parser of `options`.
         command: the words they were parsed from, which the store records.
     """
+    require_existing(args.checkpoint)
     # Imported here, since torch comes with it: neither --help, nor a mistyped option, nor a process
     # that loads raw files, which imports this module too, has to wait for it.
     with ending_at_once():

@@ -26,7 +26,7 @@ with ending_at_once():
     from cache.delta.delta_metadata import is_delta
     from cache.inspection.parity_record import ParityRecord
     from cache.storage.location import store_path
-    from shared.checkpoint.shipped_checkpoint import checkpoint_path
+    from shared.checkpoint.shipped_checkpoint import checkpoint_path, require_existing
     from shared.config.config_json import to_json
     from shared.errors import ParityError
     from shared.process.number_options import whole_number
@@ -90,8 +90,11 @@ def check(args: argparse.Namespace) -> None:
     """Compare a store with the live backbones as the command line says.
 
     Raises:
+        CheckpointError: if a checkpoint does not exist.
         ParityError: if anything is outside its tolerance.
     """
+    for checkpoint in (args.checkpoint, args.head):
+        require_existing(checkpoint)
     pair = delta_pair(args) if is_delta(args.store) else store_pair(args)
     total = pair.rows
     rows = min(total, args.samples or rows_to_find(DEFAULT_SHARE, total))

@@ -36,7 +36,7 @@ with ending_at_once():
     from cache.delta.open_features import open_delta
     from cache.reader import CachedFeatures
     from cache.storage.location import add_deltas_option, store_path
-    from shared.checkpoint.shipped_checkpoint import checkpoint_path
+    from shared.checkpoint.shipped_checkpoint import checkpoint_path, require_existing
     from shared.errors import ConfigError
     from shared.process.number_options import whole_number
     from stage2_train.data.loader import (
@@ -118,6 +118,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _work(args: argparse.Namespace) -> None:
+    require_existing(args.checkpoint)
     store = CachedFeatures(args.store)
     recipe = (
         load_recipe(args.recipe)

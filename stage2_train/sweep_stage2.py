@@ -36,7 +36,7 @@ with ending_at_once():
     from cache.reader import CachedFeatures
     from cache.storage.location import add_deltas_option, store_path
     from cache.storage.protocol import StorePath
-    from shared.checkpoint.shipped_checkpoint import checkpoint_path
+    from shared.checkpoint.shipped_checkpoint import checkpoint_path, require_existing
     from shared.data.feature_store import ConditionedStore
     from shared.digests import file_digest
     from shared.errors import CheckpointError, ConfigError
@@ -114,6 +114,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _work(args: argparse.Namespace) -> None:
+    require_existing(args.checkpoint)
     store = CachedFeatures(args.store)
     store.require_complete()
     slots = device_slots(args.jobs, _devices())

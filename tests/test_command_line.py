@@ -113,3 +113,24 @@ def test_sigterm_during_imports_ends_a_command_silently() -> None:
         child.send_signal(signal.SIGTERM)
         _, said = child.communicate(timeout=PATIENCE_S)
     assert (child.returncode, said) == (-signal.SIGTERM, "")  # 143 in a shell
+
+
+@pytest.mark.parametrize(
+    ("command", "arguments"),
+    [
+        ("extract-features", EXTRACTION),
+        ("check-parity", ("nowhere.zarr", "--nuscenes", "nowhere")),
+        ("train-stage2", ("nowhere.zarr", "--out", "nowhere")),
+        ("sweep-stage2", ("nowhere.zarr", "--out", "nowhere")),
+    ],
+)
+def test_a_checkpoint_that_is_not_there_is_said_before_anything_is_opened(
+    command: str,
+    arguments: tuple[str, ...],
+    request: pytest.FixtureRequest,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    module, _, function = scripts(request.config.rootpath)[command].partition(":")
+    main = getattr(importlib.import_module(module), function)
+    assert main([*arguments, "--checkpoint", "cmt_r50.pth"]) == 1
+    assert "cmt_r50.pth does not exist; " in capsys.readouterr().err
