@@ -20,34 +20,36 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
-from tqdm import tqdm
+from shared.process.command import ending_at_once, run_command
 
-from cache.command_options import feature_cache_parser
-from cache.coordination.ledger import DAMAGED_SUFFIX
-from cache.coordination.store import open_store
-from cache.delta.delta_inspection import (
-    delta_as_text,
-    delta_content,
-    describe_delta,
-    stores_inside,
-)
-from cache.delta.delta_metadata import is_delta, read_delta
-from cache.format.identity import explain_difference, frozen_document
-from cache.inspection.content_digest import content_digest
-from cache.inspection.estimate import estimate
-from cache.inspection.picture import plot_store
-from cache.inspection.rebuild import explain_rebuild
-from cache.inspection.sources_digest import explain_sources
-from cache.inspection.summary import describe, summary_as_text
-from cache.storage.location import parse_store_path
-from cache.storage.protocol import StorePath
-from cache.verification.check_rows import Damage
-from cache.verification.verify_store import verify, verify_sources
-from shared.config.cut import parse_cut
-from shared.config.preset_catalogue import load_preset
-from shared.digests import BLAKE3
-from shared.errors import CacheError
-from shared.process.command import run_command
+with ending_at_once():
+    from tqdm import tqdm
+
+    from cache.command_options import feature_cache_parser
+    from cache.coordination.ledger import DAMAGED_SUFFIX
+    from cache.coordination.store import open_store
+    from cache.delta.delta_inspection import (
+        delta_as_text,
+        delta_content,
+        describe_delta,
+        stores_inside,
+    )
+    from cache.delta.delta_metadata import is_delta, read_delta
+    from cache.format.identity import explain_difference, frozen_document
+    from cache.inspection.content_digest import content_digest
+    from cache.inspection.estimate import estimate
+    from cache.inspection.picture import plot_store
+    from cache.inspection.rebuild import explain_rebuild
+    from cache.inspection.sources_digest import explain_sources
+    from cache.inspection.summary import describe, summary_as_text
+    from cache.storage.location import parse_store_path
+    from cache.storage.protocol import StorePath
+    from cache.verification.check_rows import Damage
+    from cache.verification.verify_store import verify, verify_sources
+    from shared.config.cut import parse_cut
+    from shared.config.preset_catalogue import load_preset
+    from shared.digests import BLAKE3
+    from shared.errors import CacheError
 
 GIGABYTE = 1e9
 SECONDS_PER_HOUR = 3600

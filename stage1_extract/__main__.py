@@ -25,28 +25,31 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from cache.format.codec import CODECS, DEFAULT_CODEC
-from cache.format.layout import SHARD_BYTES
-from cache.storage.location import store_path
-from shared.checkpoint.shipped_checkpoint import checkpoint_path
-from shared.config.cut import BACKBONE_CUT, Cut, parse_cut
-from shared.config.preset import Preset
-from shared.config.preset_catalogue import PRESETS, load_preset
-from shared.errors import ConfigError
-from shared.process.command import run_command
-from shared.process.number_options import whole_number
-from stage1_extract.cluster.ray_options import add_ray_options, ray_options
-from stage1_extract.extraction.delta.delta_options import add_delta_options, asks_for_delta
-from stage1_extract.extraction.stages.stage_widths import LARGEST_BATCH
-from stage1_extract.extraction.worker_slice import (
-    choose_cuda_device,
-    choose_slice,
-    parse_slice,
-)
-from stage1_extract.nuscenes.dataset_options import (
-    OF_BASE,
-    add_dataset_options,
-)
+from shared.process.command import ending_at_once, run_command
+
+with ending_at_once():
+    from cache.format.codec import CODECS, DEFAULT_CODEC
+    from cache.format.layout import SHARD_BYTES
+    from cache.storage.location import store_path
+    from shared.checkpoint.shipped_checkpoint import checkpoint_path, require_existing
+    from shared.config.cut import BACKBONE_CUT, Cut, parse_cut
+    from shared.config.preset import Preset
+    from shared.config.preset_catalogue import PRESETS, load_preset
+    from shared.errors import ConfigError
+    from shared.process.number_options import whole_number
+    from shared.wording import counted, duration
+    from stage1_extract.cluster.ray_options import add_ray_options, ray_options
+    from stage1_extract.extraction.delta.delta_options import add_delta_options, asks_for_delta
+    from stage1_extract.extraction.stages.stage_widths import LARGEST_BATCH
+    from stage1_extract.extraction.worker_slice import (
+        choose_cuda_device,
+        choose_slice,
+        parse_slice,
+    )
+    from stage1_extract.nuscenes.dataset_options import (
+        OF_BASE,
+        add_dataset_options,
+    )
 
 log = logging.getLogger("stage1_extract")
 
@@ -158,11 +161,13 @@ def extract(args: argparse.Namespace, command: Sequence[str]) -> None:
         args: from the parser of `options`.
         command: the words they were parsed from, which the store records.
     """
+    require_existing(args.checkpoint)
     # Imported here, since torch comes with it: neither --help, nor a mistyped option, nor a process
     # that loads raw files, which imports this module too, has to wait for it.
-    from stage1_extract.extraction.extraction_identity import draws_of
-    from stage1_extract.extraction.extraction_job import described_job
-    from stage1_extract.extraction.fill_store import fill_store
+    with ending_at_once():
+        from stage1_extract.extraction.extraction_identity import draws_of
+        from stage1_extract.extraction.extraction_job import described_job
+        from stage1_extract.extraction.fill_store import fill_store
 
     preset = chosen_preset(args.preset, args.config)
     on_cluster = ray_options(args)
@@ -199,9 +204,9 @@ def extract(args: argparse.Namespace, command: Sequence[str]) -> None:
     )
     left, seconds = len(opened.writer.pending()), time.monotonic() - started
     if left:
-        log.info("%d shards are left to other workers; %.0f s", left, seconds)
+        log.info("left to other workers: %s; %s", counted(left, "shard"), duration(seconds))
     else:
-        log.info("%s is complete, %.0f s", args.store, seconds)
+        log.info("%s is complete, %s", args.store, duration(seconds))
 
 
 def main(argv: list[str] | None = None) -> int:

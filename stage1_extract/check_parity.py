@@ -20,27 +20,29 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
-from cache.delta.delta_metadata import is_delta
-from cache.inspection.parity_record import ParityRecord
-from cache.storage.location import store_path
-from shared.checkpoint.shipped_checkpoint import checkpoint_path
-from shared.config.config_json import to_json
-from shared.errors import ParityError
-from shared.process.command import run_command
-from shared.process.number_options import whole_number
-from stage1_extract.extraction.installed_versions import installed_versions
-from stage1_extract.live_pairs import delta_pair, store_pair
-from stage1_extract.nuscenes.dataset_options import OF_STORE, add_dataset_options
-from stage1_extract.parity.compare_sources import NOISE_SAMPLES, Extent, compare_sources
-from stage1_extract.parity.compared_pair import ComparedPair
-from stage1_extract.parity.parity_report import ParityRow, rows_as_text, worst_margins
-from stage1_extract.parity.row_sampling import (
-    DEFAULT_SHARE,
-    draw_rows,
-    rows_to_find,
-    sampling_report,
-    share_found,
-)
+from shared.process.command import ending_at_once, run_command
+
+with ending_at_once():
+    from cache.delta.delta_metadata import is_delta
+    from cache.inspection.parity_record import ParityRecord
+    from cache.storage.location import store_path
+    from shared.checkpoint.shipped_checkpoint import checkpoint_path, require_existing
+    from shared.config.config_json import to_json
+    from shared.errors import ParityError
+    from shared.process.number_options import whole_number
+    from stage1_extract.extraction.installed_versions import installed_versions
+    from stage1_extract.live_pairs import delta_pair, store_pair
+    from stage1_extract.nuscenes.dataset_options import OF_STORE, add_dataset_options
+    from stage1_extract.parity.compare_sources import NOISE_SAMPLES, Extent, compare_sources
+    from stage1_extract.parity.compared_pair import ComparedPair
+    from stage1_extract.parity.parity_report import ParityRow, rows_as_text, worst_margins
+    from stage1_extract.parity.row_sampling import (
+        DEFAULT_SHARE,
+        draw_rows,
+        rows_to_find,
+        sampling_report,
+        share_found,
+    )
 
 log = logging.getLogger(__name__)
 
@@ -88,8 +90,11 @@ def check(args: argparse.Namespace) -> None:
     """Compare a store with the live backbones as the command line says.
 
     Raises:
+        CheckpointError: if a checkpoint does not exist.
         ParityError: if anything is outside its tolerance.
     """
+    for checkpoint in (args.checkpoint, args.head):
+        require_existing(checkpoint)
     pair = delta_pair(args) if is_delta(args.store) else store_pair(args)
     total = pair.rows
     rows = min(total, args.samples or rows_to_find(DEFAULT_SHARE, total))

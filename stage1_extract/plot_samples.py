@@ -18,35 +18,41 @@ import sys
 from pathlib import Path
 from typing import Any
 
-import numpy as np
-from numpy.typing import NDArray
-from pyquaternion import Quaternion
+from shared.process.command import ending_at_once, run_command
 
-from cache.reader import CachedFeatures
-from cache.storage.location import store_path
-from shared.data.features import Frame
-from shared.errors import DatasetError
-from shared.process.command import run_command
-from shared.process.even_samples import evenly_spaced
-from shared.process.folder_lock import make_folder
-from shared.process.number_options import real_number, whole_number
-from stage1_extract.conditions.apply_condition import changes_of
-from stage1_extract.conditions.catalogue.condition_catalogue import load_condition
-from stage1_extract.conditions.condition import Condition
-from stage1_extract.nuscenes.dataset_options import OF_STORE, add_dataset_options, chosen_dataset
-from stage1_extract.nuscenes.records import SampleRecord
-from stage1_extract.plots.plot_condition import plot_condition
-from stage1_extract.plots.plot_features import plot_features
-from stage1_extract.plots.plot_scene import (
-    PREDICTED_COLOUR,
-    TRUE_COLOUR,
-    PlottedBoxes,
-    plot_scene,
-)
-from stage1_extract.plots.plot_weights_on_photos import (
-    plot_weights_on_photos,
-    read_sensor_weights,
-)
+with ending_at_once():
+    import numpy as np
+    from numpy.typing import NDArray
+    from pyquaternion import Quaternion
+
+    from cache.reader import CachedFeatures
+    from cache.storage.location import store_path
+    from shared.data.features import Frame
+    from shared.errors import DatasetError
+    from shared.process.even_samples import evenly_spaced
+    from shared.process.folder_lock import make_folder
+    from shared.process.number_options import real_number, whole_number
+    from stage1_extract.conditions.apply_condition import changes_of
+    from stage1_extract.conditions.catalogue.condition_catalogue import load_condition
+    from stage1_extract.conditions.condition import Condition
+    from stage1_extract.nuscenes.dataset_options import (
+        OF_STORE,
+        add_dataset_options,
+        chosen_dataset,
+    )
+    from stage1_extract.nuscenes.records import SampleRecord
+    from stage1_extract.plots.plot_condition import plot_condition
+    from stage1_extract.plots.plot_features import plot_features
+    from stage1_extract.plots.plot_scene import (
+        PREDICTED_COLOUR,
+        TRUE_COLOUR,
+        PlottedBoxes,
+        plot_scene,
+    )
+    from stage1_extract.plots.plot_weights_on_photos import (
+        plot_weights_on_photos,
+        read_sensor_weights,
+    )
 
 log = logging.getLogger(__name__)
 

@@ -29,23 +29,31 @@ import json
 import sys
 from pathlib import Path
 
-from lightning.fabric.utilities.rank_zero import rank_zero_only
+from shared.process.command import ending_at_once, run_command
 
-from cache.delta.open_features import open_delta
-from cache.reader import CachedFeatures
-from cache.storage.location import add_deltas_option, store_path
-from shared.checkpoint.shipped_checkpoint import checkpoint_path
-from shared.errors import ConfigError
-from shared.process.command import run_command
-from shared.process.number_options import whole_number
-from stage2_train.data.loader import LOADER_HELP, LOADERS, THREADS, WORKERS_HELP, default_workers
-from stage2_train.data.subset_options import add_subset_options, subset_of
-from stage2_train.evaluation.conditions.store_validator import StoreValidator
-from stage2_train.recipes.mm_recipe.recipe_from_config import recipe_for_store
-from stage2_train.recipes.overrides import override
-from stage2_train.recipes.recipe import MOST_SEED
-from stage2_train.recipes.recipes import RECIPES, load_recipe
-from stage2_train.training.build import train
+with ending_at_once():
+    from lightning.fabric.utilities.rank_zero import rank_zero_only
+
+    from cache.delta.open_features import open_delta
+    from cache.reader import CachedFeatures
+    from cache.storage.location import add_deltas_option, store_path
+    from shared.checkpoint.shipped_checkpoint import checkpoint_path, require_existing
+    from shared.errors import ConfigError
+    from shared.process.number_options import whole_number
+    from stage2_train.data.loader import (
+        LOADER_HELP,
+        LOADERS,
+        THREADS,
+        WORKERS_HELP,
+        default_workers,
+    )
+    from stage2_train.data.subset_options import add_subset_options, subset_of
+    from stage2_train.evaluation.conditions.store_validator import StoreValidator
+    from stage2_train.recipes.mm_recipe.recipe_from_config import recipe_for_store
+    from stage2_train.recipes.overrides import override
+    from stage2_train.recipes.recipe import MOST_SEED
+    from stage2_train.recipes.recipes import RECIPES, load_recipe
+    from stage2_train.training.build import train
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -111,6 +119,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _work(args: argparse.Namespace) -> None:
+    require_existing(args.checkpoint)
     store = CachedFeatures(args.store)
     recipe = (
         load_recipe(args.recipe)

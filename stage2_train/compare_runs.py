@@ -16,9 +16,11 @@ import argparse
 import sys
 from pathlib import Path
 
-from shared.process.command import run_command
-from stage2_train.comparison.compare import as_text, compare_runs, write_comparison_files
-from stage2_train.comparison.compared_run import PAGE
+from shared.process.command import ending_at_once, run_command
+
+with ending_at_once():
+    from stage2_train.comparison.compare import as_text, compare_runs, write_comparison_files
+    from stage2_train.comparison.compared_run import PAGE
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -30,11 +32,17 @@ def main(argv: list[str] | None = None) -> int:
     )
     parser.add_argument("runs", type=Path, nargs="+", help="run folders, or folders of sweeps")
     parser.add_argument("--nuscenes", type=Path, help="nuScenes root with the tables, for the test")
+    parser.add_argument(
+        "--evaluation",
+        metavar="NAME",
+        help="folder in each run whose detections to compare (default: the one that most runs "
+        "have, first validation and val; one of training samples only if there is no other)",
+    )
     parser.add_argument("--out", type=Path, help="folder for Markdown, CSV and the page")
     args = parser.parse_args(argv)
 
     def work() -> None:
-        comparison = compare_runs(args.runs, args.nuscenes)
+        comparison = compare_runs(args.runs, args.nuscenes, evaluation=args.evaluation)
         print(as_text(comparison))
         if args.out is not None:
             write_comparison_files(comparison, args.out)

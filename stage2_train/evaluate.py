@@ -20,23 +20,25 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from cache.delta.open_features import open_delta
-from cache.reader import CachedFeatures
-from cache.storage.location import add_deltas_option, store_path
-from shared.checkpoint.shipped_checkpoint import checkpoint_path
-from shared.data.feature_store import FeatureStore
-from shared.errors import ConfigError
-from shared.process.command import run_command
-from shared.process.number_options import whole_number
-from stage2_train.data.loader import WORKERS_HELP, default_workers
-from stage2_train.evaluation.conditions.condition_tables import COMPARISON
-from stage2_train.evaluation.conditions.judged_condition import DROPS
-from stage2_train.evaluation.conditions.published_baseline import read_published_baseline
-from stage2_train.evaluation.conditions.score_baseline import BaselineDetector, ScoreBaseline
-from stage2_train.evaluation.evaluation_folder import RESULTS, TABLES
-from stage2_train.plots.evaluation_plots import parse_plots
-from stage2_train.run.trained_detector import load_detector
-from stage2_train.store_evaluation import evaluate, evaluate_submission
+from shared.process.command import ending_at_once, run_command
+
+with ending_at_once():
+    from cache.delta.open_features import open_delta
+    from cache.reader import CachedFeatures
+    from cache.storage.location import add_deltas_option, store_path
+    from shared.checkpoint.shipped_checkpoint import checkpoint_path
+    from shared.data.feature_store import FeatureStore
+    from shared.errors import ConfigError
+    from shared.process.number_options import whole_number
+    from stage2_train.data.loader import WORKERS_HELP, default_workers
+    from stage2_train.evaluation.conditions.condition_tables import COMPARISON
+    from stage2_train.evaluation.conditions.judged_condition import DROPS
+    from stage2_train.evaluation.conditions.published_baseline import read_published_baseline
+    from stage2_train.evaluation.conditions.score_baseline import BaselineDetector, ScoreBaseline
+    from stage2_train.evaluation.evaluation_folder import RESULTS, TABLES
+    from stage2_train.plots.evaluation_plots import parse_plots
+    from stage2_train.run.trained_detector import load_detector
+    from stage2_train.store_evaluation import evaluate, evaluate_submission
 
 
 def main(argv: list[str] | None = None) -> int:

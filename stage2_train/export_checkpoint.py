@@ -17,17 +17,19 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-import torch
-from torch import Tensor
+from shared.process.command import ending_at_once, run_command
 
-from shared.checkpoint.checkpoint_table import PARTS, belongs, part_of
-from shared.checkpoint.shipped_checkpoint import checkpoint_path
-from shared.checkpoint.strict_loading import other_backbones, read_state
-from shared.config.classes import CLASS_NAMES
-from shared.errors import CheckpointError
-from shared.process.command import run_command
-from shared.process.whole_file import whole_file
-from stage2_train.run.run_folder import read_run_checkpoint, trained_weights
+with ending_at_once():
+    import torch
+    from torch import Tensor
+
+    from shared.checkpoint.checkpoint_table import PARTS, belongs, part_of
+    from shared.checkpoint.shipped_checkpoint import checkpoint_path
+    from shared.checkpoint.strict_loading import other_backbones, read_state
+    from shared.config.classes import CLASS_NAMES
+    from shared.errors import CheckpointError
+    from shared.process.whole_file import whole_file
+    from stage2_train.run.run_folder import read_run_checkpoint, trained_weights
 
 log = logging.getLogger(__name__)
 

@@ -12,19 +12,21 @@ import logging
 import sys
 from pathlib import Path
 
-from cache.reader import CachedFeatures
-from cache.storage.location import store_path
-from shared.checkpoint.shipped_checkpoint import checkpoint_path
-from shared.data.feature_store import FeatureStore
-from shared.errors import ConfigError
-from shared.model.detector import CmtDetector
-from shared.process.command import run_command
-from shared.process.even_samples import evenly_spaced
-from shared.process.folder_lock import make_folder
-from shared.process.number_options import real_number, whole_number
-from stage2_train.data.loader import WORKERS_HELP, default_workers
-from stage2_train.evaluation.sensor_weights_table import sensor_weights_table
-from stage2_train.run.trained_detector import load_detector
+from shared.process.command import ending_at_once, run_command
+
+with ending_at_once():
+    from cache.reader import CachedFeatures
+    from cache.storage.location import store_path
+    from shared.checkpoint.shipped_checkpoint import checkpoint_path
+    from shared.data.feature_store import FeatureStore
+    from shared.errors import ConfigError
+    from shared.model.detector import CmtDetector
+    from shared.process.even_samples import evenly_spaced
+    from shared.process.folder_lock import make_folder
+    from shared.process.number_options import real_number, whole_number
+    from stage2_train.data.loader import WORKERS_HELP, default_workers
+    from stage2_train.evaluation.sensor_weights_table import sensor_weights_table
+    from stage2_train.run.trained_detector import load_detector
 
 WEIGHTS = "sensor_weights.npz"
 

@@ -11,7 +11,7 @@ from shared.digests import file_digest, state_digest
 from shared.model.detector import CmtDetector
 from shared.process.folder_lock import locked_folder
 from stage2_train.data.conditioned_stores import by_condition
-from stage2_train.data.dataset import StoreDataset
+from stage2_train.data.dataset import StoreDataset, samples_digest
 from stage2_train.evaluation.conditions.condition_tables import nds_of, write_condition_tables
 from stage2_train.evaluation.conditions.judged_condition import BASELINE, judged_conditions
 from stage2_train.evaluation.conditions.judging import GroundTruthTables, judge_conditions
@@ -76,7 +76,12 @@ def evaluate(
     with locked_folder(out, LOCK):
         truth = _ground_truth(store, nuscenes_root, plots)
         weights = state_digest(detector.state_dict())
-        claim_folder(out, name, {"features": store.identity_digest, "weights": weights})
+        claim_folder(
+            out,
+            name,
+            {"features": store.identity_digest, "weights": weights},
+            samples_digest(store.identity_digest, store.sources_digest),
+        )
         judged = partial(
             judge_conditions,
             store=store,

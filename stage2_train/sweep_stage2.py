@@ -27,35 +27,37 @@ import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import torch
+from shared.process.command import ending_at_once, run_command
 
-from cache.delta.open_features import open_delta
-from cache.reader import CachedFeatures
-from cache.storage.location import add_deltas_option, store_path
-from cache.storage.protocol import StorePath
-from shared.checkpoint.shipped_checkpoint import checkpoint_path
-from shared.data.feature_store import ConditionedStore
-from shared.digests import file_digest
-from shared.errors import CheckpointError, ConfigError
-from shared.process.command import run_command
-from shared.process.number_options import whole_number
-from stage2_train.data.conditioned_stores import (
-    by_condition,
-    content_digests,
-    require_same_names,
-)
-from stage2_train.data.dataset import samples_digest
-from stage2_train.data.loader import WORKERS_HELP, default_workers
-from stage2_train.data.subset import subset_record, subset_tokens
-from stage2_train.data.subset_options import add_subset_options, subset_of
-from stage2_train.evaluation.conditions.judged_condition import judged_conditions
-from stage2_train.freezing.freezing import require_trainable
-from stage2_train.recipes.recipe import Recipe
-from stage2_train.recipes.recipes import RECIPES
-from stage2_train.run.run_folder import CHECKPOINT
-from stage2_train.sweep.optuna_search import search
-from stage2_train.sweep.run_sweep import Options, device_slots, run_sweep
-from stage2_train.sweep.sweep_plan import planned_runs, recipes_named
+with ending_at_once():
+    import torch
+
+    from cache.delta.open_features import open_delta
+    from cache.reader import CachedFeatures
+    from cache.storage.location import add_deltas_option, store_path
+    from cache.storage.protocol import StorePath
+    from shared.checkpoint.shipped_checkpoint import checkpoint_path, require_existing
+    from shared.data.feature_store import ConditionedStore
+    from shared.digests import file_digest
+    from shared.errors import CheckpointError, ConfigError
+    from shared.process.number_options import whole_number
+    from stage2_train.data.conditioned_stores import (
+        by_condition,
+        content_digests,
+        require_same_names,
+    )
+    from stage2_train.data.dataset import samples_digest
+    from stage2_train.data.loader import WORKERS_HELP, default_workers
+    from stage2_train.data.subset import subset_record, subset_tokens
+    from stage2_train.data.subset_options import add_subset_options, subset_of
+    from stage2_train.evaluation.conditions.judged_condition import judged_conditions
+    from stage2_train.freezing.freezing import require_trainable
+    from stage2_train.recipes.recipe import Recipe
+    from stage2_train.recipes.recipes import RECIPES
+    from stage2_train.run.run_folder import CHECKPOINT
+    from stage2_train.sweep.optuna_search import search
+    from stage2_train.sweep.run_sweep import Options, device_slots, run_sweep
+    from stage2_train.sweep.sweep_plan import planned_runs, recipes_named
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -112,6 +114,7 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _work(args: argparse.Namespace) -> None:
+    require_existing(args.checkpoint)
     store = CachedFeatures(args.store)
     store.require_complete()
     slots = device_slots(args.jobs, _devices())

@@ -4,7 +4,6 @@ A checkpoint of the official code has a `state_dict` at its top level, with the 
 `shared.checkpoint.checkpoint_table`; ours use the same names.
 """
 
-import difflib
 import pickle
 import re
 from collections.abc import Iterable, Mapping, Sequence
@@ -18,7 +17,7 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from shared.checkpoint.checkpoint_table import PARTS, belongs, part_of
-from shared.checkpoint.shipped_checkpoint import TINY, require_as_shipped
+from shared.checkpoint.shipped_checkpoint import require_as_shipped, require_existing
 from shared.checkpoint.sparse_layout import in_our_layout
 from shared.digests import state_digest
 from shared.errors import CheckpointError
@@ -47,13 +46,6 @@ NUMPY_SCALARS: list[Any] = [
 UNPICKLED = re.compile(r"GLOBAL ([\w.]+)")  # in torch's message: what the file asks to import
 
 
-def _instead_of(path: Path) -> str:
-    """Return what to name instead of a file that is not there."""
-    there = [file.name for file in path.parent.glob("*") if not file.name.startswith(".")]
-    near = difflib.get_close_matches(path.name, [*there, TINY], n=1)
-    return f"did you mean {near[0]}?" if near else "check the path"
-
-
 def read_checkpoint(path: Path) -> dict[str, Any]:
     """Load a checkpoint, of torch or safetensors, without executing anything in it.
 
@@ -66,8 +58,7 @@ def read_checkpoint(path: Path) -> dict[str, Any]:
     """
     if path.is_dir():
         raise CheckpointError(f"checkpoint {path} is a folder; name a file in it")
-    if not path.is_file():
-        raise CheckpointError(f"checkpoint {path.absolute()} does not exist; {_instead_of(path)}")
+    require_existing(path)
     require_as_shipped(path)
     size = f"{path.stat().st_size} bytes"
     try:

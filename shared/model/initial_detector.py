@@ -1,6 +1,7 @@
 """A detector to start from: seeded, or with the necks and head of a checkpoint."""
 
 import logging
+from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
 
@@ -62,8 +63,16 @@ def aqr_config_of(checkpoint: Path) -> AqrConfig | None:
     return None if saved is None else aqr_config_from_json(saved)
 
 
-def load_checkpoint(detector: CmtDetector, state: Mapping[str, Tensor], path: Path) -> None:
+def load_checkpoint(
+    detector: CmtDetector, state: Mapping[str, Tensor], path: Path, *, is_resumed: bool = False
+) -> None:
     """Copy necks and head from a state dict, and AQR if the state dict has it.
+
+    Args:
+        detector: to copy into.
+        state: names and weights.
+        path: where they come from.
+        is_resumed: whether the log has said before what is new.
 
     Raises:
         CheckpointError: if it does not fit.
@@ -78,13 +87,10 @@ def load_checkpoint(detector: CmtDetector, state: Mapping[str, Tensor], path: Pa
     load_parts(
         detector, state, detector.parts, path=path, without=detector.cut.frozen_parts, fresh=fresh
     )
-    for part in fresh:
-        new = {name: tensor for name, tensor in own.items() if belongs(name, [part])}
-        log.info(
-            "new in this run, not in %s: %s, %d parameters in %d tensors (%s)",
-            path,
-            part,
-            sum(tensor.numel() for tensor in new.values()),
-            len(new),
-            ", ".join(name.removeprefix(f"{part}.") for name in new),
-        )
+    for part in () if is_resumed else fresh:
+        sizes: Counter[str] = Counter()
+        for name, tensor in own.items():
+            if belongs(name, [part]):
+                sizes[name.removeprefix(f"{part}.").partition(".")[0]] += tensor.numel()
+        modules = ", ".join(f"{module} {size:,}" for module, size in sizes.items())
+        log.info("new in this run, not in %s: parameters of %s (%s)", path, part, modules)

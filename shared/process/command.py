@@ -7,12 +7,37 @@ import os
 import select
 import signal
 import sys
-from collections.abc import Callable
+import threading
+from collections.abc import Callable, Iterator
+from types import FrameType
 
 from shared.errors import FrozenCmtError, InterruptedWorkError
 from shared.process.system_faults import explain_system_fault
 
 STDOUT = "standard output"
+
+
+@contextlib.contextmanager
+def ending_at_once() -> Iterator[None]:
+    """While entered, Ctrl-C ends the process with one line; for a command's imports, of seconds.
+
+    A KeyboardInterrupt would not do: libraries that are half imported swallow it, or fail by it. A
+    process that ignores Ctrl-C or handles it otherwise still does, and SIGTERM needs no handler.
+    """
+    is_main = threading.current_thread() is threading.main_thread()
+    if not is_main or signal.getsignal(signal.SIGINT) is not signal.default_int_handler:
+        yield
+        return
+    signal.signal(signal.SIGINT, _end_at_once)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def _end_at_once(signum: int, _: FrameType | None) -> None:
+    print("stopped before it began", file=sys.stderr, flush=True)
+    os._exit(128 + signum)
 
 
 def run_command(work: Callable[[], int | None]) -> int:

@@ -7,6 +7,7 @@ from collections.abc import Sequence
 
 from cache.storage.location import absolute_place
 from shared.config.preset import Preset
+from shared.wording import counted, duration
 from stage1_extract.cluster.ray_driver import extract_on_ray
 from stage1_extract.cluster.ray_options import RayOptions
 from stage1_extract.extraction.extraction_identity import draws_of
@@ -36,6 +37,6 @@ def extract_on_cluster(
     frames = RawFrames(job.dataset.read(), preset, draws_of(preset, job.variants))
     left = extract_on_ray(job, frames, options)
     if left:
-        log.info("%d shards are left to workers outside the cluster", left)
+        log.info("left to workers outside the cluster: %s", counted(left, "shard"))
     else:
-        log.info("%s is complete, %.0f s", args.store, time.monotonic() - started)
+        log.info("%s is complete, %s", args.store, duration(time.monotonic() - started))

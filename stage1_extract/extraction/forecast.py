@@ -8,6 +8,7 @@ from tqdm import tqdm
 from cache.coordination.claims import WorkerSlice
 from cache.coordination.free_space import require_free_space
 from cache.coordination.store import Store
+from shared.wording import counted, duration
 from stage1_extract.extraction.stages.stage_rates import StageRates
 
 log = logging.getLogger(__name__)
@@ -44,10 +45,10 @@ class Forecast:
         space, rows = require_free_space(self._store), self._store.layout.rows
         expected = "" if space.row_bytes is None else f", {space.needed_bytes / GIGABYTE:.2f} GB"
         log.info(
-            "%d of %d rows to extract in %d shards; %.2f GB before compression%s, %s",
+            "%d of %s to extract in %s; %.2f GB before compression%s, %s",
             space.rows_left,
-            rows,
-            shards,
+            counted(rows, "row"),
+            counted(shards, "shard"),
             space.rows_left * space.raw_row_bytes / GIGABYTE,
             f"{expected} as measured" if expected else "",
             space.free,
@@ -77,12 +78,12 @@ class Forecast:
         row_s = self._seconds_per_row()
         done = self._store.layout.rows - space.rows_left
         log.info(
-            "%.2f s and %.2f MB per row (%.2f times smaller than uncompressed); about %.2f h%s and "
+            "%.2f s and %.2f MB per row (%.2f times smaller than uncompressed); about %s%s and "
             "%.2f GB for the rest, %.2f GB in all, %s",
             row_s,
             space.row_bytes / 1e6,
             space.raw_row_bytes / space.row_bytes,
-            row_s * space.rows_left / self._slice.of / 3600,
+            duration(row_s * space.rows_left / self._slice.of),
             f" if all {self._slice.of} workers are as fast" if self._slice.of > 1 else "",
             space.needed_bytes / GIGABYTE,
             space.needed_bytes / GIGABYTE + done * space.row_bytes / GIGABYTE,

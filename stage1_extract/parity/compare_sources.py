@@ -21,6 +21,7 @@ from shared.errors import InterruptedWorkError
 from shared.model.detector import CmtDetector
 from shared.model.initial_detector import aqr_config_of, fresh_detector
 from shared.process.interrupts import Interrupts
+from shared.wording import duration
 from stage1_extract.parity.batch_composition import read_as_extracted, read_batches
 from stage1_extract.parity.frame_bits import combined_frames_differences, frames_difference
 from stage1_extract.parity.leg_differences import leg_differences
@@ -127,14 +128,13 @@ class _Comparison:
         rest = sum(len(places) for _, places in self._others)
         left_s = (len(self._probed) - 1) * seconds + rest * row_s
         log.info(
-            "%d of %d rows took %.0f s, at batch sizes %s%s; the rest takes about %.1f min. Ctrl-C "
-            "stops it",
+            "%d of %d rows took %s, at batch sizes %s%s; the rest takes about %s. Ctrl-C stops it",
             done,
             self.bar.total,
-            seconds,
+            duration(seconds),
             ", ".join(map(str, self._extent.batch_sizes)),
             " and through the detector" if self._extent.detector_samples else "",
-            left_s / 60,
+            duration(left_s),
         )
 
     def _probe(self, variant: int, places: Sequence[int], *, has_legs: bool) -> float:

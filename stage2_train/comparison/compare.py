@@ -11,10 +11,12 @@ from pathlib import Path
 from shared.errors import ConfigError
 from shared.process.folder_lock import make_folder
 from shared.process.whole_file import whole_file
+from shared.wording import counted
 from stage2_train.comparison.compared_run import (
     PAGE,
     ComparedRun,
     UnreadableRunError,
+    ranked_evaluations,
     read_run,
     run_folders,
 )
@@ -63,7 +65,10 @@ class Comparison:
 
 
 def compare_runs(
-    paths: Sequence[Path], nuscenes_root: Path | None = None, replicates: int = REPLICATES
+    paths: Sequence[Path],
+    nuscenes_root: Path | None = None,
+    replicates: int = REPLICATES,
+    evaluation: str | None = None,
 ) -> Comparison:
     """Compare run folders.
 
@@ -71,12 +76,14 @@ def compare_runs(
         paths: run folders, or folders of a sweep.
         nuscenes_root: folder with the tables, for the paired test; None for none.
         replicates: of the test.
+        evaluation: folder in each run whose detections to compare; None for the first of
+            `ranked_evaluations`.
 
     Raises:
-        ConfigError: if none of them is a run that can be compared.
+        ConfigError: if none of them is a run that can be compared, or has that evaluation.
         DatasetError: if the tables do not fit.
     """
-    runs, skipped = _read(paths)
+    runs, skipped = _read(paths, evaluation)
     if not runs:
         reasons = "; ".join(skipped) or "a sweep's folder without runs"
         raise ConfigError(f"there is no run to compare among what was named: {reasons}")
@@ -102,13 +109,21 @@ def compare_runs(
     )
 
 
-def _read(paths: Sequence[Path]) -> tuple[list[ComparedRun], list[str]]:
+def _read(paths: Sequence[Path], evaluation: str | None) -> tuple[list[ComparedRun], list[str]]:
     folders = list(dict.fromkeys(path.resolve() for path in run_folders(paths)))
     above = os.path.commonpath([folder.parent for folder in folders]) if folders else ""
+    ranked = ranked_evaluations(folders)
+    if evaluation is not None:
+        if evaluation not in ranked:
+            raise ConfigError(
+                f"--evaluation {evaluation}: no run has detections in a folder of this name; there "
+                f"{'are ' + ', '.join(ranked) if ranked else 'is none'}"
+            )
+        ranked = [evaluation]
     runs, skipped = [], []
     for folder in folders:
         try:
-            runs.append(read_run(folder, str(folder.relative_to(above))))
+            runs.append(read_run(folder, str(folder.relative_to(above)), ranked))
         except UnreadableRunError as error:
             skipped.append(f"{folder} is left out: {error}")
     return runs, skipped
@@ -127,7 +142,8 @@ def _tested(
     scenes = len(set(matched.scenes.values()))
     if matched.matches and scenes < 2:
         notes.append("There is only one scene, so what other scenes would have changed is unknown.")
-    log.info("scoring %d runs on %d draws of %d scenes", len(matched.matches), replicates, scenes)
+    runs_scored, of = counted(len(matched.matches), "run"), counted(scenes, "scene")
+    log.info("scoring %s on %d draws of %s", runs_scored, replicates, of)
     resampled = resample(matched.matches, matched.scenes, replicates if scenes > 1 else 0)
     for name, of_run in resampled.items():
         scores[name] = (float(of_run.whole[0]), float(of_run.whole[1]))
@@ -167,7 +183,7 @@ def _tested(
 def as_text(comparison: Comparison) -> str:
     """Return a comparison for the terminal."""
     blocks = [*comparison.skipped]
-    for table in comparison.tables:
+    for table in (table.shortened() for table in comparison.tables):
         rows = plain_table(table.head, table.rows) if table.rows else []
         blocks.append("\n".join([f"\n{table.title}", *rows, *table.notes]))
     return "\n".join(blocks)
@@ -198,7 +214,7 @@ def write_comparison_files(comparison: Comparison, out: Path) -> None:
 
 def _markdown(comparison: Comparison) -> str:
     parts = ["# Comparison of runs\n", *(f"- {reason}\n" for reason in comparison.skipped)]
-    for table in comparison.tables:
+    for table in (table.shortened() for table in comparison.tables):
         cells = [[cell.replace("|", "\\|") for cell in row] for row in (table.head, *table.rows)]
         parts.append(f"\n## {table.title}\n\n")
         parts += [markdown_table(cells[0], cells[1:])] if table.rows else []

@@ -6,7 +6,8 @@ A folder that is no run, or a torn one, is left out with the reason; what a run 
 import csv
 import json
 import math
-from collections.abc import Iterable, Iterator, Mapping
+from collections import defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -15,14 +16,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shared.errors import TrainingError
-from stage2_train.evaluation.evaluation_folder import RESULTS
-from stage2_train.run.code_record import RECORD, THEN, UNKNOWN, recorded_code
+from stage2_train.evaluation.evaluation_folder import RECORD, RESULTS
+from stage2_train.run.code_record import CODE_RECORD, THEN, UNKNOWN, recorded_code
 from stage2_train.run.run_folder import CONFIG
 from stage2_train.run.step_clock import PEAK_GPU_MB
 from stage2_train.run.training_log import LOG, TIMING, VALIDATION
 from stage2_train.sweep.sweep_plan import FINISHED, SWEEP
 
 FINAL_VALIDATION = "validation"  # folder of the one that ends a run
+PREFERRED = (FINAL_VALIDATION, "val")  # evaluations, of those that as many runs have
 SUMMARY = "metrics_summary.json"
 MEAN_NDS = "mean_NDS"  # column of validation.csv, of runs that are validated under conditions
 PAGE = "comparison.html"  # of a comparison, which may lie among the runs
@@ -49,6 +51,7 @@ class ComparedRun:
         timing: columns of timing.csv; empty without it.
         validation: columns of validation.csv, NaN where nothing was measured; empty without it.
         results: the detections to compare, if there are any.
+        evaluations: the folders in it that have detections, by name; the first is compared.
         summary: nuscenes-devkit's metrics beside them; empty without.
         peak_memory_mb: of the run's process on the host, if a sweep measured it.
         notes: what it lacks, in words.
@@ -61,6 +64,7 @@ class ComparedRun:
     timing: Table
     validation: Table
     results: Path | None
+    evaluations: tuple[str, ...]
     summary: dict[str, Any]
     peak_memory_mb: float | None
     notes: tuple[str, ...]
@@ -104,8 +108,13 @@ def run_folders(paths: Iterable[Path]) -> Iterator[Path]:
             yield path
 
 
-def read_run(path: Path, name: str) -> ComparedRun:
+def read_run(path: Path, name: str, ranked: Sequence[str] | None = None) -> ComparedRun:
     """Read a run folder.
+
+    Args:
+        path: the folder.
+        name: for tables.
+        ranked: evaluations of which the first that it has is compared (default: its own).
 
     Raises:
         UnreadableRunError: if it is none, or its config or log cannot be read.
@@ -129,8 +138,11 @@ def read_run(path: Path, name: str) -> ComparedRun:
         except UnreadableRunError as error:
             notes.append(str(error))
     config[CODE] = _code(path, notes)
-    results, note = _results(path)
-    notes += [note] if note else []
+    results = evaluation_results(path)
+    evaluations = [folder for folder in ranked or ranked_evaluations([path]) if folder in results]
+    if not evaluations:
+        what = RESULTS if ranked is None or not results else f"evaluation {', '.join(ranked)}"
+        notes.append(f"no {what} in it: compared by its log (evaluate-stage2 makes one)")
     return ComparedRun(
         name=name,
         path=path,
@@ -138,8 +150,9 @@ def read_run(path: Path, name: str) -> ComparedRun:
         log=log,
         timing=tables[TIMING],
         validation=tables[VALIDATION],
-        results=results,
-        summary={} if results is None else _optional_json(results.with_name(SUMMARY), notes),
+        results=results[evaluations[0]] if evaluations else None,
+        evaluations=tuple(dict.fromkeys((*evaluations, *results))) if evaluations else (),
+        summary=_optional_json(path / evaluations[0] / SUMMARY, notes) if evaluations else {},
         peak_memory_mb=_optional_json(path / FINISHED, notes).get("peak_memory_mb"),
         notes=tuple(notes),
     )
@@ -149,27 +162,51 @@ def _code(path: Path, notes: list[str]) -> str:
     try:
         code = recorded_code(path)
     except TrainingError:
-        notes.append(f"{RECORD} is damaged, so the code that made the run counts as {UNKNOWN}")
+        notes.append(f"{CODE_RECORD} is damaged, so the code that made the run counts as {UNKNOWN}")
         return UNKNOWN
     if THEN in code:
         notes.append(f"not all its steps are known to be by the same code: {code}")
     return code
 
 
-def _results(path: Path) -> tuple[Path | None, str]:
-    """Return the detections of a run: of its last validation, else of an evaluation in its folder.
+def evaluation_results(path: Path) -> dict[str, Path]:
+    """Return the detections in a run's folder, by the name of the evaluation's folder.
 
     Evaluations without sensors lie in folders below one with all of them, and are not meant.
     """
-    files = sorted(path.rglob(RESULTS), key=lambda file: (len(file.parts), file))
+    files = sorted(path.rglob(RESULTS))
     whole = [file for file in files if not (file.parents[1] / RESULTS).is_file()]
-    first = path / FINAL_VALIDATION / RESULTS
-    if first in whole or len(whole) == 1:
-        return (first if first in whole else whole[0]), ""
-    if not whole:
-        return None, f"no {RESULTS} in it: compared by its log (evaluate-stage2 makes one)"
-    rest = ", ".join(str(file.parent.relative_to(path)) for file in whole[1:])
-    return whole[0], f"{whole[0].parent.relative_to(path)} is compared, not {rest}"
+    return {str(file.parent.relative_to(path)): file for file in whole}
+
+
+def ranked_evaluations(paths: Iterable[Path]) -> list[str]:
+    """Return the evaluations in run folders, the one to compare runs by first.
+
+    That is one on other samples than those trained on, and of these the one that most runs have.
+    """
+    on_training: dict[str, list[bool]] = defaultdict(list)
+    for path in paths:
+        for name, results in evaluation_results(path).items():
+            on_training[name].append(_is_on_training_samples(path, results))
+    return sorted(
+        on_training,
+        key=lambda name: (
+            any(on_training[name]),
+            -len(on_training[name]),
+            PREFERRED.index(name) if name in PREFERRED else len(PREFERRED),
+            name,
+        ),
+    )
+
+
+def _is_on_training_samples(path: Path, results: Path) -> bool:
+    """Return whether a run was evaluated on the store it was trained from, or a training split."""
+    config, record, summary = (
+        _optional_json(file, [])
+        for file in (path / CONFIG, results.with_name(RECORD), results.with_name(SUMMARY))
+    )
+    is_same = record.get("samples", "unknown") == config.get("store")
+    return is_same or str(summary.get("split")).endswith("train")
 
 
 def _flat(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

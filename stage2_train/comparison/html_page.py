@@ -136,6 +136,13 @@ def _notes(notes: Sequence[str]) -> str:
 
 
 def _table(table: ReportTable) -> str:
+    grid = _grid(table.shortened())
+    if table.long:
+        grid += f"<details><summary>All columns</summary>{_grid(table)}</details>"
+    return f"<h2>{html.escape(table.title)}</h2>\n{grid}{_notes(table.notes)}"
+
+
+def _grid(table: ReportTable) -> str:
     head = "".join(f"<th>{html.escape(name)}</th>" for name in table.head)
     is_real = table.head[-1] == "real"
     rows = "".join(
@@ -145,5 +152,4 @@ def _table(table: ReportTable) -> str:
         for row in table.rows
     )
     kind = ' class="pairs"' if is_real else ""
-    grid = f'<div class="wide"><table{kind}><tr>{head}</tr>{rows}</table></div>' if rows else ""
-    return f"<h2>{html.escape(table.title)}</h2>\n{grid}{_notes(table.notes)}"
+    return f'<div class="wide"><table{kind}><tr>{head}</tr>{rows}</table></div>' if rows else ""

@@ -1,8 +1,9 @@
 """The tables of a comparison, as cells: the same for terminal, Markdown, CSV and HTML."""
 
 import math
+from collections import Counter, defaultdict
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from statistics import mean, stdev
 
 import numpy as np
@@ -11,12 +12,16 @@ from stage2_train.comparison.compared_run import CODE, MEAN_NDS, ComparedRun
 from stage2_train.comparison.paired_test import CONFIDENCE, METRICS, ScoreDifference
 from stage2_train.comparison.run_groups import (
     ABSENT,
+    NAME,
+    SEED,
     START,
     RunGroup,
     fields_that_differ,
     short_field,
     shown_value,
 )
+
+WIDEST = 100  # characters of a table in a terminal, if long columns are left out
 
 Scores = dict[str, tuple[float, float]]  # mAP and NDS by name of the run
 
@@ -31,6 +36,7 @@ class ReportTable:
         head: names of the columns.
         rows: cells as text.
         notes: sentences to read with it.
+        long: those of the columns that only the CSV file and the details of the page show.
     """
 
     name: str
@@ -38,6 +44,14 @@ class ReportTable:
     head: tuple[str, ...]
     rows: tuple[tuple[str, ...], ...]
     notes: tuple[str, ...] = ()
+    long: tuple[str, ...] = ()
+
+    def shortened(self) -> "ReportTable":
+        """Return the table without its long columns."""
+        short = [i for i, name in enumerate(self.head) if name not in self.long]
+        head = tuple(self.head[i] for i in short)
+        rows = tuple(tuple(row[i] for i in short) for row in self.rows)
+        return replace(self, head=head, rows=rows, long=())
 
 
 def fields_table(runs: Sequence[ComparedRun]) -> ReportTable:
@@ -55,13 +69,33 @@ def fields_table(runs: Sequence[ComparedRun]) -> ReportTable:
             "Not all runs are known to be made by the same code (of cache, shared, stage2_train), "
             "so a difference may come from that. Runs of different code are not averaged."
         )
+    head = ("run", *map(short_field, fields))
+    rows = tuple((run.name, *(shown_value(run, field) for field in fields)) for run in runs)
+    long = _long_columns(head, rows)
+    if long:
+        names = ", ".join(dict.fromkeys(name.partition(".")[0] for name in long))
+        notes.append(f"They also differ in {names}, too long for here: --out writes fields.csv.")
     return ReportTable(
-        name="fields",
-        title="What differs",
-        head=("run", *map(short_field, fields)),
-        rows=tuple((run.name, *(shown_value(run, field) for field in fields)) for run in runs),
-        notes=tuple(notes),
+        name="fields", title="What differs", head=head, rows=rows, notes=tuple(notes), long=long
     )
+
+
+def _long_columns(head: Sequence[str], rows: Sequence[Sequence[str]]) -> tuple[str, ...]:
+    """Return the columns to leave out for a table to fit, the widest fields of a recipe first.
+
+    Names and seeds stay, and with them what tells most runs apart.
+    """
+    widths: Counter[str] = Counter()
+    for column in zip(head, *rows, strict=True):
+        widths[column[0].partition(".")[0]] += 2 + max(map(len, column))
+    left_out: set[str] = set()
+    for field, _ in widths.most_common():
+        if widths.total() <= WIDEST:
+            break
+        if field not in ("run", *map(short_field, (NAME, SEED))):
+            left_out.add(field)
+            del widths[field]
+    return tuple(name for name in head if name.partition(".")[0] in left_out)
 
 
 def runs_table(runs: Sequence[ComparedRun], scores: Scores) -> ReportTable:
@@ -72,6 +106,7 @@ def runs_table(runs: Sequence[ComparedRun], scores: Scores) -> ReportTable:
         *("s/step", "training min", "host MB", "GPU MB"),
     )
     notes = ["The final loss is the mean training loss of the last tenth of the steps."]
+    notes += _evaluations_compared(runs)
     notes += [f"{run.name}: {note}." for run in runs for note in run.notes]
     if any(run.peak_memory_mb is None for run in runs):
         notes.append("Memory on the host is only known of runs that sweep-stage2 started.")
@@ -84,6 +119,21 @@ def runs_table(runs: Sequence[ComparedRun], scores: Scores) -> ReportTable:
         rows=tuple(tuple(row[i] for i in measured) for row in rows),
         notes=tuple(notes),
     )
+
+
+def _evaluations_compared(runs: Sequence[ComparedRun]) -> list[str]:
+    """Say by which evaluations runs are compared, and which else they have."""
+    runs_by: dict[str, list[str]] = defaultdict(list)
+    for run in runs:
+        if run.evaluations:
+            runs_by[run.evaluations[0]].append(run.name)
+    if not runs_by:
+        return []
+    several = [f"{folder} of {', '.join(names)}" for folder, names in runs_by.items()]
+    taken = "; ".join(several) if len(several) > 1 else next(iter(runs_by))
+    rest = sorted({folder for run in runs for folder in run.evaluations[1:]} - {*runs_by})
+    passed_over = f", not {', '.join(rest)} (--evaluation takes another)" if rest else ""
+    return [f"Detections compared are those in {taken}{passed_over}."]
 
 
 def _run_row(run: ComparedRun, scores: Scores) -> tuple[str, ...]:

@@ -15,6 +15,7 @@ NAME = "recipe.name"
 DELTA = "conditions."  # before a condition's name: the digest of the delta store trained with
 ABSENT = "-"
 SHORT_DIGEST = 10
+LONGEST_NAME = 60  # of a group; a longer one would make tables unreadable
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -94,7 +95,8 @@ def _group_name(members: Sequence[ComparedRun], fields: Sequence[str]) -> str:
         else f"{short_field(field)}={shown_value(first, field)}"
         for field in fields
     ]
-    return ", ".join(values) or str(first.config.get(NAME, first.name))
+    name = ", ".join(values) or str(first.config.get(NAME, first.name))
+    return name if len(name) <= LONGEST_NAME else f"{first.name} and {len(members) - 1} more"
 
 
 def _text(run: ComparedRun, field: str) -> str:

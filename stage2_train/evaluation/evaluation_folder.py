@@ -24,18 +24,21 @@ def prepare_folder(folder: Path) -> None:
         remove_partials(folder, name)
 
 
-def claim_folder(folder: Path, name: str, digests: Mapping[str, str]) -> None:
+def claim_folder(
+    folder: Path, name: str, digests: Mapping[str, str], samples: str | None = None
+) -> None:
     """Record what is evaluated into a folder, and refuse one that holds anything else.
 
     Args:
         folder: exists.
         name: of what is evaluated, for people.
         digests: that decide whether it is the same.
+        samples: their digest, which is "store" in the config.json of a run trained on them.
 
     Raises:
         ConfigError: if the folder holds the evaluation of something else.
     """
-    wanted = {"evaluated": name, "digests": dict(digests)}
+    wanted = {"evaluated": name, "digests": dict(digests), "samples": samples}
     file = folder / RECORD
     has_results = any((folder / name).exists() for name in (RESULTS, TABLES))
     if file.exists() and has_results:  # an interrupted evaluation may have left the record alone

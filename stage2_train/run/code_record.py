@@ -16,7 +16,7 @@ from stage2_train.run.run_folder import RunFolder, rows_before
 
 log = logging.getLogger(__name__)
 
-RECORD = "code.csv"
+CODE_RECORD = "code.csv"
 UNKNOWN = "unknown"  # code of a run, or of its first steps, from before it was recorded
 THEN = " then "  # between codes of a run that went on under changed code
 
@@ -32,7 +32,7 @@ def record_code(folder: RunFolder, step: int) -> None:
         TrainingError: if the record is damaged, or cannot be written.
     """
     code, first = code_digest(), step + 1
-    before = rows_before(first, folder.path / RECORD)
+    before = rows_before(first, folder.path / CODE_RECORD)
     if before and _code(before[-1]) != code:
         log.warning(
             "%s goes on under changed code (%s, its last start had %s): what its %d steps have "
@@ -43,7 +43,7 @@ def record_code(folder: RunFolder, step: int) -> None:
             _code(before[-1]),
             step,
         )
-    folder.log(RECORD, [{"step": first, "code": code}])
+    folder.log(CODE_RECORD, [{"step": first, "code": code}])
 
 
 def recorded_code(folder: Path) -> str:
@@ -52,7 +52,7 @@ def recorded_code(folder: Path) -> str:
     Raises:
         TrainingError: if the record is damaged.
     """
-    rows = rows_before(math.inf, folder / RECORD)
+    rows = rows_before(math.inf, folder / CODE_RECORD)
     codes = [_code(row) for row in rows]
     if not rows or int(rows[0]["step"]) > 1:
         codes.insert(0, UNKNOWN)

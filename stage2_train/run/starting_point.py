@@ -55,7 +55,7 @@ def starting_point(checkpoint: Path, store: FeatureStore) -> StartingPoint:
 
 
 def starting_detector(
-    store: FeatureStore, recipe: Recipe, start: StartingPoint | None
+    store: FeatureStore, recipe: Recipe, start: StartingPoint | None, *, is_resumed: bool = False
 ) -> CmtDetector:
     """Build the detector that a recipe trains from a store, with its first weights.
 
@@ -63,13 +63,14 @@ def starting_detector(
         store: says preset and cut.
         recipe: says the seed and the AQR.
         start: weights for necks and head; what they lack, or all without it, is seeded.
+        is_resumed: whether the log has said before what they lack.
 
     Raises:
         CheckpointError: if the weights do not fit the preset.
     """
     detector = fresh_detector(store.preset, store.cut, seed=recipe.seed, aqr=recipe.aqr)
     if start is not None:
-        load_checkpoint(detector, start.state, start.path)
+        load_checkpoint(detector, start.state, start.path, is_resumed=is_resumed)
     return detector
 
 

@@ -16,6 +16,7 @@ from shared.data.feature_store import ConditionedStore, FeatureStore
 from shared.digests import state_digest
 from shared.errors import ConfigError
 from shared.model.detector import CmtDetector
+from shared.wording import counted
 from stage2_train.data.class_balance import class_balance
 from stage2_train.data.conditioned_stores import (
     by_condition,
@@ -32,7 +33,7 @@ from stage2_train.freezing.freeze_report import freeze_report, freeze_report_as_
 from stage2_train.freezing.freezing import absent_parts, freeze, require_trainable
 from stage2_train.recipes.recipe import Recipe
 from stage2_train.run.code_record import record_code
-from stage2_train.run.run_folder import BEST_SCORES, OVERRIDES, RunFolder
+from stage2_train.run.run_folder import BEST_SCORES, CONFIG, OVERRIDES, RunFolder
 from stage2_train.run.starting_point import starting_detector, starting_point
 from stage2_train.training.distributed import (
     from_first_process,
@@ -105,7 +106,7 @@ def train(
     start = None if checkpoint is None else starting_point(checkpoint, store)
     if start is None:
         log.info("no --checkpoint: necks and head start from seeded weights, nothing learnt")
-    detector = starting_detector(store, recipe, start)
+    detector = starting_detector(store, recipe, start, is_resumed=(out / CONFIG).exists())
     freeze(detector, recipe.frozen, absent=sorted(absent_parts(detector)))
     dataset = StoreDataset(store, tokens, conditioned)
     if recipe.sensor_drop is not None:
@@ -327,14 +328,14 @@ def _announce(trainer: Trainer, order: EpochSampler, last: int) -> None:
         log.info("step %d of %d is reached: nothing is left to train", trainer.progress.step, last)
         return
     log.info(
-        "training %s with recipe %s in %s: %d samples, steps %d to %d, batch %d on %d devices\n%s",
+        "training %s with recipe %s in %s: %s, steps %d to %d, batch %d on %s\n%s",
         trainer.detector.preset.name,
         step.recipe.name,
         resolved_precision(step.recipe),
-        order.samples,
+        counted(order.samples, "sample"),
         trainer.progress.step,
         last,
         order.batch_size,
-        step.fabric.world_size,
+        counted(step.fabric.world_size, "device"),
         freeze_report_as_text(parts),
     )

@@ -41,6 +41,15 @@ def test_the_options_of_an_extraction_are_read_without_torch() -> None:
     assert imported(code, "torch", "cv2", "spconv", *FRAMEWORKS) == []
 
 
+def test_a_checkpoint_that_is_not_there_is_refused_without_torch() -> None:
+    code = """
+from stage1_extract.__main__ import main
+where = ["--nuscenes", "nowhere", "--store", "nowhere.zarr"]
+assert main(["tiny", *where, "--checkpoint", "nowhere.pth"]) == 1
+"""
+    assert imported(code, "torch", *FRAMEWORKS) == []
+
+
 def test_a_frozen_branch_brings_the_frameworks() -> None:
     code = """
 from shared.config.preset_catalogue import tiny

@@ -18,6 +18,7 @@ from cache.reader import CachedFeatures
 from cache.writer import StoreWriter
 from shared.config.preset import Preset
 from shared.process.device import device_name
+from shared.wording import counted, duration
 from stage1_extract.backbones.frozen import FrozenBackbones
 from stage1_extract.backbones.live import LiveFeatures
 from stage1_extract.backbones.sensor_rows import SensorRows
@@ -104,11 +105,11 @@ def extract_delta(args: argparse.Namespace, preset: Preset, command: Sequence[st
     left = _fill(work, metadata, args, worker_slice)
     seconds = time.monotonic() - started
     if left:
-        log.info("%d shards are left to other workers; %.0f s", left, seconds)
+        log.info("left to other workers: %s; %s", counted(left, "shard"), duration(seconds))
         return
     open_delta(args.store, base)  # an error if it changes nothing
     size = sum(args.store.sizes().values())
-    log.info("%s is complete, %.1f MB, %.0f s", args.store, size / 1e6, seconds)
+    log.info("%s is complete, %.1f MB, %s", args.store, size / 1e6, duration(seconds))
 
 
 def _metadata(

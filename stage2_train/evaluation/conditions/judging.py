@@ -10,6 +10,7 @@ from typing import Any
 
 from shared.data.feature_store import FeatureStore
 from shared.model.detector import CmtDetector
+from shared.wording import counted
 from stage2_train.data.dataset import StoreDataset
 from stage2_train.data.loader import EVALUATION_BATCH, evaluation_batches
 from stage2_train.evaluation.conditions.judged_condition import CLEAN_SAMPLES, JudgedCondition
@@ -92,7 +93,8 @@ def judge_conditions(
         for condition in conditions:
             folder = folder_of(out, condition)
             prepare_folder(folder)
-            log.info("%s: detecting in %d samples of %s", condition.name, len(dataset), store.path)
+            samples = counted(len(dataset), "sample")
+            log.info("%s: detecting in %s of %s", condition.name, samples, store.path)
             batches = evaluation_batches(
                 dataset, EVALUATION_BATCH, workers, condition.absent, condition.stored
             )

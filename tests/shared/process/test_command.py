@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from shared.errors import ConfigError, InterruptedWorkError
-from shared.process.command import run_command
+from shared.process.command import ending_at_once, run_command
 from tests.child_processes import PATIENCE_S, REPOSITORY
 
 SCRIPT = """
@@ -148,3 +148,22 @@ def test_the_first_lines_of_a_summary_can_be_looked_at(tiny_store: Path) -> None
     *_, status = done.stdout.splitlines()
     assert int(status) in (0, SILENT_END)  # 0 if all was in the pipe before its reader had gone
     assert done.stderr == ""
+
+
+def test_ctrl_c_after_the_imports_is_what_it_was_before() -> None:
+    before = signal.getsignal(signal.SIGINT)
+    with ending_at_once():
+        assert (signal.getsignal(signal.SIGINT) is before) == (
+            before is not signal.default_int_handler
+        )
+    assert signal.getsignal(signal.SIGINT) is before
+
+
+def test_a_process_that_ignores_ctrl_c_goes_on_ignoring_it() -> None:
+    before = signal.signal(signal.SIGINT, signal.SIG_IGN)
+    try:
+        with ending_at_once():
+            assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+        assert signal.getsignal(signal.SIGINT) is signal.SIG_IGN
+    finally:
+        signal.signal(signal.SIGINT, before)

@@ -354,7 +354,7 @@ def test_size_and_time_are_logged_before_the_start_and_after_the_first_shard(
     )
     assert re.search(r"loading .+/s, computing .+/s, writing .+/s; \w+ is the limit$", rates)
     assert "MB per row" in second
-    assert "h if all 2 workers are as fast" in second
+    assert "; about 0 s if all 2 workers are as fast" in second
     assert "GB in all" in second
 
 

@@ -1,7 +1,6 @@
 """Runs are compared by what their folders hold; what cannot be is named with the reason."""
 
 import csv
-import json
 from pathlib import Path
 from typing import Any
 
@@ -195,19 +194,6 @@ def test_the_folder_of_a_sweep_stands_for_its_runs(tmp_path: Path) -> None:
         comparison = compare_runs(paths)
         assert [run.name for run in comparison.runs] == ["a", "b"]
         assert comparison.skipped == ()
-
-
-def test_an_evaluation_in_the_folder_is_used_but_not_one_without_sensors(tmp_path: Path) -> None:
-    run = write_run(tmp_path / "a")
-    for place, score in (("val", 0.5), ("val/no_lidar", 0.1)):
-        (run / place).mkdir(parents=True)
-        (run / place / "results_nusc.json").write_text("{}")
-        summary = {"mean_ap": score, "nd_score": score}
-        (run / place / "metrics_summary.json").write_text(json.dumps(summary))
-    assert read_run(run, "a").results == run / "val" / "results_nusc.json"
-    (run / "another").mkdir()
-    (run / "another" / "results_nusc.json").write_text("{}")
-    assert read_run(run, "a").notes == ("another is compared, not val",)
 
 
 @pytest.fixture

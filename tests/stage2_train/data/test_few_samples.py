@@ -82,7 +82,7 @@ def test_a_store_smaller_than_a_batch_is_a_batch_whose_own_samples_count(
     recipe, run = Recipe(name="few", steps=1, batch_size=60), tmp_path / "run"
     with caplog.at_level("INFO"):
         train(CachedFeatures(tiny_store), recipe, run)
-    assert "3 samples, steps 0 to 1, batch 3 on 1 devices" in caplog.text
+    assert "3 samples, steps 0 to 1, batch 3 on 1 device\n" in caplog.text
     with (run / TIMING).open(newline="") as file:
         (row,) = csv.DictReader(file)
     seconds = sum(float(row[name]) for name in row if name.startswith("seconds/"))

@@ -1,6 +1,7 @@
 """An evaluation ends with one message on a bad disk, keeps the old result, and has one writer."""
 
 import errno
+import json
 import math
 import os
 import signal
@@ -191,3 +192,14 @@ def test_a_signal_that_does_not_interrupt_the_wait_ends_it_soon(
         _, said = child.communicate(timeout=PATIENCE_S)
     assert child.returncode == 128 + signal.SIGINT
     assert said.endswith("stopped: run the same command again to resume or start over\n")
+
+
+def test_an_evaluation_records_whether_its_samples_are_those_of_the_run(
+    tiny_store: Path, tiny_val_store: Path, run: Path, tmp_path: Path
+) -> None:
+    trained_on = json.loads((run / "config.json").read_text())["store"]
+    for store, is_same in ((tiny_store, True), (tiny_val_store, False)):
+        out = tmp_path / str(is_same)
+        assert evaluate_stage2([str(store), str(run), "--out", str(out)]) == 0
+        samples = json.loads((out / RECORD).read_text())["samples"]
+        assert (samples == trained_on) == is_same

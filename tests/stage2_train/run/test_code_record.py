@@ -9,7 +9,7 @@ from cache.reader import CachedFeatures
 from shared.code_digest import code_digest
 from shared.errors import InterruptedWorkError, TrainingError
 from stage2_train.run import code_record
-from stage2_train.run.code_record import RECORD, recorded_code
+from stage2_train.run.code_record import CODE_RECORD, recorded_code
 from stage2_train.run.run_folder import CHECKPOINT
 from stage2_train.training.build import train
 from stage2_train.training.validation import Validator
@@ -47,7 +47,7 @@ class Lab:
 
     @property
     def rows(self) -> list[str]:
-        return (self.out / RECORD).read_text().split()
+        return (self.out / CODE_RECORD).read_text().split()
 
 
 @pytest.fixture
@@ -62,7 +62,10 @@ def lab(
 
 def test_a_run_records_the_code_that_is_running(tiny_store: Path, tmp_path: Path) -> None:
     train(CachedFeatures(tiny_store), recipe(), tmp_path / "run", stop_after=1)
-    assert (tmp_path / "run" / RECORD).read_text().split() == ["step,code", f"1,{code_digest()}"]
+    assert (tmp_path / "run" / CODE_RECORD).read_text().split() == [
+        "step,code",
+        f"1,{code_digest()}",
+    ]
     assert recorded_code(tmp_path / "run") == code_digest()
 
 
@@ -117,7 +120,7 @@ def test_the_code_that_only_scores_the_best_detector_is_recorded_once(lab: Lab) 
 
 def test_a_run_of_before_code_was_recorded_goes_on_silently(lab: Lab) -> None:
     lab.train("aaaa", stop_after=3)
-    (lab.out / RECORD).unlink()
+    (lab.out / CODE_RECORD).unlink()
     assert recorded_code(lab.out) == "unknown"
 
     assert lab.train("bbbb") == ""
@@ -128,10 +131,10 @@ def test_a_run_of_before_code_was_recorded_goes_on_silently(lab: Lab) -> None:
 
 def test_a_damaged_record_is_one_message_that_says_what_to_do(lab: Lab) -> None:
     lab.train("aaaa", stop_after=3)
-    (lab.out / RECORD).write_text("torn\n1\n")
+    (lab.out / CODE_RECORD).write_text("torn\n1\n")
 
     with pytest.raises(TrainingError, match=r"code\.csv is damaged .* Move it away"):
         lab.train("aaaa")
 
-    (lab.out / RECORD).rename(lab.out / "away")
+    (lab.out / CODE_RECORD).rename(lab.out / "away")
     assert lab.train("aaaa") == ""

@@ -12,7 +12,7 @@ from cache.reader import CachedFeatures
 from shared.checkpoint.checkpoint_table import AQR_PARTS, belongs
 from shared.config.aqr_config import AqrConfig
 from shared.data.sensor_drop import SensorDrop
-from shared.errors import CacheError, CheckpointError, IdentityError
+from shared.errors import CacheError, CheckpointError, ConfigError, IdentityError
 from stage2_train.recipes.recipe import Recipe
 from stage2_train.recipes.recipes import CMT_FROZEN_A, aqr_only
 from stage2_train.run.run_folder import read_run_checkpoint
@@ -57,8 +57,23 @@ def test_a_cmt_run_starts_an_aqr_run_which_says_what_is_new(
     assert all(torch.equal(after[name], values) for name, values in before.items())
     assert all(belongs(name, AQR_PARTS) for name in after.keys() - before.keys())
     assert "new in this run, not in" in caplog.text
-    assert "attention_bias_generator, 1 parameters in 1 tensors (bias_scale_logit)" in caplog.text
-    assert "weight_predictor.weight" in caplog.text
+    assert (
+        "parameters of pts_bbox_head.attention_bias_generator (bias_scale_logit 1)" in caplog.text
+    )
+    new = {name: after[name].numel() for name in after.keys() - before.keys()}
+    predictor = sum(size for name, size in new.items() if ".weight_predictor." in name)
+    assert f", weight_predictor {predictor:,})" in caplog.text
+
+
+def test_a_resumed_run_and_a_refused_one_do_not_say_again_what_is_new(
+    store: CachedFeatures, cmt_run: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    train(store, WITH_AQR, tmp_path / "aqr", checkpoint=cmt_run, stop_after=0)
+    with caplog.at_level(logging.INFO):
+        train(store, WITH_AQR, tmp_path / "aqr", checkpoint=cmt_run, stop_after=0)
+        with pytest.raises(ConfigError, match="a run with a different"):
+            train(store, replace(WITH_AQR, seed=7), tmp_path / "aqr", checkpoint=cmt_run)
+    assert "new in this run" not in caplog.text
 
 
 def test_an_aqr_run_does_not_start_a_run_without_aqr(store: CachedFeatures, tmp_path: Path) -> None:

@@ -1,0 +1,88 @@
+"""Runs are compared by an evaluation that they share, and by none of their training samples."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from stage2_train.compare_runs import main as compare
+from stage2_train.comparison.compare import compare_runs
+from stage2_train.comparison.compared_run import read_run
+from tests.stage2_train.comparison.run_folders import write_run
+
+
+def add_evaluation(run: Path, place: str, score: float = 0.5, **said: Any) -> None:
+    (run / place).mkdir(parents=True)
+    (run / place / "results_nusc.json").write_text("{}")
+    summary = {"mean_ap": score, "nd_score": score, "split": said.get("split")}
+    (run / place / "metrics_summary.json").write_text(json.dumps(summary))
+    record = {"evaluated": "it", "digests": {}, "samples": said.get("samples")}
+    (run / place / "evaluation.json").write_text(json.dumps(record))
+
+
+def compared(runs: list[Path], evaluation: str | None = None) -> list[str | None]:
+    return [
+        run.results and str(run.results.parent.relative_to(run.path))
+        for run in compare_runs(runs, evaluation=evaluation).runs
+    ]
+
+
+def test_an_evaluation_in_the_folder_is_used_but_not_one_without_sensors(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "a")
+    for place, score in (("val", 0.5), ("val/no_lidar", 0.1)):
+        add_evaluation(run, place, score)
+    assert read_run(run, "a").results == run / "val" / "results_nusc.json"
+    assert read_run(run, "a").evaluations == ("val",)
+
+
+def test_runs_are_compared_by_the_evaluation_that_they_share(tmp_path: Path) -> None:
+    runs = [write_run(tmp_path / name) for name in "abc"]
+    for run, places in zip(runs, (("bad", "far"), ("far", "near"), ("far",)), strict=True):
+        for place in places:
+            add_evaluation(run, place)
+    assert compared(runs) == ["far", "far", "far"]
+    add_evaluation(runs[0], "val")
+    assert compared(runs) == ["far", "far", "far"]
+    for run in runs[1:]:
+        add_evaluation(run, "val")
+    assert compared(runs) == ["val", "val", "val"]
+
+
+@pytest.mark.parametrize("said", [{"samples": "a" * 64}, {"split": "mini_train"}])
+def test_an_evaluation_of_training_samples_is_the_last_choice(
+    tmp_path: Path, said: dict[str, str]
+) -> None:
+    runs = [write_run(tmp_path / name) for name in "ab"]
+    for run in runs:
+        add_evaluation(run, "val", **said)
+    assert compared(runs) == ["val", "val"]
+    add_evaluation(runs[0], "zz", samples="c" * 64, split="mini_val")
+    assert compared(runs) == ["zz", "val"]
+
+
+def test_the_evaluation_compared_is_named_and_can_be_chosen(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = [write_run(tmp_path / name) for name in "ab"]
+    add_evaluation(runs[0], "val", 0.25)
+    add_evaluation(runs[0], "bad", 0.125)
+    add_evaluation(runs[1], "val", 0.5)
+    names = [str(run) for run in runs]
+
+    assert compare(names) == 0
+    said = capsys.readouterr().out
+    assert "Detections compared are those in val, not bad (--evaluation takes another)." in said
+    assert "0.2500" in said
+
+    assert compare([*names, "--evaluation", "bad"]) == 0
+    said = capsys.readouterr().out
+    assert "Detections compared are those in bad" in said
+    assert "b: no evaluation bad in it: compared by its log" in said
+    assert "0.1250" in said
+    assert "0.5000" not in said
+
+    assert compare([*names, "--evaluation", "test"]) == 1
+    assert "no run has detections in a folder of this name; there are val, bad" in (
+        capsys.readouterr().err
+    )
