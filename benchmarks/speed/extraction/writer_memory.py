@@ -126,9 +126,9 @@ def main(argv: Sequence[str]) -> None:
     widths = choose_widths(
         width if kind == "processes" else 0, width, slots=SLOTS, batch_rows=1, writers=width
     )
-    # Compressed shards, and batches on their way to a place; or rows that are being compressed,
-    # with what comes of them.
-    besides = (width + 2) * SLOTS if kind == "processes" else 2 * width
+    # Compressed shards, and rows that wait while their places were used before; or rows that are
+    # being compressed, with what comes of them.
+    besides = widths.rows + width * SLOTS if kind == "processes" else 2 * width
     samples = synthetic_samples(widths.rows + SLOTS * width)
     writer = new_store(folder, r50_800x320(), samples, rows_at_once=SLOTS)
     assert writer.store.layout.slots == SLOTS

@@ -8,9 +8,9 @@ from stage1_extract.extraction.stages.stage_widths import Widths
 log = logging.getLogger(__name__)
 
 # Memory of a process of its own: 411 MB were measured for one that loads `r50_800x320`, 190 of them
-# the grid of voxels, and 200 for one that writes, besides its shard.
+# the grid of voxels, and 40 for one that writes, besides its shard and what it keeps of earlier ones.
 LOADER_BYTES = 450_000_000
-WRITER_BYTES = 250_000_000
+WRITER_BYTES = 100_000_000
 
 
 def announce_widths(
@@ -20,9 +20,11 @@ def announce_widths(
     loaded_bytes: int,
     slots: int,
     row_bytes: int,
-    is_pinned: bool,
 ) -> None:
     """Log how wide an extraction is; warn if its processes may need more memory than there is.
+
+    Where processes write, a row may wait in memory of this process while its place among theirs,
+    which was used before, is not free memory either.
 
     Args:
         widths: of loading and writing.
@@ -30,9 +32,9 @@ def announce_widths(
         loaded_bytes: of loaded samples in shared memory, at most.
         slots: rows of a shard.
         row_bytes: of a row that is not compressed.
-        is_pinned: whether rows wait in page-locked memory before they are copied to the processes.
     """
     loaders, writers = widths.loaders, widths.writers
+    rows_bytes = widths.rows * row_bytes * (2 if loaders else 1)
     log.info(
         "loading in %s, batches of %d, writing in %d %s; at most %d computed rows in memory "
         "(%.2f GB)",
@@ -41,13 +43,12 @@ def announce_widths(
         writers,
         "processes" if loaders else "threads",
         widths.rows,
-        widths.rows * row_bytes / 1e9,
+        rows_bytes / 1e9,
     )
     if not loaders:
         return
-    rows = widths.rows * (2 if is_pinned else 1) + writers * slots
-    of_processes = loaders * LOADER_BYTES + writers * WRITER_BYTES
-    needed, available = loaded_bytes + of_processes + rows * row_bytes, available_memory_bytes()
+    own = loaders * LOADER_BYTES + writers * (WRITER_BYTES + slots * row_bytes)
+    needed, available = loaded_bytes + rows_bytes + own, available_memory_bytes()
     if needed > available:
         log.warning(
             "the %d processes that load and write may take %.1f GB of memory, but %.1f GB are left "

@@ -22,7 +22,6 @@ def announced(
             loaded_bytes=500_000_000,
             slots=8,
             row_bytes=ROW_BYTES,
-            is_pinned=True,
         )
     return caplog.records
 
@@ -32,16 +31,17 @@ def test_processes_with_too_little_memory_are_a_warning(
 ) -> None:
     said, warning = announced(16, 15_000_000_000, monkeypatch, caplog)
     assert "loading in 16 processes (at most 0.50 GB)" in said.getMessage()
+    assert "at most 112 computed rows in memory (5.53 GB)" in said.getMessage()
     assert warning.levelno == logging.WARNING
-    # 0.5 loaded; 16 x 0.45 and 12 x 0.25 of processes; 2 x 112 + 12 x 8 rows
-    assert "the 28 processes that load and write may take 18.6 GB" in warning.getMessage()
+    # 0.5 loaded; 16 x 0.45 and 12 x 0.1 of processes; 2 x 112 + 12 x 8 rows
+    assert "the 28 processes that load and write may take 16.8 GB" in warning.getMessage()
     assert "15.0 GB are left to this job" in warning.getMessage()
 
 
 def test_processes_with_enough_memory_are_not(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    assert len(announced(16, 19_000_000_000, monkeypatch, caplog)) == 1
+    assert len(announced(16, 17_000_000_000, monkeypatch, caplog)) == 1
 
 
 def test_threads_are_not(monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture) -> None:
