@@ -58,11 +58,10 @@ def fill_store(
 
     Memory holds at most `choose_widths(...).rows` from the moment they are computed until their
     shard is written, in float16 or compressed: 22 rows or 0.55 GB of `r50_800x320` with two threads
-    that write, 36 rows or 0.9 GB with 16, and 112 rows with 12 processes in batches of 8: 2.8 GB, and
-    as much again where they wait to be copied to the processes.
-    Besides, every thread has what it needs for the largest map of a row (its compressed copy, and
-    where the codec quantises two float32 copies), or every process a compressed shard. Loading
-    comes on top (`RawLoader`).
+    that write, 36 rows or 0.9 GB with 16, and 112 rows or 2.8 GB with 12 processes in batches of 8,
+    where as many more may wait to be copied to the processes. Besides, every thread has what it
+    needs for the largest map of a row (its compressed copy, and where the codec quantises two
+    float32 copies), or every process a compressed shard. Loading comes on top (`RawLoader`).
 
     The processes are spawned, so a script that calls this needs the usual `__main__` guard.
 

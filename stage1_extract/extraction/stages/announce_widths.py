@@ -8,7 +8,8 @@ from stage1_extract.extraction.stages.stage_widths import Widths
 log = logging.getLogger(__name__)
 
 # Memory of a process of its own: 411 MB were measured for one that loads `r50_800x320`, 190 of them
-# the grid of voxels, and 40 for one that writes, besides its shard and what it keeps of earlier ones.
+# the grid of voxels, and 40 for one that writes, besides its shard and what is left of earlier
+# ones.
 LOADER_BYTES = 450_000_000
 WRITER_BYTES = 100_000_000
 
