@@ -126,12 +126,15 @@ def test_a_program_that_just_ends_ends_the_process(tiny_store: Path, tmp_path: P
 
 
 def test_a_script_that_the_process_cannot_import_is_told_what_to_do(
-    tiny_store: Path, tmp_path: Path
+    tiny_store: Path, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
     script = tmp_path / "user.py"
     script.write_text(UNGUARDED)
     command = [sys.executable, str(script), str(tiny_store)]
-    user = subprocess.run(command, stderr=subprocess.PIPE, text=True, timeout=PATIENCE_S)
+    environment = os.environ | {"PYTHONPATH": str(request.config.rootpath)}
+    user = subprocess.run(
+        command, stderr=subprocess.PIPE, text=True, timeout=PATIENCE_S, env=environment
+    )
     assert user.returncode == 1
     assert "could not start; what it wrote above" in user.stderr
     assert 'a file that does its work below `if __name__ == "__main__":`' in user.stderr
