@@ -61,8 +61,8 @@ def refuse_more_variants(path: StorePath, present: int, asked: int) -> None:
     if present > asked:
         raise IdentityError(
             f"{path} has {present} variants, but {asked} were asked for; variants are never taken "
-            "away. Run this command without --variants to resume the store; if it had none, "
-            "another command has added variants since it was started. Nothing was changed."
+            "away. Run this command again without --variants to resume the store: another command "
+            "may have added variants since this one was started. Nothing was changed."
         )
 
 
