@@ -231,6 +231,17 @@ def test_what_another_creation_left_in_a_bucket_is_not_mixed_with_a_different_st
     assert not verify(open_store(place)).damages
 
 
+def test_variants_are_added_in_a_bucket_that_knows_no_conditions(
+    s3: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("AWS_CONDITIONAL_PUT", "disabled")
+    place = object_path(f"{s3}/train.zarr")
+    for variants in (1, 2):
+        fill(make_writer(place, variants=variants))
+    assert variants_of_arrays(place) == {2}
+    assert not verify(open_store(place)).damages
+
+
 def test_two_repairs_of_a_shard_move_its_entry_aside_once(
     place: StorePath, monkeypatch: pytest.MonkeyPatch
 ) -> None:
