@@ -16,9 +16,9 @@ import zarr
 
 from cache.coordination.ledger import ABOUT, LEDGER_GROUP
 from cache.coordination.store import open_store
-from cache.extend import differs_in_variants_only, extend_variants
+from cache.extend import differs_in_variants_only, extend_variants, lacks_variants
 from cache.format.codec import CODECS, DEFAULT_CODEC
-from cache.format.identity import Identity, check_identity
+from cache.format.identity import Identity, require_identity
 from cache.format.layout import SHARD_BYTES, Layout, slots_per_shard
 from cache.format.metadata import (
     DELTA_FILE,
@@ -119,8 +119,10 @@ def open_or_create(path: Path | StorePath, spec: StoreSpec) -> StoreWriter:
     elif spec.root is not None and differs_in_variants_only(path, spec.identity):
         _check_sources(path, spec.root)
     extend_variants(path, spec.identity, spec.provenance)
-    check_identity(path, spec.identity)  # of ours too: another worker may have been faster
-    metadata = read_metadata(path)
+    writer = StoreWriter(path)
+    metadata = writer.store.metadata  # as opened, not as we left it: another may have been faster
+    lacks_variants(path, metadata, spec.identity)  # an error if it has more
+    require_identity(path, metadata.identity, spec.identity)
     if metadata.codec != spec.codec:
         raise CacheError(
             f"{path} is coded as {metadata.codec}, but {spec.codec} was asked for; a store has one "
@@ -128,7 +130,7 @@ def open_or_create(path: Path | StorePath, spec: StoreSpec) -> StoreWriter:
             "changed."
         )
     _warn_about_versions(metadata.provenance.software, spec.provenance.software, path)
-    return StoreWriter(path)
+    return writer
 
 
 def codec_at(path: Path | StorePath) -> str:

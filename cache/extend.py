@@ -1,29 +1,41 @@
 """Adding variants to an existing store: new shards after the old ones, nothing rewritten.
 
-Only metadata changes, file by file, the root group last. A kill in between leaves a store that
-reads as before; running the same command again finishes the change.
+Only metadata changes. The root group's, which decides how many variants there are, first and in one
+step; then that of the arrays, which only other Zarr readers need, follows it. After a kill in
+between, the next command that opens the store for writing makes the arrays follow.
+
+Commands that do this at the same time wait for each other's lock. On object storage, which has
+none, the root group is replaced only if nobody else has done so since it was read, and whoever
+finds arrays behind the root makes them follow, until all do: whatever a slower command still puts
+is seen by itself.
 """
 
+import contextlib
 import json
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+from cache.coordination.array_nodes import digests_with_variants, late_arrays
+from cache.coordination.ledger import LEDGER_GROUP
 from cache.format.checked_json import json_bytes
 from cache.format.identity import Identity
 from cache.format.metadata import (
     METADATA_FILE,
+    Metadata,
     Provenance,
     read_metadata,
     to_attributes,
-    with_metadata_digests,
 )
 from cache.storage.location import as_store_path
 from cache.storage.protocol import StorePath
 from shared.errors import IdentityError
+from shared.process.file_lock import NoLocksError
 
 # The fields of the identity that may change. A store of one variant was not drawn from anything.
 VARIANT_FIELDS = ("variants", "variant_seed", "augmentation")
+LOCK = "extension.lock"
 
 
 def variants_at(path: Path | StorePath) -> int:
@@ -40,6 +52,20 @@ def differs_in_variants_only(path: StorePath, identity: Identity) -> bool:
     return _rest(read_metadata(path).identity) == _rest(identity)
 
 
+def refuse_more_variants(path: StorePath, present: int, asked: int) -> None:
+    """Make sure that a store does not have more variants than asked for: they are never taken away.
+
+    Raises:
+        IdentityError: if it has.
+    """
+    if present > asked:
+        raise IdentityError(
+            f"{path} has {present} variants, but {asked} were asked for; variants are never taken "
+            "away. Run this command again without --variants to resume the store: another command "
+            "may have added variants since this one was started. Nothing was changed."
+        )
+
+
 def extend_variants(path: StorePath, identity: Identity, provenance: Provenance) -> None:
     """Give the store at `path` the variants of `identity`, if they are all that it lacks.
 
@@ -51,35 +77,71 @@ def extend_variants(path: StorePath, identity: Identity, provenance: Provenance)
         provenance: of the command that asks for more variants; it resumes the store from now on.
 
     Raises:
-        IdentityError: if the store has more variants than asked for; they are never taken away.
+        CacheError: if the metadata of an array is missing or damaged.
+        IdentityError: if the store has more variants than asked for.
     """
     metadata = read_metadata(path)
-    before = metadata.identity
-    if before["variants"] == identity["variants"] or _rest(before) != _rest(identity):
+    if not lacks_variants(path, metadata, identity) and not late_arrays(path, metadata):
         return
-    if before["variants"] > identity["variants"]:
-        raise IdentityError(
-            f"{path} has {before['variants']} variants, but {identity['variants']} were asked for; "
-            "variants are never taken away. Leave out --variants to resume it. Nothing was changed."
-        )
-    drawn_from = VARIANT_FIELDS[1:]
-    if before["variants"] > 1 and any(before[name] != identity[name] for name in drawn_from):
-        return
-    for spec in metadata.arrays:
-        file = path / spec.name / METADATA_FILE
-        node = json.loads(file.read_bytes())
-        node["shape"][0] = identity["variants"]
-        file.write_whole([json_bytes(node)])
+    with _alone(path):
+        while _extend_root(path, identity, provenance):
+            pass
+        while late := late_arrays(path, read_metadata(path)):
+            for name, content in late.items():
+                (path / name / METADATA_FILE).write_whole([content])
+
+
+def _extend_root(path: StorePath, identity: Identity, provenance: Provenance) -> bool:
+    """Replace the metadata of the root group, if it lacks variants; return whether to look again.
+
+    Where there are no locks another command may be faster; then nothing is replaced.
+    """
+    file = path / METADATA_FILE
+    before = file.read_bytes()
+    metadata = read_metadata(path)  # after `before`: if it is newer, `before` is not replaced
+    if not lacks_variants(path, metadata, identity):
+        return False
+    variants = identity["variants"]
     extended = replace(
         metadata,
         identity=identity,
         provenance=provenance,
-        layout=replace(metadata.layout, variants=identity["variants"]),
+        layout=replace(metadata.layout, variants=variants),
+        metadata_digests=digests_with_variants(path, metadata, variants),
     )
-    file = path / METADATA_FILE
-    root = json.loads(file.read_bytes())
-    digested = with_metadata_digests(extended, path, metadata.metadata_digests)
-    file.write_whole([json_bytes({**root, "attributes": to_attributes(digested)})])
+    root = {**json.loads(before), "attributes": to_attributes(extended)}
+    return not file.replace_whole(before, json_bytes(root))
+
+
+def lacks_variants(path: StorePath, metadata: Metadata, identity: Identity) -> bool:
+    """Return whether more variants are all that a store lacks to have an identity.
+
+    Raises:
+        IdentityError: if it has more variants, and differs in nothing else.
+    """
+    before = metadata.identity
+    if before["variants"] == identity["variants"] or _rest(before) != _rest(identity):
+        return False
+    refuse_more_variants(path, before["variants"], identity["variants"])
+    drawn_from = VARIANT_FIELDS[1:]
+    return before["variants"] == 1 or all(before[name] == identity[name] for name in drawn_from)
+
+
+@contextlib.contextmanager
+def _alone(path: StorePath) -> Iterator[None]:
+    """Wait until no other command extends the store, and keep others out; nobody without locks."""
+    file = path / LEDGER_GROUP / LOCK
+    try:
+        lock = file.lock(is_patient=True)
+    except NoLocksError:
+        yield
+        return
+    assert lock is not None
+    with lock:
+        try:
+            yield
+        finally:
+            file.unlink(missing_ok=True)  # before it is closed: see `lock_file`
 
 
 def _rest(identity: Identity) -> dict[str, Any]:

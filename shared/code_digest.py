@@ -11,6 +11,7 @@ from pathlib import Path
 from shared.digests import json_digest
 
 PACKAGES = ("cache", "shared", "stage2_train")  # what a training from a store is computed by
+UNKNOWN_CODE = "unknown"  # in place of a digest, of what was made before code was recorded
 CHARACTERS = 12  # 48 bits: the chance that two of a thousand versions share a digest is 2e-9
 
 

@@ -127,7 +127,10 @@ class Ledger:
         with self.lock(shard):
             if self.fingerprint(shard) != fingerprint:
                 return False
-            self.path(shard).move_aside(DAMAGED_SUFFIX)
+            try:
+                self.path(shard).move_aside(DAMAGED_SUFFIX)
+            except FileNotFoundError:  # without locks, another repair has just done so
+                return False
         return True
 
     @contextlib.contextmanager

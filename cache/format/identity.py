@@ -198,10 +198,25 @@ def require_whole_store(path: StorePath, identity: Mapping[str, Any]) -> None:
 def check_identity(path: Path | StorePath, wanted: Mapping[str, Any]) -> None:
     """Make sure that the store at `path` was made from what is asked for.
 
+    Raises: as `require_identity`.
+    """
+    require_identity(path, read_metadata(as_store_path(path)).identity, wanted)
+
+
+def require_identity(
+    path: Path | StorePath, present: Mapping[str, Any], wanted: Mapping[str, Any]
+) -> None:
+    """Make sure that a store was made from what is asked for.
+
+    Args:
+        path: of the store, for the message.
+        present: its identity.
+        wanted: what is asked for.
+
     Raises:
         IdentityError: with the differing fields and the remedy; nothing is changed on disk.
     """
-    differences = explain_difference(read_metadata(as_store_path(path)).identity, wanted)
+    differences = explain_difference(present, wanted)
     if differences:
         raise IdentityError(
             f"{path} was not made from what was asked for:\n  "

@@ -88,10 +88,13 @@ def checked_content(store: Store) -> CheckedContent:
     Raises:
         CacheError: if rows are missing.
     """
+    # The ledger first: of a shard written again in between it then has the earlier entry, which is
+    # no longer there, so that the content decides.
+    ledger = ledger_digest(store)
     return CheckedContent(
         identity_digest=json_digest(store.metadata.identity),
         content_digest=content_digest(store),
-        ledger_digest=ledger_digest(store),
+        ledger_digest=ledger,
     )
 
 

@@ -93,6 +93,13 @@ class DirectoryPath(PosixPath):
         self.write_whole([content])
         return True
 
+    def replace_whole(self, before: bytes, content: bytes) -> bool:
+        """Replace a file that is still `before`; the caller's lock keeps other workers away."""
+        if self.read_bytes() != before:
+            return False
+        self.write_whole([content])
+        return True
+
     def move_aside(self, suffix: str) -> None:
         """Give a file a different suffix, for good."""
         self.replace(self.with_suffix(suffix))
@@ -159,6 +166,7 @@ class DirectoryPath(PosixPath):
             building.rename(self)
         except OSError:
             if not (self / last).exists():
+                self._refuse_foreign(set(self.names()) if self.is_dir() else set())
                 raise
             return
         sync_directory(self.parent)

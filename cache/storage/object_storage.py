@@ -4,12 +4,11 @@ An object is put completely or not at all, so half a shard cannot exist. There i
 there are no locks: `cache.storage.protocol` says what takes their place.
 """
 
-import contextlib
 import errno
 import os
 import re
-import tempfile
 from collections.abc import Callable, Iterable, Iterator
+from contextlib import AbstractContextManager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any, ClassVar, TypeVar
@@ -20,11 +19,13 @@ from numpy.typing import NDArray
 from zarr.storage import ObjectStore
 
 from cache.storage.bucket import KEPT_TAILS, SCHEME, Bucket, ChangedError
+from cache.storage.object_creation import creating_objects
 from cache.storage.protocol import Buffer, Locate
-from shared.errors import CacheError, ConfigError
+from shared.errors import ConfigError
 from shared.process.file_lock import NoLocksError
 
 if TYPE_CHECKING:
+    from obstore import UpdateVersion
     from obstore.store import S3Store
 
 
@@ -157,6 +158,30 @@ class ObjectPath:
             self.write_bytes(content)
         return True
 
+    def replace_whole(self, before: bytes, content: bytes) -> bool:
+        """Put a small object if the present one is still `before`; see `protocol.StorePath`.
+
+        A storage that does not support this condition may lose what is put at the same moment.
+        """
+        from obstore.exceptions import PreconditionError
+
+        def send(client: "S3Store") -> bool:
+            answer = client.get(self.key)
+            version: UpdateVersion = {"e_tag": answer.meta["e_tag"]}
+            if bytes(answer.bytes()) != before:
+                return False
+            client.put(self.key, content, mode=version, use_multipart=False)
+            return True
+
+        try:
+            is_replaced = self.bucket.request(self.key, send)
+        except PreconditionError:
+            is_replaced = False
+        except NotImplementedError:  # AWS_CONDITIONAL_PUT=disabled
+            self.write_bytes(content)
+            return True
+        return is_replaced or self.read_bytes() == content  # an attempt whose answer was lost
+
     def move_aside(self, suffix: str) -> None:
         """Give an object a different suffix: it is copied, then deleted."""
         target = self.with_suffix(suffix).key
@@ -170,32 +195,9 @@ class ObjectPath:
         """Raise `NoLocksError`: object storage has no locks."""
         raise NoLocksError(errno.ENOLCK, os.strerror(errno.ENOLCK))
 
-    @contextlib.contextmanager
-    def creating(self, last: str) -> Iterator[Path]:
-        """Put the objects of a folder when the block ends without an error, `last` last.
-
-        Objects that an interrupted creation left are replaced.
-        """
-        with tempfile.TemporaryDirectory() as scratch:
-            building = Path(scratch)
-            yield building
-            files = {
-                str(file.relative_to(building)): file
-                for file in building.rglob("*")
-                if file.is_file()
-            }
-            present = self.sizes().keys()
-            if last in present:
-                return
-            if self.is_file() or not present <= files.keys():
-                raise CacheError(
-                    f"there is something other than a feature store at {self}; choose a different "
-                    "--store. Nothing was changed."
-                )
-            root = files.pop(last)
-            for key, file in files.items():
-                (self / key).write_bytes(file.read_bytes())
-            (self / last).create_whole(root.read_bytes())
+    def creating(self, last: str) -> AbstractContextManager[Path]:
+        """Put the objects of a folder when the block ends without an error, `last` last."""
+        return creating_objects(self, last)
 
     def for_each(
         self, work: Callable[[_Item], _Result], items: Iterable[_Item]

@@ -6,7 +6,8 @@ object. They differ in what makes a write atomic and in how workers keep out of 
 - A directory renames finished files into place, and has file locks.
 - Object storage puts an object in one request, either completely or not at all. It has no locks:
   workers keep to their own slices (`cache.coordination.claims`), and of two workers on one shard
-  the first to put the ledger entry wins (`cache.writer`).
+  the first to put the ledger entry wins (`cache.writer`). The metadata of the root group, which may
+  change later, is replaced only if it is still what it was when it was read (`cache.extend`).
 """
 
 from collections.abc import Callable, Iterable, Iterator
@@ -92,6 +93,18 @@ class StorePath(Protocol):
 
         Returns:
             Whether the file has our content now.
+        """
+
+    def replace_whole(self, before: bytes, content: bytes) -> bool:
+        """Replace a small file, complete or not at all, if its content is still `before`.
+
+        Where there are locks, callers hold one.
+
+        Returns:
+            Whether the file has our content now.
+
+        Raises:
+            FileNotFoundError: if there is no file.
         """
 
     def move_aside(self, suffix: str) -> None:

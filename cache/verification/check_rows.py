@@ -6,9 +6,10 @@ from collections import defaultdict
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, fields
 
+from cache.coordination.array_nodes import late_arrays
 from cache.coordination.ledger import LedgerEntry
 from cache.coordination.store import Store
-from cache.format.metadata import METADATA_FILE, metadata_digest_of
+from cache.format.metadata import METADATA_FILE, metadata_digest_of, read_metadata
 from cache.format.statistics import Statistics, merge_by_array
 from cache.verification.read_back import ReadBack, read_back
 from shared.errors import CacheError
@@ -40,18 +41,30 @@ class Damage:
 
 def metadata_damage(store: Store) -> Iterator[Damage]:
     """Compare the Zarr metadata below the root, for other readers, with the root's record."""
-    for node, recorded in store.metadata.metadata_digests.items():
+    metadata = read_metadata(store.path)  # another command may be adding variants
+    late = late_arrays(store.path, metadata)
+    for node, recorded in metadata.metadata_digests.items():
         file = store.path / node / METADATA_FILE
         try:
             is_same = metadata_digest_of(store.path, node) == recorded
         except (OSError, ValueError):
             is_same = False
-        if not is_same:
+        if is_same:
+            continue
+        if node in late:
             yield Damage(
                 where=str(file),
-                problem="is missing or not as it was written",
-                remedy="Restore this file from a copy; the features are not affected.",
+                problem="does not have all variants: a command that added some is about to change "
+                "it, or was stopped before it did",
+                remedy="If none is running, this does it; the features are not affected: "
+                f"{metadata.provenance.command}",
             )
+            continue
+        yield Damage(
+            where=str(file),
+            problem="is missing or not as it was written",
+            remedy="Restore this file from a copy; the features are not affected.",
+        )
 
 
 def shard_damage(store: Store, shard: int, stop: threading.Event) -> list[Damage]:

@@ -17,6 +17,7 @@ from tqdm import tqdm
 
 from cache.coordination.null_store import null_path, open_null
 from cache.coordination.store import Store
+from cache.format.metadata import read_metadata
 from cache.format.schema import row_bytes
 from cache.storage.protocol import StorePath
 from cache.verification.check_rows import Damage, metadata_damage, shard_damage
@@ -185,7 +186,11 @@ def _unread(store: Store, progress: VerificationProgress, outcome: Outcome) -> l
     todo = []
     # The variants of the same samples together: they were made from the same sensor files.
     per_variant = store.layout.shards_per_variant
-    order = sorted(store.ledger.complete(), key=lambda shard: (shard % per_variant, shard))
+    complete = store.ledger.complete()
+    if any(shard not in store.all_shards for shard in complete):
+        added = range(store.layout.shard_count, read_metadata(store.path).layout.shard_count)
+        complete -= frozenset(added)  # variants that another command has added since it was opened
+    order = sorted(complete, key=lambda shard: (shard % per_variant, shard))
     for shard in order:
         when = progress.when(shard)
         if when is None:

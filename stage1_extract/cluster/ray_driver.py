@@ -9,6 +9,7 @@ import time
 from typing import Any
 
 from cache.coordination.claims import Claims, WorkerSlice, shards_to_hand_out
+from cache.extend import refuse_more_variants
 from cache.writer import StoreWriter
 from shared.errors import CacheError, FrozenCmtError, InterruptedWorkError
 from shared.process.interrupts import PATIENCE_S, Interrupts
@@ -51,7 +52,9 @@ def extract_on_ray(job: ExtractionJob, frames: RawFrames, options: RayOptions) -
         log.info("a worker takes %s", needs)
         crew = WorkerCrew(ray, job, ray.put(frames), needs, options)
         open_with_first_worker(crew, interrupts)
-        driver = RayDriver(StoreWriter(job.store), crew, DashboardMeters(ray))
+        writer = StoreWriter(job.store)
+        refuse_more_variants(job.store, writer.store.layout.variants, job.variants)
+        driver = RayDriver(writer, crew, DashboardMeters(ray))
         driver.run(interrupts)
         crew.require_unchanged()
         driver.require_all()

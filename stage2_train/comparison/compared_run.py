@@ -15,9 +15,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from shared.code_digest import UNKNOWN_CODE
 from shared.errors import TrainingError
 from stage2_train.evaluation.evaluation_folder import RECORD, RESULTS
-from stage2_train.run.code_record import CODE_RECORD, THEN, UNKNOWN, recorded_code
+from stage2_train.run.code_record import CODE_RECORD, THEN, recorded_code
 from stage2_train.run.run_folder import CONFIG
 from stage2_train.run.step_clock import PEAK_GPU_MB
 from stage2_train.run.training_log import LOG, TIMING, VALIDATION
@@ -53,6 +54,8 @@ class ComparedRun:
         results: the detections to compare, if there are any.
         evaluations: the folders in it that have detections, by name; the first is compared.
         summary: nuscenes-devkit's metrics beside them; empty without.
+        evaluated_by: the code that evaluated, see `shared.code_digest`; "" where no record says of
+            what the evaluation is, as of the validation that ends a run.
         peak_memory_mb: of the run's process on the host, if a sweep measured it.
         notes: what it lacks, in words.
     """
@@ -66,6 +69,7 @@ class ComparedRun:
     results: Path | None
     evaluations: tuple[str, ...]
     summary: dict[str, Any]
+    evaluated_by: str
     peak_memory_mb: float | None
     notes: tuple[str, ...]
 
@@ -143,6 +147,7 @@ def read_run(path: Path, name: str, ranked: Sequence[str] | None = None) -> Comp
     if not evaluations:
         what = RESULTS if ranked is None or not results else f"evaluation {', '.join(ranked)}"
         notes.append(f"no {what} in it: compared by its log (evaluate-stage2 makes one)")
+    record = _optional_json(path / evaluations[0] / RECORD, notes) if evaluations else {}
     return ComparedRun(
         name=name,
         path=path,
@@ -153,6 +158,7 @@ def read_run(path: Path, name: str, ranked: Sequence[str] | None = None) -> Comp
         results=results[evaluations[0]] if evaluations else None,
         evaluations=tuple(dict.fromkeys((*evaluations, *results))) if evaluations else (),
         summary=_optional_json(path / evaluations[0] / SUMMARY, notes) if evaluations else {},
+        evaluated_by=str(record.get(CODE, UNKNOWN_CODE)) if record else "",
         peak_memory_mb=_optional_json(path / FINISHED, notes).get("peak_memory_mb"),
         notes=tuple(notes),
     )
@@ -162,8 +168,10 @@ def _code(path: Path, notes: list[str]) -> str:
     try:
         code = recorded_code(path)
     except TrainingError:
-        notes.append(f"{CODE_RECORD} is damaged, so the code that made the run counts as {UNKNOWN}")
-        return UNKNOWN
+        notes.append(
+            f"{CODE_RECORD} is damaged, so the code that made the run counts as {UNKNOWN_CODE}"
+        )
+        return UNKNOWN_CODE
     if THEN in code:
         notes.append(f"not all its steps are known to be by the same code: {code}")
     return code

@@ -133,7 +133,14 @@ def _evaluations_compared(runs: Sequence[ComparedRun]) -> list[str]:
     taken = "; ".join(several) if len(several) > 1 else next(iter(runs_by))
     rest = sorted({folder for run in runs for folder in run.evaluations[1:]} - {*runs_by})
     passed_over = f", not {', '.join(rest)} (--evaluation takes another)" if rest else ""
-    return [f"Detections compared are those in {taken}{passed_over}."]
+    notes = [f"Detections compared are those in {taken}{passed_over}."]
+    if len({run.evaluated_by for run in runs} - {""}) > 1:
+        named = ", ".join(f"{run.name} by {run.evaluated_by}" for run in runs if run.evaluated_by)
+        notes.append(
+            f"They are not all known to be evaluated by the same code ({named}), so a difference "
+            "in their metrics may come from that: evaluate-stage2 again, with the same code."
+        )
+    return notes
 
 
 def _run_row(run: ComparedRun, scores: Scores) -> tuple[str, ...]:

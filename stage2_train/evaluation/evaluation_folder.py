@@ -1,10 +1,12 @@
 """The folder of an evaluation: which files it gets, of what, and the name of its lock."""
 
 import json
+import logging
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from shared.code_digest import UNKNOWN_CODE, code_digest
 from shared.errors import ConfigError
 from shared.process.folder_lock import make_folder
 from shared.process.whole_file import remove_partials, whole_file
@@ -14,7 +16,10 @@ RESULTS = "results_nusc.json"
 TABLES = "metrics.txt"
 LOCK = ".evaluation.lock"
 RECORD = "evaluation.json"
+CODE = "code"  # in the record, see `shared.code_digest`
 WRITTEN = (RESULTS, TABLES, RECORD, "metrics_*.json", "conditions.*")  # with `whole_file`
+
+log = logging.getLogger(__name__)
 
 
 def prepare_folder(folder: Path) -> None:
@@ -29,6 +34,8 @@ def claim_folder(
 ) -> None:
     """Record what is evaluated into a folder, and refuse one that holds anything else.
 
+    An evaluation of the same by other code is replaced, with a warning.
+
     Args:
         folder: exists.
         name: of what is evaluated, for people.
@@ -38,7 +45,8 @@ def claim_folder(
     Raises:
         ConfigError: if the folder holds the evaluation of something else.
     """
-    wanted = {"evaluated": name, "digests": dict(digests), "samples": samples}
+    code = code_digest()
+    wanted = {"evaluated": name, "digests": dict(digests), "samples": samples, CODE: code}
     file = folder / RECORD
     has_results = any((folder / name).exists() for name in (RESULTS, TABLES))
     if file.exists() and has_results:  # an interrupted evaluation may have left the record alone
@@ -52,6 +60,16 @@ def claim_folder(
                 f"{folder} holds the evaluation of {name_before}, with other weights or features "
                 f"than {name} has now; results of both would lie side by side. Choose another "
                 "--out, or remove that folder"
+            )
+        code_before = before.get(CODE, UNKNOWN_CODE)  # older versions did not record it
+        if code_before != code:
+            log.warning(
+                "%s holds an evaluation by other code (%s, now %s): what is evaluated now replaces "
+                "it, and what this command does not evaluate again stays as that code made it. For "
+                "results of one code choose another --out",
+                folder,
+                code_before,
+                code,
             )
     with whole_file(file, "w") as handle:
         json.dump(wanted, handle, indent=2)

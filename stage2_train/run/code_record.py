@@ -11,13 +11,12 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from shared.code_digest import code_digest
+from shared.code_digest import UNKNOWN_CODE, code_digest
 from stage2_train.run.run_folder import RunFolder, rows_before
 
 log = logging.getLogger(__name__)
 
 CODE_RECORD = "code.csv"
-UNKNOWN = "unknown"  # code of a run, or of its first steps, from before it was recorded
 THEN = " then "  # between codes of a run that went on under changed code
 
 
@@ -55,9 +54,9 @@ def recorded_code(folder: Path) -> str:
     rows = rows_before(math.inf, folder / CODE_RECORD)
     codes = [_code(row) for row in rows]
     if not rows or int(rows[0]["step"]) > 1:
-        codes.insert(0, UNKNOWN)
+        codes.insert(0, UNKNOWN_CODE)
     return THEN.join(code for code, _ in itertools.groupby(codes))
 
 
 def _code(row: Mapping[str, Any]) -> str:
-    return row.get("code") or UNKNOWN
+    return row.get("code") or UNKNOWN_CODE

@@ -107,7 +107,8 @@ def extract_delta(args: argparse.Namespace, preset: Preset, command: Sequence[st
     if left:
         log.info("left to other workers: %s; %s", counted(left, "shard"), duration(seconds))
         return
-    open_delta(args.store, base)  # an error if it changes nothing
+    # An error if it changes nothing, or if the base has been extended or rebuilt meanwhile.
+    open_delta(args.store, CachedFeatures(args.base))
     size = sum(args.store.sizes().values())
     log.info("%s is complete, %.1f MB, %s", args.store, size / 1e6, duration(seconds))
 

@@ -5,10 +5,12 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
 from cache.__main__ import main as feature_cache
 from cache.coordination.store import Store, open_store
+from cache.inspection import parity_record
 from cache.inspection.content_digest import content_digest
 from cache.inspection.parity_record import (
     NOT_CHECKED,
@@ -21,7 +23,7 @@ from cache.inspection.parity_record import (
 )
 from cache.reader import CachedFeatures
 from cache.storage.location import parse_store_path
-from tests.cache.conftest import fill, make_writer
+from tests.cache.conftest import fill, make_features, make_writer, with_map
 
 
 def make_record(
@@ -135,6 +137,26 @@ def test_other_values_are_other_content(finished: Path) -> None:
     store.ledger.write(changed)
 
     assert parity_note(store).startswith("stale")
+
+
+def test_a_shard_written_again_while_it_is_recorded_is_not_what_was_checked(
+    finished: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    real = parity_record.content_digest
+
+    def digest_before(store: Store) -> str:
+        digest = real(store)
+        (finished / "ledger/000000.json").unlink()
+        writer = make_writer(finished)
+        ant, bee = (make_features(token) for token in ("ant", "bee"))
+        values = np.zeros_like(ant.maps["lidar/stride8"])
+        writer.write_shard(writer.pending()[0], [with_map(ant, "lidar/stride8", values), bee])
+        return digest
+
+    with monkeypatch.context() as patch:
+        patch.setattr(parity_record, "content_digest", digest_before)
+        checked = parity_record.checked_content(open_store(finished))
+    assert not parity_record.has_content(open_store(finished), checked)
 
 
 def test_a_damaged_record_is_said_to_be_damaged_and_can_be_replaced(finished: Path) -> None:

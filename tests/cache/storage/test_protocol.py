@@ -61,6 +61,15 @@ def test_a_new_file_is_created_whole(place: StorePath) -> None:
     assert (place / "c.json").read_bytes() == b"{}"
 
 
+def test_a_file_is_replaced_only_if_it_is_what_it_was(place: StorePath) -> None:
+    file = place / "a.json"
+    assert file.replace_whole(b"0123456789", b"new")
+    assert not file.replace_whole(b"0123456789", b"newer")
+    assert file.read_bytes() == b"new"
+    with pytest.raises(FileNotFoundError):
+        (place / "missing").replace_whole(b"", b"new")
+
+
 @pytest.mark.parametrize("tail_bytes", [1, 4, 10, 99])
 def test_a_range_is_read_whose_position_the_end_tells(place: StorePath, tail_bytes: int) -> None:
     def locate(tail: bytes, size: int) -> tuple[int, np.ndarray]:

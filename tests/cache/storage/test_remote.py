@@ -159,11 +159,23 @@ def test_variants_are_added_to_it(place: ObjectPath) -> None:
     assert not verify(open_store(place)).damages
 
 
+def killed_before(patch: pytest.MonkeyPatch, name: str, *, of: ObjectPath) -> None:
+    """End whoever is about to create this object."""
+    real, last = ObjectPath.create_whole, str(of / name)
+
+    def create_whole(path: ObjectPath, content: bytes) -> bool:
+        if str(path) == last:
+            raise SystemExit
+        return real(path, content)
+
+    patch.setattr(ObjectPath, "create_whole", create_whole)
+
+
 def test_a_creation_that_was_killed_can_be_repeated(
     place: ObjectPath, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     with monkeypatch.context() as patch:
-        patch.setattr(ObjectPath, "create_whole", lambda *_: (_ for _ in ()).throw(SystemExit))
+        killed_before(patch, "zarr.json", of=place)
         with pytest.raises(SystemExit):
             make_writer(place)
     assert place.is_dir()
@@ -192,7 +204,7 @@ def test_null_features_that_another_worker_is_creating_are_not_there_yet(
 ) -> None:
     store = make_writer(place).store
     with monkeypatch.context() as patch:
-        patch.setattr(ObjectPath, "create_whole", lambda *_: (_ for _ in ()).throw(SystemExit))
+        killed_before(patch, "zarr.json", of=null_path(place))
         with pytest.raises(SystemExit):
             make_writer(null_path(place))
     assert null_path(place).is_dir()

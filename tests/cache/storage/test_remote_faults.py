@@ -3,6 +3,8 @@
 import signal
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
 import pytest
 
@@ -60,6 +62,38 @@ def test_an_outage_while_verifying_is_not_damage(flaky: Flaky, s3: str) -> None:
     flaky.path_piece, flaky.faults = "lidar/stride16/c.0.1", ["busy"] * 1000
     with pytest.raises(RemoteError, match="Nothing is known to be damaged"):
         verify(open_store(store))
+
+
+def test_a_replacement_whose_answer_is_lost_counts_as_made(
+    flaky: Flaky, s3: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(cache.storage.bucket, "PATIENCE_S", 30.0)
+    file = object_path(f"{s3}/a.json")
+    file.write_bytes(b"old")
+    flaky.method, flaky.faults = "PUT", ["lost"]
+    assert file.replace_whole(b"old", b"new")
+    assert not flaky.faults
+    assert not file.replace_whole(b"old", b"newer")
+
+
+def test_a_replacement_at_the_same_moment_is_noticed(s3: str) -> None:
+    file = object_path(f"{s3}/a.json")
+    file.write_bytes(b"old")
+    real = file.bucket.request
+
+    def request(key: str, send: Callable[[Any], Any]) -> Any:
+        def send_late(client: Any) -> Any:
+            answer = client.get(key)  # what we decide on
+            file.write_bytes(b"theirs")
+            late = SimpleNamespace(get=lambda _: answer, put=client.put)
+            return send(late)
+
+        file.bucket.request = real  # type: ignore[method-assign]
+        return real(key, send_late)
+
+    file.bucket.request = request  # type: ignore[method-assign]
+    assert not file.replace_whole(b"old", b"ours")
+    assert file.read_bytes() == b"theirs"
 
 
 def meanwhile(monkeypatch: pytest.MonkeyPatch, work: Callable[[], object]) -> None:

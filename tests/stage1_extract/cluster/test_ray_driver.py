@@ -58,7 +58,7 @@ class Run:
 
     def go(self) -> int:
         options = RayOptions(address="auto", gpus=None, cores=1, workers=None, loading=None)
-        job: Any = type("Job", (), {"store": self.store})()
+        job: Any = type("Job", (), {"store": self.store, "variants": VARIANTS})()
         return extract_on_ray(job, None, options)  # type: ignore[arg-type]
 
     def kill(self, index: int) -> None:
@@ -371,6 +371,13 @@ def test_on_object_storage_nothing_is_claimed_and_a_dead_worker_s_shards_are_han
     assert "only extracts its own slice" not in caplog.text
     names = set((place / "ledger").names())
     assert names == {f"{shard:06d}.json" for shard in range(SHARDS)} | {"zarr.json"}
+
+
+def test_variants_that_another_command_adds_meanwhile_are_not_handed_out(run: Run) -> None:
+    run.at_start = lambda is_first: make_writer(run.store, variants=5) and None
+    with pytest.raises(IdentityError, match="has 5 variants, but 4 were asked for"):
+        run.go()
+    assert not run.computed
 
 
 def test_an_actor_s_calls_fail_once_it_is_killed() -> None:

@@ -18,6 +18,7 @@ def add_evaluation(run: Path, place: str, score: float = 0.5, **said: Any) -> No
     summary = {"mean_ap": score, "nd_score": score, "split": said.get("split")}
     (run / place / "metrics_summary.json").write_text(json.dumps(summary))
     record = {"evaluated": "it", "digests": {}, "samples": said.get("samples")}
+    record |= {"code": said["code"]} if "code" in said else {}
     (run / place / "evaluation.json").write_text(json.dumps(record))
 
 
@@ -59,6 +60,23 @@ def test_an_evaluation_of_training_samples_is_the_last_choice(
     assert compared(runs) == ["val", "val"]
     add_evaluation(runs[0], "zz", samples="c" * 64, split="mini_val")
     assert compared(runs) == ["zz", "val"]
+
+
+@pytest.mark.parametrize("second", ["0123456789ab", None])
+def test_evaluations_by_different_code_are_named(
+    second: str | None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    runs = [write_run(tmp_path / name) for name in "abc"]
+    add_evaluation(runs[0], "val", code="ffffffffffff")
+    add_evaluation(runs[1], "val", **({"code": second} if second else {}))
+    warning = "not all known to be evaluated by the same code"
+
+    assert compare([str(run) for run in runs]) == 0
+    said = capsys.readouterr().out
+    assert f"{warning} (a by ffffffffffff, b by {second or 'unknown'})" in said
+
+    assert compare([str(run) for run in (runs[0], runs[2])]) == 0  # the third has none
+    assert warning not in capsys.readouterr().out
 
 
 def test_the_evaluation_compared_is_named_and_can_be_chosen(

@@ -4,12 +4,16 @@ import shutil
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 import stage1_extract.extraction.delta.extract_delta as extract_delta_module
+from cache.coordination.store import open_store
 from cache.delta.open_features import open_delta
+from cache.extend import extend_variants
 from cache.reader import CachedFeatures
+from cache.storage.location import as_store_path
 from stage1_extract.__main__ import main as extract_features
 from stage1_extract.check_parity import main as check_parity
 from stage1_extract.conditions.catalogue.condition_catalogue import CATALOGUE, load_condition
@@ -127,6 +131,26 @@ def test_a_base_that_is_not_finished_or_no_store(
     delta = extracted(tiny_store, "beams-4-even")
     command = delta_options(synthetic_root, delta, tmp_path / "delta", "lidar-drop")
     refused(capsys, command, "is a delta store", "Name that store here")
+
+
+@pytest.mark.usefixtures("no_backbones")
+def test_a_base_that_gets_variants_while_the_delta_is_extracted(
+    synthetic_root: Path,
+    tiny_store: Path,
+    tmp_path: Path,
+    capsys: Output,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    base = as_store_path(shutil.copytree(tiny_store, tmp_path / "base.zarr"))
+    before, fill = open_store(base).metadata, extract_delta_module._fill
+
+    def fill_meanwhile(*arguments: Any) -> int:
+        extend_variants(base, {**before.identity, "variants": 2}, before.provenance)
+        return fill(*arguments)
+
+    monkeypatch.setattr(extract_delta_module, "_fill", fill_meanwhile)
+    command = delta_options(synthetic_root, base, tmp_path / "delta", "lidar-drop")
+    refused(capsys, command, "has 1 variants per sample, and", "has 2: variants were added since")
 
 
 def test_a_base_without_null_features_for_absent_sensors(
