@@ -24,7 +24,8 @@ from stage2_train.data.conditioned_stores import (
     require_same_names,
 )
 from stage2_train.data.dataset import StoreDataset, samples_digest
-from stage2_train.data.loader import THREADS, BatchLoader
+from stage2_train.data.loader import BatchLoader
+from stage2_train.data.loading_options import THREADS
 from stage2_train.data.prefetch import prefetch_to_device
 from stage2_train.data.sampler import EpochSampler, MicroBatchSampler
 from stage2_train.data.subset import Subset, subset_record, subset_tokens

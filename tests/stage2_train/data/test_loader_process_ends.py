@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from shared.errors import TrainingError
-from stage2_train.data.loader import PROCESS, BatchLoader
+from stage2_train.data.loader import BatchLoader
+from stage2_train.data.loading_options import PROCESS
 from stage2_train.data.sampler import Place
 from tests.child_processes import PATIENCE_S
 from tests.stage2_train.data.copied_store import dataset_of, file_of
