@@ -9,8 +9,8 @@ from stage2_train.data.subset import Share, Subset
 THREADS, PROCESS = LOADERS = ("threads", "process")
 LOADER_HELP = (
     "where --workers threads load: in the process that trains, or in a process of its own, so that "
-    "they do not share Python's lock with the thread that queues a GPU's work; that takes seconds "
-    "to start and twice the memory. Default: threads. The result is the same"
+    "they do not share Python's lock with the thread that queues a GPU's work; that takes twice "
+    "the memory for batches. Default: threads. The result is the same"
 )
 WORKERS_HELP = (
     "loader threads%s; 0 loads in the thread that computes. Default: of the cores that this "

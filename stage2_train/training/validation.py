@@ -25,13 +25,13 @@ from stage2_train.run.run_folder import (
     read_run_checkpoint,
     trained_weights,
 )
+from stage2_train.run.run_progress import Progress
 from stage2_train.training.distributed import (
     copy_buffers_of_first,
     from_first_process,
     gathered_in_first,
     most_of_all,
 )
-from stage2_train.training.run_progress import Progress
 from stage2_train.training.training_step import TrainingStep
 
 log = logging.getLogger(__name__)
