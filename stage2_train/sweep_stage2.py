@@ -215,7 +215,7 @@ def _samples_of(store: CachedFeatures) -> str:
 
 
 def _checkpoint_digest(path: Path) -> str:
-    from stage2_train.run.run_folder import CHECKPOINT
+    from stage2_train.run.run_checkpoint import CHECKPOINT
 
     try:
         return file_digest(path / CHECKPOINT if path.is_dir() else path)
