@@ -21,6 +21,7 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from functools import partial
 from itertools import chain, count, islice
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.util import Finalize
 from typing import TYPE_CHECKING
@@ -110,6 +111,7 @@ class _LoaderProcess:
         # As bytes: a store that cannot be opened again is an error of `_serve`, which reports it.
         arguments = (theirs, pickle.dumps(dataset), workers, slots)
         self._process = context.Process(target=_serve, args=arguments, name="loader", daemon=True)
+        resource_tracker.ensure_running()  # else the first child starts it, which lifts the mask
         with children_without_signals():
             self._process.start()
         # At exit, before `multiprocessing` sends SIGTERM to its children and waits for them.

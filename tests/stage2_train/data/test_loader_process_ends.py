@@ -163,6 +163,17 @@ def test_signals_to_all_processes_do_not_end_it(tiny_store: Path, number: signal
     assert len(signalled) == 20
 
 
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signals_do_not_end_the_first_child_of_a_program(
+    tiny_store: Path, tmp_path: Path, number: signal.Signals
+) -> None:
+    """With which Python starts a process that lifts the mask of signals."""
+    user, child = start_user(tiny_store, tmp_path, 0.0)
+    with user:
+        os.kill(child, number)
+        assert user.wait(SOON_S) == 0
+
+
 def hanging(path: Path) -> Path:
     """Return a store with a file whose reading never ends."""
     file = file_of(path, "annotations/labels")
