@@ -26,34 +26,37 @@ validation store, all of that is also measured under these; `best_by=mean_NDS` g
 
 import argparse
 import json
+import logging
 import sys
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from shared.process.command import ending_at_once, run_command
 
 with ending_at_once():
-    from lightning.fabric.utilities.rank_zero import rank_zero_only
-
     from cache.delta.open_features import open_delta
     from cache.reader import CachedFeatures
     from cache.storage.location import add_deltas_option, store_path
     from shared.checkpoint.shipped_checkpoint import checkpoint_path, require_existing
     from shared.errors import ConfigError
     from shared.process.number_options import whole_number
-    from stage2_train.data.loader import (
+    from stage2_train.data.loading_options import (
         LOADER_HELP,
         LOADERS,
         THREADS,
         WORKERS_HELP,
-        default_workers,
+        add_subset_options,
+        subset_of,
     )
-    from stage2_train.data.subset_options import add_subset_options, subset_of
-    from stage2_train.evaluation.conditions.store_validator import StoreValidator
-    from stage2_train.recipes.mm_recipe.recipe_from_config import recipe_for_store
+    from stage2_train.evaluation.validation_samples import held_out_note
     from stage2_train.recipes.overrides import override
-    from stage2_train.recipes.recipe import MOST_SEED
+    from stage2_train.recipes.recipe import MOST_SEED, Recipe
     from stage2_train.recipes.recipes import RECIPES, load_recipe
-    from stage2_train.training.build import train
+
+if TYPE_CHECKING:
+    from stage2_train.training.validation import Validator
+
+log = logging.getLogger(__name__)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -119,36 +122,32 @@ def main(argv: list[str] | None = None) -> int:
 
 
 def _work(args: argparse.Namespace) -> None:
+    if args.val is None:
+        _refuse_options_of_validation(args)
     require_existing(args.checkpoint)
     store = CachedFeatures(args.store)
-    recipe = (
-        load_recipe(args.recipe)
-        if args.config is None
-        else recipe_for_store(args.config, store.preset)
-    )
     overrides = args.set + ([] if args.seed is None else [f"seed={args.seed}"])
-    recipe = override(recipe, overrides)
+    recipe = override(_recipe(args, store), overrides)
+    conditions = [open_delta(path, store) for path in args.conditions]
+    validation = None if args.val is None else CachedFeatures(args.val)
+    # Only now, since they take seconds; nor does a loader process, which imports this module too,
+    # wait for them or hold their memory.
+    with ending_at_once():
+        from lightning.fabric.utilities.rank_zero import rank_zero_only
+
+        from stage2_train.data.loader import default_workers
+        from stage2_train.training.build import train
+    if note := held_out_note(store.path, store.provenance.dataset):
+        rank_zero_only(log.warning)("%s", note)
     workers = default_workers(args.devices) if args.workers is None else args.workers
     validator = None
-    if args.val is not None:
-        validation_store = CachedFeatures(args.val)
-        validator = StoreValidator(
-            validation_store,
-            store,
-            nuscenes_root=args.nuscenes,
-            samples=recipe.validation_samples,
-            workers=workers,
-            conditions=[open_delta(path, validation_store) for path in args.val_conditions],
-        )
-    elif args.nuscenes is not None:
-        raise ConfigError("--nuscenes is for metrics on a validation store: name one with --val")
-    elif args.val_conditions:
-        raise ConfigError("--val-conditions are of a validation store: name it with --val")
+    if validation is not None:
+        validator = _validator(args, validation, store, recipe, workers)
     result = train(
         store,
         recipe,
         args.out,
-        conditions=[open_delta(path, store) for path in args.conditions],
+        conditions=conditions,
         subset=subset_of(args),
         overrides=overrides,
         checkpoint=args.checkpoint,
@@ -160,6 +159,40 @@ def _work(args: argparse.Namespace) -> None:
         nodes=args.nodes,
     )
     rank_zero_only(print)(json.dumps(result))
+
+
+def _refuse_options_of_validation(args: argparse.Namespace) -> None:
+    if args.nuscenes is not None:
+        raise ConfigError("--nuscenes is for metrics on a validation store: name one with --val")
+    if args.val_conditions:
+        raise ConfigError("--val-conditions are of a validation store: name it with --val")
+
+
+def _recipe(args: argparse.Namespace, store: CachedFeatures) -> Recipe:
+    if args.config is None:
+        return load_recipe(args.recipe)
+    with ending_at_once():
+        from stage2_train.recipes.mm_recipe.recipe_from_config import recipe_for_store
+    return recipe_for_store(args.config, store.preset)
+
+
+def _validator(
+    args: argparse.Namespace,
+    validation: CachedFeatures,
+    store: CachedFeatures,
+    recipe: Recipe,
+    workers: int,
+) -> "Validator":
+    with ending_at_once():
+        from stage2_train.evaluation.conditions.store_validator import StoreValidator
+    return StoreValidator(
+        validation,
+        store,
+        nuscenes_root=args.nuscenes,
+        samples=recipe.validation_samples,
+        workers=workers,
+        conditions=[open_delta(path, validation) for path in args.val_conditions],
+    )
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ import argparse
 import json
 import sys
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from shared.process.command import ending_at_once, run_command
 
@@ -26,19 +26,18 @@ with ending_at_once():
     from cache.delta.open_features import open_delta
     from cache.reader import CachedFeatures
     from cache.storage.location import add_deltas_option, store_path
-    from shared.checkpoint.shipped_checkpoint import checkpoint_path
+    from shared.checkpoint.shipped_checkpoint import checkpoint_path, require_existing
     from shared.data.feature_store import FeatureStore
     from shared.errors import ConfigError
     from shared.process.number_options import whole_number
-    from stage2_train.data.loader import WORKERS_HELP, default_workers
-    from stage2_train.evaluation.conditions.condition_tables import COMPARISON
+    from stage2_train.data.loading_options import WORKERS_HELP
     from stage2_train.evaluation.conditions.judged_condition import DROPS
     from stage2_train.evaluation.conditions.published_baseline import read_published_baseline
-    from stage2_train.evaluation.conditions.score_baseline import BaselineDetector, ScoreBaseline
     from stage2_train.evaluation.evaluation_folder import RESULTS, TABLES
-    from stage2_train.plots.evaluation_plots import parse_plots
-    from stage2_train.run.trained_detector import load_detector
-    from stage2_train.store_evaluation import evaluate, evaluate_submission
+    from stage2_train.plots.plot_choice import parse_plots
+
+if TYPE_CHECKING:
+    from stage2_train.evaluation.conditions.score_baseline import BaselineDetector, ScoreBaseline
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -90,6 +89,8 @@ def _work(args: argparse.Namespace) -> None:
     if summary:
         print((args.out / TABLES).read_text())
     if summary and (args.drop or args.conditions):
+        from stage2_train.evaluation.conditions.condition_tables import COMPARISON
+
         print((args.out / COMPARISON).read_text())
     print(args.results or args.out / RESULTS)
     if summary:
@@ -109,14 +110,20 @@ def _evaluated(args: argparse.Namespace) -> dict[str, Any]:
             "--baseline compares NDS under conditions: it needs --nuscenes, and delta stores with "
             "--conditions, or --drop"
         )
+    require_existing(args.run)
     store = CachedFeatures(args.store)
+    conditions = [open_delta(path, store) for path in args.conditions]
+    with ending_at_once():  # only now, since they take seconds
+        from stage2_train.data.loader import default_workers
+        from stage2_train.run.trained_detector import load_detector
+        from stage2_train.store_evaluation import evaluate
     return evaluate(
         store,
         load_detector(args.run, store),
         args.out,
         nuscenes_root=args.nuscenes,
         drops=args.drop,
-        conditions=[open_delta(path, store) for path in args.conditions],
+        conditions=conditions,
         baseline=_baseline(args.baseline, store),
         plots=args.plot,
         workers=default_workers() if args.workers is None else args.workers,
@@ -124,10 +131,13 @@ def _evaluated(args: argparse.Namespace) -> dict[str, Any]:
     )
 
 
-def _baseline(path: Path | None, store: FeatureStore) -> ScoreBaseline | BaselineDetector | None:
+def _baseline(path: Path | None, store: FeatureStore) -> "ScoreBaseline | BaselineDetector | None":
     """Open what is compared with: a table by its name, else a detector."""
     if path is None:
         return None
+    from stage2_train.evaluation.conditions.score_baseline import BaselineDetector, ScoreBaseline
+    from stage2_train.run.trained_detector import load_detector
+
     if path.suffix == ".csv":
         numbers = read_published_baseline(path)
         return ScoreBaseline(name=str(path), numbers=numbers, is_published=True)
@@ -143,6 +153,8 @@ def _scored(args: argparse.Namespace) -> dict[str, Any]:
         )
     if args.nuscenes is None:
         raise ConfigError("--results needs --nuscenes: the root with the ground truth")
+    with ending_at_once():
+        from stage2_train.store_evaluation import evaluate_submission
     return evaluate_submission(args.results, args.nuscenes, args.out, plots=args.plot)
 
 

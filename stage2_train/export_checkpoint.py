@@ -29,7 +29,7 @@ with ending_at_once():
     from shared.config.classes import CLASS_NAMES
     from shared.errors import CheckpointError
     from shared.process.whole_file import whole_file
-    from stage2_train.run.run_folder import read_run_checkpoint, trained_weights
+    from stage2_train.run.run_checkpoint import read_run_checkpoint, trained_weights
 
 log = logging.getLogger(__name__)
 

@@ -24,7 +24,8 @@ with ending_at_once():
     from shared.process.even_samples import evenly_spaced
     from shared.process.folder_lock import make_folder
     from shared.process.number_options import real_number, whole_number
-    from stage2_train.data.loader import WORKERS_HELP, default_workers
+    from stage2_train.data.loader import default_workers
+    from stage2_train.data.loading_options import WORKERS_HELP
     from stage2_train.evaluation.sensor_weights_table import sensor_weights_table
     from stage2_train.run.trained_detector import load_detector
 

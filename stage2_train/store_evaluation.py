@@ -26,7 +26,8 @@ from stage2_train.evaluation.official_metrics import judge
 from stage2_train.evaluation.official_tables import coverage, open_tables, version_of
 from stage2_train.evaluation.submission import read_submission
 from stage2_train.plots.condition_plots import plot_conditions
-from stage2_train.plots.evaluation_plots import PlotChoice, plot_evaluation, require_plottable
+from stage2_train.plots.evaluation_plots import plot_evaluation
+from stage2_train.plots.plot_choice import PlotChoice, require_plottable
 
 log = logging.getLogger(__name__)
 

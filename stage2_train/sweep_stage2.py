@@ -22,16 +22,16 @@ samples.
 """
 
 import argparse
+import logging
 import os
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from shared.process.command import ending_at_once, run_command
 
 with ending_at_once():
-    import torch
-
     from cache.delta.open_features import open_delta
     from cache.reader import CachedFeatures
     from cache.storage.location import add_deltas_option, store_path
@@ -47,17 +47,18 @@ with ending_at_once():
         require_same_names,
     )
     from stage2_train.data.dataset import samples_digest
-    from stage2_train.data.loader import WORKERS_HELP, default_workers
+    from stage2_train.data.loading_options import WORKERS_HELP, add_subset_options, subset_of
     from stage2_train.data.subset import subset_record, subset_tokens
-    from stage2_train.data.subset_options import add_subset_options, subset_of
     from stage2_train.evaluation.conditions.judged_condition import judged_conditions
-    from stage2_train.freezing.freezing import require_trainable
+    from stage2_train.evaluation.validation_samples import held_out_note
     from stage2_train.recipes.recipe import Recipe
     from stage2_train.recipes.recipes import RECIPES
-    from stage2_train.run.run_folder import CHECKPOINT
-    from stage2_train.sweep.optuna_search import search
-    from stage2_train.sweep.run_sweep import Options, device_slots, run_sweep
-    from stage2_train.sweep.sweep_plan import planned_runs, recipes_named
+    from stage2_train.sweep.sweep_plan import PlannedRun, planned_runs, recipes_named
+
+if TYPE_CHECKING:
+    from stage2_train.sweep.run_sweep import Options
+
+log = logging.getLogger(__name__)
 
 
 def main(argv: list[str] | None = None) -> int:
@@ -117,10 +118,47 @@ def _work(args: argparse.Namespace) -> None:
     require_existing(args.checkpoint)
     store = CachedFeatures(args.store)
     store.require_complete()
-    slots = device_slots(args.jobs, _devices())
-    subset = subset_of(args)
     deltas = by_condition([open_delta(path, store) for path in args.conditions])
-    inputs = {
+    runs = _planned(args, deltas)
+    inputs = _inputs(args, store, deltas)
+    if note := held_out_note(store.path, store.provenance.dataset):
+        log.warning("%s", note)
+    with ending_at_once():  # only now, since they take seconds
+        from stage2_train.data.loader import default_workers
+        from stage2_train.freezing.freezing import require_trainable
+        from stage2_train.sweep.optuna_search import search
+        from stage2_train.sweep.run_sweep import device_slots, run_sweep
+    slots = device_slots(args.jobs, _devices())
+    workers = default_workers(len(slots)) if args.workers is None else args.workers
+    options = _options(args, workers, deltas)
+    if args.optuna is None:
+        for run in runs:
+            require_trainable(run.recipe, store)
+        run_sweep(args.out, runs, inputs, options, slots)
+    else:
+        metric = "mean_NDS" if args.val_conditions else "NDS"
+        search(args.out, args.optuna, args.trials, inputs, options, slots, metric=metric)
+    print(args.out)
+
+
+def _planned(args: argparse.Namespace, deltas: Mapping[str, ConditionedStore]) -> list[PlannedRun]:
+    """Return the runs of a grid, whose recipes name these delta stores; none of a search."""
+    if args.optuna is not None:
+        _require_searchable(args)
+        return []
+    recipes = [made for name in args.recipe.split(",") for made in recipes_named(name)]
+    runs = planned_runs(recipes, args.set, args.seeds)
+    named = dict(pair for run in runs for pair in run.recipe.conditions)
+    require_same_names(deltas, list(named.items()))
+    return runs
+
+
+def _inputs(
+    args: argparse.Namespace, store: CachedFeatures, deltas: Mapping[str, ConditionedStore]
+) -> dict[str, Any]:
+    """Return what all runs of the sweep are made from."""
+    subset = subset_of(args)
+    return {
         "store": _samples_of(store),
         "validation store": None if args.val is None else _samples_of(CachedFeatures(args.val)),
         "checkpoint": None if args.checkpoint is None else _checkpoint_digest(args.checkpoint),
@@ -128,21 +166,6 @@ def _work(args: argparse.Namespace) -> None:
         "conditions": content_digests(deltas) or None,
         "validation conditions": _validation_conditions(args.val_conditions, args.val),
     }
-    workers = default_workers(len(slots)) if args.workers is None else args.workers
-    options = _options(args, workers, deltas)
-    if args.optuna is None:
-        recipes = [made for name in args.recipe.split(",") for made in recipes_named(name)]
-        runs = planned_runs(recipes, args.set, args.seeds)
-        for run in runs:
-            require_trainable(run.recipe, store)
-        named = dict(pair for run in runs for pair in run.recipe.conditions)
-        require_same_names(deltas, list(named.items()))
-        run_sweep(args.out, runs, inputs, options, slots)
-    else:
-        _require_searchable(args)
-        metric = "mean_NDS" if args.val_conditions else "NDS"
-        search(args.out, args.optuna, args.trials, inputs, options, slots, metric=metric)
-    print(args.out)
 
 
 def _validation_conditions(
@@ -161,7 +184,7 @@ def _validation_conditions(
 
 def _options(
     args: argparse.Namespace, workers: int, deltas: Mapping[str, ConditionedStore]
-) -> Options:
+) -> "Options":
     """Return what gives the options of a recipe's `train-stage2`, store first."""
     options = [str(args.store), "--workers", str(workers)]
     for name in ("checkpoint", "val", "nuscenes", "samples", "scenes", "subset_seed"):
@@ -192,6 +215,8 @@ def _samples_of(store: CachedFeatures) -> str:
 
 
 def _checkpoint_digest(path: Path) -> str:
+    from stage2_train.run.run_checkpoint import CHECKPOINT
+
     try:
         return file_digest(path / CHECKPOINT if path.is_dir() else path)
     except FileNotFoundError:
@@ -200,6 +225,8 @@ def _checkpoint_digest(path: Path) -> str:
 
 def _devices() -> list[str]:
     """Return the GPUs that torch may use, as CUDA_VISIBLE_DEVICES names them."""
+    import torch
+
     count = torch.cuda.device_count()
     names = os.environ.get("CUDA_VISIBLE_DEVICES")
     return names.split(",")[:count] if names else [str(i) for i in range(count)]

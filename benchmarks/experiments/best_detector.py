@@ -18,7 +18,7 @@ from statistics import fmean
 from benchmarks.console_scripts import run_console_script
 from stage2_train.recipes.recipe import Recipe
 from stage2_train.recipes.recipes import tiny_from_scratch
-from stage2_train.run.run_folder import read_run_checkpoint
+from stage2_train.run.run_checkpoint import read_run_checkpoint
 
 RESULTS = Path("benchmarks/results/best_detector.json")
 EVERY = 100

@@ -39,7 +39,8 @@ from shared.data.batch import Batch
 from shared.errors import InterruptedWorkError
 from shared.process.device import available_device
 from stage2_train.data.dataset import StoreDataset
-from stage2_train.data.loader import LOADERS, BatchLoader
+from stage2_train.data.loader import BatchLoader
+from stage2_train.data.loading_options import LOADERS
 from stage2_train.data.sampler import Place
 
 RESULTS, QUICK_RESULTS = Path("benchmarks/results/loaders.json"), Path("runs/loaders_quick.json")

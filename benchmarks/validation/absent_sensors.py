@@ -45,7 +45,7 @@ from stage1_extract.nuscenes.nuscenes_tables import read_tables
 from stage1_extract.preprocessing.absent_input import black_images, zero_voxels
 from stage1_extract.preprocessing.variant import Variant, draw_variant
 from stage1_extract.preprocessing.voxels import batch_voxels
-from stage2_train.run.run_folder import read_run_checkpoint, trained_weights
+from stage2_train.run.run_checkpoint import read_run_checkpoint, trained_weights
 
 VERSION, SPLITS = "v1.0-mini", "mini_train+mini_val"
 ABSENT: tuple[Absent, ...] = ((LIDAR,), CAMERAS)

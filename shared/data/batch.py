@@ -5,15 +5,14 @@ B samples, V views, n boxes of a sample.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 
 from shared.data.batch_memory import BatchMemory
 from shared.data.features import Frame, FrameFeatures, MapValues, QuantisedMap
+from shared.data.map_arrays import Arrays, MapArrays, map_parts
 from shared.data.sensor_drop import NOTHING, condition
 from shared.process.device import send
 
@@ -80,7 +79,7 @@ class Batch:
         return replace(self, maps=maps, img_from_lidar=matrices, quantised={})
 
 
-class BatchBuffer:
+class BatchBuffer(MapArrays):
     """Memory for the maps of a batch, to be filled sample by sample, in any order and thread.
 
     Args:
@@ -93,42 +92,20 @@ class BatchBuffer:
         self, like: Mapping[str, MapValues], samples: int, memory: BatchMemory | None = None
     ) -> None:
         memory = memory or BatchMemory()
-
-        def empty(array: NDArray[Any]) -> Tensor:
-            return memory.tensor((samples, *array.shape), array.dtype)
-
         self._maps: dict[str, Tensor] = {}
         self._quantised: dict[str, QuantisedTensor] = {}
-        self._arrays: dict[str, tuple[NDArray[Any], ...]] = {}  # the same memory
+        arrays: dict[str, Arrays] = {}  # the same memory
         for name, values in like.items():
+            tensors = [
+                memory.tensor((samples, *part.shape), part.dtype) for part in map_parts(values)
+            ]
             if isinstance(values, QuantisedMap):
-                self._quantised[name] = QuantisedTensor(
-                    values=empty(values.values),
-                    scale=empty(values.scale),
-                    zero=empty(values.zero),
-                )
-                tensors: tuple[Tensor, ...] = (
-                    self._quantised[name].values,
-                    self._quantised[name].scale,
-                    self._quantised[name].zero,
-                )
+                whole, scale, zero = tensors
+                self._quantised[name] = QuantisedTensor(values=whole, scale=scale, zero=zero)
             else:
-                self._maps[name] = empty(values)
-                tensors = (self._maps[name],)
-            self._arrays[name] = tuple(tensor.numpy() for tensor in tensors)
-
-    def sample(self, index: int) -> dict[str, MapValues]:
-        """Return the maps of a sample as views of the batch's memory."""
-        maps: dict[str, MapValues] = {name: self._arrays[name][0][index] for name in self._maps}
-        for name in self._quantised:
-            values, scale, zero = (array[index] for array in self._arrays[name])
-            maps[name] = QuantisedMap(values=values, scale=scale, zero=zero)
-        return maps
-
-    @property
-    def arrays(self) -> list[NDArray[Any]]:
-        """All memory of the maps, in the same order for every buffer of the same maps."""
-        return [array for arrays in self._arrays.values() for array in arrays]
+                (self._maps[name],) = tensors
+            arrays[name] = tuple(tensor.numpy() for tensor in tensors)
+        super().__init__(arrays)
 
     def batch(self, frames: Sequence[Frame], conditions: Sequence[str]) -> Batch:
         """Return the batch, once every sample is filled.

@@ -1,15 +1,16 @@
-"""Batches in memory that two processes share: each slot holds the maps of a batch."""
+"""Batches in memory that two processes share: each slot holds the maps of a batch.
+
+Of a process that only loads, this is all it needs of a batch: it does without torch.
+"""
 
 from collections.abc import Mapping
+from math import prod
 
 import numpy as np
-import torch
 from numpy.typing import NDArray
-from torch import Tensor
 
-from shared.data.batch import BatchBuffer
-from shared.data.batch_memory import BatchMemory
 from shared.data.features import MapValues
+from shared.data.map_arrays import Arrays, MapArrays, map_parts
 from shared.process.memory.shared_slots import SharedSlots
 
 ALIGNMENT = 64  # bytes; of every array in a slot
@@ -26,14 +27,14 @@ def batch_slots(like: Mapping[str, MapValues], samples: int, count: int) -> Shar
     Raises:
         ConfigError: see `SharedSlots`.
     """
-    arrays = BatchBuffer(like, samples).arrays
-    return SharedSlots(sum(_aligned(array.nbytes) for array in arrays), count)
+    sizes = [samples * part.nbytes for values in like.values() for part in map_parts(values)]
+    return SharedSlots(sum(map(_aligned, sizes)), count)
 
 
-def slot_buffer(
+def slot_arrays(
     slots: SharedSlots, number: int, like: Mapping[str, MapValues], samples: int
-) -> BatchBuffer:
-    """Return the buffer in a slot; the same for every process.
+) -> MapArrays:
+    """Return the maps in a slot; the same for every process.
 
     Args:
         slots: of `batch_slots`.
@@ -41,21 +42,17 @@ def slot_buffer(
         like: the maps that the slots were made for.
         samples: of the batch, at most those that the slots were made for.
     """
-    return BatchBuffer(like, samples, _Slot(slots.slot(number)))
-
-
-class _Slot(BatchMemory):
-    """Hands out a slot, piece after piece."""
-
-    def __init__(self, content: NDArray[np.uint8]) -> None:
-        super().__init__()
-        self._left = content
-
-    def tensor(self, shape: tuple[int, ...], dtype: np.dtype[np.generic]) -> Tensor:
-        """Return the next piece."""
-        size = int(np.prod(shape)) * dtype.itemsize
-        piece, self._left = self._left[:size], self._left[_aligned(size) :]
-        return torch.from_numpy(piece.view(dtype).reshape(shape))
+    left: NDArray[np.uint8] = slots.slot(number)
+    arrays: dict[str, Arrays] = {}
+    for name, values in like.items():
+        pieces = []
+        for part in map_parts(values):
+            shape = (samples, *part.shape)
+            size = prod(shape) * part.dtype.itemsize
+            pieces.append(left[:size].view(part.dtype).reshape(shape))
+            left = left[_aligned(size) :]
+        arrays[name] = tuple(pieces)
+    return MapArrays(arrays)
 
 
 def _aligned(size: int) -> int:

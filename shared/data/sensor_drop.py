@@ -10,13 +10,15 @@ zeros is not what the backbone returns for an absent sensor.
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-
-import torch
+from typing import TYPE_CHECKING
 
 from shared.config.classes import CAMERAS, LIDAR
 from shared.config.preset import Preset
 from shared.data.features import FrameFeatures, MapValues, QuantisedMap
 from shared.errors import ConfigError
+
+if TYPE_CHECKING:
+    import torch
 
 Absent = tuple[str, ...]  # names of sensors: `LIDAR`, or some of `CAMERAS`
 NOTHING: Absent = ()
@@ -50,8 +52,10 @@ class SensorDrop:
                 f"{self.single_camera} must be probabilities with a sum of at most 1"
             )
 
-    def draw(self, samples: int, generator: torch.Generator) -> list[Absent]:
+    def draw(self, samples: int, generator: "torch.Generator") -> list[Absent]:
         """Return what each of these samples loses."""
+        import torch  # not before: a recipe is read without it
+
         chances = torch.rand(samples, generator=generator, dtype=torch.float64).tolist()
         singles = torch.randint(len(CAMERAS), (samples,), generator=generator).tolist()
         return [self._lost(chance, single) for chance, single in zip(chances, singles, strict=True)]

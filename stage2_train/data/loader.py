@@ -17,23 +17,12 @@ from shared.process.cores import core_share
 from shared.process.device import available_device
 from stage2_train.data.dataset import StoreDataset
 from stage2_train.data.loader_process import process_batches
+from stage2_train.data.loading_options import PROCESS, THREADS
 from stage2_train.data.reading_ahead import ReadBatch, read_ahead
 from stage2_train.data.sampler import CLEAN, Place
 
 EVALUATION_BATCH = 4  # samples in a batch of an evaluation
 MOST_WORKERS = 8  # by default: on an H200 15 threads slow down the thread that queues work
-THREADS, PROCESS = LOADERS = ("threads", "process")
-LOADER_HELP = (
-    "where --workers threads load: in the process that trains, or in a process of its own, so that "
-    "they do not share Python's lock with the thread that queues a GPU's work; that takes seconds "
-    "to start and twice the memory. Default: threads. The result is the same"
-)
-WORKERS_HELP = (
-    "loader threads%s; 0 loads in the thread that computes. Default: of the cores that this "
-    "process may use%s, all but one and at most 8 with a GPU, half of them on a CPU, where "
-    "loading competes with computing. The result is the same for any number. Threads need no "
-    "/dev/shm"
-)
 
 
 def default_workers(devices: int = 1) -> int:
@@ -99,7 +88,7 @@ class BatchLoader:
         return BatchBuffer(self.dataset.blank_maps, len(places), self._memory)
 
 
-def _batch(read: ReadBatch) -> Batch:
+def _batch(read: ReadBatch[BatchBuffer]) -> Batch:
     buffer, places, frames = read
     return buffer.batch(frames, [place.label for place in places])
 

@@ -21,13 +21,15 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import Future
 from functools import partial
 from itertools import chain, count, islice
+from multiprocessing import resource_tracker
 from multiprocessing.connection import Connection
 from multiprocessing.util import Finalize
+from typing import TYPE_CHECKING
 
 import numpy as np
 
-from shared.data.batch import Batch, BatchBuffer
-from shared.data.batch_slots import batch_slots, slot_buffer
+from shared.data.batch_slots import batch_slots, slot_arrays
+from shared.data.map_arrays import MapArrays
 from shared.errors import FrozenCmtError, TrainingError
 from shared.process.child_process import children_without_signals, end_with_parent
 from shared.process.memory.shared_slots import SharedSlots
@@ -36,10 +38,13 @@ from stage2_train.data.loader_threads import LoaderThreads
 from stage2_train.data.reading_ahead import awaited, batches_ahead, read_ahead
 from stage2_train.data.sampler import Place
 
+if TYPE_CHECKING:
+    from shared.data.batch import Batch, BatchBuffer
+
 ENDING_S = 1.0  # how long a killed process may take to end
 FAILED = 1  # exit code of Python after an error that nobody caught: `_serve` catches all
 
-NewBuffer = Callable[[Sequence[Place]], BatchBuffer]
+NewBuffer = Callable[[Sequence[Place]], "BatchBuffer"]
 
 
 def process_batches(
@@ -47,7 +52,7 @@ def process_batches(
     batches: Iterable[Sequence[Place]],
     workers: int,
     new_buffer: NewBuffer,
-) -> Iterator[Batch]:
+) -> "Iterator[Batch]":
     """Yield the batches of a dataset, read by a process that ends with this iterator.
 
     Args:
@@ -73,7 +78,7 @@ def process_batches(
         process.ask(wanted)
         answers.append(copier.submit(partial(process.answer, wanted, new_buffer(wanted))))
 
-    def next_answer(wanted: Sequence[Place]) -> Batch:
+    def next_answer(wanted: Sequence[Place]) -> "Batch":
         batch = awaited(answers.popleft())
         ask(wanted)  # into the slot that was copied
         return batch
@@ -106,6 +111,7 @@ class _LoaderProcess:
         # As bytes: a store that cannot be opened again is an error of `_serve`, which reports it.
         arguments = (theirs, pickle.dumps(dataset), workers, slots)
         self._process = context.Process(target=_serve, args=arguments, name="loader", daemon=True)
+        resource_tracker.ensure_running()  # else the first child starts it, which lifts the mask
         with children_without_signals():
             self._process.start()
         # At exit, before `multiprocessing` sends SIGTERM to its children and waits for them.
@@ -118,7 +124,7 @@ class _LoaderProcess:
         with contextlib.suppress(OSError):  # it has died, which the next answer says
             self._connection.send(places)
 
-    def answer(self, places: Sequence[Place], buffer: BatchBuffer) -> Batch:
+    def answer(self, places: Sequence[Place], buffer: "BatchBuffer") -> "Batch":
         """Wait for the next batch and copy it."""
         try:
             answer = pickle.loads(self._connection.recv_bytes())
@@ -126,7 +132,7 @@ class _LoaderProcess:
             raise self._death() from None
         if isinstance(answer, BaseException):
             raise answer
-        source = slot_buffer(self._slots, self._answered, self._like, len(places))
+        source = slot_arrays(self._slots, self._answered, self._like, len(places))
         self._answered += 1
         for target, array in zip(buffer.arrays, source.arrays, strict=True):
             np.copyto(target, array)  # without Python's lock
@@ -162,8 +168,8 @@ def _serve(connection: Connection, pickled: bytes, workers: int, slots: SharedSl
     try:
         dataset: StoreDataset = pickle.loads(pickled)
 
-        def slot(places: Sequence[Place]) -> BatchBuffer:
-            return slot_buffer(slots, next(numbers), dataset.blank_maps, len(places))
+        def slot(places: Sequence[Place]) -> MapArrays:
+            return slot_arrays(slots, next(numbers), dataset.blank_maps, len(places))
 
         for _, _, frames in read_ahead(dataset, iter(connection.recv, None), workers, slot):
             connection.send_bytes(pickle.dumps(frames))

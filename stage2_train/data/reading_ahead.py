@@ -7,8 +7,8 @@ from functools import partial
 from math import ceil
 from typing import TypeVar
 
-from shared.data.batch import BatchBuffer
 from shared.data.features import Frame
+from shared.data.map_arrays import MapArrays
 from stage2_train.data.dataset import StoreDataset
 from stage2_train.data.loader_threads import LoaderThreads
 from stage2_train.data.sampler import Place
@@ -17,7 +17,8 @@ AHEAD_PER_WORKER = 2  # queued samples per thread, so that none waits while a ba
 WAKING_S = 1.0  # how often a wait for a thread is left to see whether a signal has come
 
 Result = TypeVar("Result")
-ReadBatch = tuple[BatchBuffer, Sequence[Place], list[Frame]]
+Buffer = TypeVar("Buffer", bound=MapArrays)
+ReadBatch = tuple[Buffer, Sequence[Place], list[Frame]]
 
 
 def batches_ahead(workers: int, batch_size: int) -> int:
@@ -41,8 +42,8 @@ def read_ahead(
     dataset: StoreDataset,
     batches: Iterable[Sequence[Place]],
     workers: int,
-    new_buffer: Callable[[Sequence[Place]], BatchBuffer],
-) -> Generator[ReadBatch, None, None]:
+    new_buffer: Callable[[Sequence[Place]], Buffer],
+) -> Generator[ReadBatch[Buffer], None, None]:
     """Yield filled buffers in the order of the batches.
 
     Args:
@@ -62,7 +63,7 @@ def read_ahead(
         return
     threads = LoaderThreads(workers)
     try:
-        ahead: deque[tuple[BatchBuffer, Sequence[Place], list[Future[Frame]]]] = deque()
+        ahead: deque[tuple[Buffer, Sequence[Place], list[Future[Frame]]]] = deque()
         for places in batches:
             buffer = new_buffer(places)
             reads = [
@@ -78,13 +79,13 @@ def read_ahead(
         threads.close()
 
 
-def _read(dataset: StoreDataset, place: Place, buffer: BatchBuffer, position: int) -> Frame:
+def _read(dataset: StoreDataset, place: Place, buffer: MapArrays, position: int) -> Frame:
     return dataset.read(place, buffer.sample(position))
 
 
 def _finished(
-    buffer: BatchBuffer, places: Sequence[Place], reads: list[Future[Frame]]
-) -> ReadBatch:
+    buffer: Buffer, places: Sequence[Place], reads: list[Future[Frame]]
+) -> ReadBatch[Buffer]:
     return buffer, places, [awaited(read) for read in reads]
 
 

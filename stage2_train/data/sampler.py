@@ -5,14 +5,16 @@ processes share it or on who loads the samples.
 """
 
 from collections.abc import Iterable, Iterator, Sequence
-from typing import NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
 import numpy as np
-import torch
 
 from shared.data.sensor_drop import NOTHING, Absent, SensorDrop, condition
 from shared.errors import ConfigError
 from stage2_train.data.class_balance import ClassBalance
+
+if TYPE_CHECKING:
+    import torch
 
 CLEAN = ""  # the name of no condition
 
@@ -100,6 +102,8 @@ class EpochSampler:
 
     def epoch(self, epoch: int) -> list[Place]:
         """Return the places of an epoch in their order, those of a dropped last batch included."""
+        import torch  # not before: commands name places and conditions without it
+
         generator = torch.Generator().manual_seed(self.seed * 1_000_003 + epoch)
         count = self.samples_per_epoch
         order = torch.randperm(count, generator=generator).numpy()
@@ -115,10 +119,12 @@ class EpochSampler:
         places = zip(variants, order.tolist(), absent, cameras, conditions, strict=True)
         return [Place(*place) for place in places]
 
-    def _drawn_conditions(self, count: int, generator: torch.Generator) -> list[str]:
+    def _drawn_conditions(self, count: int, generator: "torch.Generator") -> list[str]:
         """Return what each of an epoch's samples is under; drawn after everything else, too."""
         if not self.conditions:
             return [CLEAN] * count
+        import torch
+
         names = [*(name for name, _ in self.conditions), CLEAN]
         ends = np.cumsum([probability for _, probability in self.conditions])
         chances = torch.rand(count, generator=generator, dtype=torch.float64).numpy()

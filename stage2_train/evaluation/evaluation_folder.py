@@ -1,7 +1,9 @@
 """The folder of an evaluation: which files it gets, of what, and the name of its lock."""
 
+import itertools
 import json
 import logging
+import shlex
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -52,14 +54,17 @@ def claim_folder(
     if file.exists() and has_results:  # an interrupted evaluation may have left the record alone
         try:
             before = json.loads(file.read_bytes())
-            name_before, digests_before = before["evaluated"], before["digests"]
+            name_before, digests_before = before["evaluated"], dict(before["digests"])
         except (ValueError, KeyError, TypeError):
-            name_before, digests_before = f"something that {file} no longer names", None
+            name_before, digests_before = f"something that {file} no longer names", {}
         if digests_before != wanted["digests"]:
+            changed = [key for key in digests if digests_before.get(key) != digests[key]]
+            other = f"other {' and '.join(changed)} than {name} has now"
+            since = f"{' and '.join(changed)} that have changed since"
             raise ConfigError(
-                f"{folder} holds the evaluation of {name_before}, with other weights or features "
-                f"than {name} has now; results of both would lie side by side. Choose another "
-                "--out, or remove that folder"
+                f"{folder} holds the evaluation of {name_before}, with "
+                f"{since if name_before == name else other}; results of both would lie side by "
+                f"side. {_ways_out(folder)}"
             )
         code_before = before.get(CODE, UNKNOWN_CODE)  # older versions did not record it
         if code_before != code:
@@ -73,6 +78,17 @@ def claim_folder(
             )
     with whole_file(file, "w") as handle:
         json.dump(wanted, handle, indent=2)
+
+
+def _ways_out(folder: Path) -> str:
+    """Return what to do about a folder that holds another evaluation."""
+    folder = folder if folder.name not in ("", "..") else folder.resolve()
+    names = (folder.with_name(f"{folder.name}-{number}") for number in itertools.count(2))
+    free = next(path for path in names if not path.exists())
+    keep_both = f"To keep both, evaluate into --out {shlex.quote(str(free))}"
+    if any(folder.rglob("*.pt")):  # also a run, or the folder of one
+        return keep_both
+    return f"{keep_both}; to replace it, remove {folder} first"
 
 
 def write_metrics(folder: Path, results: Path, summary: Mapping[str, Any]) -> None:

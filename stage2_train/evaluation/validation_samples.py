@@ -1,6 +1,7 @@
-"""Which samples a validation takes, and which stores it can be made on."""
+"""Which samples a validation takes, which stores it can be made on, and what is left to it."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 from shared.data.feature_store import FeatureStore
 from shared.errors import ConfigError, IdentityError
@@ -41,3 +42,22 @@ def require_validation_store(store: FeatureStore, training: FeatureStore) -> Non
             "was trained on is the one that has memorised them. Validate on scenes that are not "
             "trained on; evaluate-stage2 scores training samples, too"
         )
+
+
+def held_out_note(path: object, dataset: Mapping[str, Any]) -> str | None:
+    """Return what to say before training on samples that detectors are judged on; None if on none.
+
+    Args:
+        path: the store to train from.
+        dataset: the options that chose its samples, of its provenance; empty in old stores. Whether
+            an info file is of a training split is not known.
+    """
+    splits = "" if dataset.get("infos") else dataset.get("split", "")
+    held_out = [name for name in splits.split("+") if name and "train" not in name]
+    if not held_out:
+        return None
+    return (
+        f"{path} holds samples of {' and '.join(held_out)}, on which detectors are judged "
+        f"(it was extracted with --split {splits}). Metrics on samples that were trained on say "
+        "nothing about new scenes: judge this run on others"
+    )

@@ -9,13 +9,12 @@ from typing import Any
 
 import torch
 
-from shared.checkpoint.strict_loading import read_checkpoint
 from shared.errors import CheckpointError, ConfigError, TrainingError
 from shared.process.folder_lock import locked_folder, make_folder
 from shared.process.system_faults import explain_system_fault
 from shared.process.whole_file import remove_partials, whole_file
+from stage2_train.run.run_checkpoint import CHECKPOINT, read_resumable
 
-CHECKPOINT = "checkpoint.pt"
 BEST = "best.pt"
 BEST_SCORES = "best.json"  # next to it, written last
 CONFIG = "config.json"
@@ -26,12 +25,6 @@ MEANINGS = {  # of digests in the config
 }
 LOCK = ".training.lock"
 WRITTEN = ("*.pt", "*.csv", CONFIG, "freezing.json", BEST_SCORES)  # with `whole_file`
-
-# What every checkpoint of `train-stage2` holds: weights of the trained part, its preset, steps
-# taken, digest of the features it was trained on, digests of the frozen parts they came from, and
-# the checkpoint that training started from. The rest is for resuming.
-REQUIRED = ("state_dict", "preset", "aqr", "step", "features", "backbones", "started_from")
-RESUMING = ("state_dict", "ema", "optimizer", "scaler", "progress")
 
 
 class RunFolder:
@@ -160,8 +153,7 @@ class RunFolder:
         if not file.exists():
             return None
         try:
-            saved = read_checkpoint(file)
-            _require_keys(saved, RESUMING, file)
+            return read_resumable(file)
         except CheckpointError as error:
             kept = ", ".join(path.name for path in sorted(self.path.glob(_step_checkpoint("*"))))
             raise CheckpointError(
@@ -169,7 +161,6 @@ class RunFolder:
                 + (f"To go on from an earlier one, copy it there: {kept}" if kept else "")
                 + ("" if kept else "No earlier checkpoint is kept; choose another --out")
             ) from error
-        return saved
 
     def log(self, name: str, rows: Sequence[Mapping[str, float | str | None]]) -> None:
         """Append rows to a CSV file; rows that a resumed run repeats are dropped first.
@@ -229,35 +220,3 @@ def rows_before(step: float, file: Path) -> list[dict[str, Any]]:
 def _step_checkpoint(step: int | str) -> str:
     """Return the file name of the checkpoint kept for a step."""
     return f"checkpoint_step_{step}.pt"
-
-
-def read_run_checkpoint(path: Path) -> dict[str, Any]:
-    """Return the checkpoint of a run folder, or a checkpoint file of `train-stage2`.
-
-    Raises:
-        CheckpointError: if it is neither.
-    """
-    file = path / CHECKPOINT if path.is_dir() else path
-    content = read_checkpoint(file)
-    _require_keys(content, REQUIRED, file)
-    return content
-
-
-def _require_keys(content: Mapping[str, Any], keys: Sequence[str], file: Path) -> None:
-    missing = [key for key in keys if key not in content]
-    if missing:
-        raise CheckpointError(
-            f"{file} has no {', '.join(missing)}; expected a checkpoint that train-stage2 wrote"
-        )
-
-
-def trained_weights(checkpoint: Mapping[str, Any]) -> dict[str, Any]:
-    """Return the weights to evaluate: the moving average, in a run that keeps one."""
-    averaged: dict[str, Any] | None = checkpoint.get("ema")
-    last: dict[str, Any] = checkpoint["state_dict"]
-    return last if averaged is None else averaged
-
-
-def is_run_checkpoint(path: Path) -> bool:
-    """Return whether `path` is a run folder, or a checkpoint file that `train-stage2` wrote."""
-    return path.is_dir() or "features" in read_checkpoint(path)

@@ -13,7 +13,7 @@ from shared.errors import IdentityError
 from shared.model.detector import CmtDetector
 from shared.model.initial_detector import fresh_detector, load_checkpoint
 from stage2_train.recipes.recipe import Recipe
-from stage2_train.run.run_folder import is_run_checkpoint, read_run_checkpoint, trained_weights
+from stage2_train.run.run_checkpoint import is_run_checkpoint, read_run_checkpoint, trained_weights
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

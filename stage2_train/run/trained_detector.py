@@ -10,7 +10,7 @@ from shared.config.preset import Preset
 from shared.data.feature_store import FeatureStore
 from shared.model.detector import CmtDetector, build_detector
 from shared.model.initial_detector import aqr_config_of, fresh_detector
-from stage2_train.run.run_folder import is_run_checkpoint, read_run_checkpoint, trained_weights
+from stage2_train.run.run_checkpoint import is_run_checkpoint, read_run_checkpoint, trained_weights
 from stage2_train.run.starting_point import require_backbones, require_features
 
 log = logging.getLogger(__name__)

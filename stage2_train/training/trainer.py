@@ -16,13 +16,13 @@ from shared.process.interrupts import Interrupts, StuckError
 from stage2_train.data.prefetch import MicroBatches
 from stage2_train.freezing.freezing import eval_frozen
 from stage2_train.run.run_folder import RunFolder
+from stage2_train.run.run_progress import Progress
 from stage2_train.run.step_clock import Lap
 from stage2_train.run.training_log import TrainingLog, closed_at_end
 from stage2_train.training.ema import ExponentialMovingAverage
 from stage2_train.training.global_batch import GlobalBatch, gather_global_batch
 from stage2_train.training.optimizer import load_optimizer
 from stage2_train.training.queued_step import QueuedStep, diverged
-from stage2_train.training.run_progress import Progress
 from stage2_train.training.training_step import TrainingStep
 from stage2_train.training.validation import Scores, Validation
 
@@ -82,7 +82,7 @@ class Trainer:
         log.info("resuming %s at step %d", self.folder.path, self.progress.step)
 
     def run(self, batches: Iterator[MicroBatches], last: int) -> dict[str, float | None]:
-        """Take steps until `last` are done in all; see `build.train_batches`."""
+        """Take steps until `last` are done in all; see `assembly.train_batches`."""
         if self.fabric.global_rank == 0:
             self.training_log = TrainingLog(self.folder, self.progress.step)
         self._train_mode()

@@ -18,20 +18,15 @@ from shared.errors import InterruptedWorkError
 from shared.model.detector import CmtDetector
 from shared.process.interrupts import Interrupts, StuckError
 from stage2_train.recipes.recipe import Recipe
-from stage2_train.run.run_folder import (
-    BEST,
-    BEST_SCORES,
-    RunFolder,
-    read_run_checkpoint,
-    trained_weights,
-)
+from stage2_train.run.run_checkpoint import read_run_checkpoint, trained_weights
+from stage2_train.run.run_folder import BEST, BEST_SCORES, RunFolder
+from stage2_train.run.run_progress import Progress
 from stage2_train.training.distributed import (
     copy_buffers_of_first,
     from_first_process,
     gathered_in_first,
     most_of_all,
 )
-from stage2_train.training.run_progress import Progress
 from stage2_train.training.training_step import TrainingStep
 
 log = logging.getLogger(__name__)

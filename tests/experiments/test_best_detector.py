@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from benchmarks.experiments.best_detector import EVERY, RESULTS, summary
-from stage2_train.run.run_folder import REQUIRED
+from stage2_train.run.run_checkpoint import REQUIRED
 
 
 def test_in_the_recorded_run_the_best_by_nds_is_kept_and_the_losses_point_elsewhere(

@@ -42,7 +42,7 @@ from stage1_extract.backbones.weights import frozen_backbones
 from stage1_extract.nuscenes.records import SampleRecord
 from stage2_train.__main__ import main as train_stage2
 from stage2_train.data.sampler import EpochSampler, Place
-from stage2_train.run.run_folder import CHECKPOINT
+from stage2_train.run.run_checkpoint import CHECKPOINT
 from stage2_train.training.global_batch import GlobalBatch
 from stage2_train.training.loss_step import LossInput, LossStep
 

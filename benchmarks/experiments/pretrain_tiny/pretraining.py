@@ -38,8 +38,8 @@ from shared.process.whole_file import whole_file
 from shared.synthetic_nuscenes.world.synthetic_config import SyntheticConfig
 from stage2_train.data.sampler import EpochSampler, Place
 from stage2_train.data.training_batches import TrainingBatches
-from stage2_train.run.run_folder import CHECKPOINT, trained_weights
-from stage2_train.training.build import train_batches
+from stage2_train.run.run_checkpoint import CHECKPOINT, trained_weights
+from stage2_train.training.assembly import train_batches
 
 CURVE = "curve.json"
 AIMED = "aimed.pt"

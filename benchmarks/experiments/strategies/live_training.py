@@ -19,7 +19,8 @@ from stage2_train.data.training_batches import TrainingBatches
 from stage2_train.freezing.freezing import freeze
 from stage2_train.recipes.recipe import Recipe
 from stage2_train.run.starting_point import starting_detector, starting_point
-from stage2_train.training.build import train_batches, training_order
+from stage2_train.training.assembly import train_batches
+from stage2_train.training.build import training_order
 
 
 def records_of(store: CachedFeatures, records: Sequence[SampleRecord]) -> list[SampleRecord]:
@@ -75,7 +76,7 @@ def train_live(
         out: run folder.
         workers: processes that load raw files.
 
-    Returns: as `build.train_batches`.
+    Returns: as `assembly.train_batches`.
     """
     draws = draws_of(store.preset, store.variants)
     places = LivePlaces(records_of(store, records), store.preset, draws)

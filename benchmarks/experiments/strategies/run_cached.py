@@ -16,7 +16,7 @@ from shared.process.command import run_command
 from stage2_train.data.dataset import StoreDataset
 from stage2_train.data.loader import evaluation_batches
 from stage2_train.recipes.recipes import RECIPES
-from stage2_train.run.run_folder import read_run_checkpoint
+from stage2_train.run.run_checkpoint import read_run_checkpoint
 from stage2_train.run.starting_point import starting_detector, starting_point
 from stage2_train.run.trained_detector import load_detector
 from stage2_train.training.build import train

@@ -21,7 +21,8 @@ from stage2_train.recipes.recipe import Recipe
 from stage2_train.recipes.recipes import load_recipe
 from stage2_train.run.starting_point import starting_detector
 from stage2_train.run.training_log import TIMING
-from stage2_train.training.build import train_batches, training_order
+from stage2_train.training.assembly import train_batches
+from stage2_train.training.build import training_order
 
 Load = Callable[[Iterable[Sequence[Place]]], Iterable[Batch]]
 

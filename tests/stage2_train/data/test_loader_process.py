@@ -16,11 +16,12 @@ from cache.format.metadata import METADATA_FILE
 from cache.reader import CachedFeatures
 from shared.config.classes import CAMERAS, LIDAR
 from shared.data.batch import Batch
-from shared.data.batch_slots import batch_slots, slot_buffer
+from shared.data.batch_slots import batch_slots, slot_arrays
 from shared.data.features import QuantisedMap
 from shared.errors import CacheError, MissingRowError
 from stage2_train.data.dataset import StoreDataset
-from stage2_train.data.loader import PROCESS, THREADS, BatchLoader
+from stage2_train.data.loader import BatchLoader
+from stage2_train.data.loading_options import PROCESS, THREADS
 from stage2_train.data.reading_ahead import batches_ahead
 from stage2_train.data.sampler import Place
 from tests.cache.delta.small_deltas import plan_of, write_small_delta
@@ -164,13 +165,13 @@ def test_an_error_of_ours_comes_with_the_traceback_of_the_process(tiny_store: Pa
 def test_slots_hold_the_buffers_of_every_batch_size(tiny_store_8bit: Path) -> None:
     like = CachedFeatures(tiny_store_8bit).blank_maps
     slots = batch_slots(like, 3, 2)
-    first, second = slot_buffer(slots, 0, like, 3), slot_buffer(slots, 1, like, 2)
+    first, second = slot_arrays(slots, 0, like, 3), slot_arrays(slots, 1, like, 2)
     for array in first.arrays:
         array[...] = 7
     for array in second.arrays:
         array[...] = 9
-    assert all((array == 7).all() for array in slot_buffer(slots, 2, like, 3).arrays)
-    for values in slot_buffer(slots, 3, like, 2).sample(1).values():
+    assert all((array == 7).all() for array in slot_arrays(slots, 2, like, 3).arrays)
+    for values in slot_arrays(slots, 3, like, 2).sample(1).values():
         assert isinstance(values, QuantisedMap)
         assert (values.values == 9).all()
         assert (values.scale == 9).all()

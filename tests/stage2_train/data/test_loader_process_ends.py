@@ -14,7 +14,8 @@ from pathlib import Path
 import pytest
 
 from shared.errors import TrainingError
-from stage2_train.data.loader import PROCESS, BatchLoader
+from stage2_train.data.loader import BatchLoader
+from stage2_train.data.loading_options import PROCESS
 from stage2_train.data.sampler import Place
 from tests.child_processes import PATIENCE_S
 from tests.stage2_train.data.copied_store import dataset_of, file_of
@@ -160,6 +161,17 @@ def test_signals_to_all_processes_do_not_end_it(tiny_store: Path, number: signal
     thread.join()
     assert len(list(batches)) == 8
     assert len(signalled) == 20
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_signals_do_not_end_the_first_child_of_a_program(
+    tiny_store: Path, tmp_path: Path, number: signal.Signals
+) -> None:
+    """With which Python starts a process that lifts the mask of signals."""
+    user, child = start_user(tiny_store, tmp_path, 0.0)
+    with user:
+        os.kill(child, number)
+        assert user.wait(SOON_S) == 0
 
 
 def hanging(path: Path) -> Path:

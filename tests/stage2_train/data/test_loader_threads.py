@@ -7,7 +7,8 @@ import pytest
 from shared.process.cores import available_cores
 from stage2_train import __main__ as train_command
 from stage2_train import evaluate as evaluate_command
-from stage2_train.data.loader import PROCESS, THREADS, default_workers
+from stage2_train.data.loader import default_workers
+from stage2_train.data.loading_options import PROCESS, THREADS
 from stage2_train.data.reading_ahead import batches_ahead
 
 
@@ -56,13 +57,12 @@ def test_the_commands_start_as_many_threads_as_they_should(
         return {}
 
     where = [str(tiny_store), "--out", "nowhere"]
-    for module in (train_command, evaluate_command):
-        monkeypatch.setattr(module, "default_workers", lambda *_: 3)
-    monkeypatch.setattr(train_command, "train", work)
-    monkeypatch.setattr(evaluate_command, "evaluate", work)
-    monkeypatch.setattr(evaluate_command, "load_detector", lambda *_: None)
+    monkeypatch.setattr("stage2_train.data.loader.default_workers", lambda *_: 3)
+    monkeypatch.setattr("stage2_train.training.build.train", work)
+    monkeypatch.setattr("stage2_train.store_evaluation.evaluate", work)
+    monkeypatch.setattr("stage2_train.run.trained_detector.load_detector", lambda *_: None)
     assert train_command.main([*where, *options]) == 0
-    assert evaluate_command.main([*where, "run", *options]) == 0
+    assert evaluate_command.main([*where, str(tiny_store), *options]) == 0  # as if it were a run
     assert given == [workers, workers]
 
 
@@ -76,6 +76,6 @@ def test_training_loads_where_the_command_says(
         given.append(loader)
         return {}
 
-    monkeypatch.setattr(train_command, "train", work)
+    monkeypatch.setattr("stage2_train.training.build.train", work)
     assert train_command.main([str(tiny_store), "--out", "nowhere", *options]) == 0
     assert given == [loader]

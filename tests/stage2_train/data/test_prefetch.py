@@ -9,7 +9,8 @@ import torch
 from cache.reader import CachedFeatures
 from shared.data.batch import Batch
 from stage2_train.data.dataset import StoreDataset
-from stage2_train.data.loader import LOADERS, BatchLoader
+from stage2_train.data.loader import BatchLoader
+from stage2_train.data.loading_options import LOADERS
 from stage2_train.data.prefetch import prefetch_to_device
 from stage2_train.data.sampler import EpochSampler
 from stage2_train.run.step_clock import StepClock

@@ -1,6 +1,7 @@
 """Evaluation gives nuscenes-devkit's numbers for what the store and the checkpoint hold."""
 
 import json
+import shutil
 from pathlib import Path
 
 import pytest
@@ -90,11 +91,34 @@ def test_a_folder_keeps_to_the_detector_and_store_that_were_evaluated_into_it(
     assert evaluate_stage2([str(tiny_store), str(longer), "--out", str(out)]) == 1
     message = capsys.readouterr().err
     assert f"holds the evaluation of {run} on {tiny_store}" in message
-    assert "Choose another --out, or remove that folder" in message
+    assert f"with other weights than {longer} on {tiny_store} has now" in message
+    assert f"--out {out}-2; to replace it, remove {out} first" in message
     assert (out / "results_nusc.json").read_bytes() == before
     assert evaluate_stage2([str(tiny_store), str(run), "--out", str(out)]) == 0
     (out / "results_nusc.json").unlink()  # as if it had been interrupted
     assert evaluate_stage2([str(tiny_store), str(longer), "--out", str(out)]) == 0
+
+
+def test_a_run_trained_further_is_told_where_to_evaluate_it(
+    tiny_store: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    run, out = tmp_path / "run", tmp_path / "run" / "val"
+    train = [str(tiny_store), "--out", str(run), "--recipe", "first_steps", "--stop-after"]
+    evaluate = [str(tiny_store), str(run), "--out"]
+    assert train_stage2([*train, "1"]) == 0
+    assert evaluate_stage2([*evaluate, str(out)]) == evaluate_stage2([*evaluate, str(run)]) == 0
+    assert train_stage2([*train, "2"]) == 0
+    capsys.readouterr()
+
+    assert evaluate_stage2([*evaluate, str(out)]) == 1
+    message = capsys.readouterr().err
+    assert f"of {run} on {tiny_store}, with weights that have changed since; results" in message
+    assert f"evaluate into --out {out}-2; to replace it, remove {out} first" in message
+    assert evaluate_stage2([*evaluate, f"{out}-2"]) == 0
+    assert evaluate_stage2([*evaluate, str(run)]) == 1  # which holds the run itself
+    assert capsys.readouterr().err.endswith(f"evaluate into --out {run}-2\n")
+    shutil.rmtree(out)
+    assert evaluate_stage2([*evaluate, str(out)]) == 0
 
 
 def test_samples_that_a_run_was_trained_on_are_named_as_such(

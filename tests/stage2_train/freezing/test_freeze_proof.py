@@ -16,7 +16,7 @@ from stage2_train.freezing.freezing import freeze
 from stage2_train.recipes.recipe import Recipe
 from stage2_train.recipes.recipes import frozen_all
 from stage2_train.run.run_folder import RunFolder
-from stage2_train.training import build
+from stage2_train.training import assembly
 from stage2_train.training.build import train
 from stage2_train.training.loss_step import LossInput, LossStep
 from stage2_train.training.optimizer import make_optimizer, parameter_groups
@@ -71,7 +71,7 @@ def test_a_frozen_parameter_in_the_optimizer_stops_the_run(
         optimizer.add_param_group({"params": [stray], "initial_lr": 0.1, "factor": 1.0})
         return optimizer
 
-    monkeypatch.setattr(build, "make_optimizer", greedy)
+    monkeypatch.setattr(assembly, "make_optimizer", greedy)
 
     with pytest.raises(FrozenError, match=r"in the optimizer: img_neck\.lateral_convs\.0\.conv\."):
         train(store, NECKS_FROZEN, tmp_path / "run")

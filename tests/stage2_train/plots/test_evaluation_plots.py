@@ -13,7 +13,8 @@ from shared.errors import ConfigError
 from stage2_train.evaluation.detection_errors import SampleErrors, sample_errors
 from stage2_train.evaluation.official_metrics import Judgement, judge
 from stage2_train.evaluation.official_tables import coverage
-from stage2_train.plots.evaluation_plots import parse_plots, plot_evaluation, require_plottable
+from stage2_train.plots.evaluation_plots import plot_evaluation
+from stage2_train.plots.plot_choice import parse_plots, require_plottable
 from stage2_train.plots.plot_errors import plot_error_map, plot_sample
 from tests.pictures import decoded
 from tests.stage2_train.evaluation.submissions import spoilt, true_entries, write_submission

@@ -10,7 +10,7 @@ from shared.code_digest import code_digest
 from shared.errors import InterruptedWorkError, TrainingError
 from stage2_train.run import code_record
 from stage2_train.run.code_record import CODE_RECORD, recorded_code
-from stage2_train.run.run_folder import CHECKPOINT
+from stage2_train.run.run_checkpoint import CHECKPOINT
 from stage2_train.training.build import train
 from stage2_train.training.validation import Validator
 from tests.stage2_train.training.test_training import recipe

@@ -1,6 +1,7 @@
 """What the command line changes in a recipe or its samples is part of the run."""
 
 import json
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,8 @@ from shared.errors import ConfigError
 from stage2_train.__main__ import main as train_stage2
 from stage2_train.data.class_balance import class_balance
 from stage2_train.data.subset import Share
+from stage2_train.evaluation.validation_samples import held_out_note
+from stage2_train.sweep_stage2 import main as sweep_stage2
 from stage2_train.training.build import train, training_order
 from tests.stage2_train.training.test_training import recipe
 
@@ -138,3 +141,46 @@ def test_seeded_starting_weights_and_a_finished_run_are_announced(
     assert "nothing is left to train" not in caplog.text
     assert run(tiny_store, tmp_path, "--set", "steps=1", "--set", "epochs=none") == 0
     assert "step 1 of 1 is reached: nothing is left to train" in caplog.text
+
+
+@pytest.mark.parametrize(
+    ("dataset", "held_out"),
+    [
+        ({}, None),
+        ({"split": "train", "infos": None}, None),
+        ({"split": "mini_train+train_detect", "infos": None}, None),
+        ({"split": "val", "infos": None}, "val"),
+        ({"split": "mini_train+mini_val", "infos": None}, "mini_val"),
+        ({"split": "val+test", "infos": None}, "val and test"),
+        ({"split": "val", "infos": "nuscenes_infos_train.pkl"}, None),  # the split does not count
+    ],
+)
+def test_a_store_s_splits_for_judging_are_named(
+    dataset: dict[str, str | None], held_out: str | None
+) -> None:
+    note = held_out_note("a.zarr", dataset)
+    if held_out is None:
+        assert note is None
+    else:
+        assert note is not None
+        assert note.startswith(f"a.zarr holds samples of {held_out}, on which detectors are judged")
+
+
+@pytest.mark.parametrize("command", [train_stage2, sweep_stage2])
+def test_training_on_a_validation_split_is_said_before_it_starts(
+    command: Callable[[list[str]], int],
+    tiny_store: Path,
+    tiny_val_store: Path,
+    tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    started: list[object] = []
+    for place in ("training.build.train", "sweep.run_sweep.run_sweep"):
+        monkeypatch.setattr(f"stage2_train.{place}", lambda *_, **__: started.append(caplog.text))
+    for store in (tiny_store, tiny_val_store):
+        assert command([str(store), "--out", str(tmp_path), "--recipe", "first_steps"]) == 0
+    on_training, on_validation = started
+    assert on_training == ""
+    assert "tiny_val.zarr holds samples of mini_val" in str(on_validation)
+    assert [record.levelname for record in caplog.records] == ["WARNING"]

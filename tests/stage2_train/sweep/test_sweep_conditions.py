@@ -170,7 +170,7 @@ def test_optuna_goes_by_the_mean_where_conditions_are_validated(
 ) -> None:
     metrics = []
     monkeypatch.setattr(
-        "stage2_train.sweep_stage2.search", lambda *_, metric: metrics.append(metric)
+        "stage2_train.sweep.optuna_search.search", lambda *_, metric: metrics.append(metric)
     )
     command = [str(tiny_store), "--out", str(tmp_path / "a"), "--optuna", "search.py:trial"]
     command += ["--val", str(tiny_val_store), "--nuscenes", str(tmp_path)]

@@ -19,7 +19,8 @@ from stage2_train.data.loader import BatchLoader, evaluation_batches
 from stage2_train.data.training_batches import TrainingBatches
 from stage2_train.evaluation.detections import detect
 from stage2_train.recipes.recipe import Recipe
-from stage2_train.training.build import train_batches, training_order
+from stage2_train.training.assembly import train_batches
+from stage2_train.training.build import training_order
 from stage2_train.training.global_batch import GlobalBatch
 from tests.stage2_train.run.test_run_folder import columns
 from tests.stage2_train.training.synthetic_batches import random_batch, take, training_step

@@ -9,7 +9,7 @@ from cache.reader import CachedFeatures
 from shared.config.preset_catalogue import tiny
 from shared.errors import TrainingError
 from stage2_train.run.run_folder import RunFolder
-from stage2_train.training import build, training_step
+from stage2_train.training import assembly, training_step
 from stage2_train.training.build import train
 from tests.stage2_train.run.test_run_folder import columns
 from tests.stage2_train.training.synthetic_batches import random_batch, take
@@ -26,7 +26,7 @@ def store(tiny_store: Path) -> CachedFeatures:
 
 @pytest.fixture
 def late(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(build, "reads_results_late", lambda device: True)
+    monkeypatch.setattr(assembly, "reads_results_late", lambda device: True)
 
 
 def poison_step(monkeypatch: pytest.MonkeyPatch, bad_step: int) -> None:
@@ -46,7 +46,7 @@ def test_a_run_has_the_log_of_one_that_reads_at_once(
 ) -> None:
     slow = recipe(learning_rate=1e-6)  # at higher rates rounding grows from step to step
     train(store, slow, tmp_path / "at_once")
-    monkeypatch.setattr(build, "reads_results_late", lambda device: True)
+    monkeypatch.setattr(assembly, "reads_results_late", lambda device: True)
     result = train(store, slow, tmp_path / "late")
 
     expected, ours = (columns(tmp_path / run / "log.csv") for run in ("at_once", "late"))

@@ -17,7 +17,7 @@ from shared.model.detector import CmtDetector
 from shared.model.initial_detector import fresh_detector
 from shared.model.outputs import HeadOutputs
 from stage2_train.run.run_folder import RunFolder
-from stage2_train.training import build, distributed, trainer
+from stage2_train.training import assembly, distributed, trainer
 from stage2_train.training.build import train
 from tests.stage2_train.run.test_run_folder import columns
 from tests.stage2_train.training.synthetic_batches import random_batch, take, training_step
@@ -185,7 +185,7 @@ def test_a_run_keeps_the_precision_it_started_with(
     assert saved is not None
     assert saved["precision"] == "32-true"
     assert "with recipe test in 32-true" in caplog.text
-    monkeypatch.setattr(build, "resolved_precision", lambda recipe: "bf16-mixed")
+    monkeypatch.setattr(assembly, "resolved_precision", lambda recipe: "bf16-mixed")
     with pytest.raises(ConfigError, match="holds a run with a different precision"):
         train(store, recipe(steps=1), tmp_path / "run")
 

@@ -16,7 +16,7 @@ from shared.errors import ConfigError
 from shared.model.detector import CmtDetector
 from shared.model.initial_detector import fresh_detector
 from stage2_train.recipes.recipe import Recipe
-from stage2_train.training import build
+from stage2_train.training import assembly
 from stage2_train.training.build import train, training_order
 from tests.stage2_train.training.test_training import recipe
 
@@ -69,22 +69,22 @@ def test_every_field_of_a_recipe_is_changed_below() -> None:
 def test_a_run_is_recorded_with_every_field_of_its_recipe(
     detector: CmtDetector, field: str
 ) -> None:
-    before = build._config(detector, recipe(), "samples", None)
-    after = build._config(detector, replace(recipe(), **CHANGES[field]), "samples", None)
+    before = assembly._config(detector, recipe(), "samples", None)
+    after = assembly._config(detector, replace(recipe(), **CHANGES[field]), "samples", None)
     assert after["recipe"][field] != before["recipe"][field]
 
 
 def test_a_run_is_recorded_with_its_samples_preset_and_starting_weights(
     detector: CmtDetector,
 ) -> None:
-    before = build._config(detector, recipe(), "samples", None)
+    before = assembly._config(detector, recipe(), "samples", None)
     head = replace(tiny().head, class_weight=1.0)
     others = {
-        "store": build._config(detector, recipe(), "other samples", None),
-        "starting weights": build._config(
+        "store": assembly._config(detector, recipe(), "other samples", None),
+        "starting weights": assembly._config(
             fresh_detector(tiny(), seed=1), recipe(), "samples", None
         ),
-        "preset": build._config(
+        "preset": assembly._config(
             fresh_detector(replace(tiny(), head=head), seed=0), recipe(), "samples", None
         ),
     }

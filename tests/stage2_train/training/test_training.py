@@ -19,7 +19,7 @@ from shared.errors import CacheError, ConfigError, InterruptedWorkError, Trainin
 from shared.model.initial_detector import fresh_detector
 from stage2_train.__main__ import main as train_stage2
 from stage2_train.data import dataset
-from stage2_train.data.loader import LOADERS, PROCESS, THREADS
+from stage2_train.data.loading_options import LOADERS, PROCESS, THREADS
 from stage2_train.data.prefetch import MicroBatches
 from stage2_train.recipes.recipe import Recipe
 from stage2_train.run.run_folder import RunFolder

@@ -15,7 +15,7 @@ from shared.data.sensor_drop import SensorDrop
 from shared.errors import CacheError, CheckpointError, ConfigError, IdentityError
 from stage2_train.recipes.recipe import Recipe
 from stage2_train.recipes.recipes import CMT_FROZEN_A, aqr_only
-from stage2_train.run.run_folder import read_run_checkpoint
+from stage2_train.run.run_checkpoint import read_run_checkpoint
 from stage2_train.run.sensor_weights_log import mean_sensor_weights, sensor_weight_sums
 from stage2_train.run.trained_detector import load_detector
 from stage2_train.training.build import train

@@ -20,8 +20,8 @@ from stage2_train.__main__ import main as train_stage2
 from stage2_train.evaluation.conditions.store_validator import StoreValidator
 from stage2_train.recipes.overrides import override
 from stage2_train.recipes.recipe import Recipe
+from stage2_train.run.run_progress import Progress
 from stage2_train.training.build import train
-from stage2_train.training.run_progress import Progress
 from tests.cache.delta.small_deltas import plan_of, write_small_delta
 from tests.stage2_train.training.test_training import recipe
 from tests.stage2_train.training.test_training_aqr import AQR

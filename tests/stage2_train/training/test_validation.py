@@ -19,8 +19,8 @@ from stage2_train.evaluate import main as evaluate_stage2
 from stage2_train.evaluation.conditions.store_validator import StoreValidator
 from stage2_train.recipes.recipe import Recipe
 from stage2_train.run.run_folder import RunFolder
+from stage2_train.run.run_progress import Progress
 from stage2_train.training.build import train
-from stage2_train.training.run_progress import Progress
 from stage2_train.training.validation import validation_interval
 from tests.stage2_train.training.test_training import recipe
 

@@ -1,10 +1,23 @@
-"""The options of commands that train on a part of a store."""
+"""The options of commands that load samples of a store: which, and by what; read without torch."""
 
 import argparse
 from pathlib import Path
 
 from shared.process.number_options import share, whole_number
 from stage2_train.data.subset import Share, Subset
+
+THREADS, PROCESS = LOADERS = ("threads", "process")
+LOADER_HELP = (
+    "where --workers threads load: in the process that trains, or in a process of its own, so that "
+    "they do not share Python's lock with the thread that queues a GPU's work; that takes twice "
+    "the memory for batches. Default: threads. The result is the same"
+)
+WORKERS_HELP = (
+    "loader threads%s; 0 loads in the thread that computes. Default: of the cores that this "
+    "process may use%s, all but one and at most 8 with a GPU, half of them on a CPU, where "
+    "loading competes with computing. The result is the same for any number. Threads need no "
+    "/dev/shm"
+)
 
 
 def add_subset_options(parser: argparse.ArgumentParser) -> None:
