@@ -5,6 +5,7 @@ On tests/fake_training_gpu.py; test_on_gpu.py is for a real one.
 
 from collections.abc import Iterator
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -17,9 +18,13 @@ from shared.config.preset_catalogue import tiny
 from shared.data.batch import Batch
 from shared.data.batch_memory import BatchMemory
 from shared.data.ground_truth import GroundTruth
+from shared.model.initial_detector import fresh_detector
 from shared.process.device import HostCopy, device_constant
+from stage2_train.data.dataset import StoreDataset
+from stage2_train.data.loader import evaluation_batches
 from stage2_train.data.prefetch import prefetch_to_device
 from stage2_train.evaluation.conditions.store_validator import StoreValidator
+from stage2_train.evaluation.detections import detect
 from stage2_train.recipes.recipes import RECIPES
 from stage2_train.training.build import train
 from tests import fake_training_gpu
@@ -140,3 +145,27 @@ def test_a_run_that_is_resumed_and_validated_has_the_numbers_of_a_cpu(
             assert numbers[name] == pytest.approx(wanted[name], ROUNDING, ROUNDING**2), name
     assert gpu.faults == []
     assert gpu.mixed <= {"module_load"}  # which copies from anywhere
+
+
+def test_an_evaluation_detects_what_it_detects_on_a_cpu(
+    tiny_val_store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    val = CachedFeatures(tiny_val_store)
+    batches = partial(evaluation_batches, StoreDataset(val, val.tokens), 2, 0)
+
+    def detected() -> list[dict[str, Any]]:
+        detector = fresh_detector(val.preset, seed=0, aqr=AqrConfig())
+        return [box for boxes in detect(detector, batches(), val).values() for box in boxes]
+
+    expected = detected()
+    device_constant.cache_clear()
+    gpu = fake_training_gpu.install(monkeypatch)
+    ours = detected()
+    device_constant.cache_clear()
+
+    assert len(ours) == len(expected) > 0
+    for box, wanted in zip(ours, expected, strict=True):
+        assert box["detection_name"] == wanted["detection_name"]
+        assert box["translation"] == pytest.approx(wanted["translation"], ROUNDING)
+    assert gpu.faults == []
+    assert gpu.mixed == set()
