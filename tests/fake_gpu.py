@@ -39,8 +39,9 @@ def install(monkeypatch: pytest.MonkeyPatch) -> FakeGpu:
         devices = [torch.device(a) for a in wanted if _is_device(a)]
         dtypes = [a for a in wanted if isinstance(a, torch.dtype)]
         if not any(device.type == "cuda" for device in devices):
-            waits = devices and not options.get("non_blocking")
-            return to(values.cpu() if waits else values, *args, **options)
+            if devices and isinstance(values, GpuTensor):
+                values = gpu.to_host(values, waits=not options.get("non_blocking"))
+            return to(values, *args, **options)
         moved = values if isinstance(values, GpuTensor) else gpu.from_host(values)
         return to(moved, *dtypes) if dtypes else moved
 

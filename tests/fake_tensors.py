@@ -50,6 +50,9 @@ class GpuTensor(Modelled):
 class PinnedTensor(Modelled):
     """Of page-locked memory."""
 
+    def is_pinned(self) -> bool:
+        return True
+
 
 class Lease:
     """Holds a tensor's memory; a weak reference to the tensor would keep modules from moving it."""
@@ -125,6 +128,16 @@ class FakeGpu(StreamOrder):
         with torch._C.DisableTorchFunctionSubclass():
             copied = self.new(tensor.as_subclass(Tensor).clone(), GpuTensor)
         self.use(address_of(copied), self.current, "copy to the device", writes=True)
+        return copied
+
+    def to_host(self, tensor: Tensor, *, waits: bool) -> Tensor:
+        """Copy to the host; torch copies to page-locked memory where the host does not wait."""
+        if waits:
+            return tensor.cpu()
+        self.use(address_of(tensor), self.current, "copy to the host", writes=False)
+        with torch._C.DisableTorchFunctionSubclass():
+            copied = self.new(tensor.as_subclass(Tensor).clone(), PinnedTensor)
+        self.use(address_of(copied), self.current, "copy to the host", writes=True)
         return copied
 
 
