@@ -6,9 +6,10 @@
 #   STEPS="gpu loaders" benchmarks/gpu_session.sh            # the other 6
 #   QUICK=--quick benchmarks/gpu_session.sh                  # a rehearsal on any CPU
 #
-# OUT gets extraction_gpu.json, gpu.json and loaders_gpu.json, each rewritten whenever a case ends, so that a step that
-# is cut off has lost one case; NAME.log of each step; summary.txt, what the steps printed last, and first of all
-# whether extraction meets its goal.
+# OUT gets extraction_gpu.json and loaders_gpu.json, rewritten whenever a case ends, and gpu.json, rewritten whenever a
+# section ends or is cut off, so that a step that runs out of time has lost one case; NAME.log of each step, in gpu.log
+# every row of gpu.json as soon as it is measured; summary.txt, what the steps printed last, and first of all whether
+# extraction meets its goal.
 #
 # PYTHON (.venv/bin/python), OUT (runs/gpu_session), SCRATCH (/dev/shm; 17 GB there) and REAL (../shared/nuscenes_real:
 # without it frames are synthetic) may be set. A step that fails or runs out of time does not end the others.

@@ -1,11 +1,9 @@
 """A stand-in for CUDA on a CPU: every line of the path runs, and `stream_order` watches it.
 
-Numbers are computed at once, on the CPU. A GPU's tensor is a subclass, which every operation on it
-returns. Weights are ordinary tensors, which nothing writes to.
+The frozen backbones' weights are ordinary tensors, which nothing writes to.
 """
 
-import weakref
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
 from typing import Any
 
@@ -15,118 +13,18 @@ from torch import Tensor, nn
 
 from stage1_extract.backbones.frozen import FrozenBackbones
 from stage1_extract.backbones.lidar_backbone import use_native_convolutions
-from tests.stream_order import StreamOrder, Timeline
+from tests.fake_tensors import (
+    CUDA,
+    Event,
+    FakeGpu,
+    GpuTensor,
+    Modelled,
+    PinnedTensor,
+    address_of,
+)
+from tests.stream_order import Timeline
 
-CUDA = torch.device("cuda", 0)
 MEMORY_BYTES = 80 * 10**9
-WAITS = {"nonzero", "item", "tolist", "cpu", "__bool__", "unique"}  # of the host for a GPU
-WRITES = {"copy_", "__setitem__", "zero_", "fill_", "sub_", "add_", "mul_", "clamp_", "relu_"}
-HOST_RESULTS = {"cpu", "numpy", "item", "tolist"}
-
-
-class Modelled(Tensor):
-    """A tensor whose uses are watched."""
-
-    gpu: "FakeGpu"
-
-    @classmethod
-    def __torch_function__(cls, func: Any, types: Any, args: Any = (), kwargs: Any = None) -> Any:
-        return cls.gpu.run(func, args, kwargs or {})
-
-
-class GpuTensor(Modelled):
-    """Of the device."""
-
-    is_cuda = True
-    device = CUDA
-
-    def record_stream(self, stream: Timeline) -> None:
-        self.gpu.memory[_address(self)].recorded.add(stream)
-
-
-class PinnedTensor(Modelled):
-    """Of page-locked memory."""
-
-
-class FakeGpu(StreamOrder):
-    """The device."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        Modelled.gpu = self
-
-    def new(self, values: Tensor, kind: type[Modelled]) -> Modelled:
-        """Return the values as a tensor of a kind."""
-        tensor, address = values.as_subclass(kind), _address(values)
-        self.hold(address, is_pinned=kind is PinnedTensor)
-        weakref.finalize(tensor, self.release, address).atexit = False
-        return tensor
-
-    def run(self, func: Any, args: Any, kwargs: dict[str, Any]) -> Any:
-        """Run an operation where it would run."""
-        name = getattr(func, "__name__", str(func))
-        values = [
-            value for value in _flat((*args, *kwargs.values())) if isinstance(value, Modelled)
-        ]
-        on_gpu = any(isinstance(value, GpuTensor) for value in values)
-        where = self.current if on_gpu else self.host
-        with torch._C.DisableTorchFunctionSubclass():
-            result = func(*args, **kwargs)
-        if name == "__get__" or not values:
-            return result
-        target = args[0] if name in WRITES else None
-        views = {_address(made) for made in _flat([result]) if isinstance(made, Tensor)}
-        for value in values:
-            if value is target or name == "numpy" or _address(value) not in views:
-                self.use(_address(value), where, name, writes=value is target)
-        if name in WAITS and on_gpu:
-            self.host.learn(self.current.snapshot())
-        kind = GpuTensor if on_gpu else PinnedTensor
-        return result if name in HOST_RESULTS else self._wrapped(result, kind, name, where)
-
-    def _wrapped(self, result: Any, kind: type[Modelled], name: str, where: Timeline) -> Any:
-        if isinstance(result, (tuple, list)):
-            return type(result)(self._wrapped(part, kind, name, where) for part in result)
-        if not isinstance(result, Tensor) or isinstance(result, Modelled):
-            return result
-        is_new = _address(result) not in self.memory
-        tensor = self.new(result, kind)
-        if is_new:
-            self.use(_address(tensor), where, name, writes=True)
-        return tensor
-
-    def from_host(self, tensor: Tensor) -> Tensor:
-        """Copy to the device in the current stream."""
-        if isinstance(tensor, PinnedTensor):
-            self.use(_address(tensor), self.current, "copy to the device", writes=False)
-        with torch._C.DisableTorchFunctionSubclass():
-            copied = self.new(tensor.as_subclass(Tensor).clone(), GpuTensor)
-        self.use(_address(copied), self.current, "copy to the device", writes=True)
-        return copied
-
-
-class Event:
-    """As of `torch.cuda`."""
-
-    gpu: FakeGpu
-
-    def __init__(self, enable_timing: bool = False, blocking: bool = False) -> None:
-        self._snapshot: dict[Timeline, int] = {}
-
-    def record(self) -> None:
-        self.gpu.current.now += 1
-        self._snapshot = self.gpu.current.snapshot()
-
-    def synchronize(self) -> None:
-        self.gpu.host.learn(self._snapshot)
-
-    def elapsed_time(self, end: "Event") -> float:
-        assert self._snapshot, "an event that was never recorded"
-        assert end._snapshot, "an event that was never recorded"
-        for point in (*self._snapshot.items(), *end._snapshot.items()):
-            if not self.gpu.host.is_after(*point):
-                self.gpu.faults.append("a time between events that may not have happened yet")
-        return 1.0
 
 
 def install(monkeypatch: pytest.MonkeyPatch) -> FakeGpu:
@@ -136,10 +34,16 @@ def install(monkeypatch: pytest.MonkeyPatch) -> FakeGpu:
     to, empty, tensor = torch.Tensor.to, torch.empty, torch.tensor
 
     def fake_to(values: Tensor, *args: Any, **options: Any) -> Tensor:
-        devices = [torch.device(a) for a in (*args, *options.values()) if _is_device(a)]
+        wanted = [*args, *options.values()]
+        wanted = [part for a in wanted for part in ((a.device, a.dtype) if _is_like(a) else (a,))]
+        devices = [torch.device(a) for a in wanted if _is_device(a)]
+        dtypes = [a for a in wanted if isinstance(a, torch.dtype)]
         if not any(device.type == "cuda" for device in devices):
+            if devices and isinstance(values, GpuTensor):
+                values = gpu.to_host(values, waits=not options.get("non_blocking"))
             return to(values, *args, **options)
-        return values if isinstance(values, GpuTensor) else gpu.from_host(values)
+        moved = values if isinstance(values, GpuTensor) else gpu.from_host(values)
+        return to(moved, *dtypes) if dtypes else moved
 
     def fake_empty(*args: Any, pin_memory: bool = False, device: Any = None, **options: Any) -> Any:
         if device is not None and torch.device(device).type == "cuda":
@@ -151,9 +55,7 @@ def install(monkeypatch: pytest.MonkeyPatch) -> FakeGpu:
         made = tensor(data, **options)
         if device is None or torch.device(device).type != "cuda":
             return made
-        copied = gpu.from_host(made)
-        gpu.host.learn(gpu.current.snapshot())  # a copy of pageable memory, which it waits for
-        return copied
+        return gpu.from_host(made)
 
     @contextmanager
     def stream(chosen: Timeline | None) -> Iterator[None]:
@@ -201,8 +103,8 @@ def _plain_arguments(_: nn.Module, arguments: tuple[Any, ...]) -> tuple[Any, ...
 def _gpu_result(_: nn.Module, __: Any, result: Tensor) -> Tensor:
     gpu = Modelled.gpu
     tensor = gpu.new(result, GpuTensor)
-    gpu.use(_address(tensor), gpu.current, "sparse encoder", writes=True)
-    gpu.host.learn(gpu.current.snapshot())  # spconv waits
+    gpu.use(address_of(tensor), gpu.current, "sparse encoder", writes=True)
+    gpu.let_host_wait("spconv")
     return tensor
 
 
@@ -210,14 +112,6 @@ def _is_device(value: Any) -> bool:
     return isinstance(value, (str, torch.device))
 
 
-def _flat(values: Iterable[Any]) -> Iterator[Any]:
-    for value in values:
-        if isinstance(value, (tuple, list)):
-            yield from _flat(value)
-        else:
-            yield value
-
-
-def _address(tensor: Tensor) -> int:
-    with torch._C.DisableTorchFunctionSubclass():
-        return tensor.untyped_storage().data_ptr()
+def _is_like(value: Any) -> bool:
+    """Return whether a tensor says the device and dtype of another."""
+    return isinstance(value, Tensor)

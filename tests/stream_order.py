@@ -81,7 +81,9 @@ class StreamOrder:
 
     def use(self, address: int, where: Timeline, name: str, *, writes: bool) -> None:
         """Let a timeline read or write memory."""
-        memory = self.memory[address]
+        memory = self.memory.get(address)
+        if memory is None:  # a constant that was made, and is kept, from before this began to watch
+            return
         where.learn(self.host.snapshot())  # the host queues it after what it has waited for
         where.now += 1
         self.ran.setdefault(where.name, set()).add(name)

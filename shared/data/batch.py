@@ -68,8 +68,9 @@ class Batch:
             device: of the model.
             dtype: of the maps; by default that of the source, float16 for quantised ones.
         """
+        on_device = torch.device(device).type != "cpu"  # else the host would read half a copy
         maps = {
-            name: values.to(device, non_blocking=True).to(dtype or values.dtype)
+            name: values.to(device, non_blocking=on_device).to(dtype or values.dtype)
             for name, values in self.maps.items()
         }
         for name, quantised in self.quantised.items():

@@ -23,7 +23,7 @@ from stage2_train.training.ema import ExponentialMovingAverage
 from stage2_train.training.global_batch import GlobalBatch, gather_global_batch
 from stage2_train.training.optimizer import load_optimizer
 from stage2_train.training.queued_step import QueuedStep, diverged
-from stage2_train.training.training_step import TrainingStep
+from stage2_train.training.training_step import TrainingStep, explained_memory
 from stage2_train.training.validation import Scores, Validation
 
 log = logging.getLogger(__name__)
@@ -192,7 +192,8 @@ class Trainer:
         """Queue one step, account for what can be read, and save a checkpoint when one is due."""
         now = self.progress
         try:
-            queued = self.training_step.take(micro_batches, global_batch, now.step)
+            with explained_memory(now.step, len(micro_batches)):
+                queued = self.training_step.take(micro_batches, global_batch, now.step)
         except TrainingError:
             self._account()  # the step before may have failed first
             raise

@@ -4,12 +4,14 @@ Everything random in it is a function of the seed and the step. On CUDA, the hos
 the matching costs.
 """
 
-from collections.abc import Sequence
+import contextlib
+from collections.abc import Iterator, Sequence
 
 import torch
 from lightning.fabric import Fabric
 from torch import Tensor, nn
 
+from shared.errors import TrainingError
 from shared.model.losses import total_loss
 from stage2_train.data.prefetch import MicroBatches
 from stage2_train.freezing.freeze_proof import FreezeProof
@@ -188,6 +190,24 @@ class TrainingStep:
 
     def _trained(self) -> list[nn.Parameter]:
         return [p for group in self.raw_optimizer.param_groups for p in group["params"]]
+
+
+@contextlib.contextmanager
+def explained_memory(step: int, passes: int) -> Iterator[None]:
+    """Say what to do if a step does not fit into the memory of a GPU.
+
+    Raises:
+        TrainingError: instead of torch's own error.
+    """
+    try:
+        yield
+    except torch.OutOfMemoryError as error:
+        raise TrainingError(
+            f"step {step} needs more memory than the GPU has left: {str(error).splitlines()[0]} "
+            "What was saved remains. If other programs use this GPU, end them and run the same "
+            "command again. If not, start a run in a new folder that takes each batch in more "
+            f"passes, with --set accumulate={2 * passes}, or has smaller batches"
+        ) from error
 
 
 def _poisoned(total: Tensor) -> Tensor:

@@ -21,7 +21,7 @@ from stage1_extract.extraction.null_sample import null_raw_frame
 from stage1_extract.extraction.stages import stage_widths
 from stage1_extract.extraction.stages.device_pass import DevicePass
 from tests import fake_gpu
-from tests.fake_gpu import Event, FakeGpu, GpuTensor
+from tests.fake_tensors import Event, FakeGpu, GpuTensor
 from tests.stream_order import Timeline
 
 BATCHES, ROWS, PADDED = 3, 2, 3

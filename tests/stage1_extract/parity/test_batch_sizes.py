@@ -9,9 +9,11 @@ from cache.reader import CachedFeatures
 from stage1_extract.__main__ import main as extract_features
 from stage1_extract.backbones.live import LiveFeatures
 from stage1_extract.backbones.weights import frozen_backbones
+from stage1_extract.check_parity import main as check_parity
 from stage1_extract.nuscenes.nuscenes_tables import read_tables
 from stage1_extract.parity.batch_composition import read_as_extracted, read_batches
 from stage1_extract.parity.compare_sources import Extent, compare_sources
+from tests import fake_gpu
 
 STORE_BATCH = 4
 SLOTS = 5  # of a shard: batches of samples 0 to 3, 4, and 5
@@ -46,6 +48,25 @@ def test_a_store_made_in_batches_of_four_is_accepted_at_batch_sizes_1_2_and_4(
     assert [(row.quantity, row.batch_size) for row in rows if not row.passed] == []
     exact = {row.batch_size for row in rows if "differ" in row.quantity and row.allowed == 0}
     assert exact == {own}
+
+
+def test_a_store_made_on_a_stand_in_for_a_gpu_passes_the_check_there(
+    synthetic_root: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    gpu = fake_gpu.install(monkeypatch)
+    path, where = tmp_path / "store.zarr", ["--nuscenes", str(synthetic_root)]
+    split = ["--version", "v1.0-mini", "--split", "mini_train"]
+    assert (
+        extract_features(["tiny", *where, *split, "--store", str(path), "--batch-size", "2"]) == 0
+    )
+
+    assert check_parity([str(path), *where]) == 0
+
+    assert "bit-equality was asked at batch size 2" in capsys.readouterr().out
+    assert gpu.faults == []
 
 
 class Recorder:

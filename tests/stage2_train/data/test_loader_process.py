@@ -24,6 +24,7 @@ from stage2_train.data.loader import BatchLoader
 from stage2_train.data.loading_options import PROCESS, THREADS
 from stage2_train.data.reading_ahead import batches_ahead
 from stage2_train.data.sampler import Place
+from tests import fake_gpu
 from tests.cache.delta.small_deltas import plan_of, write_small_delta
 from tests.stage2_train.data.copied_store import dataset_of, file_of
 
@@ -62,13 +63,17 @@ def test_batches_are_those_of_threads(
     assert_same(loaded, list(BatchLoader(dataset, places, 1, THREADS)))
 
 
-@pytest.mark.gpu
-def test_with_a_gpu_batches_are_in_page_locked_memory(tiny_store: Path) -> None:
+@pytest.mark.parametrize("gpu", ["a stand-in", pytest.param("cuda", marks=pytest.mark.gpu)])
+def test_with_a_gpu_batches_are_in_page_locked_memory_and_return_from_it_whole(
+    gpu: str, tiny_store: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stand_in = fake_gpu.install(monkeypatch) if gpu == "a stand-in" else None
     dataset, places = dataset_of(tiny_store), [[Place(0, i % 3)] for i in range(12)]
     loaded = list(BatchLoader(dataset, places, 2, PROCESS))
     assert all(map_.is_pinned() for batch in loaded for map_ in batch.maps.values())
     sent = [batch.to("cuda").to("cpu") for batch in loaded]
     assert_same(sent, list(BatchLoader(dataset, places, 2, THREADS)))
+    assert stand_in is None or stand_in.faults == []
 
 
 @pytest.fixture

@@ -11,6 +11,7 @@ from shared.errors import TrainingError
 from stage2_train.run.run_folder import RunFolder
 from stage2_train.training import assembly, training_step
 from stage2_train.training.build import train
+from stage2_train.training.loss_step import LossStep
 from tests.stage2_train.run.test_run_folder import columns
 from tests.stage2_train.training.synthetic_batches import random_batch, take
 from tests.stage2_train.training.synthetic_batches import training_step as make_step
@@ -99,6 +100,23 @@ def test_between_checkpoints_the_step_after_does_not_hide_it(
 
     assert RunFolder(tmp_path / "run").load() is None
     assert columns(tmp_path / "run" / "log.csv")["step"] == [1]
+
+
+def test_a_step_that_does_not_fit_into_the_gpu_is_an_error_with_a_remedy_and_the_run_resumes(
+    store: CachedFeatures, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, late: None
+) -> None:
+    train(store, recipe(), tmp_path / "run", stop_after=2)
+
+    def full(*_: object) -> None:
+        raise torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2 GiB.\nSee ...")
+
+    expected = r"step 2 needs more .*: CUDA out .* 2 GiB\. What .* --set accumulate=2"
+    with monkeypatch.context() as patched:
+        patched.setattr(LossStep, "forward", full)
+        with pytest.raises(TrainingError, match=expected):
+            train(store, recipe(), tmp_path / "run")
+
+    assert train(store, recipe(), tmp_path / "run")["steps"] == 6
 
 
 def test_a_step_that_is_not_finite_updates_nothing(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -81,6 +81,21 @@ def test_a_skipped_step_after_one_that_was_taken_does_not_count_in_the_average(
         assert torch.equal(after["ema"][name], before["ema"][name])
 
 
+def test_gradients_are_clipped_and_logged_without_their_scale(
+    store: CachedFeatures, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    scaler = partial(torch.amp.GradScaler, init_scale=0.25)  # at which nothing overflows
+    monkeypatch.setattr(torch.amp, "GradScaler", scaler)
+
+    exact, ours = (
+        train(store, recipe(steps=1, precision=precision), tmp_path / precision)
+        and columns(tmp_path / precision / "log.csv")["grad_norm"]
+        for precision in ("32-true", "16-mixed")
+    )
+
+    assert ours == pytest.approx(exact, rel=0.1)
+
+
 def test_too_many_skipped_steps_in_a_row_stop_the_run(
     store: CachedFeatures, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
