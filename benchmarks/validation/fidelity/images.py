@@ -241,6 +241,6 @@ def whole_images(frames: Sequence[RealFrame]) -> Iterator[Row]:
                 crops = [image[transform.top_px :] for image in resized]
                 ours = normalised(torch.from_numpy(load_images(frame.record, camera)[0]), camera)
                 gap.add(ours.numpy(), _preprocessed(crops, camera))
-            path = f"load_images, normalised, {preset.name}"
+            path = f"load_images, {preset.name}"
             remark = "one deviation is 57 to 58 grey levels"
             yield gap.row("images as a whole", path, name, "input (deviations)", remark)
