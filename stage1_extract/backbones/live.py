@@ -13,6 +13,7 @@ from shared.config.cut import Cut
 from shared.config.preset import Preset
 from shared.data.features import FrameFeatures
 from shared.errors import ConfigError, MissingRowError
+from shared.process.memory.freed_memory import keep_freed_memory
 from stage1_extract.backbones.frozen import FrozenBackbones
 from stage1_extract.nuscenes.records import SampleRecord
 from stage1_extract.preprocessing.images import normalised
@@ -125,6 +126,7 @@ class LiveFeatures:
         variants: VariantDraws | None = None,
         raw: RawFrames | None = None,
     ) -> None:
+        keep_freed_memory()  # of this process, also of threads that write what is computed
         if raw is None:
             raw = RawFrames(records, frozen.preset, variants)
         self.raw = raw
