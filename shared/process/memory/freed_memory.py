@@ -13,8 +13,8 @@ def keep_freed_memory() -> None:
 
     The maps of a sample are freed layer by layer, the compressed rows of a shard together; new
     pages for those of the next one would cost a CPU a quarter of the backbones' time and an eighth
-    of the writing, and make threads wait for each other. The peak stays the same, or grows by up to a
-    quarter where blocks of many sizes leave gaps (`check-parity`). Does nothing without glibc.
+    of the writing, and make threads wait for each other. The peak stays the same, or grows by up to
+    a quarter where blocks of many sizes leave gaps (`check-parity`). Does nothing without glibc.
     """
     libc = ctypes.CDLL(None)
     if hasattr(libc, "mallopt"):
