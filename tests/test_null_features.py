@@ -19,6 +19,7 @@ from stage1_extract.backbones.live import LiveFeatures
 from stage1_extract.backbones.weights import frozen_backbones
 from stage1_extract.nuscenes.nuscenes_tables import read_tables
 from stage1_extract.preprocessing.absent_input import black_images, zero_voxels
+from stage1_extract.preprocessing.images import normalised
 from stage1_extract.preprocessing.raw_frames import RawFrame
 from stage2_train.data.dataset import StoreDataset
 from stage2_train.data.loader import BatchLoader
@@ -78,8 +79,9 @@ def test_black_is_a_pixel_of_0_normalised(live: LiveFeatures) -> None:
     """By hand: (0 - mean) / deviation of the channel, which is far from 0, a grey pixel."""
     camera = live.preset.camera
     assert camera is not None
-    images = black_images(camera)
-    assert images.shape == (len(CAMERAS), 3, camera.height_px, camera.width_px)
+    pixels = black_images(camera)
+    assert pixels.shape == (len(CAMERAS), 3, camera.height_px, camera.width_px)
+    images = normalised(pixels, camera)
     assert images.dtype == torch.float32
     for channel, black in enumerate((-103.53 / 57.375, -116.28 / 57.12, -123.675 / 58.395)):
         torch.testing.assert_close(

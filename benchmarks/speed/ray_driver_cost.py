@@ -85,7 +85,8 @@ class MadeUpFrames:
             coordinates=torch.zeros(VOXELS, 3, dtype=torch.int32),
             counts=torch.ones(VOXELS, dtype=torch.int32),
         )
-        return RawFrame(frame=frame, images=torch.ones(6, 3, 320, 800), voxels=voxels)
+        pixels = torch.ones(6, 3, 320, 800, dtype=torch.uint8)
+        return RawFrame(frame=frame, images=pixels, voxels=voxels)
 
 
 def crew_of(actors: list[Any], members: int) -> WorkerCrew:

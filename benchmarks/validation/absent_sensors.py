@@ -43,6 +43,8 @@ from stage1_extract.backbones.weights import frozen_backbones
 from stage1_extract.extraction.null_sample import null_raw_frame
 from stage1_extract.nuscenes.nuscenes_tables import read_tables
 from stage1_extract.preprocessing.absent_input import black_images, zero_voxels
+from stage1_extract.preprocessing.grid_mask import mask_stripes
+from stage1_extract.preprocessing.images import normalised
 from stage1_extract.preprocessing.variant import Variant, draw_variant
 from stage1_extract.preprocessing.voxels import batch_voxels
 from stage2_train.run.run_checkpoint import read_run_checkpoint, trained_weights
@@ -60,7 +62,11 @@ def absent_maps(frozen: FrozenBackbones, variant: Variant) -> tuple[Maps, dict[s
     """
     preset = frozen.preset
     assert preset.camera is not None
-    image = black_images(preset.camera, variant)[None, :1]
+    stripes = None
+    if variant.grid_mask is not None:
+        size_px = preset.camera.height_px, preset.camera.width_px
+        stripes = torch.from_numpy(mask_stripes(variant.grid_mask, *size_px))
+    image = normalised(black_images(preset.camera)[None, :1], preset.camera, stripes)
     voxels = batch_voxels([zero_voxels(preset, variant)])
     names = [spec.name for spec in frozen.cut.maps(preset)]
     maps: Maps = {}

@@ -13,6 +13,7 @@ from shared.config.cut import Cut
 from shared.config.preset import Preset
 from shared.data.features import FrameFeatures
 from shared.errors import ConfigError, MissingRowError
+from shared.process.memory.freed_memory import keep_freed_memory
 from stage1_extract.backbones.frozen import FrozenBackbones
 from stage1_extract.nuscenes.records import SampleRecord
 from stage1_extract.preprocessing.images import normalised
@@ -26,14 +27,15 @@ class RawBatch:
 
     Args:
         rows: the samples, without images and voxels.
-        images: (B, V, 3, height, width) float32, or uint8 and not normalised yet; None for a preset
-            without cameras.
+        images: (B, V, 3, height, width) uint8; None for a preset without cameras.
         voxels: of all samples; None for a preset without LiDAR.
+        stripes: (B, V, height + width) bool, see `RawFrame`; None if GridMask masks none of them.
     """
 
     rows: tuple[RawFrame, ...]
     images: Tensor | None
     voxels: Voxels | None
+    stripes: Tensor | None = None
 
 
 @contextlib.contextmanager
@@ -89,10 +91,22 @@ def join_raw(
         # By NumPy: torch would take all cores for the copy, which have work.
         np.stack([picture.numpy() for picture in pictures], out=images.numpy())
     return RawBatch(
-        rows=tuple(replace(sample, images=None, voxels=None) for sample in raw),
+        rows=tuple(replace(sample, images=None, voxels=None, stripes=None) for sample in raw),
         images=images,
         voxels=batch_voxels(clouds, is_pinned=is_pinned) if clouds else None,
+        stripes=_joined_stripes(padded, is_pinned=is_pinned),
     )
+
+
+def _joined_stripes(samples: Sequence[RawFrame], *, is_pinned: bool) -> Tensor | None:
+    masked = next((sample.stripes for sample in samples if sample.stripes is not None), None)
+    if masked is None:
+        return None
+    whole = np.ones_like(masked)
+    stripes = torch.empty((len(samples), *masked.shape), dtype=torch.bool, pin_memory=is_pinned)
+    own = [whole if sample.stripes is None else sample.stripes for sample in samples]
+    np.stack(own, out=stripes.numpy())
+    return stripes
 
 
 class LiveFeatures:
@@ -112,10 +126,9 @@ class LiveFeatures:
         variants: VariantDraws | None = None,
         raw: RawFrames | None = None,
     ) -> None:
+        keep_freed_memory()  # of this process, also of threads that write what is computed
         if raw is None:
-            # A GPU normalises faster than pixels of four times the bytes travel to it.
-            is_normalised = frozen.device.type == "cpu" or variants is not None
-            raw = RawFrames(records, frozen.preset, variants, is_normalised=is_normalised)
+            raw = RawFrames(records, frozen.preset, variants)
         self.raw = raw
         self.frozen = frozen
         self._position = {record.token: i for i, record in enumerate(records)}
@@ -161,7 +174,7 @@ class LiveFeatures:
             if images is not None:
                 assert self.preset.camera is not None
                 images = images.to(self.frozen.device, non_blocking=True)
-                images = normalised(images, self.preset.camera)
+                images = normalised(images, self.preset.camera, batch.stripes)
             maps: dict[str, Tensor] = self.frozen(images, batch.voxels)
         return maps
 

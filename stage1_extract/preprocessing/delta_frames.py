@@ -2,6 +2,7 @@
 
 from bisect import bisect_left
 from collections.abc import Sequence
+from dataclasses import replace
 from itertools import groupby
 
 from shared.config.augmentation import VariantDraws
@@ -59,9 +60,7 @@ class DeltaFrames(RawFrames):
         place = group[0][1]
         raw = super().load(number, place)
         rows = {sensor: self._sources(raw, place, sensor) for _, _, sensor in group}
-        return RawFrame(
-            frame=raw.frame, images=raw.images, voxels=raw.voxels, sources=raw.sources, rows=rows
-        )
+        return replace(raw, rows=rows)
 
     def _sources(self, raw: RawFrame, place: int, sensor: str) -> Sources:
         """Return the files that a row was made from: not those of other views."""

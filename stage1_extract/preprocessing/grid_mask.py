@@ -1,12 +1,14 @@
 """GridMask: squares on a regular grid are masked out of every image.
 
-The mask is applied to the normalised image, so a masked pixel has the mean colour, not black.
+The mask is applied to the normalised image, so a masked pixel has the mean colour, not black. It
+travels beside the pixels, as its stripes, to the device that normalises them.
 """
 
 from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
+from torch import Tensor
 
 MARGIN = 1.5  # upstream lays the grid over an area this much larger and keeps its middle
 
@@ -30,23 +32,29 @@ class GridMask:
     column_offset_px: int
 
 
-def mask_pixels(mask: GridMask, height_px: int, width_px: int) -> NDArray[np.float32]:
-    """Return (height, width) float32, 1 where a pixel is kept and 0 where it is masked out.
+def mask_stripes(mask: GridMask, height_px: int, width_px: int) -> NDArray[np.bool_]:
+    """Return (height + width,) bool, True for rows, then for columns, on a stripe.
 
     Source: CMT, grid_mask.py, `GridMask.forward` with the settings of `CmtDetector`: rows and
     columns, mode 1 (keep the stripes), no offset colours, rotation below 1 degree, that is none.
     """
     rows = _stripes(mask, mask.row_offset_px, height_px)
-    columns = _stripes(mask, mask.column_offset_px, width_px)
-    return (rows[:, None] | columns).astype(np.float32)
+    return np.concatenate([rows, _stripes(mask, mask.column_offset_px, width_px)])
 
 
-def apply_grid_mask(images: NDArray[np.float32], mask: GridMask) -> None:
-    """Mask out pixels of images (..., H, W) float32 in place, the same in all of them.
+def mask_out(images: Tensor, stripes: Tensor) -> None:
+    """Multiply the pixels on no stripe by 0, in place, as upstream does: a negative one gets -0.
 
     Upstream: one mask for all images of a batch, here for all images of a sample.
+
+    Args:
+        images: (..., 3, H, W) float32, normalised.
+        stripes: (..., H + W) bool on any device, see `mask_stripes`.
     """
-    images *= mask_pixels(mask, *images.shape[-2:])
+    stripes = stripes.to(images.device, non_blocking=True)
+    height_px = images.shape[-2]
+    rows, columns = stripes[..., :height_px], stripes[..., height_px:]
+    images *= (rows.unsqueeze(-1) | columns.unsqueeze(-2)).unsqueeze(-3)
 
 
 def _stripes(mask: GridMask, offset_px: int, length_px: int) -> NDArray[np.bool_]:

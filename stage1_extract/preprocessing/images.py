@@ -5,7 +5,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
-from typing import Any
 
 import cv2
 import numpy as np
@@ -21,7 +20,7 @@ from shared.process.device import device_constant
 from stage1_extract.conditions.apply_condition import SampleChanges
 from stage1_extract.nuscenes.records import Camera, SampleRecord, naming_sample
 from stage1_extract.nuscenes.transforms import camera_from_lidar
-from stage1_extract.preprocessing.grid_mask import GridMask, apply_grid_mask
+from stage1_extract.preprocessing.grid_mask import mask_out
 from stage1_extract.preprocessing.sweeps import read_points
 
 JPEG_START, JPEG_END = b"\xff\xd8", b"\xff\xd9"
@@ -64,27 +63,22 @@ def load_images(
     record: SampleRecord,
     camera: CameraBranch,
     transform: ImageTransform | None = None,
-    mask: GridMask | None = None,
     *,
     read: Callable[[Path], bytes] = Path.read_bytes,
     changes: SampleChanges | None = None,
-    is_normalised: bool = True,
-) -> tuple[NDArray[np.float32] | NDArray[np.uint8], NDArray[np.float64]]:
-    """Return a frame's images in one variant.
+) -> tuple[NDArray[np.uint8], NDArray[np.float64]]:
+    """Return a frame's images in one variant, for `normalised`.
 
     Args:
         record: the frame.
         camera: size and normalisation of the network's input.
         transform: for all cameras; None is that of variant 0.
-        mask: squares to mask out in all cameras.
         read: reads a file.
         changes: what a condition does to the sample; None leaves it as recorded.
-        is_normalised: False leaves that to `normalised`; not with a mask, whose colour, the mean,
-            is no pixel's.
 
     Returns:
-        Images (V, 3, H, W) float32, BGR, normalised, or as uint8 pixels; and `img_from_lidar`
-        (V, 4, 4) float64 in the pixels of these images, see `shared.data.features.Frame`.
+        Images (V, 3, H, W) uint8, BGR; and `img_from_lidar` (V, 4, 4) float64 in the pixels of
+        these images, see `shared.data.features.Frame`.
 
     Raises:
         DatasetError: naming the sample, if a JPEG is missing, damaged or not of the expected size.
@@ -92,21 +86,13 @@ def load_images(
     """
     transform = identity_transform(camera) if transform is None else transform
     keyframe = cache(lambda: read_points(record.lidar_file, read))
-    assert is_normalised or mask is None
-    shape = len(record.cameras), 3, camera.height_px, camera.width_px
-    images: NDArray[Any] = np.empty(shape, np.float32 if is_normalised else np.uint8)
+    images = np.empty((len(record.cameras), 3, camera.height_px, camera.width_px), np.uint8)
     for image, view in zip(images, record.cameras, strict=True):
         with naming_sample(record):
             pixels = decode_jpeg(view.file, camera.raw_height_px, camera.raw_width_px, read)
             if changes is not None:
                 pixels = changes.image(pixels, view, keyframe)
-        transformed = transform_pixels(pixels, transform, camera)
-        if is_normalised:
-            normalise(transformed, camera, out=image)
-        else:
-            cv2.split(transformed, list(image))
-    if mask is not None:
-        apply_grid_mask(images, mask)
+        cv2.split(transform_pixels(pixels, transform, camera), list(image))
     return images, projections(record, camera, transform)
 
 
@@ -207,25 +193,42 @@ def _resized_rows(
     return resized[rows]
 
 
-def normalise(pixels: NDArray[np.uint8], camera: CameraBranch, *, out: NDArray[np.float32]) -> None:
-    """Write (H, W, 3) uint8 pixels as (3, H, W) float32, mean 0 and deviation 1, into `out`."""
-    for plane, values, place in zip(cv2.split(pixels), normal_values(camera), out, strict=True):
-        cv2.LUT(plane, values, dst=place)
+def normalised(images: Tensor, camera: CameraBranch, stripes: Tensor | None = None) -> Tensor:
+    """Return the network's input, with mean 0 and deviation 1: the same bits on every device.
 
+    Args:
+        images: (..., 3, H, W) uint8, BGR.
+        camera: mean and deviation.
+        stripes: (..., H + W) bool on any device, what GridMask leaves of each image; None if it
+            masks nothing.
 
-def normalised(images: Tensor, camera: CameraBranch) -> Tensor:
-    """Return (..., 3, H, W) uint8 pixels, on any device, as `normalise` does: float32, bit by bit.
-
-    Images that are normalised already, float32, are returned as they are.
+    Returns:
+        (..., 3, H, W) float32.
     """
-    if images.dtype != torch.uint8:
-        return images
-    values = normal_values(camera)
-    table = device_constant(tuple(values.flatten().tolist()), images.device).view(values.shape)
     result = torch.empty(images.shape, dtype=torch.float32, device=images.device)
-    for colour, of_colour in enumerate(table):
-        result[..., colour, :, :] = of_colour[images[..., colour, :, :].long()]
+    values = normal_values(camera)
+    if images.is_cuda:
+        look_up(images, values, out=result)
+    else:
+        planes, places = (tensor.flatten(0, -3).numpy() for tensor in (images, result))
+        for number, (plane, place) in enumerate(zip(planes, places, strict=True)):
+            cv2.LUT(plane, values[number % len(values)], dst=place)
+    if stripes is not None:
+        mask_out(result, stripes)
     return result
+
+
+def look_up(images: Tensor, values: NDArray[np.float32], *, out: Tensor) -> None:
+    """Write what pixels become, as `cv2.LUT` does, but on any device.
+
+    Args:
+        images: (..., 3, H, W) uint8.
+        values: (3, 256) float32, see `normal_values`.
+        out: (..., 3, H, W) float32.
+    """
+    table = device_constant(tuple(values.flatten().tolist()), images.device).view(values.shape)
+    for colour, of_colour in enumerate(table):
+        out[..., colour, :, :] = of_colour[images[..., colour, :, :].long()]
 
 
 @cache

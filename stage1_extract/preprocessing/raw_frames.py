@@ -19,8 +19,9 @@ from shared.data.features import NO_CAMERAS, Frame, Sources
 from stage1_extract.conditions.apply_condition import SampleChanges
 from stage1_extract.conditions.sample_edits import ABSENT
 from stage1_extract.nuscenes.records import SampleRecord
-from stage1_extract.preprocessing.absent_input import black_images, zero_voxels
+from stage1_extract.preprocessing.absent_input import blacken, zero_voxels
 from stage1_extract.preprocessing.conditioned_input import ConditionedInput
+from stage1_extract.preprocessing.grid_mask import mask_stripes
 from stage1_extract.preprocessing.images import load_images, projections
 from stage1_extract.preprocessing.source_log import SourceLog
 from stage1_extract.preprocessing.sweeps import load_points
@@ -40,12 +41,14 @@ class RawFrame:
 
     Args:
         frame: geometry and annotations.
-        images: (V, 3, height, width) float32, normalised, or uint8 and not normalised yet, see
-            `RawFrames`; None for a preset without cameras.
+        images: (V, 3, height, width) uint8: whoever computes normalises them, since pixels have a
+            quarter of the bytes. None for a preset without cameras.
         voxels: of this sample; None for a preset without LiDAR.
         sources: the files that images and voxels were read from.
         rows: by sensor, if rows of it are written, each with the files that it was made from; empty
             if the sample is a row.
+        stripes: (V, height + width) bool, what GridMask leaves of each image once it is normalised,
+            see `mask_stripes`; None if it masks nothing.
     """
 
     frame: Frame
@@ -53,6 +56,7 @@ class RawFrame:
     voxels: Voxels | None
     sources: Sources = field(default_factory=dict)
     rows: Mapping[str, Sources] = field(default_factory=dict)
+    stripes: NDArray[np.bool_] | None = None
 
 
 class RawFrames(Dataset[RawFrame]):
@@ -63,8 +67,6 @@ class RawFrames(Dataset[RawFrame]):
         preset: how to load it.
         variants: how augmented variants are drawn; None if there is only variant 0.
         conditioned: a condition that their sensors are under; None for samples as recorded.
-        is_normalised: whether images are; otherwise they have a quarter of the bytes, and whoever
-            computes normalises them. Not with variants, since GridMask masks normalised images.
     """
 
     def __init__(
@@ -73,11 +75,7 @@ class RawFrames(Dataset[RawFrame]):
         preset: Preset,
         variants: VariantDraws | None = None,
         conditioned: ConditionedInput | None = None,
-        *,
-        is_normalised: bool = True,
     ) -> None:
-        assert is_normalised or variants is None
-        self.is_normalised = is_normalised
         self.records: Sequence[SampleRecord] = tuple(records)
         self.preset = preset
         self.variants = variants
@@ -115,20 +113,18 @@ class RawFrames(Dataset[RawFrame]):
         changes, files = None, record
         if self.conditioned is not None:
             changes, files = self.conditioned.of(record)
-        images, img_from_lidar = None, NO_CAMERAS
+        images, stripes, img_from_lidar = None, None, NO_CAMERAS
         if camera is not None:
             pixels, img_from_lidar = load_images(
-                files,
-                camera,
-                variant.image,
-                variant.grid_mask,
-                read=log.reader("camera"),
-                changes=changes,
-                is_normalised=self.is_normalised,
+                files, camera, variant.image, read=log.reader("camera"), changes=changes
             )
             images = torch.from_numpy(pixels)
+            if variant.grid_mask is not None:
+                own = mask_stripes(variant.grid_mask, camera.height_px, camera.width_px)
+                stripes = np.tile(own, (len(images), 1))
             if changes is not None:
-                self._blacken(images, changes)
+                absent = [changes.edits.cameras.get(view.name) is ABSENT for view in record.cameras]
+                blacken(images, stripes, np.flatnonzero(absent).tolist())
         return RawFrame(
             frame=self._frame(record, variant, number, img_from_lidar),
             images=images,
@@ -136,6 +132,7 @@ class RawFrames(Dataset[RawFrame]):
             if self.preset.lidar is None
             else self._voxels(files, variant, log, changes),
             sources=log.sources,
+            stripes=stripes,
         )
 
     def frame(self, number: int, index: int) -> Frame:
@@ -164,17 +161,6 @@ class RawFrames(Dataset[RawFrame]):
             global_from_ego=record.global_from_ego,
             annotations=augment_annotations(record.annotations, variant),
         )
-
-    def _blacken(self, images: Tensor, changes: SampleChanges) -> None:
-        """Put in the images of absent cameras, in any variant those of the recorded one.
-
-        Null features are the answer to the recorded sample as well: docs/fidelity.md.
-        """
-        assert self.preset.camera is not None
-        for view, camera in enumerate(changes.record.cameras):
-            if changes.edits.cameras.get(camera.name) is ABSENT:
-                black = black_images(self.preset.camera)[view] if self.is_normalised else 0
-                images[view] = black
 
     def _variant(self, token: str, number: int) -> Variant:
         if number == 0:

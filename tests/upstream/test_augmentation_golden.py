@@ -10,13 +10,14 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from numpy.typing import NDArray
 
 from shared.config.augmentation import Augmentation
 from shared.config.preset import CameraBranch
 from stage1_extract.nuscenes.records import Camera
-from stage1_extract.preprocessing.grid_mask import apply_grid_mask, mask_pixels
-from stage1_extract.preprocessing.images import img_from_lidar, normalise, transform_pixels
+from stage1_extract.preprocessing.grid_mask import mask_stripes
+from stage1_extract.preprocessing.images import img_from_lidar, normalised, transform_pixels
 from stage1_extract.preprocessing.variant import Variant, draw_variant
 from stage1_extract.preprocessing.variant_geometry import (
     augment_boxes,
@@ -174,14 +175,14 @@ def test_images_and_masks_have_the_official_bits(golden: AugmentationGolden) -> 
     camera = golden.camera
     compared = {"image": 0, "masked": 0, "mask": 0}
     for draw in golden.draws:
-        image = np.empty((3, camera.height_px, camera.width_px), np.float32)
         pixels = transform_pixels(golden.arrays["in/image"], draw.variant.image, camera)
-        normalise(pixels, camera, out=image)
-        ours = {"image": image}
+        planes = torch.from_numpy(pixels.transpose(2, 0, 1))
+        ours = {"image": normalised(planes, camera).numpy()}
         if draw.variant.grid_mask is not None:
-            mask = mask_pixels(draw.variant.grid_mask, camera.height_px, camera.width_px)
-            ours |= {"masked": image.copy(), "mask": mask.astype(np.uint8)}
-            apply_grid_mask(ours["masked"], draw.variant.grid_mask)
+            stripes = mask_stripes(draw.variant.grid_mask, camera.height_px, camera.width_px)
+            rows, columns = np.split(stripes, [camera.height_px])
+            masked = normalised(planes, camera, torch.from_numpy(stripes)).numpy()
+            ours |= {"masked": masked, "mask": (rows[:, None] | columns).astype(np.uint8)}
         for name in compared.keys() & draw.arrays.keys():
             close(ours[name], draw.arrays[name], 0)
             compared[name] += 1

@@ -30,6 +30,8 @@ from stage1_extract.preprocessing.images import (
     identity_transform,
     img_from_lidar,
     load_images,
+    normalised,
+    projections,
     transform_pixels,
 )
 from stage1_extract.preprocessing.sweeps import load_points
@@ -227,10 +229,16 @@ def test_jpegs_decode_to_the_official_pixels(golden: PreprocessingGolden) -> Non
             assert sha256(pixels) == sample["decoded_bgr_uint8_sha256"][v], camera.file
 
 
+def network_input(record: SampleRecord, camera: CameraBranch) -> NDArray[np.float32]:
+    """Return (V, 3, H, W) float32, as the image backbone gets it."""
+    pixels, _ = load_images(record, camera)
+    return normalised(torch.from_numpy(pixels), camera).numpy()
+
+
 def test_images_have_the_official_bytes(golden: PreprocessingGolden) -> None:
     for leg in golden.legs():
         expected = leg.numbers["img"]
-        images, _ = load_images(leg.record, leg.camera)
+        images = network_input(leg.record, leg.camera)
         assert images.shape[1:] == (3, *leg.numbers["img_shape"][0][:2])
         rows_columns_last = images.transpose(0, 2, 3, 1)
         y, x = expected["patch_y0x0"]
@@ -345,10 +353,10 @@ def test_the_nuscenes_tables_give_the_same_points_and_images(
             continue
         record = from_tables[leg.record.token]
         assert sha256(load_points(record, SWEEPS)) == leg.sample["points"]["sha256_float32"]
-        images, matrices = load_images(record, leg.camera)
+        images = network_input(record, leg.camera)
         assert sha256(images) == leg.numbers["img"]["sha256_float32_NCHW"], leg.name
         # The rebuilt tables hold one frame's poses in float32; see the folder's README.
-        expected = golden.arrays[f"{leg.name}/lidar2img"]
+        matrices, expected = projections(record, leg.camera), golden.arrays[f"{leg.name}/lidar2img"]
         np.testing.assert_allclose(matrices, expected, rtol=1e-5, atol=1e-3)
 
 

@@ -23,15 +23,14 @@ from benchmarks.experiments.pretrain_tiny.prepare_frames import (
     Preparation,
 )
 from shared.config.classes import CAMERAS, LIDAR
-from shared.config.preset import CameraBranch
 from shared.data.features import Frame
 from shared.data.sensor_drop import Absent
 from shared.data.targets import trainable_annotations
 from stage1_extract.backbones.live import RawFrame
 from stage1_extract.nuscenes.records import SampleRecord
-from stage1_extract.preprocessing.absent_input import black_images, zero_voxels
-from stage1_extract.preprocessing.grid_mask import apply_grid_mask
-from stage1_extract.preprocessing.images import img_from_lidar, normalise
+from stage1_extract.preprocessing.absent_input import blacken, zero_voxels
+from stage1_extract.preprocessing.grid_mask import mask_stripes
+from stage1_extract.preprocessing.images import img_from_lidar
 from stage1_extract.preprocessing.variant_geometry import (
     augment_annotations,
     ego_from_augmented,
@@ -78,7 +77,7 @@ class PreparedFrames(Dataset[tuple[RawFrame, Absent]]):
 
     def __getitem__(self, place: Place) -> tuple[RawFrame, Absent]:
         camera_variant, lidar_variant = divmod(place.variant, self.preparation.variants)
-        images, matrices = self._images(place.sample, camera_variant, place.absent)
+        images, stripes, matrices = self._images(place.sample, camera_variant, place.absent)
         record, preset = self.records[place.sample], self.preparation.preset
         variant = self.preparation.variant(record, lidar_variant)
         annotations = augment_annotations(record.annotations, variant)
@@ -97,7 +96,8 @@ class PreparedFrames(Dataset[tuple[RawFrame, Absent]]):
             if LIDAR in place.absent
             else self._voxels(*self._places[place.sample], lidar_variant)
         )
-        return RawFrame(frame=frame, images=images, voxels=voxels), place.absent
+        raw = RawFrame(frame=frame, images=images, voxels=voxels, stripes=stripes)
+        return raw, place.absent
 
     def frame(self, token: str) -> Frame:
         """Return a sample as recorded, without its sensors."""
@@ -106,20 +106,20 @@ class PreparedFrames(Dataset[tuple[RawFrame, Absent]]):
 
     def _images(
         self, sample: int, variant: int, absent: Absent
-    ) -> tuple[Tensor, NDArray[np.float64]]:
-        """Return (V, 3, H, W) normalised images and (V, 4, 4) projections of recorded points."""
+    ) -> tuple[Tensor, NDArray[np.bool_] | None, NDArray[np.float64]]:
+        """Return images and stripes of a `RawFrame`, (V, 4, 4) projections of recorded points."""
         camera, record = self.preparation.camera, self.records[sample]
         file, row = self._places[sample]
         drawn = self.preparation.variant(record, variant)
         assert drawn.image is not None
-        images = np.empty((len(CAMERAS), 3, camera.height_px, camera.width_px), np.float32)
-        for image, pixels in zip(images, self._pixels[file][row, variant], strict=True):
-            normalise(pixels, camera, out=image)
+        pixels = np.moveaxis(self._pixels[file][row, variant], -1, 1)
+        images, stripes = torch.from_numpy(np.array(pixels, order="C")), None
         if drawn.grid_mask is not None:
-            apply_grid_mask(images, drawn.grid_mask)
-        _blacken(images, absent, camera)
+            own = mask_stripes(drawn.grid_mask, camera.height_px, camera.width_px)
+            stripes = np.tile(own, (len(CAMERAS), 1))
+        blacken(images, stripes, [v for v, name in enumerate(CAMERAS) if name in absent])
         matrices = [img_from_lidar(view, drawn.image, camera) for view in record.cameras]
-        return torch.from_numpy(images), np.stack(matrices)
+        return images, stripes, np.stack(matrices)
 
     def _voxels(self, file: int, row: int, variant: int) -> Voxels:
         cloud = row * self.preparation.variants + variant
@@ -131,12 +131,6 @@ class PreparedFrames(Dataset[tuple[RawFrame, Absent]]):
             coordinates=places,
             counts=torch.ones(len(means), dtype=torch.int32),
         )
-
-
-def _blacken(images: NDArray[np.float32], absent: Absent, camera: CameraBranch) -> None:
-    lost = [view for view, name in enumerate(CAMERAS) if name in absent]
-    if lost:
-        images[lost] = black_images(camera)[lost].numpy()
 
 
 def mean_voxels(voxels: Voxels) -> Voxels:

@@ -16,9 +16,10 @@ from shared.model.denoising import DenoisingQueries
 from shared.model.detector import CmtDetector
 from shared.model.outputs import HeadOutputs
 from stage1_extract.backbones.frozen import FrozenBackbones
+from stage1_extract.preprocessing.images import normalised
 from stage1_extract.preprocessing.voxels import Voxels
 
-IMAGES = "images"  # (B, V, 3, height, width) float32
+IMAGES, STRIPES = "images", "stripes"  # fields of `RawBatch`, the second if there is any
 VOXELS = ("points", "coordinates", "counts")  # fields of `Voxels`
 
 
@@ -78,7 +79,11 @@ class LiveDetector(CmtDetector):
     def features(self, batch: Batch) -> dict[str, Tensor]:
         """Return the backbones' maps of raw input; gradients may flow."""
         (backbones,) = self._backbones
-        return backbones.maps(batch.maps.get(IMAGES), _voxels(batch))
+        images = batch.maps.get(IMAGES)
+        if images is not None:
+            assert self.preset.camera is not None
+            images = normalised(images, self.preset.camera, batch.maps.get(STRIPES))
+        return backbones.maps(images, _voxels(batch))
 
 
 def _voxels(batch: Batch) -> Voxels | None:

@@ -7,17 +7,17 @@ import numpy as np
 import torch
 from torch.utils.data import DataLoader, Dataset
 
-from benchmarks.experiments.strategies.live_detector import IMAGES, VOXELS
+from benchmarks.experiments.strategies.live_detector import IMAGES, STRIPES, VOXELS
 from shared.config.augmentation import VariantDraws
 from shared.config.classes import CAMERAS, LIDAR
 from shared.config.preset import Preset
 from shared.data.batch import Batch
 from shared.data.sensor_drop import Absent, condition
 from shared.data.targets import trainable_annotations
+from stage1_extract.backbones.live import join_raw
 from stage1_extract.nuscenes.records import SampleRecord
-from stage1_extract.preprocessing.absent_input import black_images, zero_voxels
+from stage1_extract.preprocessing.absent_input import blacken, zero_voxels
 from stage1_extract.preprocessing.raw_frames import RawFrame, RawFrames
-from stage1_extract.preprocessing.voxels import batch_voxels
 from stage2_train.data.sampler import Place
 
 
@@ -38,15 +38,14 @@ class LivePlaces(Dataset[tuple[RawFrame, Absent]]):
     def __getitem__(self, place: Place) -> tuple[RawFrame, Absent]:
         preset = self.raw.preset
         raw = self.raw.load(place.variant, place.sample, place.camera_variant)
-        images, voxels = raw.images, raw.voxels
-        if preset.camera is not None and images is not None:
+        if raw.images is not None:
             lost = [view for view, name in enumerate(CAMERAS) if name in place.absent]
-            images[lost] = black_images(preset.camera)[lost]
+            blacken(raw.images, raw.stripes, lost)
         if LIDAR in place.absent:
-            voxels = zero_voxels(preset)
+            raw = replace(raw, voxels=zero_voxels(preset))
         annotations = trainable_annotations(raw.frame.annotations, preset.grid)
         frame = replace(raw.frame, annotations=annotations)
-        return RawFrame(frame=frame, images=images, voxels=voxels), place.absent
+        return replace(raw, frame=frame), place.absent
 
 
 def live_batches(
@@ -66,14 +65,14 @@ def live_batches(
 def _batch(samples: Sequence[tuple[RawFrame, Absent]]) -> Batch:
     raw = [sample for sample, _ in samples]
     frames = [sample.frame for sample in raw]
-    maps = {}
-    images = [sample.images for sample in raw if sample.images is not None]
-    if images:
-        maps[IMAGES] = torch.stack(images)
-    clouds = [sample.voxels for sample in raw if sample.voxels is not None]
-    if clouds:
-        voxels = batch_voxels(clouds)
-        maps |= {name: getattr(voxels, name) for name in VOXELS}
+    joined = join_raw(raw)
+    maps = {
+        name: values
+        for name, values in ((IMAGES, joined.images), (STRIPES, joined.stripes))
+        if values is not None
+    }
+    if joined.voxels is not None:
+        maps |= {name: getattr(joined.voxels, name) for name in VOXELS}
     return Batch(
         tokens=tuple(frame.token for frame in frames),
         maps=maps,

@@ -38,7 +38,6 @@ from benchmarks.speed.gpu.cases import Cases
 from shared.config.preset_catalogue import load_preset
 from shared.process.cores import available_cores
 from shared.process.device import available_device
-from shared.process.memory.freed_memory import keep_freed_memory
 from shared.process.number_options import real_number, whole_number
 from stage1_extract.backbones.live import LiveFeatures
 from stage1_extract.backbones.weights import frozen_backbones
@@ -103,7 +102,6 @@ def options() -> argparse.ArgumentParser:
 
 def run(args: argparse.Namespace, folder: Path, cases: Cases) -> Document:
     """Measure everything."""
-    keep_freed_memory()  # as an extraction does: on a CPU the backbones take a sixth longer without
     preset, device = load_preset(args.preset), available_device()
     samples = args.samples or SAMPLES[device.type]
     batches = args.batch_size or [default_batch_size(preset, device, max(args.processes))]

@@ -19,7 +19,6 @@ from cache.format.statistics import MeasuredFeatures
 from cache.writer import StoreWriter
 from shared.data.features import FrameFeatures, as_floats
 from shared.process.device import HostCopy
-from shared.process.memory.freed_memory import keep_freed_memory
 from stage1_extract.backbones.live import LiveFeatures, join_raw
 from stage1_extract.extraction.stages.device_pass import DevicePass, round_and_measure
 from stage1_extract.extraction.stages.loader_processes import keep_to_one_core
@@ -52,7 +51,6 @@ def measure_stages(
             count.
         row_bytes: of a row, uncompressed.
     """
-    keep_freed_memory()  # as the writers of an extraction do
     best: Stages = {}
     batch = min(batch, len(live.raw))
     count = slots_per_shard(row_bytes, len(live.raw), SHARD_BYTES, batch)

@@ -20,7 +20,7 @@ from stage1_extract.preprocessing.images import (
     decode_jpeg,
     identity_transform,
     load_images,
-    normalise,
+    normalised,
     transform_pixels,
 )
 
@@ -209,12 +209,11 @@ def normalising(frames: Sequence[RealFrame]) -> Iterator[Row]:
         mean, std = np.array(camera.mean_bgr, np.float32), np.array(camera.std_bgr, np.float32)
         for image in decoded(frames):
             pixels = transform_pixels(image, identity_transform(camera), camera)
-            ours = np.empty((3, *pixels.shape[:2]), np.float32)
-            normalise(pixels, camera, out=ours)
+            ours = normalised(torch.from_numpy(pixels.transpose(2, 0, 1)), camera).numpy()
             theirs = mmcv.imnormalize(pixels, mean, std, to_rgb=False)
             official.add(ours, theirs.transpose(2, 0, 1))
             tensor.add(ours, _preprocessed([pixels], camera)[0])
-    step, name, what = "normalise", "normalise", "input (deviations)"
+    step, name, what = "normalise", "normalised", "input (deviations)"
     remark = "float32, deviation inverted in float64, as in the official code"
     yield official.row(step, name, "mmcv.imnormalize", what, remark)
     remark = "divides by the deviation, all in float32: the same bits for every grey level"
@@ -240,7 +239,8 @@ def whole_images(frames: Sequence[RealFrame]) -> Iterator[Row]:
                 files = [camera_record.file for camera_record in frame.record.cameras]
                 resized = [resize(decode(file.read_bytes()), size) for file in files]
                 crops = [image[transform.top_px :] for image in resized]
-                gap.add(load_images(frame.record, camera)[0], _preprocessed(crops, camera))
-            ours = f"load_images, {preset.name}"
+                ours = normalised(torch.from_numpy(load_images(frame.record, camera)[0]), camera)
+                gap.add(ours.numpy(), _preprocessed(crops, camera))
+            path = f"load_images, {preset.name}"
             remark = "one deviation is 57 to 58 grey levels"
-            yield gap.row("images as a whole", ours, name, "input (deviations)", remark)
+            yield gap.row("images as a whole", path, name, "input (deviations)", remark)

@@ -89,8 +89,8 @@ class RawLoader:
         self._processes: LoaderProcesses | None = None
         self.most_bytes = 0  # of memory that processes fill
         if workers and pool is None:
-            preset, in_flight = live.frozen.preset, samples_in_flight(batch_size, workers)
-            sample_bytes = most_raw_bytes(preset, is_normalised=live.raw.is_normalised)
+            in_flight = samples_in_flight(batch_size, workers)
+            sample_bytes = most_raw_bytes(live.raw.preset)
             self.most_bytes = in_flight * sample_bytes
             self._processes = LoaderProcesses(
                 live.raw, workers, sample_bytes=sample_bytes, in_flight=in_flight

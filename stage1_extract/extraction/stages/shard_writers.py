@@ -18,7 +18,6 @@ from cache.encoded_row import EncodedRow
 from cache.format.layout import Shard
 from cache.writer import StoreWriter
 from shared.data.features import FrameFeatures
-from shared.process.memory.freed_memory import keep_freed_memory
 from stage1_extract.extraction.stages.stage_rates import StageRates
 from stage1_extract.extraction.stages.stage_widths import Widths
 
@@ -79,7 +78,6 @@ class EncodingThreads:
     """
 
     def __init__(self, writer: StoreWriter) -> None:
-        keep_freed_memory()
         self._writer = writer
 
     def put(self, number: int, row: FrameFeatures) -> EncodedRow:

@@ -121,17 +121,11 @@ def choose_widths(
     return Widths(loaders=0, writers=writers, threads=writers, rows=rows)
 
 
-def most_raw_bytes(preset: Preset, *, is_normalised: bool = True) -> int:
-    """Return the bytes of a `RawFrame`'s tensors, with as many voxels as the preset allows.
-
-    Args:
-        preset: how it is loaded.
-        is_normalised: whether its images are, see `RawFrames`.
-    """
+def most_raw_bytes(preset: Preset) -> int:
+    """Return the bytes of a `RawFrame`'s tensors, with as many voxels as the preset allows."""
     needed = 0
     if preset.camera is not None:
-        colours = len(CAMERAS) * COLOURS * preset.camera.height_px * preset.camera.width_px
-        needed += colours * (NUMBER_BYTES if is_normalised else 1)
+        needed += len(CAMERAS) * COLOURS * preset.camera.height_px * preset.camera.width_px
     if preset.lidar is not None:
         of_a_voxel = preset.lidar.max_points_per_voxel * COLUMNS + COORDINATES_AND_COUNT
         needed += preset.lidar.max_voxels * of_a_voxel * NUMBER_BYTES

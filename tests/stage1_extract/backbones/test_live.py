@@ -17,13 +17,12 @@ from shared.config.preset import LidarBranch, Preset
 from shared.config.preset_catalogue import tiny
 from shared.errors import ConfigError
 from stage1_extract.backbones.live import LiveFeatures, RawFrame, RawFrames, join_raw
-from stage1_extract.backbones.weights import frozen_backbones
 from stage1_extract.extraction.null_sample import null_raw_frame
 from stage1_extract.nuscenes.nuscenes_tables import read_tables
 from stage1_extract.nuscenes.records import SampleRecord
 from stage1_extract.preprocessing.conditioned_input import ConditionedInput
-from stage1_extract.preprocessing.grid_mask import mask_pixels
-from stage1_extract.preprocessing.images import normalised
+from stage1_extract.preprocessing.grid_mask import mask_stripes
+from stage1_extract.preprocessing.images import look_up, normal_values, normalised
 from stage1_extract.preprocessing.variant import Variant, draw_variant
 
 ALWAYS_MASKED = Augmentation(grid_mask_probability=1.0)
@@ -137,22 +136,34 @@ def test_points_move_as_the_boxes_do(records: list[SampleRecord], preset: Preset
         )
 
 
+def network_input(frame: RawFrame, preset: Preset, device: str = "cpu") -> torch.Tensor:
+    """Return the images (V, 3, H, W) that the image backbone gets on a device."""
+    batch = join_raw([frame])
+    assert batch.images is not None
+    assert preset.camera is not None
+    images = normalised(batch.images.to(device), preset.camera, batch.stripes)
+    assert images.device.type == device
+    return images[0].cpu()
+
+
 @pytest.mark.parametrize("number", VARIANTS)
 def test_images_are_transformed_and_masked_alike_in_all_cameras(
     records: list[SampleRecord], preset: Preset, number: int
 ) -> None:
     variant = drawn(records[0], number, preset)
     assert variant.grid_mask is not None
-    masked = live(records, preset)[number, 0].images
-    bare = live(records, preset, grid_mask_probability=0.0)[number, 0].images
+    masked = live(records, preset)[number, 0]
+    unmasked = live(records, preset, grid_mask_probability=0.0)[number, 0]
+    bare = unmasked.images
     recorded = live(records, preset)[0, 0].images
-    assert masked is not None
     assert bare is not None
     assert recorded is not None
 
-    pixels = torch.from_numpy(mask_pixels(variant.grid_mask, *masked.shape[-2:]))
-    assert 0 < pixels.mean() < 1
-    assert torch.equal(masked, bare * pixels)
+    rows, columns = np.split(mask_stripes(variant.grid_mask, *bare.shape[-2:]), [bare.shape[-2]])
+    pixels = torch.from_numpy(rows[:, None] | columns)
+    assert 0 < pixels.float().mean() < 1
+    assert unmasked.stripes is None
+    assert torch.equal(network_input(masked, preset), network_input(unmasked, preset) * pixels)
     assert not torch.equal(bare, recorded)
     if variant.image is not None and variant.image.flip:
         still = replace(variant.image, flip=False)
@@ -161,22 +172,37 @@ def test_images_are_transformed_and_masked_alike_in_all_cameras(
         assert torch.equal(flipless[number, 0].images.flip(-1), bare)  # type: ignore[union-attr]
 
 
-@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
-def test_images_that_a_device_normalises_are_those_that_were_normalised(
-    records: list[SampleRecord], preset: Preset, device: str
+def test_a_batch_has_the_mask_of_each_of_its_samples(
+    records: list[SampleRecord], preset: Preset
 ) -> None:
+    frames = live(records, preset)
+    raw = [frames[0, 0], frames[1, 0], frames[2, 1]]
+    batch = join_raw(raw, size=4)
+    assert batch.images is not None
+    assert batch.stripes is not None
     assert preset.camera is not None
-    pixels = RawFrames(records, preset, is_normalised=False)[0, 0].images
-    images = RawFrames(records, preset)[0, 0].images
+    together = normalised(batch.images, preset.camera, batch.stripes)
+    for place, sample in enumerate([*raw, raw[-1]]):
+        assert torch.equal(together[place], network_input(sample, preset))
+    assert join_raw([frames[0, 0]] * 2).stripes is None
+
+
+@pytest.mark.gpu
+def test_images_are_the_same_on_a_gpu(records: list[SampleRecord], preset: Preset) -> None:
+    for number in (0, *VARIANTS):
+        frame = live(records, preset)[number, 0]
+        on_gpu = network_input(frame, preset, "cuda").numpy()
+        assert on_gpu.tobytes() == network_input(frame, preset).numpy().tobytes()
+
+
+def test_a_gpu_looks_values_up_as_opencv_does(records: list[SampleRecord], preset: Preset) -> None:
+    assert preset.camera is not None
+    pixels = RawFrames(records, preset)[0, 0].images
     assert pixels is not None
-    assert images is not None
-    assert pixels.dtype == torch.uint8
     assert len(pixels.unique()) > 100
-    on_device = normalised(pixels.to(device), preset.camera)
-    assert on_device.device.type == device
-    assert torch.equal(on_device.cpu(), images)
-    assert torch.equal(normalised(pixels[None].to(device), preset.camera)[0].cpu(), images)
-    assert normalised(images, preset.camera) is images
+    images = torch.empty(pixels.shape)
+    look_up(pixels, normal_values(preset.camera), out=images)
+    assert torch.equal(images, normalised(pixels, preset.camera))
 
 
 def test_a_batch_that_does_not_fit_into_the_device_is_an_error_with_a_remedy(
@@ -198,30 +224,20 @@ def test_a_batch_that_does_not_fit_into_the_device_is_an_error_with_a_remedy(
         LiveFeatures([], full).maps(batch)
 
 
+@pytest.mark.parametrize("number", [0, 1])
 @pytest.mark.parametrize("condition", ["missing-cam-front", "cameras-drop"])
-def test_absent_cameras_are_black_before_and_after(
-    records: list[SampleRecord], preset: Preset, condition: str
+def test_absent_cameras_are_black_and_have_no_holes_in_any_variant(
+    records: list[SampleRecord], preset: Preset, condition: str, number: int
 ) -> None:
-    assert preset.camera is not None
     conditioned = ConditionedInput(condition, records)
-    pixels = RawFrames(records, preset, None, conditioned, is_normalised=False)[0, 0].images
-    images = RawFrames(records, preset, None, conditioned)[0, 0].images
-    assert pixels is not None
-    assert images is not None
-    assert any(not view.any() for view in pixels)
-    assert torch.equal(normalised(pixels, preset.camera), images)
-
-
-def test_live_features_are_the_same_from_pixels(
-    records: list[SampleRecord], preset: Preset
-) -> None:
-    frozen, _ = frozen_backbones(preset, None)
-    pixels = RawFrames(records, preset, is_normalised=False)
-    tokens = [record.token for record in records[:2]]
-    from_pixels = LiveFeatures(records, frozen, raw=pixels).read(tokens)
-    for expected, ours in zip(LiveFeatures(records, frozen).read(tokens), from_pixels, strict=True):
-        for name, values in expected.maps.items():
-            np.testing.assert_array_equal(ours.maps[name], values)
+    draws = VariantDraws(augmentation=ALWAYS_MASKED)
+    changed = network_input(RawFrames(records, preset, draws, conditioned)[number, 0], preset)
+    recorded = network_input(live(records, preset)[number, 0], preset)
+    black = network_input(null_raw_frame(preset), preset)
+    lost = [view == 0 or condition == "cameras-drop" for view in range(len(black))]
+    for view, is_lost in enumerate(lost):
+        assert torch.equal(changed[view], black[view] if is_lost else recorded[view])
+        assert not torch.equal(black[view], recorded[view])
 
 
 def test_variant_0_is_the_sample_as_recorded(records: list[SampleRecord], preset: Preset) -> None:

@@ -9,6 +9,8 @@ from dataclasses import dataclass, field, replace
 import torch
 from torch import Tensor
 
+from shared.config.preset import Preset
+from shared.config.preset_catalogue import tiny
 from shared.data.features import Frame, Sources
 from shared.errors import DatasetError
 
@@ -21,6 +23,7 @@ class NamedFrame:
     images: Tensor | None
     voxels: None
     sources: Sources = field(default_factory=dict)
+    stripes: None = None
 
 
 @dataclass
@@ -30,7 +33,7 @@ class FaultyFrames:
     frames: tuple[Frame, ...]
     fault: str = ""
     records: Sequence[Frame] = ()
-    is_normalised: bool = True
+    preset: Preset = field(default_factory=tiny)
 
     def with_records(self, records: Sequence[Frame]) -> "FaultyFrames":
         """Return the same: the frames are these samples' records."""

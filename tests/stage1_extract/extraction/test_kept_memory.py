@@ -1,22 +1,25 @@
-"""The memory of a written shard serves the next one."""
+"""The memory of what is computed or written serves what comes next."""
 
 import os
 import subprocess
 import sys
 import textwrap
 
-ROWS, ROW_BYTES = 8, 12_000_000
-FAULTS_OF_SHARDS = textwrap.dedent(
-    f"""
+import pytest
+
+SHARD = 8, 12_000_000  # rows, their bytes
+MAPS = 2, 100_000_000  # more than glibc ever takes from the heap by itself
+FAULTS = textwrap.dedent(
+    """
     import resource
-    {{setting}}
+    {setting}
 
     def faults():
         return resource.getrusage(resource.RUSAGE_SELF).ru_minflt
 
-    for shard in range(3):
+    for turn in range(3):
         before = faults()
-        rows = [bytes(range(250)) * ({ROW_BYTES} // 250) for _ in range({ROWS})]
+        rows = [bytes(range(250)) * ({size} // 250) for _ in range({count})]
         print(faults() - before)
         del rows
     """
@@ -24,16 +27,18 @@ FAULTS_OF_SHARDS = textwrap.dedent(
 KEEP = "from shared.process.memory.freed_memory import keep_freed_memory; keep_freed_memory()"
 
 
-def faults_of_shards(setting: str) -> list[int]:
-    """Return the page faults of three shards, in a process of its own."""
-    command = [sys.executable, "-c", FAULTS_OF_SHARDS.format(setting=setting)]
+def faults_of_turns(setting: str, count: int, size: int) -> list[int]:
+    """Return the page faults of three turns, in a process of its own."""
+    code = FAULTS.format(setting=setting, count=count, size=size)
+    command = [sys.executable, "-c", code]
     printed = subprocess.run(command, check=True, capture_output=True, text=True).stdout
     return [int(line) for line in printed.split()]
 
 
-def test_the_rows_of_the_next_shard_meet_no_new_pages() -> None:
-    pages = ROWS * ROW_BYTES // os.sysconf("SC_PAGESIZE")
-    first, _, last = faults_of_shards(KEEP)
+@pytest.mark.parametrize(("count", "size"), [SHARD, MAPS])
+def test_what_comes_next_meets_no_new_pages(count: int, size: int) -> None:
+    pages = count * size // os.sysconf("SC_PAGESIZE")
+    first, _, last = faults_of_turns(KEEP, count, size)
     assert first > pages / 2
     assert last < pages / 100
-    assert min(faults_of_shards("")) > pages / 2  # as malloc does by itself
+    assert min(faults_of_turns("", count, size)) > pages / 2  # as malloc does by itself

@@ -12,11 +12,13 @@ from pathlib import Path
 from typing import Any
 
 import cv2
+import numpy as np
 import pytest
 import threadpoolctl
 import torch
 from torch import Tensor
 
+from shared.config.augmentation import Augmentation, VariantDraws
 from shared.config.preset_catalogue import tiny
 from stage1_extract.extraction.stages.loader_processes import LoaderProcesses
 from stage1_extract.extraction.stages.stage_widths import most_raw_bytes
@@ -50,8 +52,10 @@ def tensors(sample: RawFrame) -> list[Tensor]:
 def test_samples_are_those_that_a_thread_loads_though_slots_are_used_again(
     synthetic_root: Path,
 ) -> None:
-    frames = RawFrames(read_tables(synthetic_root, "v1.0-mini", "mini_train"), tiny())
-    places = [(0, index % len(frames)) for index in range(6)]
+    records = read_tables(synthetic_root, "v1.0-mini", "mini_train")
+    draws = VariantDraws(augmentation=Augmentation(grid_mask_probability=1.0))
+    frames = RawFrames(records, tiny(), draws)
+    places = [(index % 2, index % len(frames)) for index in range(6)]
     pool = LoaderProcesses(frames, 2, sample_bytes=most_raw_bytes(tiny()), in_flight=2)
     try:
         for place in places:
@@ -61,6 +65,8 @@ def test_samples_are_those_that_a_thread_loads_though_slots_are_used_again(
                 assert ours.dtype == expected.dtype
                 assert torch.equal(ours, expected)
             assert (sample.frame.token, sample.sources) == (alone.frame.token, alone.sources)
+            np.testing.assert_array_equal(sample.stripes, alone.stripes)
+            assert (sample.stripes is None) == (place[0] == 0)
             assert seconds > 0
     finally:
         pool.close()

@@ -4,6 +4,7 @@ On the stand-in of tests/fake_gpu.py; `pytest -m gpu` compares bits on a real on
 """
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -44,6 +45,8 @@ def compute_batches() -> None:
     device_pass = DevicePass(LiveFeatures([], frozen))
     raw = null_raw_frame(preset)
     assert raw.images is not None
+    views, _, *size_px = raw.images.shape
+    raw = replace(raw, stripes=np.ones((views, sum(size_px)), np.bool_))
     computed = []
     for _ in range(BATCHES):
         batch = join_raw([raw] * ROWS, size=PADDED, is_pinned=True)
@@ -72,7 +75,8 @@ def test_input_that_is_on_the_device_is_waited_for(gpu: FakeGpu) -> None:
     assert raw.images is not None
     assert raw.voxels is not None
     for _ in range(BATCHES):
-        maps = frozen(raw.images.to("cuda"), raw.voxels.to(torch.device("cuda")))
+        images = raw.images.to("cuda").float()
+        maps = frozen(images, raw.voxels.to(torch.device("cuda")))
         assert all(isinstance(values, GpuTensor) for values in maps.values())
         del maps
 

@@ -207,5 +207,5 @@ def test_real_tables_give_the_five_complete_frames(nuscenes_real: Path) -> None:
     records = read_tables(nuscenes_real, "v1.0-mini", "mini_train+mini_val", existing_only=True)
     assert [len(record.sweeps) for record in records] == [0, 0, 2, 1, 1]
     images, matrices = load_images(records[0], tiny().camera)
-    assert np.isfinite(images).all()
+    assert all(len(np.unique(image)) > 100 for image in images)
     assert np.isfinite(matrices).all()

@@ -1,6 +1,6 @@
 """Every planted fault is refused and honest noise accepted, on a CPU and with a GPU's noise."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -23,7 +23,7 @@ from benchmarks.validation.parity_margins.simulated_worlds import (
 from cache.reader import CachedFeatures
 from shared.data.features import Annotations, FeatureSource, FrameFeatures, as_floats
 from stage1_extract.backbones.frozen import FrozenBackbones
-from stage1_extract.backbones.live import LiveFeatures, RawFrame
+from stage1_extract.backbones.live import LiveFeatures, RawBatch, RawFrame
 from stage1_extract.backbones.weights import frozen_backbones
 from stage1_extract.nuscenes.nuscenes_tables import read_tables
 from stage1_extract.nuscenes.records import SampleRecord
@@ -213,18 +213,17 @@ class WrongImages(LiveFeatures):
 
     change: Callable[[torch.Tensor], torch.Tensor]
 
-    def run(self, raw: Sequence[RawFrame]) -> list[FrameFeatures]:
-        changed = []
-        assert self.preset.camera is not None
-        for sample in raw:
-            assert sample.images is not None
-            images = normalised(sample.images, self.preset.camera)
-            changed.append(replace(sample, images=type(self).change(images)))
-        return super().run(changed)
+    def maps(self, batch: RawBatch) -> dict[str, torch.Tensor]:
+        def wrong(*args: Any) -> torch.Tensor:
+            return type(self).change(normalised(*args))
+
+        with pytest.MonkeyPatch.context() as patch:
+            patch.setattr("stage1_extract.backbones.live.normalised", wrong)
+            return super().maps(batch)
 
 
 class SwappedColours(WrongImages):
-    change = staticmethod(lambda images: images.flip(1))
+    change = staticmethod(lambda images: images.flip(-3))
 
 
 class OtherMean(WrongImages):
@@ -269,7 +268,9 @@ def take_small_step(frozen: FrozenBackbones, raw: RawFrame) -> None:
     assert raw.images is not None
     assert raw.voxels is not None
     frozen.requires_grad_(True)
-    maps = frozen.maps(raw.images[None], batch_voxels([raw.voxels]))
+    assert frozen.preset.camera is not None
+    images = normalised(raw.images[None], frozen.preset.camera)
+    maps = frozen.maps(images, batch_voxels([raw.voxels]))
     torch.stack([values.square().mean() for values in maps.values()]).sum().backward()
     with torch.no_grad():
         moved = [weight for weight in frozen.parameters() if weight.grad is not None]

@@ -1,10 +1,21 @@
 """The grid mask keeps stripes and masks out squares where upstream does."""
 
 import numpy as np
+import pytest
+import torch
+from numpy.typing import NDArray
 
-from stage1_extract.preprocessing.grid_mask import GridMask, apply_grid_mask, mask_pixels
+from stage1_extract.preprocessing.grid_mask import GridMask, mask_out, mask_stripes
 
 MASK = GridMask(period_px=3, stripe_px=1, row_offset_px=1, column_offset_px=0)
+
+
+def left_of(mask: GridMask, height_px: int, width_px: int) -> NDArray[np.float32]:
+    """Return what is left of an image of ones, (height, width)."""
+    images = torch.ones(3, height_px, width_px)
+    mask_out(images, torch.from_numpy(mask_stripes(mask, height_px, width_px)))
+    assert torch.equal(images, images[:1].expand_as(images))
+    return images[0].numpy()
 
 
 def test_the_mask_is_the_middle_of_a_grid_larger_than_the_image() -> None:
@@ -18,28 +29,34 @@ def test_the_mask_is_the_middle_of_a_grid_larger_than_the_image() -> None:
         ],
         np.float32,
     )
-    np.testing.assert_array_equal(mask_pixels(MASK, 4, 6), expected)
+    np.testing.assert_array_equal(left_of(MASK, 4, 6), expected)
 
 
 def test_there_is_no_stripe_before_the_first_nor_beyond_a_whole_period() -> None:
     """One period of 5 rows fits into 6: its stripe begins at row 4, and none at -1."""
     mask = GridMask(period_px=5, stripe_px=3, row_offset_px=4, column_offset_px=4)
     np.testing.assert_array_equal(
-        mask_pixels(mask, 4, 4),
+        left_of(mask, 4, 4),
         [[0, 0, 0, 1], [0, 0, 0, 1], [0, 0, 0, 1], [1, 1, 1, 1]],
     )
 
 
 def test_a_period_longer_than_the_grid_masks_out_everything() -> None:
     mask = GridMask(period_px=7, stripe_px=3, row_offset_px=0, column_offset_px=0)
-    assert not mask_pixels(mask, 4, 4).any()
+    assert not left_of(mask, 4, 4).any()
 
 
-def test_the_mask_is_the_same_in_every_image_and_channel() -> None:
-    images = np.random.default_rng(0).normal(size=(2, 3, 4, 6)).astype(np.float32)
-    masked = images.copy()
-    apply_grid_mask(masked, MASK)
-    unmasked = mask_pixels(MASK, 4, 6) == 1
-    assert masked.dtype == np.float32
-    np.testing.assert_array_equal(masked[..., unmasked], images[..., unmasked])
-    assert not masked[..., ~unmasked].any()
+@pytest.mark.parametrize("device", ["cpu", pytest.param("cuda", marks=pytest.mark.gpu)])
+def test_each_image_of_a_batch_has_a_mask_of_its_own(device: str) -> None:
+    """A pixel that is masked out is multiplied by 0, so that its sign stays, as upstream."""
+    images = torch.randn(2, 2, 3, 4, 6, generator=torch.Generator().manual_seed(0))
+    stripes = torch.ones(2, 2, 10, dtype=torch.bool)
+    stripes[0, 1] = torch.from_numpy(mask_stripes(MASK, 4, 6))
+    expected = images.numpy().copy()
+    expected[0, 1] *= left_of(MASK, 4, 6)
+
+    masked = images.to(device)
+    mask_out(masked, stripes)
+
+    assert np.signbit(expected[expected == 0]).any()
+    assert masked.cpu().numpy().tobytes() == expected.tobytes()

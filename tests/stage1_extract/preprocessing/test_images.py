@@ -8,6 +8,7 @@ from pathlib import Path
 import cv2
 import numpy as np
 import pytest
+import torch
 
 from shared.config.preset import CameraBranch
 from shared.config.preset_catalogue import r50_800x320, tiny
@@ -20,7 +21,7 @@ from stage1_extract.preprocessing.images import (
     identity_transform,
     img_from_lidar,
     load_images,
-    normalise,
+    normalised,
     transform_pixels,
 )
 
@@ -65,10 +66,12 @@ def test_a_point_ahead_falls_on_the_principal_point(record: SampleRecord) -> Non
         np.testing.assert_allclose((matrix @ [10, 1, 0, 1])[0], 10 * (400 - 50), atol=1e-9)
 
 
-def test_images_are_six_normalised_and_in_camera_order(record: SampleRecord) -> None:
-    images, _ = load_images(record, tiny().camera)
-    assert images.shape == (6, 3, 64, 160)
-    assert images.dtype == np.float32
+def test_images_are_six_and_in_camera_order(record: SampleRecord) -> None:
+    pixels, _ = load_images(record, tiny().camera)
+    assert pixels.shape == (6, 3, 64, 160)
+    assert pixels.dtype == np.uint8
+    images = normalised(torch.from_numpy(pixels), tiny().camera)
+    assert images.dtype == torch.float32
     assert images[:, :, :, 0].max() < -1.7  # the ramp is black on the left
     assert images[:, :, :, -1].min() > 2.2  # and white on the right
 
@@ -118,13 +121,12 @@ def test_a_flip_mirrors_image_and_projection_alike(
 def test_normalisation_rounds_difference_and_product_in_turn() -> None:
     levels = np.arange(256, dtype=np.uint8)
     pixels = np.stack([np.roll(levels, 80 * channel) for channel in range(3)], axis=-1)[None]
-    out = np.empty((3, 1, 256), np.float32)
-    normalise(pixels, SMALL, out=out)
+    ours = normalised(torch.from_numpy(pixels.transpose(2, 0, 1)), SMALL)
     # mmcv's imnormalize_, with OpenCV.
     image = pixels.astype(np.float32)
     cv2.subtract(image, np.float64(np.float32([SMALL.mean_bgr])), image)
     cv2.multiply(image, 1 / np.float64(np.float32([SMALL.std_bgr])), image)
-    np.testing.assert_array_equal(out, image.transpose(2, 0, 1))
+    np.testing.assert_array_equal(ours.numpy(), image.transpose(2, 0, 1))
 
 
 def test_a_missing_jpeg_is_an_error_that_names_it(record: SampleRecord) -> None:
