@@ -21,6 +21,7 @@ with ending_at_once():
     from shared.data.feature_store import FeatureStore
     from shared.errors import ConfigError
     from shared.model.detector import CmtDetector
+    from shared.process.autocast import allow_tf32
     from shared.process.even_samples import evenly_spaced
     from shared.process.folder_lock import make_folder
     from shared.process.number_options import real_number, whole_number
@@ -63,6 +64,7 @@ def plot_sensor_weights(
         from stage2_train.plots.sensor_weights_plots import plot_detecting_queries, plot_weight_maps
     except ImportError as error:
         raise ConfigError("pictures need matplotlib: pip install matplotlib") from error
+    allow_tf32(False)  # as evaluations do
     store.require_complete()
     tokens = [store.tokens[i] for i in evenly_spaced(len(store.tokens), samples)]
     table = sensor_weights_table(detector, store, tokens, workers=workers)

@@ -9,6 +9,7 @@ from typing import Any
 from shared.data.feature_store import ConditionedStore, FeatureStore
 from shared.digests import file_digest, state_digest
 from shared.model.detector import CmtDetector
+from shared.process.autocast import allow_tf32
 from shared.process.folder_lock import locked_folder
 from stage2_train.data.conditioned_stores import by_condition
 from stage2_train.data.dataset import StoreDataset, samples_digest
@@ -45,7 +46,7 @@ def evaluate(
     workers: int = 0,
     name: str = "a detector",
 ) -> dict[str, Any]:
-    """Write the result JSON and, with the tables, the official metrics.
+    """Write the result JSON and, with the tables, the official metrics; in float32, not TF32.
 
     Args:
         store: a complete store.
@@ -69,6 +70,7 @@ def evaluate(
             evaluates into this folder, or it holds the evaluation of something else.
         DatasetError: if the tables do not fit.
     """
+    allow_tf32(False)
     store.require_complete()
     deltas = by_condition(conditions)
     wanted = judged_conditions(drops, deltas, store)

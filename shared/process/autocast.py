@@ -1,5 +1,6 @@
 """What a device and its autocast decide for a model: dtypes of products, and which are joined."""
 
+import warnings
 from contextlib import AbstractContextManager, nullcontext
 
 import torch
@@ -33,3 +34,15 @@ def without_float16(device: torch.device) -> AbstractContextManager[None]:
         in_float32: AbstractContextManager[None] = torch.autocast(kind, enabled=False)
         return in_float32
     return nullcontext()
+
+
+def allow_tf32(is_allowed: bool) -> None:
+    """Say whether CUDA may round float32 products to TF32; by itself, torch does in convolutions.
+
+    With torch's older switches: the newer ones, set for convolutions only, make reading the older
+    ones an error, and `torch.compile` reads them.
+    """
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # some versions recommend the newer ones
+        torch.backends.cuda.matmul.allow_tf32 = is_allowed
+        torch.backends.cudnn.allow_tf32 = is_allowed

@@ -45,9 +45,9 @@ def run_command(work: Callable[[], int | None]) -> int:
 
     Returns:
         The exit status: what `work` returned (None is 0), 1 after a `FrozenCmtError` and where the
-        system refuses a file, 128 + signal number after an interruption, which includes that the
-        reader of a pipe has gone: `| head` ends a command silently, as it ends any other. Anything
-        else is a bug of ours and keeps its traceback.
+        system refuses a file or a GPU memory, 128 + signal number after an interruption, which
+        includes that the reader of a pipe has gone: `| head` ends a command silently, as it ends
+        any other. Anything else is a bug of ours and keeps its traceback.
     """
     logging.basicConfig(level=logging.INFO, format="%(message)s", stream=sys.stderr)
     try:
@@ -64,7 +64,22 @@ def run_command(work: Callable[[], int | None]) -> int:
         return 1
     except OSError as error:
         return _status_after(error)
+    except RuntimeError as error:
+        if not _is_out_of_gpu_memory(error):
+            raise
+        print(
+            f"error: this needs more memory than the GPU has left: {str(error).splitlines()[0]} "
+            "End other programs that use this GPU, or choose another with CUDA_VISIBLE_DEVICES "
+            "(empty: compute on the CPU), and run the same command again",
+            file=sys.stderr,
+        )
+        return 1
     return status
+
+
+def _is_out_of_gpu_memory(error: RuntimeError) -> bool:
+    torch = sys.modules.get("torch")  # which is not imported for this alone
+    return torch is not None and isinstance(error, torch.OutOfMemoryError)
 
 
 def _status_after(error: OSError) -> int:

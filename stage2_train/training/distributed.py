@@ -5,7 +5,6 @@ They are started by this program (`--devices`), by torchrun, or by Slurm's srun.
 
 import contextlib
 import os
-import warnings
 from collections.abc import Callable, Iterator, Sequence
 from typing import Any, Literal, TypeVar
 
@@ -17,6 +16,7 @@ from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 
 from shared.errors import ConfigError, FrozenCmtError
+from shared.process.autocast import allow_tf32
 from shared.process.device import available_device
 from stage2_train.recipes.recipe import Recipe
 from stage2_train.run.run_folder import RunFolder
@@ -164,15 +164,3 @@ def _precision_plugin(
     device = available_device().type
     scaler = torch.amp.GradScaler(device) if precision == "16-mixed" else None
     return MixedPrecision(precision, device, scaler), scaler
-
-
-def allow_tf32(is_allowed: bool) -> None:
-    """Say whether CUDA may round float32 products to TF32; by itself, torch does in convolutions.
-
-    With torch's older switches: the newer ones, set for convolutions only, make reading the older
-    ones an error, and `torch.compile` reads them.
-    """
-    with warnings.catch_warnings():
-        warnings.simplefilter("ignore")  # some versions recommend the newer ones
-        torch.backends.cuda.matmul.allow_tf32 = is_allowed
-        torch.backends.cudnn.allow_tf32 = is_allowed

@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 
 import pytest
+import torch
 
 from shared.errors import ConfigError, InterruptedWorkError
 from shared.process.command import ending_at_once, run_command
@@ -81,6 +82,13 @@ def fails_with(error: BaseException) -> object:
             1,
             "error: nowhere/a.json: No such file or directory; check the path\n",
         ),
+        (
+            torch.OutOfMemoryError("CUDA out of memory. Tried to allocate 2.00 GiB.\nSee"),
+            1,
+            "error: this needs more memory than the GPU has left: CUDA out of memory. Tried to "
+            "allocate 2.00 GiB. End other programs that use this GPU, or choose another with "
+            "CUDA_VISIBLE_DEVICES (empty: compute on the CPU), and run the same command again\n",
+        ),
     ],
 )
 def test_what_a_user_can_cause_is_one_message(
@@ -94,6 +102,7 @@ def test_what_a_user_can_cause_is_one_message(
     "error",
     [
         ZeroDivisionError("a bug"),
+        RuntimeError("out of memory, but not by torch's error"),
         FileNotFoundError(errno.ENOENT, "without a name"),
         OSError(errno.EINVAL, "Invalid argument", "file"),
         BrokenPipeError(errno.EPIPE, "Broken pipe"),  # of a child process: our own are in order

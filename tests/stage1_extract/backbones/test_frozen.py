@@ -191,6 +191,14 @@ def test_maps_pass_gradients_to_the_modules_that_a_caller_unfreezes(preset: Pres
     assert with_gradient == {"pts_backbone"}
 
 
+def test_algorithms_are_neither_tried_out_nor_of_tf32_while_features_are_computed() -> None:
+    cudnn = torch.backends.cudnn
+    before = cudnn.benchmark, cudnn.deterministic, cudnn.allow_tf32
+    with fixed_algorithms():
+        assert (cudnn.benchmark, cudnn.deterministic, cudnn.allow_tf32) == (False, True, False)
+    assert (cudnn.benchmark, cudnn.deterministic, cudnn.allow_tf32) == before
+
+
 @pytest.mark.gpu
 def test_the_stream_of_the_lidar_branch_changes_no_bit(preset: Preset) -> None:
     backbones = FrozenBackbones(preset)

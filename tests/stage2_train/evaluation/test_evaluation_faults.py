@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from shared.process.autocast import allow_tf32
 from shared.process.folder_lock import locked_folder
 from shared.process.whole_file import PARTIAL_SUFFIX
 from stage2_train.__main__ import main as train_stage2
@@ -58,6 +59,15 @@ def error_in(capsys: pytest.CaptureFixture[str]) -> str:
     errors = [line for line in said.splitlines() if line.startswith("error: ")]
     assert len(errors) == 1, said
     return errors[0]
+
+
+def test_what_is_evaluated_in_float32_is_not_rounded_to_tf32(
+    tiny_store: Path, run: Path, tmp_path: Path
+) -> None:
+    allow_tf32(True)
+    assert evaluate_stage2([str(tiny_store), str(run), "--out", str(tmp_path / "val")]) == 0
+    assert not torch.backends.cudnn.allow_tf32
+    assert not torch.backends.cuda.matmul.allow_tf32
 
 
 def test_a_full_disk_keeps_the_old_result(

@@ -16,6 +16,7 @@ from shared.errors import ConfigError, TrainingError
 from shared.model.detector import CmtDetector
 from shared.model.initial_detector import fresh_detector
 from shared.model.outputs import HeadOutputs
+from shared.process.autocast import allow_tf32
 from stage2_train.run.run_folder import RunFolder
 from stage2_train.training import assembly, distributed, trainer
 from stage2_train.training.build import train
@@ -209,7 +210,7 @@ def test_tf32_is_used_only_where_a_recipe_says_so() -> None:
     before = torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
     try:
         for is_allowed in (True, False):
-            distributed.allow_tf32(is_allowed)
+            allow_tf32(is_allowed)
             assert torch.backends.cuda.matmul.allow_tf32 == is_allowed
             assert torch.backends.cudnn.allow_tf32 == is_allowed
     finally:
