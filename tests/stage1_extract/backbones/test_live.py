@@ -187,6 +187,26 @@ def test_a_batch_has_the_mask_of_each_of_its_samples(
     assert join_raw([frames[0, 0]] * 2).stripes is None
 
 
+def test_what_runs_through_the_backbones_is_masked(
+    records: list[SampleRecord], preset: Preset
+) -> None:
+    class Backbones:
+        device = torch.device("cpu")
+
+        def __init__(self) -> None:
+            self.preset = preset
+            self.images = torch.empty(0)
+
+        def __call__(self, images: torch.Tensor, _: object) -> dict[str, torch.Tensor]:
+            self.images = images
+            return {}
+
+    backbones: Any = Backbones()
+    sample = live(records, preset)[1, 0]
+    assert LiveFeatures([], backbones).maps(join_raw([sample])) == {}
+    assert torch.equal(backbones.images[0], network_input(sample, preset))
+
+
 @pytest.mark.gpu
 def test_images_are_the_same_on_a_gpu(records: list[SampleRecord], preset: Preset) -> None:
     for number in (0, *VARIANTS):
