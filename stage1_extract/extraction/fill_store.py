@@ -61,7 +61,8 @@ def fill_store(
     that write, 36 rows or 0.9 GB with 16, and 112 rows or 2.8 GB with 12 processes in batches of 8,
     where as many more may wait to be copied to the processes. Besides, every thread has what it
     needs for the largest map of a row (its compressed copy, and where the codec quantises two
-    float32 copies), or every process a compressed shard. Loading comes on top (`RawLoader`).
+    float32 copies), or every process a compressed shard. What malloc keeps between them, up to a
+    sixth with two threads, and loading (`RawLoader`) come on top.
 
     The processes are spawned, so a script that calls this needs the usual `__main__` guard.
 

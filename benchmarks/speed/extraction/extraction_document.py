@@ -128,8 +128,10 @@ def measure(
         grown()
         if not number:
             add("cores", partial(_cores, subject))
-            add("disk", partial(_disk, subject))
     add("stages", partial(_stages, subject))
+    # Last: gigabytes written and deleted leave a virtual machine without pages it has had before,
+    # and those are what files of the stages would cost most of.
+    add("disk", partial(_disk, subject))
     for kind, width in () if subject.is_rehearsal else MEMORY_CASES:
         run = partial(_memory, subject.folder, kind, width)
         document["memory"].append(cases.run({"kind": kind, "width": width}, run))

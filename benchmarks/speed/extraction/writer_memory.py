@@ -31,6 +31,7 @@ from cache.format.statistics import MapMeasure, MeasuredFeatures, Statistics
 from cache.writer import StoreWriter
 from shared.config.preset_catalogue import r50_800x320
 from shared.data.features import FrameFeatures, as_floats
+from shared.process.memory.freed_memory import keep_freed_memory
 from stage1_extract.extraction.fill_store import row_sink
 from stage1_extract.extraction.stages.shard_writers import ShardWriters
 from stage1_extract.extraction.stages.stage_rates import STAGES, StageRates
@@ -123,6 +124,7 @@ def rows_of(writer: StoreWriter) -> Iterator[tuple[Shard, MeasuredFeatures]]:
 def main(argv: Sequence[str]) -> None:
     """Write the rows; print the memory in bytes, and its bound, as JSON."""
     folder, kind, width = Path(argv[0]) / "memory.zarr", argv[1], int(argv[2])
+    keep_freed_memory()  # as an extraction does
     widths = choose_widths(
         width if kind == "processes" else 0, width, slots=SLOTS, batch_rows=1, writers=width
     )
