@@ -103,7 +103,7 @@ def test_what_decides_about_the_goal_is_written_down_first(
     cases.longest_s = 1e9  # there is time for nothing
     run(options().parse_args(words), folder, cases)
     kept = json.loads((folder / "kept.json").read_text())
-    assert [row["what"] for row in kept["left_out"]] == ["cores", "disk", "stages"]
+    assert [row["what"] for row in kept["left_out"]] == ["cores", "stages", "disk"]
     assert NOT_MEASURED in kept["whole"][0]
     assert kept["goal"] is None
     assert "- left out: stages: not measured" in table(kept)
