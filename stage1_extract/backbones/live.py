@@ -42,16 +42,15 @@ class RawBatch:
 def fixed_algorithms() -> Iterator[None]:
     """Let cuDNN choose algorithms by the shapes alone, and only reproducible ones.
 
-    If it tried them out, as `benchmark` lets it, two runs could round differently. What is computed
-    in float32 is not rounded to TF32, as torch does in convolutions.
+    If it tried them out, as `benchmark` lets it, two runs could round differently.
     """
     cudnn = torch.backends.cudnn
-    before = cudnn.benchmark, cudnn.deterministic, cudnn.allow_tf32
-    cudnn.benchmark, cudnn.deterministic, cudnn.allow_tf32 = False, True, False
+    before = cudnn.benchmark, cudnn.deterministic
+    cudnn.benchmark, cudnn.deterministic = False, True
     try:
         yield
     finally:
-        cudnn.benchmark, cudnn.deterministic, cudnn.allow_tf32 = before
+        cudnn.benchmark, cudnn.deterministic = before
 
 
 @contextlib.contextmanager

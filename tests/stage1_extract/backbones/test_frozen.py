@@ -191,12 +191,12 @@ def test_maps_pass_gradients_to_the_modules_that_a_caller_unfreezes(preset: Pres
     assert with_gradient == {"pts_backbone"}
 
 
-def test_algorithms_are_neither_tried_out_nor_of_tf32_while_features_are_computed() -> None:
+def test_algorithms_are_not_tried_out_while_features_are_computed() -> None:
     cudnn = torch.backends.cudnn
-    before = cudnn.benchmark, cudnn.deterministic, cudnn.allow_tf32
+    before = cudnn.benchmark, cudnn.deterministic
     with fixed_algorithms():
-        assert (cudnn.benchmark, cudnn.deterministic, cudnn.allow_tf32) == (False, True, False)
-    assert (cudnn.benchmark, cudnn.deterministic, cudnn.allow_tf32) == before
+        assert (cudnn.benchmark, cudnn.deterministic) == (False, True)
+    assert (cudnn.benchmark, cudnn.deterministic) == before
 
 
 @pytest.mark.gpu
