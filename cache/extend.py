@@ -10,9 +10,7 @@ finds arrays behind the root makes them follow, until all do: whatever a slower 
 is seen by itself.
 """
 
-import contextlib
 import json
-from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -29,9 +27,8 @@ from cache.format.metadata import (
     to_attributes,
 )
 from cache.storage.location import as_store_path
-from cache.storage.protocol import StorePath
+from cache.storage.protocol import StorePath, waiting_lock
 from shared.errors import IdentityError
-from shared.process.file_lock import NoLocksError
 
 # The fields of the identity that may change. A store of one variant was not drawn from anything.
 VARIANT_FIELDS = ("variants", "variant_seed", "augmentation")
@@ -83,7 +80,7 @@ def extend_variants(path: StorePath, identity: Identity, provenance: Provenance)
     metadata = read_metadata(path)
     if not lacks_variants(path, metadata, identity) and not late_arrays(path, metadata):
         return
-    with _alone(path):
+    with waiting_lock(path / LEDGER_GROUP / LOCK):
         while _extend_root(path, identity, provenance):
             pass
         while late := late_arrays(path, read_metadata(path)):
@@ -125,23 +122,6 @@ def lacks_variants(path: StorePath, metadata: Metadata, identity: Identity) -> b
     refuse_more_variants(path, before["variants"], identity["variants"])
     drawn_from = VARIANT_FIELDS[1:]
     return before["variants"] == 1 or all(before[name] == identity[name] for name in drawn_from)
-
-
-@contextlib.contextmanager
-def _alone(path: StorePath) -> Iterator[None]:
-    """Wait until no other command extends the store, and keep others out; nobody without locks."""
-    file = path / LEDGER_GROUP / LOCK
-    try:
-        lock = file.lock(is_patient=True)
-    except NoLocksError:
-        yield
-        return
-    assert lock is not None
-    with lock:
-        try:
-            yield
-        finally:
-            file.unlink(missing_ok=True)  # before it is closed: see `lock_file`
 
 
 def _rest(identity: Identity) -> dict[str, Any]:

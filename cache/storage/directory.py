@@ -16,9 +16,9 @@ import numpy as np
 import zarr
 from numpy.typing import NDArray
 
-from cache.storage.protocol import Buffer, Locate
+from cache.storage.protocol import Buffer, Locate, waiting_lock
 from shared.errors import CacheError
-from shared.process.file_lock import NoLocksError, lock_file
+from shared.process.file_lock import lock_file
 from shared.process.whole_file import remove_partials, sync_directory, whole_file
 
 # Callers checksum each piece while it is in the core's own cache: checksumming a whole row, which
@@ -173,7 +173,7 @@ class DirectoryPath(PosixPath):
 
     def _fill_unless_taken(self, building: Path, last: str) -> None:
         """Move what was built into this folder; what killed creators left there is replaced."""
-        with self._creation_lock():
+        with waiting_lock(self / CREATION_LOCK):
             if (self / last).exists():
                 return
             built = sorted({path.name for path in building.iterdir()} - {last})
@@ -185,21 +185,6 @@ class DirectoryPath(PosixPath):
             sync_directory(self)
             (building / last).rename(self / last)
             sync_directory(self)
-
-    @contextlib.contextmanager
-    def _creation_lock(self) -> Iterator[None]:
-        """Keep other creators out; without locks, none are expected."""
-        try:
-            lock = lock_file(self / CREATION_LOCK, is_patient=True)
-        except NoLocksError:
-            yield
-            return
-        assert lock is not None
-        with lock:
-            try:
-                yield
-            finally:
-                (self / CREATION_LOCK).unlink(missing_ok=True)
 
 
 def _sync_tree(folder: Path) -> None:

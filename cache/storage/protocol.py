@@ -11,12 +11,14 @@ object. They differ in what makes a write atomic and in how workers keep out of 
 """
 
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, contextmanager
 from pathlib import Path
 from typing import IO, Any, ClassVar, Protocol, Self, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
+
+from shared.process.file_lock import NoLocksError
 
 Buffer = NDArray[np.uint8]
 # From the end of a file and the size of the whole file: where a range starts, and memory for it.
@@ -144,3 +146,22 @@ class StorePath(Protocol):
             work: reads something below this path; must not call `for_each` itself.
             items: what to read.
         """
+
+
+@contextmanager
+def waiting_lock(file: StorePath) -> Iterator[None]:
+    """Wait until no other process is in here with this file, and keep others out.
+
+    Nobody is kept out where files cannot be locked. The file is gone afterwards.
+    """
+    try:
+        lock = file.lock(is_patient=True)
+    except NoLocksError:
+        yield
+        return
+    assert lock is not None
+    with lock:
+        try:
+            yield
+        finally:
+            file.unlink(missing_ok=True)  # before it is closed: see `lock_file`
