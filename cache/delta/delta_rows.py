@@ -10,7 +10,7 @@ from typing import Literal
 import numpy as np
 
 from cache.coordination.completeness import Completeness
-from cache.coordination.read_arrays import map_buffer, read_arrays
+from cache.coordination.read_arrays import map_buffers, read_arrays
 from cache.coordination.store import Store, open_store
 from cache.create import StoreSpec, open_or_create
 from cache.delta.delta_metadata import DeltaMetadata, finish_command
@@ -177,11 +177,7 @@ class RowReader:
             MissingRowError: if the row is not there.
             CacheError: if it is damaged.
         """
-        buffers = {
-            spec.name: map_buffer(spec, maps[spec.feature_map])
-            for spec in self._specs
-            if spec.feature_map is not None and spec.feature_map in maps
-        }
+        buffers = map_buffers(self._specs, maps)
         wanted = [spec for spec in self._specs if spec.name in buffers]
         place = self.completeness.position(token, variant)
         read_arrays(self.store, wanted, place, variant, variant, buffers)
