@@ -14,7 +14,6 @@ mask, which the public implementation calls, and torch's fused attention with th
 biased attention is compared with the same attention without a bias, and with a dense bias.
 """
 
-import argparse
 import json
 import multiprocessing
 import platform
@@ -35,6 +34,7 @@ from shared.model.attention.biased_attention import biased_attention
 from shared.model.attention.windows.attention_bias import AttentionBias
 from shared.model.attention.windows.local_windows import LocalWindows, TokenLayout
 from shared.model.detector import build_detector
+from shared.process.command import command_parser
 from shared.process.device import available_device
 
 RESULT = Path("benchmarks/results/aqr.json")
@@ -223,11 +223,7 @@ def table(rows: list[dict[str, Any]], kind: str, preset: str) -> str:
 
 def main() -> None:
     """Measure, print, write."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.speed.aqr",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_parser(__doc__, "python -m benchmarks.speed.aqr")
     parser.add_argument("--presets", nargs="+", default=["r50_800x320", "vov_1600x640"])
     parser.add_argument("--samples", type=int, default=1, help="in a batch")
     parser.add_argument("--out", type=Path, default=RESULT)

@@ -13,7 +13,6 @@ probe of `benchmarks.speed.gpu`; they come first. Writes benchmarks/results/load
 case, and prints both tables.
 """
 
-import argparse
 import json
 import os
 import resource
@@ -37,6 +36,7 @@ from cache.reader import CachedFeatures
 from shared.config.preset_catalogue import load_preset
 from shared.data.batch import Batch
 from shared.errors import InterruptedWorkError
+from shared.process.command import command_parser
 from shared.process.device import available_device
 from stage2_train.data.dataset import StoreDataset
 from stage2_train.data.loader import BatchLoader
@@ -153,11 +153,7 @@ def table(rows: list[Row]) -> str:
 
 def main() -> None:
     """Measure, print, write."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.speed.loaders",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_parser(__doc__, "python -m benchmarks.speed.loaders")
     parser.add_argument("--quick", action="store_true", help="preset tiny, few steps")
     parser.add_argument("--batches", type=int, default=20, help="for every count of waits")
     parser.add_argument("--recipes", nargs="+", default=["cmt", "frozen_a"])

@@ -24,7 +24,6 @@ Autocast for a CPU leaves more in bfloat16 than that for CUDA; the operators tha
 float32 are cast here as there.
 """
 
-import argparse
 import json
 import sys
 from collections import Counter
@@ -43,6 +42,7 @@ from shared.config.preset_catalogue import tiny
 from shared.data.batch import Batch
 from shared.model.initial_detector import fresh_detector
 from shared.process import autocast
+from shared.process.command import command_parser
 from stage2_train.freezing.freezing import freeze
 from stage2_train.recipes.recipe import Recipe
 from stage2_train.recipes.recipes import load_recipe
@@ -171,7 +171,7 @@ def training_step(recipe: Recipe, preset: Preset) -> TrainingStep:
     return TrainingStep(
         fabric=fabric,
         recipe=recipe,
-        module=LossStep(detector, preset),
+        module=LossStep(detector),
         optimizer=optimizer,
         steps=100,
         scaler=scaler,
@@ -231,11 +231,7 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 def main() -> None:
     """Count, print, write."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.speed.operators",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_parser(__doc__, "python -m benchmarks.speed.operators")
     parser.add_argument("--recipes", nargs="+", default=RECIPES)
     parser.add_argument("--batches", nargs="+", type=int, default=BATCHES)
     parser.add_argument("--out", type=Path, default=RESULT)

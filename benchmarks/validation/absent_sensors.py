@@ -12,7 +12,6 @@ nuScenes, complete or not. Also printed: what storing an answer of its own for e
 would cost, in processor time and bytes.
 """
 
-import argparse
 import json
 import time
 from collections import defaultdict
@@ -37,6 +36,7 @@ from shared.data.targets import trainable_annotations
 from shared.model.detector import CmtDetector
 from shared.model.initial_detector import fresh_detector
 from shared.model.losses import detection_losses, total_loss
+from shared.process.command import command_parser
 from stage1_extract.backbones.frozen import FrozenBackbones
 from stage1_extract.backbones.live import LiveFeatures
 from stage1_extract.backbones.weights import frozen_backbones
@@ -176,9 +176,7 @@ def measure(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_parser(__doc__)
     parser.add_argument("root", type=Path, help="folder of nuScenes")
     parser.add_argument("--preset", default="tiny")
     parser.add_argument("--checkpoint", type=Path, help="CMT checkpoint")

@@ -36,6 +36,7 @@ from benchmarks.speed.gpu.synthetic_store import write_synthetic_store
 from benchmarks.speed.gpu.tables import markdown
 from cache.reader import CachedFeatures
 from shared.config.preset_catalogue import load_preset
+from shared.process.command import command_parser
 
 RESULTS = Path("benchmarks/results/gpu.json")
 QUICK_RESULTS = Path("runs/gpu_quick.json")
@@ -81,11 +82,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.speed.gpu",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_parser(__doc__, "python -m benchmarks.speed.gpu")
     parser.add_argument("--store", type=Path, help="a complete float16 store with null features")
     parser.add_argument("--presets", nargs="+", default=[R50, VOV], help="without --store")
     parser.add_argument("--sections", nargs="+", choices=SECTION_NAMES, default=SECTION_NAMES)

@@ -10,7 +10,6 @@ other jobs use the same cores. Takes 15 minutes, 4 GB of memory and as much temp
 h5py, tensorstore and zarrs are measured if they are installed; this project does not need them.
 """
 
-import argparse
 import json
 import os
 import tempfile
@@ -26,6 +25,7 @@ from benchmarks.speed.store.sample_rows import COUNT, Rows, stored_rows, synthet
 from benchmarks.speed.store.steps import measure_steps
 from benchmarks.speed.store.tables import tables
 from benchmarks.speed.store.writing import measure_writing
+from shared.process.command import command_parser
 
 RESULTS = Path("benchmarks/results/store.json")
 PASSES = 4
@@ -72,11 +72,7 @@ def measure(rows: Rows, folder: Path, passes: int) -> dict[str, Any]:
 
 def main(argv: list[str] | None = None) -> None:
     """Measure, write the JSON and print its tables."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.speed.store",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_parser(__doc__, "python -m benchmarks.speed.store")
     parser.add_argument("--store", type=Path, help="a float16 store; default: synthetic rows")
     parser.add_argument("--samples", type=int, default=COUNT, help=f"default {COUNT}")
     parser.add_argument("--passes", type=int, default=PASSES, help=f"default {PASSES}")
