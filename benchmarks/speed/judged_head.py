@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.experiments.strategies.markdown import table
+from benchmarks.markdown import table
 from cache.delta.open_features import open_delta
 from cache.reader import CachedFeatures
 from shared.checkpoint.shipped_checkpoint import checkpoint_path

@@ -37,6 +37,7 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from benchmarks.speed.gpu.synthetic_store import camera_ring
 from shared.config.preset import Preset
 from shared.config.preset_catalogue import tiny
 from shared.data.batch import Batch
@@ -139,13 +140,8 @@ def official_depth() -> Preset:
 def random_batch(preset: Preset, samples: int) -> Batch:
     """Return features and boxes without meaning, before cameras around the LiDAR."""
     generator = torch.Generator().manual_seed(0)
-    yaw = torch.arange(6, dtype=torch.float64) * torch.pi / 3
-    lens = torch.tensor([[80.0, 0.0, 80.0], [0.0, 80.0, 32.0], [0.0, 0.0, 1.0]]).double()
-    axes = torch.zeros(6, 3, 3, dtype=torch.float64)  # right, down, ahead
-    axes[:, 0, 0], axes[:, 0, 1], axes[:, 1, 2] = yaw.sin(), -yaw.cos(), -1.0
-    axes[:, 2, 0], axes[:, 2, 1] = yaw.cos(), yaw.sin()
-    cameras = torch.eye(4, dtype=torch.float64).repeat(samples, 6, 1, 1)
-    cameras[..., :3, :3] = lens @ axes
+    assert preset.camera is not None
+    ring = torch.from_numpy(camera_ring(preset.camera.height_px, preset.camera.width_px))
     boxes = torch.rand(samples, BOXES, 9, generator=generator) * 4 + 0.5  # (B, n, 9)
     return Batch(
         tokens=tuple(str(index) for index in range(samples)),
@@ -153,7 +149,7 @@ def random_batch(preset: Preset, samples: int) -> Batch:
             wanted.name: torch.randn(samples, *wanted.shape, generator=generator).half()
             for wanted in preset.maps
         },
-        img_from_lidar=cameras,
+        img_from_lidar=ring.repeat(samples, 1, 1, 1),
         boxes_lidar=tuple(boxes),
         labels=tuple(torch.arange(BOXES) % 10 for _ in range(samples)),
         conditions=("all",) * samples,

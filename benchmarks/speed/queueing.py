@@ -27,7 +27,7 @@ from benchmarks.speed.extraction.benchmark_frames import benchmark_frames
 from benchmarks.speed.extraction.end_to_end import empty_store
 from benchmarks.speed.extraction.extraction_stages import computed_rows
 from benchmarks.speed.gpu.machine import machine
-from benchmarks.speed.loaders import table
+from benchmarks.speed.loaders import table_of
 from cache.coordination.claims import Claims
 from cache.format.statistics import MeasuredFeatures
 from cache.writer import StoreWriter
@@ -172,7 +172,7 @@ def main() -> None:
     document = {"machine": machine(), "frames": source, "samples": samples, "rows": rows}
     args.json.parent.mkdir(parents=True, exist_ok=True)
     args.json.write_text(json.dumps(document, indent=1) + "\n")
-    print(table(rows))
+    print(table_of(rows))
 
 
 if __name__ == "__main__":

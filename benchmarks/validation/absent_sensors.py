@@ -91,7 +91,7 @@ def compressed_bytes(maps: Mapping[str, Any], views: int) -> int:
 
 
 def add_comparison(
-    figures: Figures, detector: CmtDetector, sources: Mapping[str, FrameFeatures], exact: str
+    figures: Figures, detector: CmtDetector, sources: Mapping[str, FrameFeatures]
 ) -> None:
     """Compare the outputs of every source with those of the source called `exact`."""
     outputs = {}
@@ -102,7 +102,7 @@ def add_comparison(
         terms = detection_losses(answer, truth, detector.preset.head)
         scores = answer.class_logits[-1].sigmoid()
         outputs[name] = (scores, answer.center_xy_m[-1], float(total_loss(terms)))
-    scores, centres_m, loss = outputs.pop(exact)
+    scores, centres_m, loss = outputs.pop("exact")
     for name, (its_scores, its_centres_m, its_loss) in outputs.items():
         gaps_m = (its_centres_m - centres_m).norm(dim=-1)
         figures[f"{name}: score, largest"].append(float((its_scores - scores).abs().max()))
@@ -162,7 +162,7 @@ def measure(
                     "exact": without(features, replace(null, maps=exact[n][0]), absent),
                     "next variant": without(features, replace(null, maps=exact[3 - n][0]), absent),
                 }
-                add_comparison(by_condition[condition(absent)], detector, sources, "exact")
+                add_comparison(by_condition[condition(absent)], detector, sources)
     return {
         "preset": preset_name,
         "head": "seeded" if (head or checkpoint) is None else "trained",

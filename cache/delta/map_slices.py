@@ -7,7 +7,7 @@ import numpy as np
 from shared.config.classes import CAMERAS, LIDAR
 from shared.data.combined_variants import is_camera_map
 from shared.data.features import MapValues
-from shared.data.map_arrays import copy_map, map_of, map_parts
+from shared.data.map_arrays import copy_map, map_parts, whole_map
 
 Maps = Mapping[str, MapValues]
 
@@ -23,7 +23,7 @@ def sensor_maps(maps: Maps, sensor: str) -> dict[str, MapValues]:
         return {name: values for name, values in maps.items() if not is_camera_map(name)}
     view = CAMERAS.index(sensor)
     return {
-        name: map_of(part[view] for part in map_parts(values))
+        name: whole_map(part[view] for part in map_parts(values))
         for name, values in maps.items()
         if is_camera_map(name)
     }
@@ -38,6 +38,6 @@ def copy_maps(source: Maps, target: Maps) -> None:
 def empty_maps(like: Maps) -> dict[str, MapValues]:
     """Return new memory for maps of these shapes and dtypes."""
     return {
-        name: map_of(np.empty(part.shape, part.dtype) for part in map_parts(values))
+        name: whole_map(np.empty(part.shape, part.dtype) for part in map_parts(values))
         for name, values in like.items()
     }

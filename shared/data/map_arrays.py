@@ -22,7 +22,9 @@ class MapArrays:
 
     def sample(self, index: int) -> dict[str, MapValues]:
         """Return the maps of a sample as views of the batch's memory."""
-        return {name: map_of(part[index] for part in parts) for name, parts in self._arrays.items()}
+        return {
+            name: whole_map(part[index] for part in parts) for name, parts in self._arrays.items()
+        }
 
     @property
     def arrays(self) -> list[NDArray[Any]]:
@@ -37,7 +39,7 @@ def map_parts(values: MapValues) -> Arrays:
     return (values,)
 
 
-def map_of(parts: Iterable[NDArray[Any]]) -> MapValues:
+def whole_map(parts: Iterable[NDArray[Any]]) -> MapValues:
     """Return the map that consists of these arrays: undoes `map_parts`."""
     first, *others = parts
     if not others:

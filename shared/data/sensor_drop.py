@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from shared.config.classes import CAMERAS, LIDAR
 from shared.config.preset import Preset
 from shared.data.features import FrameFeatures, MapValues
-from shared.data.map_arrays import map_of, map_parts
+from shared.data.map_arrays import map_parts, whole_map
 from shared.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -116,7 +116,7 @@ def without(features: FrameFeatures, null: FrameFeatures, absent: Absent) -> Fra
         if is_replaced(name, absent):
             maps[name] = null.maps[name]
         elif _absent_rows(name, absent):
-            maps[name] = map_of(part.copy() for part in map_parts(values))
+            maps[name] = whole_map(part.copy() for part in map_parts(values))
             fill_absent({name: maps[name]}, null, absent)
     return replace(features, maps=maps)
 

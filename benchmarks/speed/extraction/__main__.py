@@ -32,7 +32,7 @@ from benchmarks.speed.extraction.extraction_document import (
     Subject,
     measure,
 )
-from benchmarks.speed.extraction.extraction_table import pasted, table
+from benchmarks.speed.extraction.extraction_table import in_page, table
 from benchmarks.speed.extraction.timed_extraction import WorkerTask
 from benchmarks.speed.gpu.cases import Cases
 from shared.config.preset_catalogue import load_preset
@@ -152,7 +152,7 @@ def main(argv: list[str] | None = None) -> None:
             document = run(args, Path(folder), cases)
     print(table(document))
     if not args.quick:
-        PAGE.write_text(pasted(PAGE.read_text(), document))
+        PAGE.write_text(in_page(PAGE.read_text(), document))
 
 
 if __name__ == "__main__":

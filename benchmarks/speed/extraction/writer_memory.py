@@ -23,7 +23,12 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.speed.store.sample_rows import new_store, synthetic_features, synthetic_samples
+from benchmarks.speed.store.sample_rows import (
+    frame_as,
+    new_store,
+    synthetic_features,
+    synthetic_samples,
+)
 from cache.coordination.claims import Claims
 from cache.format.layout import Shard
 from cache.format.schema import row_bytes
@@ -112,13 +117,7 @@ def rows_of(writer: StoreWriter) -> Iterator[tuple[Shard, MeasuredFeatures]]:
     template = measured(synthetic_features(samples, 0))
     for shard in writer.pending():
         for position in range(shard.start, shard.start + len(shard.tokens)):
-            frame = replace(
-                template.frame,
-                token=samples.tokens[position],
-                scene=samples.scenes[position],
-                timestamp_us=samples.timestamps_us[position],
-            )
-            yield shard, replace(template, frame=frame)
+            yield shard, replace(template, frame=frame_as(template.frame, samples, position))
 
 
 def main(argv: Sequence[str]) -> None:

@@ -27,6 +27,7 @@ from typing import Any
 
 import torch
 
+from benchmarks.markdown import pasted
 from benchmarks.speed.gpu.cases import read_rows
 from benchmarks.speed.gpu.goals import Document
 from benchmarks.speed.gpu.machine import machine
@@ -172,20 +173,7 @@ def _write(arguments: argparse.Namespace, document: Document) -> None:
     arguments.json.parent.mkdir(parents=True, exist_ok=True)
     arguments.json.write_text(json.dumps(document, indent=1) + "\n")
     if arguments.is_published:
-        PAGE.write_text(pasted(PAGE.read_text(), markdown(document)))
-
-
-def pasted(page: str, tables: str) -> str:
-    """Return the page with these tables between its markers.
-
-    Raises:
-        ValueError: if the page lacks a marker.
-    """
-    before, begin, rest = page.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise ValueError(f"docs/speed.md: expected the lines {BEGIN} and {END}, in this order")
-    return f"{before}{begin}\n\n{tables}\n\n{end}{after}"
+        PAGE.write_text(pasted(PAGE.read_text(), BEGIN, END, markdown(document)))
 
 
 if __name__ == "__main__":

@@ -14,10 +14,10 @@ import json
 import os
 import tempfile
 import warnings
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from benchmarks.speed.gpu.machine import version_of
 from benchmarks.speed.store.loading import BATCH_SIZE
 from benchmarks.speed.store.opening import measure_opening
 from benchmarks.speed.store.reading import measure_alternatives, measure_loader
@@ -30,17 +30,6 @@ from shared.process.command import command_parser
 RESULTS = Path("benchmarks/results/store.json")
 PASSES = 4
 LIBRARIES = ("numpy", "numcodecs", "zarr", "torch", "h5py", "tensorstore", "zarrs")
-
-
-def versions() -> dict[str, str]:
-    """Return the version of every library, or that it is not installed."""
-    installed = {}
-    for name in LIBRARIES:
-        try:
-            installed[name] = version(name)
-        except PackageNotFoundError:
-            installed[name] = "not installed"
-    return installed
 
 
 def measure(rows: Rows, folder: Path, passes: int) -> dict[str, Any]:
@@ -60,7 +49,7 @@ def measure(rows: Rows, folder: Path, passes: int) -> dict[str, Any]:
         "passes": passes,
         "cores": os.cpu_count(),
         "load_before": os.getloadavg()[0],
-        "versions": versions(),
+        "versions": {name: version_of(name) for name in LIBRARIES},
     }
     document["loader"] = measure_loader(rows, passes)
     document["steps"] = measure_steps(rows, passes)

@@ -17,7 +17,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from benchmarks.experiments.strategies.markdown import table
+from benchmarks.markdown import table
 from benchmarks.validation.parity_margins.simulated_worlds import (
     OTHER_GPU,
     SAME_GPU,
