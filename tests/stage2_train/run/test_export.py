@@ -21,8 +21,6 @@ from stage2_train.evaluate import main as evaluate_stage2
 from stage2_train.export_checkpoint import main as export_checkpoint
 from stage2_train.export_checkpoint import synthesised_metadata
 
-ENCODER_WEIGHT = "pts_middle_encoder.conv_input.0.weight"
-
 
 def complete_state(seed: int) -> OrderedDict[str, Tensor]:
     """A complete tiny detector as the official code would save it."""
