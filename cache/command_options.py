@@ -5,6 +5,7 @@ from pathlib import Path
 
 from cache.format.codec import CODECS, DEFAULT_CODEC
 from cache.storage.location import store_path
+from shared.process.command import command_parser
 from shared.process.cores import available_cores
 from shared.process.number_options import real_number, whole_number
 
@@ -17,11 +18,7 @@ def feature_cache_parser(about: str | None) -> argparse.ArgumentParser:
     Args:
         about: printed by --help.
     """
-    parser = argparse.ArgumentParser(
-        prog="feature-cache",
-        description=about,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_parser(about, "feature-cache")
     commands = parser.add_subparsers(dest="command", required=True)
     command = commands.add_parser("show", help="what a store is")
     command.add_argument("store", type=store_path)

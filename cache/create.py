@@ -40,7 +40,6 @@ from shared.config.cut import parse_cut
 from shared.config.preset import Preset
 from shared.digests import BLAKE3
 from shared.errors import CacheError
-from shared.process.cores import available_cores
 
 _log = logging.getLogger(__name__)
 
@@ -187,7 +186,7 @@ def _create_array(root: zarr.Group, spec: ArraySpec, layout: Layout) -> None:
 
 
 def _check_sources(path: StorePath, root: Path) -> None:
-    rows = require_same_sources(open_store(path), root, workers=available_cores())
+    rows = require_same_sources(open_store(path), root)
     if rows.compared:
         _log.info(
             "the sensor files of %d finished rows are still those that they were made from",

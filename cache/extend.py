@@ -66,7 +66,7 @@ def refuse_more_variants(path: StorePath, present: int, asked: int) -> None:
 def extend_variants(path: StorePath, identity: Identity, provenance: Provenance) -> None:
     """Give the store at `path` the variants of `identity`, if they are all that it lacks.
 
-    Does nothing to a store that differs in anything else: `check_identity` says why.
+    Does nothing to a store that differs in anything else: `require_identity` says why.
 
     Args:
         path: an existing store.

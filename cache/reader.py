@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from cache.coordination.completeness import Completeness
 from cache.coordination.null_store import NULL_SAMPLES, open_null
-from cache.coordination.read_arrays import map_buffer, read_arrays
+from cache.coordination.read_arrays import map_buffers, read_arrays
 from cache.coordination.store import Store, open_store
 from cache.format.identity import Identity, features_digest, require_whole_store
 from cache.format.metadata import Provenance
@@ -181,11 +181,7 @@ class CachedFeatures:
 
         Raises: as `read`; the arrays must not be used then.
         """
-        buffers = {
-            spec.name: map_buffer(spec, maps[spec.feature_map])
-            for spec in self._map_specs
-            if spec.feature_map is not None and spec.feature_map in maps
-        }
+        buffers = map_buffers(self._map_specs, maps)
         wanted = [
             spec for spec in self.store.arrays if spec.feature_map is None or spec.name in buffers
         ]

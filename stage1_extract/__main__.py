@@ -25,7 +25,7 @@ import time
 from collections.abc import Sequence
 from pathlib import Path
 
-from shared.process.command import ending_at_once, run_command
+from shared.process.command import command_parser, ending_at_once, run_command
 
 with ending_at_once():
     from cache.format.codec import CODECS, DEFAULT_CODEC
@@ -84,11 +84,7 @@ def cut_option(text: str) -> Cut:
 
 def options() -> argparse.ArgumentParser:
     """Return the command line's parser."""
-    parser = argparse.ArgumentParser(
-        prog="extract-features",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_parser(__doc__, "extract-features")
     parser.add_argument("preset", nargs="?", help=f"{', '.join(PRESETS)}, or file.py:function")
     parser.add_argument(
         "--config", type=Path, help="instead: a CMT config of mmcv 1.x or mmdet3d; this runs it"

@@ -20,7 +20,7 @@ import sys
 from datetime import UTC, datetime
 from pathlib import Path
 
-from shared.process.command import ending_at_once, run_command
+from shared.process.command import command_parser, ending_at_once, run_command
 
 with ending_at_once():
     from cache.delta.delta_metadata import is_delta
@@ -49,11 +49,7 @@ log = logging.getLogger(__name__)
 
 def parity_options() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
-    parser = argparse.ArgumentParser(
-        prog="check-parity",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_parser(__doc__, "check-parity")
     parser.add_argument("store", type=store_path, help="complete feature store")
     add_dataset_options(parser, **OF_STORE)
     parser.add_argument(

@@ -2,12 +2,13 @@
 
 import argparse
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 
 from cache.delta.conditioned_features import ConditionedFeatures
 from cache.delta.delta_metadata import read_delta
 from cache.delta.open_features import open_delta
-from cache.format.identity import check_identity, explain_difference
+from cache.format.identity import explain_difference, require_identity
 from cache.inspection.parity_record import checked_content, write_record
 from cache.reader import CachedFeatures
 from cache.storage.location import parse_store_path
@@ -129,12 +130,15 @@ def delta_pair(args: argparse.Namespace) -> ComparedPair:
     if device != base.provenance.device:
         device = f"{base.provenance.device} and, in the delta, {device}"
     batches = _batches(base, device, metadata.provenance.software.get("torch", ""), frozen)
+    if frozen.device.type != "cpu":
+        reason = "nowhere: on a GPU a delta's samples are computed beside others than the base's"
+        batches = replace(batches, exact_at=(), reason=reason)
     return ComparedPair(
         live=LiveFeatures(own, frozen, draws, RawFrames(own, base.preset, draws, under)),
         device=device_name(frozen.device),
         cached=touched,
         name=conditioned.path.name,
-        batches=batches if frozen.device.type == "cpu" else _without_bits(batches),
+        batches=batches,
         samples=len(touched.tokens),
         variants=conditioned.variants,
         slots=None,
@@ -162,7 +166,7 @@ def _frozen_and_records(
         variants=cached.variants,
         batch_size=recorded_batch_size(cached.identity),
     )
-    check_identity(cached.path, identity)
+    require_identity(cached.path, cached.identity, identity)
     return frozen, records
 
 
@@ -178,9 +182,3 @@ def _batches(
     return live_batches(
         made_with, device=device_name(frozen.device), torch=installed_versions()["torch"]
     )
-
-
-def _without_bits(batches: LiveBatches) -> LiveBatches:
-    """Ask for no bit-equality on a GPU: rows of a delta were computed beside different samples."""
-    reason = "nowhere: on a GPU a delta's samples are computed beside others than the base's"
-    return LiveBatches(sizes=batches.sizes, exact_at=(), reason=reason)

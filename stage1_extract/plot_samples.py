@@ -11,14 +11,13 @@ Writes <token>.png and <token>_features.png per sample; with --sensor-weights (a
 --condition also the sensors under a condition below the recorded ones, as <token>_<condition>.png.
 """
 
-import argparse
 import json
 import logging
 import sys
 from pathlib import Path
 from typing import Any
 
-from shared.process.command import ending_at_once, run_command
+from shared.process.command import command_parser, ending_at_once, run_command
 
 with ending_at_once():
     import numpy as np
@@ -140,11 +139,7 @@ def plot_under_condition(
 
 def main(argv: list[str] | None = None) -> int:
     """Parse the command line and start the work."""
-    parser = argparse.ArgumentParser(
-        prog="plot-samples",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_parser(__doc__, "plot-samples")
     parser.add_argument("store", type=store_path, help="feature store")
     add_dataset_options(parser, **OF_STORE)
     parser.add_argument("--out", type=Path, required=True, help="folder for the pictures")

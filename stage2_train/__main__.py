@@ -31,7 +31,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from shared.process.command import ending_at_once, run_command
+from shared.process.command import command_parser, ending_at_once, run_command
 
 with ending_at_once():
     from cache.delta.open_features import open_delta
@@ -61,11 +61,7 @@ log = logging.getLogger(__name__)
 
 def main(argv: list[str] | None = None) -> int:
     """Parse the command line and hand over; no work happens here."""
-    parser = argparse.ArgumentParser(
-        prog="train-stage2",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_parser(__doc__, "train-stage2")
     parser.add_argument("store", type=store_path, help="complete feature store")
     parser.add_argument("--out", type=Path, required=True, help="run folder, resumed if it exists")
     how = parser.add_mutually_exclusive_group()

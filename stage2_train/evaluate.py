@@ -20,7 +20,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from shared.process.command import ending_at_once, run_command
+from shared.process.command import command_parser, ending_at_once, run_command
 
 with ending_at_once():
     from cache.delta.open_features import open_delta
@@ -42,11 +42,7 @@ if TYPE_CHECKING:
 
 def main(argv: list[str] | None = None) -> int:
     """Parse the command line and hand over; no work happens here."""
-    parser = argparse.ArgumentParser(
-        prog="evaluate-stage2",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_parser(__doc__, "evaluate-stage2")
     parser.add_argument("store", type=store_path, nargs="?", help="complete feature store")
     parser.add_argument(
         "run",

@@ -7,12 +7,11 @@ Each with all sensors, without the LiDAR, without cameras and without the front 
 which `plot-samples --sensor-weights` plots over the photos.
 """
 
-import argparse
 import logging
 import sys
 from pathlib import Path
 
-from shared.process.command import ending_at_once, run_command
+from shared.process.command import command_parser, ending_at_once, run_command
 
 with ending_at_once():
     from cache.reader import CachedFeatures
@@ -79,11 +78,7 @@ def plot_sensor_weights(
 
 def main(argv: list[str] | None = None) -> int:
     """Parse the command line and hand over; no work happens here."""
-    parser = argparse.ArgumentParser(
-        prog="plot-sensor-weights",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_parser(__doc__, "plot-sensor-weights")
     parser.add_argument("store", type=store_path, help="complete feature store")
     parser.add_argument(
         "run", type=checkpoint_path, help="run folder or checkpoint of train-stage2, with AQR"

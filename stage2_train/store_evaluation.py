@@ -83,7 +83,7 @@ def evaluate(
             out,
             name,
             {"features": store.identity_digest, "weights": weights},
-            samples_digest(store.identity_digest, store.sources_digest),
+            samples_digest(store),
         )
         judged = partial(
             judge_conditions,

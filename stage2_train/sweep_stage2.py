@@ -29,7 +29,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from shared.process.command import ending_at_once, run_command
+from shared.process.command import command_parser, ending_at_once, run_command
 
 with ending_at_once():
     from cache.delta.open_features import open_delta
@@ -63,11 +63,7 @@ log = logging.getLogger(__name__)
 
 def main(argv: list[str] | None = None) -> int:
     """Parse the command line and hand over; no work happens here."""
-    parser = argparse.ArgumentParser(
-        prog="sweep-stage2",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_parser(__doc__, "sweep-stage2")
     parser.add_argument("store", type=store_path, help="complete feature store")
     parser.add_argument("--out", type=Path, required=True, help="folder of the sweep, resumed")
     how = parser.add_mutually_exclusive_group()
@@ -159,8 +155,8 @@ def _inputs(
     """Return what all runs of the sweep are made from."""
     subset = subset_of(args)
     return {
-        "store": _samples_of(store),
-        "validation store": None if args.val is None else _samples_of(CachedFeatures(args.val)),
+        "store": samples_digest(store),
+        "validation store": None if args.val is None else samples_digest(CachedFeatures(args.val)),
         "checkpoint": None if args.checkpoint is None else _checkpoint_digest(args.checkpoint),
         "subset": subset_record(subset, subset_tokens(store, subset)),
         "conditions": content_digests(deltas) or None,
@@ -208,10 +204,6 @@ def _require_searchable(args: argparse.Namespace) -> None:
         )
     if args.set or args.seeds > 1:
         raise ConfigError("--set and --seeds are of a grid; with --optuna the function decides")
-
-
-def _samples_of(store: CachedFeatures) -> str:
-    return samples_digest(store.identity_digest, store.sources_digest)
 
 
 def _checkpoint_digest(path: Path) -> str:

@@ -13,7 +13,7 @@ from cache.coordination.null_store import null_path
 from cache.reader import CachedFeatures
 from shared.config.classes import CAMERAS, LIDAR
 from shared.data.features import FrameFeatures, QuantisedMap, as_floats
-from shared.data.sensor_drop import without_cameras, without_lidar
+from shared.data.sensor_drop import without
 from shared.errors import CacheError
 from stage1_extract.backbones.live import LiveFeatures
 from stage1_extract.backbones.weights import frozen_backbones
@@ -52,7 +52,7 @@ def recomputed(live: LiveFeatures, **changes: object) -> FrameFeatures:
 
 def test_an_absent_lidar_is_a_cloud_of_zeros(store: CachedFeatures, live: LiveFeatures) -> None:
     (features,) = store.read([live.tokens[0]])
-    dropped = without_lidar(features, store.null)
+    dropped = without(features, store.null, (LIDAR,))
 
     assert_rounded(dropped, recomputed(live, voxels=zero_voxels(live.preset)))
     assert not np.array_equal(dropped.maps["lidar/stride8"], features.maps["lidar/stride8"])
@@ -72,7 +72,7 @@ def test_absent_cameras_are_black_images(
     for name in cameras:
         images[CAMERAS.index(name)] = black_images(live.preset.camera)[0]
 
-    assert_rounded(without_cameras(features, store.null, cameras), recomputed(live, images=images))
+    assert_rounded(without(features, store.null, cameras), recomputed(live, images=images))
 
 
 def test_black_is_a_pixel_of_0_normalised(live: LiveFeatures) -> None:
@@ -119,7 +119,7 @@ def test_the_features_of_an_absent_sensor_are_not_zero(store: CachedFeatures) ->
 def test_dropping_leaves_the_sample_itself_unchanged(store: CachedFeatures) -> None:
     (features,) = store.read(store.tokens[:1])
     before = {name: as_floats(values).copy() for name, values in features.maps.items()}
-    without_lidar(without_cameras(features, store.null), store.null)
+    without(without(features, store.null, CAMERAS), store.null, (LIDAR,))
     for name, values in before.items():
         np.testing.assert_array_equal(as_floats(features.maps[name]), values)
 
@@ -134,7 +134,7 @@ def test_a_camera_is_dropped_from_an_8_bit_map_with_its_scale() -> None:
 
     frame = FrameFeatures(frame=None, maps={"camera/stride16": quantised(3)})  # type: ignore[arg-type]
     null = FrameFeatures(frame=None, maps={"camera/stride16": quantised(5)})  # type: ignore[arg-type]
-    dropped = without_cameras(frame, null, [CAMERAS[2]]).maps["camera/stride16"]
+    dropped = without(frame, null, (CAMERAS[2],)).maps["camera/stride16"]
     assert dropped.dequantised()[:, 0, 0, 0].tolist() == [6, 6, 20, 6, 6, 6]
 
 

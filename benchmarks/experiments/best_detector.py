@@ -7,7 +7,6 @@ Trains `tiny` on the demo's training scenes, validates it on the held-out ones e
 records the curve and what `best.pt` holds in benchmarks/results/best_detector.json.
 """
 
-import argparse
 import csv
 import json
 import sys
@@ -16,6 +15,7 @@ from pathlib import Path
 from statistics import fmean
 
 from benchmarks.console_scripts import run_console_script
+from shared.process.command import command_parser
 from stage2_train.recipes.recipe import Recipe
 from stage2_train.recipes.recipes import tiny_from_scratch
 from stage2_train.run.run_checkpoint import read_run_checkpoint
@@ -64,9 +64,7 @@ def summary(run: Path) -> dict[str, object]:
 
 def main() -> int:
     """Train, validate, and write the results."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_parser(__doc__)
     parser.add_argument("demo", type=Path, help="folder of `make demo`")
     args = parser.parse_args()
     run = args.demo / "best_detector"

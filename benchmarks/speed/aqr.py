@@ -14,7 +14,6 @@ mask, which the public implementation calls, and torch's fused attention with th
 biased attention is compared with the same attention without a bias, and with a dense bias.
 """
 
-import argparse
 import json
 import multiprocessing
 import platform
@@ -28,6 +27,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn.functional import scaled_dot_product_attention
 
+from benchmarks.speed.gpu.synthetic_store import camera_ring
+from benchmarks.speed.store.opening import memory_bytes
 from shared.config.aqr_config import AqrConfig
 from shared.config.preset_catalogue import load_preset
 from shared.model.aqr.weight_generator import AqrWeightGenerator, dense_look
@@ -35,6 +36,7 @@ from shared.model.attention.biased_attention import biased_attention
 from shared.model.attention.windows.attention_bias import AttentionBias
 from shared.model.attention.windows.local_windows import LocalWindows, TokenLayout
 from shared.model.detector import build_detector
+from shared.process.command import command_parser
 from shared.process.device import available_device
 
 RESULT = Path("benchmarks/results/aqr.json")
@@ -58,26 +60,12 @@ def windows_of(
     layout = TokenLayout(bev=(side, side), camera=(views, rows, columns))
     references = torch.rand(1, queries, 3, generator=torch.Generator().manual_seed(0))
     references = references.to(device).expand(samples, -1, -1)
-    cameras = head.geometry(_ring(*head.image_px).to(device).expand(samples, -1, -1, -1))
+    ring = torch.from_numpy(camera_ring(*head.image_px)).to(device)
+    cameras = head.geometry(ring.expand(samples, -1, -1, -1))
     cells = head.query_cells(references, cameras, layout)
     config = AqrConfig()
     camera_side = config.camera_side(columns=columns)
     return LocalWindows(cells=cells, bev_side=config.bev_window, camera_side=camera_side)
-
-
-def _ring(height_px: int, width_px: int) -> Tensor:
-    """Return (1, 6, 4, 4) cameras, 60 degrees apart and 65 degrees wide, at the LiDAR origin."""
-    yaw = torch.arange(6, dtype=torch.float64) * torch.pi / 3
-    zeros, ones = torch.zeros_like(yaw), torch.ones_like(yaw)
-    right = torch.stack([yaw.sin(), -yaw.cos(), zeros, zeros], -1)
-    down = torch.stack([zeros, zeros, -ones, zeros], -1)
-    ahead = torch.stack([yaw.cos(), yaw.sin(), zeros, zeros], -1)
-    last = torch.stack([zeros, zeros, zeros, ones], -1)
-    focal_px = width_px / 2 / torch.tan(torch.deg2rad(torch.tensor(32.5))).item()
-    lens = torch.eye(4, dtype=torch.float64)
-    lens[0, [0, 2]] = torch.tensor([focal_px, width_px / 2], dtype=torch.float64)
-    lens[1, [1, 2]] = torch.tensor([focal_px, height_px / 2], dtype=torch.float64)
-    return (lens @ torch.stack([right, down, ahead, last], -2)).unsqueeze(0)
 
 
 def generator_case(name: str, windows: LocalWindows) -> Callable[[], None]:
@@ -90,7 +78,7 @@ def generator_case(name: str, windows: LocalWindows) -> Callable[[], None]:
     def attend() -> Tensor:
         if name == "windows":
             types = torch.stack([generator.bev_type_embed, generator.rv_type_embed])
-            return generator.attention.look(*inputs, types, _again(windows))
+            return generator.attention.look(*inputs, types, replace(windows))
         if name == "fused mask":
             return dense_look(generator, *inputs, windows)
         hidden = ~(windows.covered | ~windows.covered.any(dim=-1, keepdim=True))  # (B, Q, N)
@@ -115,7 +103,7 @@ def attention_case(name: str, windows: LocalWindows) -> Callable[[], None]:
             return scaled_dot_product_attention(query, key, value)
         bias = AttentionBias(
             per_sensor=per_sensor,
-            windows=_again(windows),
+            windows=replace(windows),
             implementation="dense" if name == "dense" else "auto",
             sigma_cells=2.0 if name == "gaussian bias" else None,
             reach="sensor" if name == "bias over a sensor" else "windows",
@@ -129,11 +117,6 @@ def _shape_of(windows: LocalWindows) -> tuple[int, int, torch.device, int]:
     """Return samples, queries, device and tokens."""
     samples, queries = windows.cells.on_grid.shape
     return samples, queries, windows.cells.bev.device, windows.cells.layout.tokens
-
-
-def _again(windows: LocalWindows) -> LocalWindows:
-    """Return the same windows without the tables made so far: every batch has to make its own."""
-    return replace(windows)
 
 
 def _random_input(device: torch.device, *shape: int, dtype: torch.dtype = torch.float32) -> Tensor:
@@ -184,20 +167,13 @@ class _Memory:
             self.before = torch.cuda.memory_allocated()
         else:
             Path("/proc/self/clear_refs").write_text("5")  # forget the peak so far
-            self.before = _status("VmRSS")
+            self.before = memory_bytes("VmRSS")
 
     def peak(self) -> int:
         """Return bytes."""
         if self.device.type == "cuda":
             return torch.cuda.max_memory_allocated() - self.before
-        return _status("VmHWM") - self.before
-
-
-def _status(field: str) -> int:
-    for line in Path("/proc/self/status").read_text().splitlines():
-        if line.startswith(f"{field}:"):
-            return int(line.split()[1]) * 1024
-    raise AssertionError(f"/proc/self/status has no {field}")
+        return memory_bytes("VmHWM") - self.before
 
 
 def table(rows: list[dict[str, Any]], kind: str, preset: str) -> str:
@@ -223,11 +199,7 @@ def table(rows: list[dict[str, Any]], kind: str, preset: str) -> str:
 
 def main() -> None:
     """Measure, print, write."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.speed.aqr",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_parser(__doc__, "python -m benchmarks.speed.aqr")
     parser.add_argument("--presets", nargs="+", default=["r50_800x320", "vov_1600x640"])
     parser.add_argument("--samples", type=int, default=1, help="in a batch")
     parser.add_argument("--out", type=Path, default=RESULT)

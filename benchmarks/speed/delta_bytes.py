@@ -9,7 +9,6 @@ benchmarks/results/delta_bytes.json. What is there already is not extracted agai
 seeded; how well features compress depends on them, on both sides of the ratio.
 """
 
-import argparse
 import json
 from pathlib import Path
 from typing import Any
@@ -19,6 +18,7 @@ from cache.delta.delta_inspection import describe_delta
 from cache.delta.delta_metadata import is_delta
 from cache.reader import CachedFeatures
 from cache.storage.location import as_store_path
+from shared.process.command import command_parser
 from stage1_extract.__main__ import main as extract_features
 from stage1_extract.conditions.catalogue.condition_catalogue import CATALOGUE
 
@@ -87,9 +87,7 @@ def mean_over_full(measured: dict[str, Any], names: tuple[str, ...]) -> float | 
 
 def main() -> int:
     """Measure, print a table, write the JSON."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_parser(__doc__)
     parser.add_argument("root", type=Path, help="partial v1.0-mini")
     both = tuple(dict.fromkeys((*MOME, *MULTICORRUPT)))
     parser.add_argument("--conditions", nargs="+", default=both, choices=list(CATALOGUE))

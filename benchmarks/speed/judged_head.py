@@ -19,7 +19,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.experiments.strategies.markdown import table
+from benchmarks.markdown import table
 from cache.delta.open_features import open_delta
 from cache.reader import CachedFeatures
 from shared.checkpoint.shipped_checkpoint import checkpoint_path
@@ -27,6 +27,7 @@ from shared.data.batch import Batch, collate
 from shared.data.feature_store import SampleReader
 from shared.data.features import FrameFeatures
 from shared.model.detector import CmtDetector
+from shared.process.command import command_parser
 from stage1_extract.backbones.live import LiveFeatures
 from stage1_extract.backbones.weights import frozen_backbones
 from stage1_extract.nuscenes.nuscenes_tables import read_tables
@@ -105,11 +106,7 @@ def live_batches(live: LiveFeatures, tokens: Sequence[str]) -> Iterator[Batch]:
 
 def main(argv: list[str] | None = None) -> int:
     """Parse the command line, measure, write and print."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.speed.judged_head",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_parser(__doc__, "python -m benchmarks.speed.judged_head")
     parser.add_argument("store", type=Path)
     parser.add_argument("run", type=Path)
     parser.add_argument("--nuscenes", type=Path, required=True)

@@ -13,7 +13,6 @@ probe of `benchmarks.speed.gpu`; they come first. Writes benchmarks/results/load
 case, and prints both tables.
 """
 
-import argparse
 import json
 import os
 import resource
@@ -28,7 +27,8 @@ from typing import Any
 import torch
 from torch import nn
 
-from benchmarks.speed.gpu.cases import NOT_MEASURED
+from benchmarks.markdown import table
+from benchmarks.speed.gpu.cases import NOT_MEASURED, attempted
 from benchmarks.speed.gpu.machine import machine
 from benchmarks.speed.gpu.step_probe import StepProbe, Stretches
 from benchmarks.speed.gpu.synthetic_store import write_synthetic_store
@@ -36,7 +36,7 @@ from benchmarks.speed.gpu.training_case import run_training, short_recipe, store
 from cache.reader import CachedFeatures
 from shared.config.preset_catalogue import load_preset
 from shared.data.batch import Batch
-from shared.errors import InterruptedWorkError
+from shared.process.command import command_parser
 from shared.process.device import available_device
 from stage2_train.data.dataset import StoreDataset
 from stage2_train.data.loader import BatchLoader
@@ -140,24 +140,18 @@ def measure_steps(
     return {name: row[name] for name in names}
 
 
-def table(rows: list[Row]) -> str:
+def table_of(rows: list[Row]) -> str:
     """Return rows of the same fields as Markdown."""
-    lines = [" | ".join(rows[0]), " | ".join(["---"] * len(rows[0]))]
-    for row in rows:
-        cells = (
-            f"{value:.4g}" if isinstance(value, float) else str(value) for value in row.values()
-        )
-        lines.append(" | ".join(cells))
-    return "\n".join(f"| {line} |" for line in lines)
+    cells = (
+        [f"{value:.4g}" if isinstance(value, float) else str(value) for value in row.values()]
+        for row in rows
+    )
+    return table(list(rows[0]), cells)
 
 
 def main() -> None:
     """Measure, print, write."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.speed.loaders",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_parser(__doc__, "python -m benchmarks.speed.loaders")
     parser.add_argument("--quick", action="store_true", help="preset tiny, few steps")
     parser.add_argument("--batches", type=int, default=20, help="for every count of waits")
     parser.add_argument("--recipes", nargs="+", default=["cmt", "frozen_a"])
@@ -171,12 +165,7 @@ def main() -> None:
 
     def add(rows: list[Row], about: Row, measure: Callable[[], Row]) -> None:
         """Measure a case, and write down at once what came of it."""
-        try:
-            about |= measure()
-        except InterruptedWorkError:
-            raise
-        except Exception as error:  # the other cases are measured nevertheless
-            about |= {NOT_MEASURED: f"{type(error).__name__}: {error}"[:400]}
+        about |= attempted(measure)
         print(about, flush=True)
         rows.append(about)
         args.json.parent.mkdir(parents=True, exist_ok=True)
@@ -198,7 +187,7 @@ def main() -> None:
     for rows in (steps, waits):
         measured = [row for row in rows if NOT_MEASURED not in row]
         if measured:
-            print(table(measured), end="\n\n")
+            print(table_of(measured), end="\n\n")
 
 
 if __name__ == "__main__":

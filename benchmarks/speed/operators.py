@@ -24,7 +24,6 @@ Autocast for a CPU leaves more in bfloat16 than that for CUDA; the operators tha
 float32 are cast here as there.
 """
 
-import argparse
 import json
 import sys
 from collections import Counter
@@ -38,11 +37,13 @@ from torch import Tensor
 from torch.overrides import TorchFunctionMode
 from torch.utils._python_dispatch import TorchDispatchMode
 
+from benchmarks.speed.gpu.synthetic_store import camera_ring
 from shared.config.preset import Preset
 from shared.config.preset_catalogue import tiny
 from shared.data.batch import Batch
 from shared.model.initial_detector import fresh_detector
 from shared.process import autocast
+from shared.process.command import command_parser
 from stage2_train.freezing.freezing import freeze
 from stage2_train.recipes.recipe import Recipe
 from stage2_train.recipes.recipes import load_recipe
@@ -139,13 +140,8 @@ def official_depth() -> Preset:
 def random_batch(preset: Preset, samples: int) -> Batch:
     """Return features and boxes without meaning, before cameras around the LiDAR."""
     generator = torch.Generator().manual_seed(0)
-    yaw = torch.arange(6, dtype=torch.float64) * torch.pi / 3
-    lens = torch.tensor([[80.0, 0.0, 80.0], [0.0, 80.0, 32.0], [0.0, 0.0, 1.0]]).double()
-    axes = torch.zeros(6, 3, 3, dtype=torch.float64)  # right, down, ahead
-    axes[:, 0, 0], axes[:, 0, 1], axes[:, 1, 2] = yaw.sin(), -yaw.cos(), -1.0
-    axes[:, 2, 0], axes[:, 2, 1] = yaw.cos(), yaw.sin()
-    cameras = torch.eye(4, dtype=torch.float64).repeat(samples, 6, 1, 1)
-    cameras[..., :3, :3] = lens @ axes
+    assert preset.camera is not None
+    ring = torch.from_numpy(camera_ring(preset.camera.height_px, preset.camera.width_px))
     boxes = torch.rand(samples, BOXES, 9, generator=generator) * 4 + 0.5  # (B, n, 9)
     return Batch(
         tokens=tuple(str(index) for index in range(samples)),
@@ -153,7 +149,7 @@ def random_batch(preset: Preset, samples: int) -> Batch:
             wanted.name: torch.randn(samples, *wanted.shape, generator=generator).half()
             for wanted in preset.maps
         },
-        img_from_lidar=cameras,
+        img_from_lidar=ring.repeat(samples, 1, 1, 1),
         boxes_lidar=tuple(boxes),
         labels=tuple(torch.arange(BOXES) % 10 for _ in range(samples)),
         conditions=("all",) * samples,
@@ -171,7 +167,7 @@ def training_step(recipe: Recipe, preset: Preset) -> TrainingStep:
     return TrainingStep(
         fabric=fabric,
         recipe=recipe,
-        module=LossStep(detector, preset),
+        module=LossStep(detector),
         optimizer=optimizer,
         steps=100,
         scaler=scaler,
@@ -231,11 +227,7 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 def main() -> None:
     """Count, print, write."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.speed.operators",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_parser(__doc__, "python -m benchmarks.speed.operators")
     parser.add_argument("--recipes", nargs="+", default=RECIPES)
     parser.add_argument("--batches", nargs="+", type=int, default=BATCHES)
     parser.add_argument("--out", type=Path, default=RESULT)

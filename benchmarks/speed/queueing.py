@@ -9,7 +9,6 @@ there are any, and threads or processes encode and write what the device returns
 Alone means that nothing else runs. Writes benchmarks/results/queueing.json and prints a table.
 """
 
-import argparse
 import json
 import shutil
 import tempfile
@@ -28,12 +27,13 @@ from benchmarks.speed.extraction.benchmark_frames import benchmark_frames
 from benchmarks.speed.extraction.end_to_end import empty_store
 from benchmarks.speed.extraction.extraction_stages import computed_rows
 from benchmarks.speed.gpu.machine import machine
-from benchmarks.speed.loaders import table
+from benchmarks.speed.loaders import table_of
 from cache.coordination.claims import Claims
 from cache.format.statistics import MeasuredFeatures
 from cache.writer import StoreWriter
 from shared.config.preset_catalogue import load_preset
 from shared.data.features import as_floats
+from shared.process.command import command_parser
 from shared.process.cores import available_cores
 from stage1_extract.backbones.live import LiveFeatures, RawBatch
 from stage1_extract.backbones.weights import frozen_backbones
@@ -151,11 +151,7 @@ def beside(
 
 def main() -> None:
     """Measure, print, write."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.speed.queueing",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_parser(__doc__, "python -m benchmarks.speed.queueing")
     parser.add_argument("--quick", action="store_true", help="preset tiny, few samples")
     parser.add_argument("--real", type=Path, default=REAL, help=f"real frames, default {REAL}")
     parser.add_argument("--json", type=Path, default=RESULTS, help=f"default {RESULTS}")
@@ -176,7 +172,7 @@ def main() -> None:
     document = {"machine": machine(), "frames": source, "samples": samples, "rows": rows}
     args.json.parent.mkdir(parents=True, exist_ok=True)
     args.json.write_text(json.dumps(document, indent=1) + "\n")
-    print(table(rows))
+    print(table_of(rows))
 
 
 if __name__ == "__main__":

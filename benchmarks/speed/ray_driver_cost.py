@@ -11,7 +11,6 @@ turned round, is how many shards per second a driver can hand out at most.
 Samples loaded in Ray tasks are timed as well: how long the worker that asked is busy with each.
 """
 
-import argparse
 import json
 import statistics
 import tempfile
@@ -28,7 +27,8 @@ import torch
 from benchmarks.speed.store.sample_rows import new_store, synthetic_samples
 from cache.writer import StoreWriter
 from shared.config.preset_catalogue import r50_800x320
-from shared.data.features import Annotations, Frame
+from shared.data.features import NO_ANNOTATIONS, Frame
+from shared.process.command import command_parser
 from shared.process.interrupts import Interrupts
 from stage1_extract.backbones.live import join_raw
 from stage1_extract.cluster.hand_out import HandOut
@@ -63,13 +63,6 @@ class MadeUpFrames:
     """Stands in for `RawFrames`: samples of the size that r50_800x320 has."""
 
     def __getitem__(self, place: tuple[int, int]) -> RawFrame:
-        nothing = np.zeros(0, np.int64)
-        boxes = Annotations(
-            boxes_lidar=np.zeros((0, 9), np.float32),
-            labels=nothing,
-            lidar_points=nothing,
-            radar_points=nothing,
-        )
         frame = Frame(
             token=str(place),
             scene="scene",
@@ -78,7 +71,7 @@ class MadeUpFrames:
             img_from_lidar=np.zeros((6, 4, 4)),
             ego_from_lidar=np.eye(4),
             global_from_ego=np.eye(4),
-            annotations=boxes,
+            annotations=NO_ANNOTATIONS,
         )
         voxels = Voxels(
             points=torch.ones(VOXELS, 10, 5),
@@ -189,9 +182,7 @@ def measure(shards: int) -> dict[str, Any]:
 
 def main() -> None:
     """Measure, print and keep."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_parser(__doc__)
     parser.add_argument("--json", type=Path, default=RESULTS, help=f"default {RESULTS}")
     parser.add_argument("--shards", type=int, default=10_000, help="to hand out in each run")
     args = parser.parse_args()

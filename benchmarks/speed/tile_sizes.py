@@ -11,7 +11,6 @@ time of the whole forward pass, or of the whole backward pass. Prints the tables
 first, and writes JSON. A tile that does not compile or does not fit is a row that says why.
 """
 
-import argparse
 import json
 from dataclasses import asdict, replace
 from pathlib import Path
@@ -26,6 +25,7 @@ from shared.model.attention.kernels.kernel_sizes import KernelSizes, kernel_size
 from shared.model.attention.kernels.window_bias_attention import window_bias_attention
 from shared.model.attention.windows.attention_bias import AttentionBias
 from shared.model.attention.windows.tile_schedule import Tile
+from shared.process.command import command_parser
 from shared.process.device import available_device
 
 RESULT = Path("benchmarks/results/tile_sizes.json")
@@ -107,11 +107,7 @@ def table(rows: list[dict[str, Any]]) -> str:
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.speed.tile_sizes",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_parser(__doc__, "python -m benchmarks.speed.tile_sizes")
     parser.add_argument("--presets", nargs="+", default=["r50_800x320", "vov_1600x640"])
     parser.add_argument("--samples", type=int, default=4)
     parser.add_argument("--queries", type=int, default=QUERIES)

@@ -12,7 +12,6 @@ nuScenes, complete or not. Also printed: what storing an answer of its own for e
 would cost, in processor time and bytes.
 """
 
-import argparse
 import json
 import time
 from collections import defaultdict
@@ -37,6 +36,7 @@ from shared.data.targets import trainable_annotations
 from shared.model.detector import CmtDetector
 from shared.model.initial_detector import fresh_detector
 from shared.model.losses import detection_losses, total_loss
+from shared.process.command import command_parser
 from stage1_extract.backbones.frozen import FrozenBackbones
 from stage1_extract.backbones.live import LiveFeatures
 from stage1_extract.backbones.weights import frozen_backbones
@@ -91,7 +91,7 @@ def compressed_bytes(maps: Mapping[str, Any], views: int) -> int:
 
 
 def add_comparison(
-    figures: Figures, detector: CmtDetector, sources: Mapping[str, FrameFeatures], exact: str
+    figures: Figures, detector: CmtDetector, sources: Mapping[str, FrameFeatures]
 ) -> None:
     """Compare the outputs of every source with those of the source called `exact`."""
     outputs = {}
@@ -102,7 +102,7 @@ def add_comparison(
         terms = detection_losses(answer, truth, detector.preset.head)
         scores = answer.class_logits[-1].sigmoid()
         outputs[name] = (scores, answer.center_xy_m[-1], float(total_loss(terms)))
-    scores, centres_m, loss = outputs.pop(exact)
+    scores, centres_m, loss = outputs.pop("exact")
     for name, (its_scores, its_centres_m, its_loss) in outputs.items():
         gaps_m = (its_centres_m - centres_m).norm(dim=-1)
         figures[f"{name}: score, largest"].append(float((its_scores - scores).abs().max()))
@@ -162,7 +162,7 @@ def measure(
                     "exact": without(features, replace(null, maps=exact[n][0]), absent),
                     "next variant": without(features, replace(null, maps=exact[3 - n][0]), absent),
                 }
-                add_comparison(by_condition[condition(absent)], detector, sources, "exact")
+                add_comparison(by_condition[condition(absent)], detector, sources)
     return {
         "preset": preset_name,
         "head": "seeded" if (head or checkpoint) is None else "trained",
@@ -176,9 +176,7 @@ def measure(
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_parser(__doc__)
     parser.add_argument("root", type=Path, help="folder of nuScenes")
     parser.add_argument("--preset", default="tiny")
     parser.add_argument("--checkpoint", type=Path, help="CMT checkpoint")

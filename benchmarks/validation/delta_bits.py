@@ -11,7 +11,6 @@ Adds to benchmarks/results/delta_bits.json; exits with 1 if any two digests diff
 touches none of so few samples is refused by the extraction and fails here: give it more --samples.
 """
 
-import argparse
 import json
 import os
 import shutil
@@ -24,6 +23,7 @@ from typing import Any
 
 from cache.delta.delta_inspection import delta_content
 from cache.storage.location import as_store_path
+from shared.process.command import command_parser
 from shared.synthetic_nuscenes.world.synthetic_config import SyntheticConfig
 from shared.synthetic_nuscenes.write import write_synthetic_nuscenes
 from stage1_extract.__main__ import main as extract_features
@@ -83,9 +83,7 @@ def compare(name: str, folder: Path) -> dict[str, Any]:
 
 def main() -> int:
     """Compare, print, write the JSON."""
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_parser(__doc__)
     parser.add_argument("conditions", nargs="*", help="default one of each family")
     parser.add_argument("--all", action="store_true", help="every condition of the catalogue")
     parser.add_argument("--samples", type=int, default=4, help="default 4")

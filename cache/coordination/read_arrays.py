@@ -48,8 +48,18 @@ def read_arrays(
     return row
 
 
-def map_buffer(spec: ArraySpec, maps: MapValues) -> NDArray[Any]:
-    """Return the array of a map that `spec` describes."""
+def map_buffers(
+    specs: Sequence[ArraySpec], maps: Mapping[str, MapValues]
+) -> dict[str, NDArray[Any]]:
+    """Return the memory of maps, all or some, by the names of their arrays among `specs`."""
+    return {
+        spec.name: _buffer(spec, maps[spec.feature_map])
+        for spec in specs
+        if spec.feature_map is not None and spec.feature_map in maps
+    }
+
+
+def _buffer(spec: ArraySpec, maps: MapValues) -> NDArray[Any]:
     if not isinstance(maps, QuantisedMap):
         return maps
     if spec.is_quantised:

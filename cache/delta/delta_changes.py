@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 
 from cache.delta.conditioned_features import ConditionedFeatures
 from cache.delta.map_slices import empty_maps
-from shared.data.features import MapValues, QuantisedMap
+from shared.data.features import MapValues
+from shared.data.map_arrays import map_parts
 from shared.errors import CacheError
 
 
@@ -51,14 +52,8 @@ def _same_maps(clean: Mapping[str, MapValues], changed: Mapping[str, MapValues])
     return all(
         _bytes_equal(mine, theirs)
         for name, values in clean.items()
-        for mine, theirs in zip(_arrays(values), _arrays(changed[name]), strict=True)
+        for mine, theirs in zip(map_parts(values), map_parts(changed[name]), strict=True)
     )
-
-
-def _arrays(values: MapValues) -> tuple[NDArray[Any], ...]:
-    if isinstance(values, QuantisedMap):
-        return values.values, values.scale, values.zero
-    return (values,)
 
 
 def _bytes_equal(mine: NDArray[Any], theirs: NDArray[Any]) -> bool:

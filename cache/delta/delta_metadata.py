@@ -17,14 +17,14 @@ from typing import Any
 
 from cache.delta.delta_plan import DeltaPlan
 from cache.format.checked_json import add_checksum, json_bytes, remove_checksum
-from cache.format.identity import Identity, explain_difference
+from cache.format.identity import Identity, require_identity
 from cache.format.metadata import DELTA_FILE, METADATA_FILE, Provenance
 from cache.inspection.parity_record import CheckedContent
 from cache.storage.protocol import StorePath
 from shared.config.classes import CAMERAS
 from shared.config.config_json import from_json, to_json
 from shared.digests import json_digest
-from shared.errors import CacheError, ConfigError, IdentityError
+from shared.errors import CacheError, ConfigError
 
 DELTA_VERSION = 1
 
@@ -145,15 +145,7 @@ def open_or_create_delta(path: StorePath, metadata: DeltaMetadata) -> DeltaMetad
         with path.creating(DELTA_FILE) as building:
             (building / DELTA_FILE).write_bytes(json_bytes(add_checksum(metadata)))
     present = read_delta(path)
-    differences = explain_difference(present.identity, metadata.identity)
-    if differences:
-        raise IdentityError(
-            f"{path} was not made from what was asked for:\n  "
-            + "\n  ".join(differences)
-            + f"\nUse the options it was made with (`feature-cache show {path}` prints them). To "
-            "extract something else, name a different --store, or remove this one first. "
-            "Nothing was changed."
-        )
+    require_identity(path, present.identity, metadata.identity)
     return present
 
 

@@ -7,10 +7,8 @@ from collections.abc import Mapping
 from dataclasses import replace
 from typing import Literal
 
-import numpy as np
-
 from cache.coordination.completeness import Completeness
-from cache.coordination.read_arrays import map_buffer, read_arrays
+from cache.coordination.read_arrays import map_buffers, read_arrays
 from cache.coordination.store import Store, open_store
 from cache.create import StoreSpec, open_or_create
 from cache.delta.delta_metadata import DeltaMetadata, finish_command
@@ -25,7 +23,7 @@ from cache.writer import StoreWriter
 from shared.config.classes import CAMERAS, LIDAR
 from shared.config.cut import parse_cut
 from shared.config.preset import FeatureMap
-from shared.data.features import NO_CAMERAS, Annotations, Frame, MapValues
+from shared.data.features import NO_ANNOTATIONS, NO_CAMERAS, Frame, MapValues
 from shared.digests import json_digest
 from shared.errors import CacheError
 
@@ -50,17 +48,11 @@ def part_rows(plan: DeltaPlan, part: Part) -> list[RowPlace]:
 
 def row_frame(frame: Frame, sensor: str) -> Frame:
     """Return the frame of a delta's row: without boxes, and projections only in geometry rows."""
-    nothing = np.zeros(0, np.int64)
     return replace(
         frame,
         token=row_token(frame.token, sensor),
         img_from_lidar=NO_CAMERAS if sensor else frame.img_from_lidar,
-        annotations=Annotations(
-            boxes_lidar=np.zeros((0, 9), np.float32),
-            labels=nothing,
-            lidar_points=nothing,
-            radar_points=nothing,
-        ),
+        annotations=NO_ANNOTATIONS,
     )
 
 
@@ -177,11 +169,7 @@ class RowReader:
             MissingRowError: if the row is not there.
             CacheError: if it is damaged.
         """
-        buffers = {
-            spec.name: map_buffer(spec, maps[spec.feature_map])
-            for spec in self._specs
-            if spec.feature_map is not None and spec.feature_map in maps
-        }
+        buffers = map_buffers(self._specs, maps)
         wanted = [spec for spec in self._specs if spec.name in buffers]
         place = self.completeness.position(token, variant)
         read_arrays(self.store, wanted, place, variant, variant, buffers)

@@ -12,9 +12,7 @@ from pathlib import Path
 from typing import Any
 
 from cache.format.checked_json import json_bytes
-from cache.format.metadata import read_metadata
 from cache.format.schema import SCHEMA_VERSION
-from cache.storage.location import as_store_path
 from cache.storage.protocol import StorePath
 from shared.config.augmentation import VariantDraws
 from shared.config.config_json import to_json
@@ -193,14 +191,6 @@ def require_whole_store(path: StorePath, identity: Mapping[str, Any]) -> None:
             f"{path} is inside a delta store and has only its {identity[PART]} rows; name the "
             "delta, the folder above, and where a store is expected, the delta's base"
         )
-
-
-def check_identity(path: Path | StorePath, wanted: Mapping[str, Any]) -> None:
-    """Make sure that the store at `path` was made from what is asked for.
-
-    Raises: as `require_identity`.
-    """
-    require_identity(path, read_metadata(as_store_path(path)).identity, wanted)
 
 
 def require_identity(

@@ -10,7 +10,6 @@ from collections import Counter, defaultdict
 from collections.abc import Mapping
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 
 from tqdm import tqdm
@@ -21,6 +20,7 @@ from cache.verification.check_rows import Damage
 from shared.data.features import Sources
 from shared.digests import file_digest
 from shared.errors import CacheError, DatasetError, IdentityError
+from shared.process.cores import available_cores
 
 FEWEST_ROWS = 8  # that a resume compares, where there are as many
 NAMED_FILES = 3  # in a message
@@ -37,16 +37,6 @@ class ComparedRows:
 
     compared: int
     unknown: int
-
-
-def require_root(root: Path) -> None:
-    """Make sure that a dataset root is a folder.
-
-    Raises:
-        DatasetError: if not.
-    """
-    if not root.is_dir():
-        raise DatasetError(f"{root} is not a folder; name the nuScenes root with --nuscenes")
 
 
 def source_damage(store: Store, root: Path, shard: int, stop: threading.Event) -> list[Damage]:
@@ -95,7 +85,7 @@ def source_damage(store: Store, root: Path, shard: int, stop: threading.Event) -
     ]
 
 
-def require_same_sources(store: Store, root: Path, *, workers: int = 1) -> ComparedRows:
+def require_same_sources(store: Store, root: Path) -> ComparedRows:
     """Make sure that finished rows of a store were made from the sensor files in `root`.
 
     Reads the files of `drawn_rows`; a file that differs elsewhere is for `feature-cache verify`.
@@ -103,7 +93,6 @@ def require_same_sources(store: Store, root: Path, *, workers: int = 1) -> Compa
     Args:
         store: about to be resumed or extended.
         root: dataset root.
-        workers: threads.
 
     Raises:
         IdentityError: if files differ or are missing, naming some.
@@ -112,9 +101,13 @@ def require_same_sources(store: Store, root: Path, *, workers: int = 1) -> Compa
     """
     known, unknown = _recorded_sources(store)
     drawn = drawn_rows({shard: len(store.layout.span(shard)[1]) for shard in known})
-    pool = ThreadPoolExecutor(workers)
+
+    def compare(row: tuple[int, int]) -> dict[str, dict[str, str]]:
+        shard, slot = row
+        return differing_files(known[shard], known[shard].unpacked()[slot], slot, root)
+
+    pool = ThreadPoolExecutor(available_cores())
     try:
-        compare = partial(_row_differences, known, root)
         results = pool.map(compare, drawn)
         rows = list(tqdm(results, "sensor files", len(drawn), unit="row", disable=None))
     finally:
@@ -185,14 +178,6 @@ def _recorded_sources(store: Store) -> tuple[dict[int, ShardSources], int]:
         command = f"feature-cache verify {shlex.quote(str(store.path))} --repair"
         raise CacheError(f"{error}. Run `{command}`, then the same command again") from error
     return known, unknown
-
-
-def _row_differences(
-    known: Mapping[int, ShardSources], root: Path, row: tuple[int, int]
-) -> dict[str, dict[str, str]]:
-    """Return what `differing_files` says of a row."""
-    shard, slot = row
-    return differing_files(known[shard], known[shard].unpacked()[slot], slot, root)
 
 
 def _digest_now(file: Path) -> str:

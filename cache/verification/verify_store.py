@@ -21,9 +21,9 @@ from cache.format.metadata import read_metadata
 from cache.format.schema import row_bytes
 from cache.storage.protocol import StorePath
 from cache.verification.check_rows import Damage, metadata_damage, shard_damage
-from cache.verification.check_sources import require_root, source_damage
+from cache.verification.check_sources import source_damage
 from cache.verification.progress import VerificationProgress
-from shared.errors import CacheError, InterruptedWorkError
+from shared.errors import CacheError, DatasetError, InterruptedWorkError
 from shared.process.interrupts import Interrupts
 
 QUEUED_PER_WORKER = 2
@@ -131,7 +131,8 @@ def verify_sources(
         InterruptedWorkError: on Ctrl-C or SIGTERM; what was compared is noted.
         DatasetError: if `root` is no folder, or a file cannot be read now.
     """
-    require_root(root)
+    if not root.is_dir():
+        raise DatasetError(f"{root} is not a folder; name the nuScenes root with --nuscenes")
     outcome, progress = Outcome(), VerificationProgress(store, anew=anew, root=root)
     check = partial(source_damage, store, root)
     _check_shards(store, check, progress, outcome, workers, repair=False, report=report)

@@ -22,7 +22,6 @@ PARTS: dict[str, Owner] = {
 }
 AQR_PARTS = ("pts_bbox_head.aqr_weight_generator", "pts_bbox_head.attention_bias_generator")
 FROZEN_PARTS = tuple(part for part, owner in PARTS.items() if owner == "frozen")
-TRAINABLE_PARTS = tuple(part for part, owner in PARTS.items() if owner == "trainable")
 
 
 def belongs(key: str, parts: Iterable[str]) -> bool:

@@ -12,7 +12,7 @@ from torch import Tensor
 
 from shared.data.batch_memory import BatchMemory
 from shared.data.features import Frame, FrameFeatures, MapValues, QuantisedMap
-from shared.data.map_arrays import Arrays, MapArrays, map_parts
+from shared.data.map_arrays import Arrays, MapArrays, copy_map, map_parts
 from shared.data.sensor_drop import NOTHING, condition
 from shared.process.device import send
 
@@ -131,19 +131,6 @@ def collate(features: Sequence[FrameFeatures]) -> Batch:
     buffer = BatchBuffer(features[0].maps, len(features))
     for index, sample in enumerate(features):
         for name, values in buffer.sample(index).items():
-            _copy(sample.maps[name], values)
+            copy_map(sample.maps[name], values)
     frames = [sample.frame for sample in features]
     return buffer.batch(frames, [condition(NOTHING)] * len(frames))
-
-
-def _copy(values: MapValues, buffer: MapValues) -> None:
-    if isinstance(buffer, QuantisedMap):
-        assert isinstance(values, QuantisedMap), "the frames of a batch come from one source"
-        buffer.values[...], buffer.scale[...], buffer.zero[...] = (
-            values.values,
-            values.scale,
-            values.zero,
-        )
-    else:
-        assert not isinstance(values, QuantisedMap), "the frames of a batch come from one source"
-        buffer[...] = values

@@ -130,10 +130,6 @@ class StoredCondition(Protocol):
     def severity(self) -> int | None:
         """From 1, the mildest; None where its source has no severities."""
 
-    @property
-    def source(self) -> str:
-        """Whose definition it is."""
-
 
 class ConditionedStore(FeatureStore, Protocol):
     """The samples of a clean store under a condition: same tokens, preset, cut and null."""

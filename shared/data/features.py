@@ -38,6 +38,14 @@ class Annotations:
     radar_points: NDArray[np.int64]
 
 
+NO_ANNOTATIONS = Annotations(
+    boxes_lidar=np.zeros((0, 9), np.float32),
+    labels=np.zeros(0, np.int64),
+    lidar_points=np.zeros(0, np.int64),
+    radar_points=np.zeros(0, np.int64),
+)
+
+
 @dataclass(frozen=True, kw_only=True, slots=True)
 class Frame:
     """What stage 2 needs of a frame besides its feature maps.

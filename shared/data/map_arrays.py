@@ -1,6 +1,6 @@
 """The maps of a batch as arrays, to be filled sample by sample; known without torch."""
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from numpy.typing import NDArray
@@ -22,15 +22,9 @@ class MapArrays:
 
     def sample(self, index: int) -> dict[str, MapValues]:
         """Return the maps of a sample as views of the batch's memory."""
-        maps: dict[str, MapValues] = {}
-        for name, parts in self._arrays.items():
-            first, *others = (part[index] for part in parts)
-            if others:
-                scale, zero = others
-                maps[name] = QuantisedMap(values=first, scale=scale, zero=zero)
-            else:
-                maps[name] = first
-        return maps
+        return {
+            name: whole_map(part[index] for part in parts) for name, parts in self._arrays.items()
+        }
 
     @property
     def arrays(self) -> list[NDArray[Any]]:
@@ -43,3 +37,18 @@ def map_parts(values: MapValues) -> Arrays:
     if isinstance(values, QuantisedMap):
         return values.values, values.scale, values.zero
     return (values,)
+
+
+def whole_map(parts: Iterable[NDArray[Any]]) -> MapValues:
+    """Return the map that consists of these arrays: undoes `map_parts`."""
+    first, *others = parts
+    if not others:
+        return first
+    scale, zero = others
+    return QuantisedMap(values=first, scale=scale, zero=zero)
+
+
+def copy_map(source: MapValues, target: MapValues) -> None:
+    """Copy a map into the memory of one of the same format."""
+    for own, copied in zip(map_parts(target), map_parts(source), strict=True):
+        own[...] = copied

@@ -8,13 +8,14 @@ The backbone processes cameras separately, so a single one can be dropped, too. 
 zeros is not what the backbone returns for an absent sensor.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 from shared.config.classes import CAMERAS, LIDAR
 from shared.config.preset import Preset
-from shared.data.features import FrameFeatures, MapValues, QuantisedMap
+from shared.data.features import FrameFeatures, MapValues
+from shared.data.map_arrays import map_parts, whole_map
 from shared.errors import ConfigError
 
 if TYPE_CHECKING:
@@ -115,21 +116,9 @@ def without(features: FrameFeatures, null: FrameFeatures, absent: Absent) -> Fra
         if is_replaced(name, absent):
             maps[name] = null.maps[name]
         elif _absent_rows(name, absent):
-            maps[name] = _copied(values)
+            maps[name] = whole_map(part.copy() for part in map_parts(values))
             fill_absent({name: maps[name]}, null, absent)
     return replace(features, maps=maps)
-
-
-def without_lidar(features: FrameFeatures, null: FrameFeatures) -> FrameFeatures:
-    """Return the sample as if the LiDAR were absent; see `without`."""
-    return without(features, null, (LIDAR,))
-
-
-def without_cameras(
-    features: FrameFeatures, null: FrameFeatures, cameras: Sequence[str] = CAMERAS
-) -> FrameFeatures:
-    """Return the sample as if these cameras, by default all, were absent; see `without`."""
-    return without(features, null, tuple(cameras))
 
 
 def is_replaced(name: str, absent: Absent) -> bool:
@@ -141,18 +130,8 @@ def fill_absent(maps: Mapping[str, MapValues], null: FrameFeatures, absent: Abse
     """Overwrite, in maps of a sample, what absent sensors would have contributed."""
     for name, values in maps.items():
         for rows in _absent_rows(name, absent):
-            _overwrite(values, null.maps[name], rows)
-
-
-def _overwrite(values: MapValues, nothing: MapValues, rows: slice) -> None:
-    if isinstance(values, QuantisedMap):
-        assert isinstance(nothing, QuantisedMap), "both maps come from the same store"
-        values.values[rows] = nothing.values[rows]
-        values.scale[rows] = nothing.scale[rows]
-        values.zero[rows] = nothing.zero[rows]
-    else:
-        assert not isinstance(nothing, QuantisedMap), "both maps come from the same store"
-        values[rows] = nothing[rows]
+            for own, nothing in zip(map_parts(values), map_parts(null.maps[name]), strict=True):
+                own[rows] = nothing[rows]
 
 
 def _absent_rows(name: str, absent: Absent) -> list[slice]:
@@ -165,11 +144,3 @@ def _absent_rows(name: str, absent: Absent) -> list[slice]:
     if set(CAMERAS) <= set(absent):
         return [slice(None)]
     return [slice(view, view + 1) for view, camera in enumerate(CAMERAS) if camera in absent]
-
-
-def _copied(values: MapValues) -> MapValues:
-    if isinstance(values, QuantisedMap):
-        return QuantisedMap(
-            values=values.values.copy(), scale=values.scale.copy(), zero=values.zero.copy()
-        )
-    return values.copy()

@@ -17,7 +17,6 @@ from torch import Tensor
 from shared.config.head_config import HeadConfig
 from shared.model.outputs import HeadOutputs
 
-BOX_SIZE = 9
 CODE_SIZE = 10
 
 

@@ -73,33 +73,24 @@ def split_denoising(
         padded: number of denoising queries, 0 if there are none.
     """
     if not padded:
-        return _as_outputs(predictions, sensor_weights)
+        return HeadOutputs(**predictions, sensor_weights=sensor_weights, denoising=None)
     # Split, not sliced: the gradients of two slices would each be padded, then added.
     pairs = {name: _split(values, padded, dim=2) for name, values in predictions.items()}
     weights: tuple[Tensor | None, Tensor | None] = (None, None)
     if sensor_weights is not None:
         weights = _split(sensor_weights, padded, dim=1)
-    noised = _as_outputs({name: first for name, (first, _) in pairs.items()}, weights[0])
-    return _as_outputs({name: rest for name, (_, rest) in pairs.items()}, weights[1], noised)
+    noised = HeadOutputs(
+        **{name: first for name, (first, _) in pairs.items()},
+        sensor_weights=weights[0],
+        denoising=None,
+    )
+    return HeadOutputs(
+        **{name: rest for name, (_, rest) in pairs.items()},
+        sensor_weights=weights[1],
+        denoising=noised,
+    )
 
 
 def _split(values: Tensor, padded: int, dim: int) -> tuple[Tensor, Tensor]:
     noised, ordinary = torch.split(values, [padded, values.shape[dim] - padded], dim=dim)
     return noised, ordinary
-
-
-def _as_outputs(
-    predictions: dict[str, Tensor],
-    sensor_weights: Tensor | None,
-    denoising: HeadOutputs | None = None,
-) -> HeadOutputs:
-    return HeadOutputs(
-        center_xy_m=predictions["center_xy_m"],
-        log_length=predictions["log_length"],
-        log_width_z_log_height=predictions["log_width_z_log_height"],
-        yaw_sin_cos=predictions["yaw_sin_cos"],
-        velocity_mps=predictions["velocity_mps"],
-        class_logits=predictions["class_logits"],
-        denoising=denoising,
-        sensor_weights=sensor_weights,
-    )

@@ -1,5 +1,6 @@
-"""How every command ends: with status 0, or with one message and another status."""
+"""How every command begins and ends: its parser; status 0, or one message and another status."""
 
+import argparse
 import contextlib
 import io
 import logging
@@ -15,6 +16,18 @@ from shared.errors import FrozenCmtError, InterruptedWorkError
 from shared.process.system_faults import explain_system_fault
 
 STDOUT = "standard output"
+
+
+def command_parser(about: str | None, name: str | None = None) -> argparse.ArgumentParser:
+    """Return the parser of a command.
+
+    Args:
+        about: what `--help` prints, the module's docstring as it is.
+        name: of the command; None for that of its file.
+    """
+    return argparse.ArgumentParser(
+        name, description=about, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
 
 
 @contextlib.contextmanager

@@ -6,38 +6,19 @@ argparse names the option: "argument --batch-size: -1 is not a whole number of a
 import argparse
 import math
 from collections.abc import Callable
+from typing import TypeVar
+
+Number = TypeVar("Number", int, float)
 
 
 def whole_number(least: int, most: int | None = None) -> Callable[[str], int]:
     """Return a reader of whole numbers from `least` to `most`, for argparse's `type`."""
-    wanted = f"a whole number {_range(least, most)}"
-
-    def read(text: str) -> int:
-        try:
-            number = int(text)
-        except ValueError:
-            raise argparse.ArgumentTypeError(f"{text!r} is not {wanted}") from None
-        if number < least or (most is not None and number > most):
-            raise argparse.ArgumentTypeError(f"{text} is not {wanted}")
-        return number
-
-    return read
+    return _reader(int, "a whole number", least, most)
 
 
 def real_number(least: float, most: float | None = None) -> Callable[[str], float]:
     """Return a reader of finite numbers from `least` to `most`, for argparse's `type`."""
-    wanted = f"a number {_range(least, most)}"
-
-    def read(text: str) -> float:
-        try:
-            number = float(text)
-        except ValueError:
-            raise argparse.ArgumentTypeError(f"{text!r} is not {wanted}") from None
-        if not least <= number <= (math.inf if most is None else most) or math.isinf(number):
-            raise argparse.ArgumentTypeError(f"{text} is not {wanted}")
-        return number
-
-    return read
+    return _reader(float, "a number", least, most)
 
 
 def share(text: str) -> float:
@@ -48,5 +29,18 @@ def share(text: str) -> float:
     return number
 
 
-def _range(least: float, most: float | None) -> str:
-    return f"of at least {least:g}" if most is None else f"from {least:g} to {most:g}"
+def _reader(
+    kind: Callable[[str], Number], noun: str, least: float, most: float | None
+) -> Callable[[str], Number]:
+    limits = f"of at least {least:g}" if most is None else f"from {least:g} to {most:g}"
+
+    def read(text: str) -> Number:
+        try:
+            number = kind(text)
+        except ValueError:
+            raise argparse.ArgumentTypeError(f"{text!r} is not {noun} {limits}") from None
+        if not least <= number <= (math.inf if most is None else most) or number == math.inf:
+            raise argparse.ArgumentTypeError(f"{text} is not {noun} {limits}")
+        return number
+
+    return read

@@ -7,11 +7,10 @@ The same options give the same bytes. A complete OUT is left as it is, an unfini
 again, and anything else in OUT is refused.
 """
 
-import argparse
 import sys
 from pathlib import Path
 
-from shared.process.command import run_command
+from shared.process.command import command_parser, run_command
 from shared.process.number_options import whole_number
 from shared.synthetic_nuscenes.world.synthetic_config import LIMITS, SyntheticConfig
 from shared.synthetic_nuscenes.write import write_synthetic_nuscenes
@@ -32,11 +31,7 @@ def main(argv: list[str] | None = None) -> int:
     Returns:
         Exit status, see `run_command`.
     """
-    parser = argparse.ArgumentParser(
-        prog="python -m shared.synthetic_nuscenes",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_parser(__doc__, "python -m shared.synthetic_nuscenes")
     parser.add_argument("out", type=Path, metavar="OUT", help="data root to write")
     parser.add_argument("--workers", type=whole_number(1), help="processes (one per core)")
     defaults = SyntheticConfig()

@@ -2,7 +2,6 @@
 
 import logging
 import multiprocessing
-import os
 import time
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
@@ -13,6 +12,7 @@ from PIL import Image
 from tqdm import tqdm
 
 from shared.config.classes import LIDAR
+from shared.process.cores import available_cores
 from shared.synthetic_nuscenes.sensors.record_sample import Sightings, record_sample
 from shared.synthetic_nuscenes.sensors.rig import RIG_CAMERAS
 from shared.synthetic_nuscenes.stamp import (
@@ -95,7 +95,7 @@ def _record_all(
     out: Path, config: SyntheticConfig, jobs: list[tuple[str, int]], workers: int | None
 ) -> Iterator[Sightings]:
     """Record every sample; results come in the order of the jobs, whichever process does them."""
-    count = min(len(os.sched_getaffinity(0)) if workers is None else workers, len(jobs))
+    count = min(available_cores() if workers is None else workers, len(jobs))
     record = partial(record_sample, out, config)
     scenes, samples = zip(*jobs, strict=True)
     if count <= 1:

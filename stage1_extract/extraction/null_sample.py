@@ -15,7 +15,7 @@ from cache.coordination.store import Store
 from cache.create import StoreSpec, open_or_create
 from shared.config.classes import CAMERAS
 from shared.config.preset import Preset
-from shared.data.features import NO_CAMERAS, Annotations, Frame
+from shared.data.features import NO_ANNOTATIONS, NO_CAMERAS, Frame
 from stage1_extract.backbones.frozen import FrozenBackbones
 from stage1_extract.backbones.live import LiveFeatures
 from stage1_extract.preprocessing.absent_input import black_images, zero_voxels
@@ -47,7 +47,6 @@ def write_null_features(store: Store, frozen: FrozenBackbones, *, shard_bytes: i
 def null_raw_frame(preset: Preset) -> RawFrame:
     """Return the raw sample in which all sensors are absent."""
     has_camera = preset.camera is not None
-    nothing = np.zeros(0, np.int64)
     return RawFrame(
         frame=Frame(
             token=NULL_SAMPLES.tokens[0],
@@ -57,12 +56,7 @@ def null_raw_frame(preset: Preset) -> RawFrame:
             img_from_lidar=np.tile(np.eye(4), (len(CAMERAS), 1, 1)) if has_camera else NO_CAMERAS,
             ego_from_lidar=np.eye(4),
             global_from_ego=np.eye(4),
-            annotations=Annotations(
-                boxes_lidar=np.zeros((0, 9), np.float32),
-                labels=nothing,
-                lidar_points=nothing,
-                radar_points=nothing,
-            ),
+            annotations=NO_ANNOTATIONS,
         ),
         images=None if preset.camera is None else black_images(preset.camera),
         voxels=None if preset.lidar is None else zero_voxels(preset),

@@ -5,7 +5,7 @@ from functools import partial
 
 from shared.config.mm_config.config_reader import Section
 from shared.config.preset import LidarBranch
-from shared.model.bev_neck import NORM_EPS, NORM_MOMENTUM
+from shared.model.bev_neck import NORM_EPS
 from stage1_extract.mm_config.config_sections import ConfigSections
 from stage1_extract.mm_config.norm_section import expect_frozen_norm, expect_trained_norm
 from stage1_extract.preprocessing.sweeps import COLUMNS
@@ -198,6 +198,6 @@ def _read_neck(
     neck.must_be(NECK_REQUIRED)
     neck.fixed(NECK_FIXED)
     neck.skip(NECK_SKIPPED)
-    expect_trained_norm(neck, eps=NORM_EPS, momentum=NORM_MOMENTUM)
+    expect_trained_norm(neck)
     fine, coarse = neck.integers("out_channels", 2)
     return fine, coarse

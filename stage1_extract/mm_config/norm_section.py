@@ -1,9 +1,9 @@
 """Normalisation layers of a config: each module has a fixed epsilon, and we build no other."""
 
 from shared.config.mm_config.config_reader import Section
+from shared.model.bev_neck import NORM_EPS, NORM_MOMENTUM
 
 TORCH_EPS = 1e-5  # what a norm_cfg without eps means
-TORCH_MOMENTUM = 0.1
 
 # In eval mode all of them normalise with the same running statistics.
 FROZEN_KINDS = {
@@ -33,12 +33,12 @@ def expect_frozen_norm(section: Section, *, dims: int, eps: float) -> None:
     )
 
 
-def expect_trained_norm(section: Section, *, eps: float, momentum: float) -> None:
+def expect_trained_norm(section: Section) -> None:
     """Read `norm_cfg` of a module that stage 2 trains, whose upstream default is the same."""
     norm = section.optional_section("norm_cfg")
     if norm is None:
         return
     norm.kind("BN", "BN2d")
-    norm.expect("eps", eps, required=eps != TORCH_EPS)
-    norm.expect("momentum", momentum, required=momentum != TORCH_MOMENTUM)
+    norm.expect("eps", NORM_EPS, required=True)  # torch's defaults are different
+    norm.expect("momentum", NORM_MOMENTUM, required=True)
     norm.fixed({"requires_grad": True})

@@ -221,7 +221,7 @@ class _Comparison:
         preset = self._detector.preset
         joined = [replace(a, frame=b.frame) for a, b in zip(maps, frames, strict=True)]
         batch = collate([with_trainable_annotations(sample, preset.grid) for sample in joined])
-        return run_leg(self._detector, batch.to("cpu"), preset, live)
+        return run_leg(self._detector, batch.to("cpu"), live)
 
 
 def _as_stored(live: Sequence[FrameFeatures], like: Sequence[FrameFeatures]) -> list[FrameFeatures]:

@@ -13,7 +13,6 @@ import torch
 from torch import Tensor
 
 from shared.config.head_config import HeadConfig
-from shared.config.preset import Preset
 from shared.data.batch import Batch
 from shared.data.ground_truth import GroundTruth
 from shared.model.box_coder import Detections, decode_boxes
@@ -48,33 +47,33 @@ class Leg:
     detections: list[Detections]
 
 
-def run_leg(detector: CmtDetector, batch: Batch, preset: Preset, live: Leg | None = None) -> Leg:
+def run_leg(detector: CmtDetector, batch: Batch, live: Leg | None = None) -> Leg:
     """Run forward and backward as training does, without dropout and with frozen BatchNorm.
 
     Args:
         detector: the same for all legs.
         batch: of one source.
-        preset: the detector's.
         live: the live leg, when running any other.
     """
+    head = detector.preset.head
     detector.eval()
     with torch.no_grad():
-        detections = decode_boxes(detector(batch), preset.head)
+        detections = decode_boxes(detector(batch), head)
     queries = make_denoising_queries(
         batch.boxes_lidar,
         batch.labels,
-        preset.head,
-        preset.grid.point_range_m,
+        head,
+        detector.preset.grid.point_range_m,
         generator=torch.Generator().manual_seed(SEED),
         device=detector.device,
     )
     truth = GroundTruth.of(batch.boxes_lidar, batch.labels).to(detector.device)
     outputs: HeadOutputs = detector(batch, queries)
-    own = match(outputs, truth, preset.head, skips_overflow=True)  # what is not finite fails below
+    own = match(outputs, truth, head, skips_overflow=True)  # what is not finite fails below
     losses = detection_losses(
         outputs,
         truth,
-        preset.head,
+        head,
         denoising=queries,
         matches=own if live is None else live.own_matches,
     )
@@ -92,7 +91,7 @@ def run_leg(detector: CmtDetector, batch: Batch, preset: Preset, live: Leg | Non
             for name, parameter in detector.named_parameters()
             if parameter.grad is not None
         },
-        costs=_costs(outputs, truth, preset.head),
+        costs=_costs(outputs, truth, head),
         own_matches=own,
         own_slopes=slopes,
         detections=detections,

@@ -6,6 +6,7 @@ the report, so a comparison can be repeated, and another seed draws other rows.
 """
 
 import math
+from bisect import bisect_left
 from collections.abc import Sequence
 
 import numpy as np
@@ -55,24 +56,13 @@ def rows_to_find(share: float, rows: int) -> int:
     faulty = math.floor(share * rows)
     if faulty <= 1:
         return rows
-    low, high = 1, rows
-    while low < high:
-        middle = (low + high) // 2
-        low, high = (
-            (low, middle) if _chance(faulty, rows, middle) >= CONFIDENCE else (middle + 1, high)
-        )
-    return low
+    return 1 + bisect_left(range(1, rows), CONFIDENCE, key=lambda n: _chance(faulty, rows, n))
 
 
 def share_found(drawn: int, rows: int) -> float:
     """Return the smallest share of faulty rows that so many rows find with 95% probability."""
-    low, high = 1, rows
-    while low < high:
-        middle = (low + high) // 2
-        low, high = (
-            (low, middle) if _chance(middle, rows, drawn) >= CONFIDENCE else (middle + 1, high)
-        )
-    return low / rows
+    faulty = 1 + bisect_left(range(1, rows), CONFIDENCE, key=lambda n: _chance(n, rows, drawn))
+    return faulty / rows
 
 
 def sampling_report(drawn: int, rows: int, seed: int) -> str:

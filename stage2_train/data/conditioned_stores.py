@@ -61,7 +61,4 @@ def require_same_names(
 
 def content_digests(stores: Mapping[str, ConditionedStore]) -> dict[str, str]:
     """Return what must not change while a run reads delta stores, by condition."""
-    return {
-        name: samples_digest(delta.identity_digest, delta.sources_digest)
-        for name, delta in stores.items()
-    }
+    return {name: samples_digest(delta) for name, delta in stores.items()}

@@ -5,7 +5,7 @@ from dataclasses import replace
 from types import MappingProxyType
 from typing import Any
 
-from shared.data.feature_store import SampleReader
+from shared.data.feature_store import FeatureStore, SampleReader
 from shared.data.features import Frame, FrameFeatures, MapValues
 from shared.data.sensor_drop import Absent, fill_absent, is_replaced, require_remaining
 from shared.data.targets import trainable_annotations
@@ -104,13 +104,10 @@ def _reopened(
     return dataset
 
 
-def samples_digest(identity: str, sources: str | None) -> str:
+def samples_digest(store: FeatureStore) -> str:
     """Return the digest of what a run's samples are made from.
 
     So a run is not resumed on a store of the same tables and other sensor files.
-
-    Args:
-        identity: digest of the store's identity.
-        sources: digest of its sensor files; None for a store that does not know it.
     """
+    identity, sources = store.identity_digest, store.sources_digest
     return identity if sources is None else json_digest([identity, sources])

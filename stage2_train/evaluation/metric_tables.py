@@ -24,7 +24,7 @@ def metrics_as_text(summary: Mapping[str, Any]) -> str:
     ]
     bands = summary["by_distance"]
     means = [
-        (f"{name} m", str(band["true_boxes"]), *map(_number, _band_means(band)))
+        (f"{name} m", str(band["true_boxes"]), *map(_number, means_of(band)))
         for name, band in bands.items()
     ]
     aps = [
@@ -50,8 +50,8 @@ def metrics_as_text(summary: Mapping[str, Any]) -> str:
     )
 
 
-def means_of(summary: Mapping[str, Any]) -> tuple[float, ...]:
-    """Return the official means in the order of `MEANS`."""
+def means_of(summary: Mapping[str, Any]) -> tuple[float | None, ...]:
+    """Return the means of all samples or of a band, in the order of `MEANS`."""
     return (
         summary["mean_ap"],
         summary["nd_score"],
@@ -75,10 +75,6 @@ def markdown_table(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
     """Return a Markdown table: first column left-aligned, the others right-aligned."""
     rule = ["---", *["---:"] * (len(head) - 1)]
     return "\n".join(f"| {' | '.join(row)} |" for row in (head, rule, *rows)) + "\n"
-
-
-def _band_means(band: Mapping[str, Any]) -> tuple[float | None, ...]:
-    return (band["mean_ap"], band["nd_score"], *(band["tp_errors"][error] for error in ERRORS))
 
 
 def _errors(errors: Mapping[str, float]) -> list[str]:

@@ -7,7 +7,7 @@ every step, and bytes, which take a pass over the weights, at every checkpoint.
 from collections.abc import Sequence
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from shared.checkpoint.checkpoint_table import belongs
 from shared.digests import array_digest
@@ -65,7 +65,11 @@ class FreezeProof:
     def _digests(self) -> dict[str, str]:
         """Return the digest of each frozen tensor, of buffers that are not saved, too."""
         tensors = (*self.module.named_parameters(), *self.module.named_buffers())
-        return {name: _digest(tensor) for name, tensor in tensors if belongs(name, self.parts)}
+        return {
+            name: array_digest(tensor.detach().cpu().numpy())
+            for name, tensor in tensors
+            if belongs(name, self.parts)
+        }
 
 
 def _require_none(what: str, names: Sequence[str]) -> None:
@@ -76,7 +80,3 @@ def _require_none(what: str, names: Sequence[str]) -> None:
             "what its recipe says; its last checkpoint was saved before. Find the code that "
             "changes it, or remove it from the recipe's `frozen`"
         )
-
-
-def _digest(tensor: Tensor) -> str:
-    return array_digest(tensor.detach().cpu().numpy())

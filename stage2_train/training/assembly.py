@@ -141,7 +141,6 @@ def _trainer(
         recipe=recipe,
         module=LossStep(
             detector,
-            detector.preset,
             skips_overflow=scaler is not None,
             conditions=[name for name, _ in recipe.conditions],
         ),

@@ -86,7 +86,6 @@ def train(
     dataset = StoreDataset(store, tokens, conditioned)
     if recipe.sensor_drop is not None:
         dataset.require_droppable(recipe.sensor_drop.possible)
-    sources = store.sources_digest
     return train_batches(
         TrainingBatches(
             order=partial(training_order, store, recipe, tokens),
@@ -95,10 +94,10 @@ def train(
         detector,
         recipe,
         out,
-        samples=samples_digest(store.identity_digest, sources),
+        samples=samples_digest(store),
         origin={
             "features": store.features_digest,
-            "sources": sources,
+            "sources": store.sources_digest,
             "backbones": store.identity["weights"],
             "started_from": None if start is None else start.backbones,
             "parity": store.parity_note(),

@@ -4,7 +4,6 @@ from collections.abc import Sequence
 
 from torch import Tensor, nn
 
-from shared.config.preset import Preset
 from shared.data.batch import Batch
 from shared.data.ground_truth import GroundTruth
 from shared.model.denoising import DenoisingQueries
@@ -32,7 +31,6 @@ class LossStep(nn.Module):
 
     Args:
         detector: what is trained.
-        preset: its configuration.
         skips_overflow: see `shared.model.losses.detection_losses`.
         conditions: names of those that samples may be under, see `sensor_weight_sums`.
     """
@@ -40,7 +38,6 @@ class LossStep(nn.Module):
     def __init__(
         self,
         detector: CmtDetector,
-        preset: Preset,
         *,
         skips_overflow: bool = False,
         conditions: Sequence[str] = (),
@@ -49,7 +46,6 @@ class LossStep(nn.Module):
         self.conditions = tuple(conditions)
         self.skips_overflow = skips_overflow
         self.detector = detector
-        self.preset = preset
 
     def forward(self, inputs: LossInput) -> tuple[dict[str, Tensor], dict[str, Tensor]]:
         """Return the loss terms of a batch under their official names, and sums to log.
@@ -62,7 +58,7 @@ class LossStep(nn.Module):
         terms = detection_losses(
             outputs,
             truth,
-            self.preset.head,
+            self.detector.preset.head,
             denoising=inputs.queries,
             counts=inputs.counts,
             skips_overflow=self.skips_overflow,

@@ -109,7 +109,11 @@ class TrainingStep:
         self, micro_batches: MicroBatches, global_batch: GlobalBatch, step: int
     ) -> list[PassOutputs]:
         """Accumulate the global batch's gradient; return loss terms and sums of every pass."""
-        rank, passes, preset = self.fabric.global_rank, len(micro_batches), self.raw_module.preset
+        rank, passes, preset = (
+            self.fabric.global_rank,
+            len(micro_batches),
+            self.raw_module.detector.preset,
+        )
         step_seed = self.recipe.seed * 1_000_003 + step
         counts = global_batch.counts(preset)
         first = rank * sum(len(batch.tokens) for batch in micro_batches)

@@ -9,7 +9,6 @@ from numpy.typing import NDArray
 
 Points = NDArray[np.float32]
 SECTOR = 512  # bytes: the smallest hole a disk leaves
-POINT_BYTES = 20
 
 
 @dataclass(frozen=True)

@@ -155,7 +155,7 @@ def step_of(detector: WholeDetector, frames: PreparedFrames) -> tuple[Tensor, nn
     (batch,) = live_batches(frames, places)
     batch = batch.to(detector.device)
     counts = GlobalBatch(box_counts=tuple(len(boxes) for boxes in batch.boxes_lidar))
-    module = LossStep(detector, detector.preset).train()
+    module = LossStep(detector).train()
     queries = counts.denoising(batch, 0, detector.preset, 0, device=detector.device)
     terms, _ = module(LossInput(batch, queries))
     return total_loss(terms), module

@@ -12,7 +12,7 @@ from benchmarks.speed.extraction.__main__ import PAGE, options, run
 from benchmarks.speed.extraction.benchmark_frames import benchmark_frames
 from benchmarks.speed.extraction.end_to_end import CPU_SHARD_ROWS, disk_mb_per_s, empty_store
 from benchmarks.speed.extraction.extraction_goal import goal_in_words, goal_of
-from benchmarks.speed.extraction.extraction_table import MARKERS, pasted, table
+from benchmarks.speed.extraction.extraction_table import MARKERS, in_page, table
 from benchmarks.speed.extraction.thread_samples import QUEUES
 from benchmarks.speed.extraction.timed_extraction import WorkerReport, WorkerTask
 from benchmarks.speed.extraction.worker_processes import joint_figures, run_workers
@@ -154,12 +154,12 @@ def test_the_goal_on_a_cpu_is_the_time_of_the_backbones() -> None:
 def test_the_tables_fit_into_the_page(document: dict[str, Any], folder: Path) -> None:
     page = PAGE.read_text()
     for device, marker in MARKERS.items():
-        new = pasted(page, document | {"device": device})
+        new = in_page(page, document | {"device": device})
         assert table(document) in new
         assert new.startswith(page[: page.index(marker.format("begin"))])
         assert new.endswith(page[page.index(marker.format("end")) :])
     with pytest.raises(ValueError, match="expected the lines"):
-        pasted("a page", document)
+        in_page("a page", document)
 
 
 def test_what_there_was_no_time_for_is_in_the_tables(document: dict[str, Any]) -> None:

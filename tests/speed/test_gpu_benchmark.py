@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from torch.autograd import DeviceType
 
+from benchmarks.markdown import pasted
 from benchmarks.speed.gpu import __main__ as benchmark
 from benchmarks.speed.gpu.cases import NOT_MEASURED, Cases, read_rows
 from benchmarks.speed.gpu.goals import GOALS, NO_GPU, goals_table
@@ -47,7 +48,7 @@ def test_the_documentation_contains_what_was_measured(
     document: dict[str, Any], request: pytest.FixtureRequest
 ) -> None:
     page = (request.config.rootpath / benchmark.PAGE).read_text()
-    assert page == benchmark.pasted(page, markdown(document))
+    assert page == pasted(page, benchmark.BEGIN, benchmark.END, markdown(document))
     assert all(goal in page for _, goal, _, _ in GOALS)
 
 
@@ -56,12 +57,11 @@ def test_a_column_without_a_measurement_says_so() -> None:
 
 
 def test_pasting_replaces_what_is_between_the_markers_and_nothing_else() -> None:
-    page = f"before\n{benchmark.BEGIN}\nold\n{benchmark.END}\nafter\n"
-    pasted = benchmark.pasted(page, "new")
-    assert pasted == f"before\n{benchmark.BEGIN}\n\nnew\n\n{benchmark.END}\nafter\n"
-    assert benchmark.pasted(pasted, "new") == pasted
+    page = pasted("before\nBEGIN\nold\nEND\nafter\n", "BEGIN", "END", "new")
+    assert page == "before\nBEGIN\n\nnew\n\nEND\nafter\n"
+    assert pasted(page, "BEGIN", "END", "new") == page
     with pytest.raises(ValueError, match="expected the lines"):
-        benchmark.pasted("no markers", "new")
+        pasted("no markers", "BEGIN", "END", "new")
 
 
 def test_a_rehearsal_measures_a_section_and_leaves_the_documentation_alone(

@@ -8,7 +8,6 @@ judges it under all severities of the conditions, those it was not trained under
 command continues what was interrupted. Writes benchmarks/results/conditions.json and prints tables.
 """
 
-import argparse
 import json
 import sys
 from pathlib import Path
@@ -17,6 +16,7 @@ from benchmarks.console_scripts import run_console_script
 from benchmarks.experiments.conditions import condition_recipes
 from benchmarks.experiments.conditions.condition_recipes import COMPARED, CONDITIONS
 from benchmarks.experiments.conditions.seed_table import Scores, scores_of, seed_tables
+from shared.process.command import command_parser
 
 RESULTS = Path("benchmarks/results/conditions.json")
 VERSION = "v1.0-mini"
@@ -31,11 +31,7 @@ JUDGED = (
 
 def main(argv: list[str] | None = None) -> int:
     """Parse the command line, then prepare, train, judge and report."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.experiments.conditions",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_parser(__doc__, "python -m benchmarks.experiments.conditions")
     parser.add_argument("--out", type=Path, default=Path("runs/conditions"))
     parser.add_argument("--checkpoint", type=Path, required=True, help="of the preset tiny")
     parser.add_argument("--nuscenes", type=Path, help="synthetic set; generated without it")

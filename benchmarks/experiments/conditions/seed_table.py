@@ -6,7 +6,7 @@ from pathlib import Path
 from statistics import fmean, stdev
 from typing import Any
 
-from benchmarks.experiments.strategies.markdown import table
+from benchmarks.markdown import table
 
 Scores = dict[str, Any]
 

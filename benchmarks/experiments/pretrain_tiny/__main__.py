@@ -7,7 +7,6 @@ best mAP on held-out scenes, OUT/PHASE/tiny.pth, and at the end or when interrup
 benchmarks/results/pretrain_tiny.json. On busy cores, set OMP_NUM_THREADS=1: the tensors are small.
 """
 
-import argparse
 import json
 import sys
 from pathlib import Path
@@ -16,17 +15,13 @@ from benchmarks.experiments.pretrain_tiny.phases import PHASES
 from benchmarks.experiments.pretrain_tiny.pretraining import Pretraining
 from benchmarks.experiments.strategies.report import RESULTS
 from shared.config.preset_catalogue import tiny
-from shared.process.command import run_command
+from shared.process.command import command_parser, run_command
 from shared.synthetic_nuscenes.world.synthetic_config import SyntheticConfig
 
 
 def main(argv: list[str] | None = None) -> int:
     """Parse the command line and train."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.experiments.pretrain_tiny",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_parser(__doc__, "python -m benchmarks.experiments.pretrain_tiny")
     parser.add_argument("--out", type=Path, default=Path("runs/pretrain_tiny"))
     parser.add_argument(
         "--sets", type=int, default=12, help="scene sets to train on, ten scenes each (12)"

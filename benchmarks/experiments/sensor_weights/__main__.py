@@ -7,7 +7,6 @@ docs/sensor_weights_learned.png and benchmarks/results/sensor_weights.json; four
 core. The scenes are made by hand (`blinded_scenes`); detector, losses and AQR are the real ones.
 """
 
-import argparse
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -18,6 +17,7 @@ from matplotlib.figure import Figure
 
 from benchmarks.experiments.sensor_weights.blinded_scenes import BlindedScenes, Sensor
 from benchmarks.experiments.sensor_weights.learning import Look, learn
+from shared.process.command import command_parser
 
 RESULTS = Path("benchmarks/results/sensor_weights.json")
 PICTURE = Path("docs/sensor_weights_learned.png")
@@ -105,11 +105,7 @@ def plot_course(axes: Axes, sensor: Sensor, document: dict[str, Any]) -> None:
 
 def main() -> None:
     """Train, write the JSON and plot."""
-    argparse.ArgumentParser(
-        prog="python -m benchmarks.experiments.sensor_weights",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    ).parse_args()
+    command_parser(__doc__, "python -m benchmarks.experiments.sensor_weights").parse_args()
     runs = {sensor: {seed: learn(seed, sensor) for seed in SEEDS} for sensor in SENSORS}
     document: dict[str, Any] = {"steps": [look.step for look in runs["cameras"][0]]}
     for sensor in SENSORS:

@@ -23,7 +23,7 @@ from benchmarks.experiments.strategies.report import RESULTS, machine, write_rep
 from benchmarks.experiments.strategies.run_strategy import run_strategy
 from cache.reader import CachedFeatures
 from shared.checkpoint.shipped_checkpoint import checkpoint_path
-from shared.process.command import run_command
+from shared.process.command import command_parser, run_command
 
 STRATEGIES = (*CACHED, "live_frozen_a", "finetune_low", "finetune")
 OUT = Path("runs/strategies")
@@ -31,11 +31,7 @@ OUT = Path("runs/strategies")
 
 def options() -> argparse.ArgumentParser:
     """Return the command line's parser."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.experiments.strategies",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_parser(__doc__, "python -m benchmarks.experiments.strategies")
     parser.add_argument("store", type=Path, help="complete store")
     parser.add_argument("--nuscenes", type=Path, required=True, help="root it was made from")
     parser.add_argument("--steps", type=int, default=100, help="of each strategy (default 100)")

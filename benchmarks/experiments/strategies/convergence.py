@@ -31,7 +31,7 @@ from benchmarks.experiments.strategies.report import RESULTS, machine, write_rep
 from benchmarks.experiments.strategies.run_strategy import run_strategy
 from cache.reader import CachedFeatures
 from shared.checkpoint.shipped_checkpoint import checkpoint_path
-from shared.process.command import run_command
+from shared.process.command import command_parser, run_command
 
 OUT = Path("runs/convergence")
 REPORTED = ("strategy", "seed", "steps", "mAP", "NDS", "loss", "cpu_seconds_per_step")
@@ -88,11 +88,7 @@ def untrained(args: argparse.Namespace) -> Path:
 
 def options() -> argparse.ArgumentParser:
     """Return the command line's parser."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.experiments.strategies.convergence",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_parser(__doc__, "python -m benchmarks.experiments.strategies.convergence")
     parser.add_argument("store", type=Path, help="complete store")
     parser.add_argument("--nuscenes", type=Path, required=True, help="root it was made from")
     parser.add_argument("--held-out", type=Path, required=True, help="store to evaluate on")

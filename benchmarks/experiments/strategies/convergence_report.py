@@ -9,7 +9,7 @@ import numpy as np
 from matplotlib.figure import Figure
 
 from benchmarks.experiments.strategies.live_recipes import LIVE
-from benchmarks.experiments.strategies.markdown import table
+from benchmarks.markdown import table
 
 Run = dict[str, Any]
 LEAST = 0.01  # mAP that a recipe must have moved, for its equality to prove something

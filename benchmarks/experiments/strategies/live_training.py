@@ -9,7 +9,7 @@ from pathlib import Path
 
 from benchmarks.experiments.strategies.live_detector import LiveDetector
 from benchmarks.experiments.strategies.live_frames import LivePlaces, live_batches
-from cache.format.identity import check_identity
+from cache.format.identity import require_identity
 from cache.reader import CachedFeatures
 from shared.checkpoint.checkpoint_table import FROZEN_PARTS
 from stage1_extract.backbones.frozen import FrozenBackbones
@@ -104,4 +104,4 @@ def require_same_source(
         value_format=store.identity["value_format"],
         variants=store.variants,
     )
-    check_identity(store.path, identity)
+    require_identity(store.path, store.identity, identity)

@@ -13,8 +13,8 @@ from typing import Any
 import torch
 
 from benchmarks.experiments.strategies.convergence_report import convergence_section
-from benchmarks.experiments.strategies.markdown import table
 from benchmarks.experiments.strategies.plot_curves import plot_same_curve, plot_strategies
+from benchmarks.markdown import table
 
 RESULTS = Path("benchmarks/results")
 DOCS = Path("docs")

@@ -11,7 +11,6 @@ scalar of every step, and so must the second and the third. Between float16 and 
 differ; by how much is measured, next to the control. Adds to benchmarks/results/same_curve.json.
 """
 
-import argparse
 import csv
 import json
 import sys
@@ -39,7 +38,7 @@ from cache.reader import CachedFeatures
 from shared.checkpoint.checkpoint_table import FROZEN_PARTS, belongs
 from shared.checkpoint.shipped_checkpoint import TINY, TINY_FILE, checkpoint_path
 from shared.errors import ParityError
-from shared.process.command import run_command
+from shared.process.command import command_parser, run_command
 from stage1_extract.backbones.live import LiveFeatures
 from stage1_extract.backbones.weights import frozen_backbones
 from stage1_extract.extraction.extraction_identity import draws_of
@@ -183,11 +182,7 @@ def write_comparison(store: CachedFeatures, title: str, compared: Mapping[str, A
 
 def main(argv: list[str] | None = None) -> int:
     """Parse the command line and hand over."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.experiments.strategies.same_curve",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_parser(__doc__, "python -m benchmarks.experiments.strategies.same_curve")
     parser.add_argument("store", type=Path, help="complete float16 store")
     add_dataset_options(parser)
     parser.add_argument("--recipe", default=RECIPE, choices=RECIPES, help=f"default {RECIPE}")

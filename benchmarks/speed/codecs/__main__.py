@@ -9,7 +9,6 @@ disk. Both presets, each with two kinds of untrained weights (see `codec_feature
 trained weights of them were available.
 """
 
-import argparse
 import json
 import time
 from dataclasses import asdict, dataclass, replace
@@ -34,6 +33,7 @@ from cache.format.codec import CODECS, UINT8, Codec
 from cache.format.quantise import quantise
 from shared.config.preset_catalogue import r50_800x320, vov_1600x640
 from shared.data.features import QuantisedMap
+from shared.process.command import command_parser
 
 RESULTS = Path("benchmarks/results/codecs.json")
 PRESETS = (r50_800x320(), vov_1600x640())
@@ -201,11 +201,7 @@ def _rows_of_presets(root: Path, frames: int) -> list[Measured]:
 
 def main(argv: list[str] | None = None) -> None:
     """Measure, write the JSON and print its tables."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.speed.codecs",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_parser(__doc__, "python -m benchmarks.speed.codecs")
     parser.add_argument("root", type=Path, nargs="?", help="folder of real frames, nuscenes_real")
     parser.add_argument(
         "--store", type=Path, action="append", default=[], help="measure this store as well"

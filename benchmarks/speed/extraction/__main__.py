@@ -32,10 +32,11 @@ from benchmarks.speed.extraction.extraction_document import (
     Subject,
     measure,
 )
-from benchmarks.speed.extraction.extraction_table import pasted, table
+from benchmarks.speed.extraction.extraction_table import in_page, table
 from benchmarks.speed.extraction.timed_extraction import WorkerTask
 from benchmarks.speed.gpu.cases import Cases
 from shared.config.preset_catalogue import load_preset
+from shared.process.command import command_parser
 from shared.process.cores import available_cores
 from shared.process.device import available_device
 from shared.process.number_options import real_number, whole_number
@@ -54,11 +55,7 @@ SAMPLES = {"cpu": 12, "cuda": 960}  # of a GPU: 120 shards of r50, ten seconds o
 
 def options() -> argparse.ArgumentParser:
     """Return the command line's parser."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.speed.extraction",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_parser(__doc__, "python -m benchmarks.speed.extraction")
     count = whole_number(1)
     parser.add_argument("--preset", default="r50_800x320", help="default r50_800x320")
     parser.add_argument("--samples", type=count, help="default 12, on a GPU 960")
@@ -155,7 +152,7 @@ def main(argv: list[str] | None = None) -> None:
             document = run(args, Path(folder), cases)
     print(table(document))
     if not args.quick:
-        PAGE.write_text(pasted(PAGE.read_text(), document))
+        PAGE.write_text(in_page(PAGE.read_text(), document))
 
 
 if __name__ == "__main__":

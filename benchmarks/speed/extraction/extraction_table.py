@@ -3,6 +3,7 @@
 from collections.abc import Iterator, Sequence
 from typing import Any
 
+from benchmarks.markdown import pasted
 from benchmarks.speed.extraction.extraction_goal import goal_in_words
 from benchmarks.speed.gpu.cases import NOT_MEASURED
 
@@ -15,18 +16,14 @@ MARKERS = {
 Document = dict[str, Any]
 
 
-def pasted(page: str, document: Document) -> str:
+def in_page(page: str, document: Document) -> str:
     """Return the page with the tables of this document between the markers of its kind of device.
 
     Raises:
         ValueError: if the page lacks a marker.
     """
     begin, end = (MARKERS[document["device"]].format(word) for word in ("begin", "end"))
-    before, is_begun, rest = page.partition(begin)
-    _, is_ended, after = rest.partition(end)
-    if not is_begun or not is_ended:
-        raise ValueError(f"expected the lines {begin} and {end}, in this order")
-    return f"{before}{begin}\n\n{table(document)}\n\n{end}{after}"
+    return pasted(page, begin, end, table(document))
 
 
 def table(document: Document) -> str:

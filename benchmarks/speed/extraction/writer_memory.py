@@ -23,7 +23,13 @@ from pathlib import Path
 
 import numpy as np
 
-from benchmarks.speed.store.sample_rows import new_store, synthetic_features, synthetic_samples
+from benchmarks.speed.store.sample_rows import (
+    frame_as,
+    new_store,
+    synthetic_features,
+    synthetic_samples,
+)
+from benchmarks.validation.faults.replay import StoredRows
 from cache.coordination.claims import Claims
 from cache.format.layout import Shard
 from cache.format.schema import row_bytes
@@ -40,31 +46,6 @@ from stage1_extract.extraction.stages.stage_widths import choose_widths
 SLOTS = 8  # rows of a shard, as of r50_800x320 on a GPU
 LOOK_S = 0.02  # between looks at the memory
 START_S = 3.0  # until processes have started
-
-
-class CopiedRow:
-    """A batch of one row, in memory of its own.
-
-    Args:
-        row: to copy.
-    """
-
-    samples = 1
-
-    def __init__(self, row: MeasuredFeatures) -> None:
-        maps = {name: np.array(values) for name, values in row.maps.items()}
-        self._row = replace(row, maps=maps)
-
-    def __len__(self) -> int:
-        return 1
-
-    def row(self, index: int) -> MeasuredFeatures:
-        """Return the row."""
-        return self._row
-
-    def seconds(self) -> float:
-        """Return 0: nothing was computed."""
-        return 0.0
 
 
 def measured(row: FrameFeatures) -> MeasuredFeatures:
@@ -112,13 +93,7 @@ def rows_of(writer: StoreWriter) -> Iterator[tuple[Shard, MeasuredFeatures]]:
     template = measured(synthetic_features(samples, 0))
     for shard in writer.pending():
         for position in range(shard.start, shard.start + len(shard.tokens)):
-            frame = replace(
-                template.frame,
-                token=samples.tokens[position],
-                scene=samples.scenes[position],
-                timestamp_us=samples.timestamps_us[position],
-            )
-            yield shard, replace(template, frame=frame)
+            yield shard, replace(template, frame=frame_as(template.frame, samples, position))
 
 
 def main(argv: Sequence[str]) -> None:
@@ -144,7 +119,9 @@ def main(argv: Sequence[str]) -> None:
         writers = stack.enter_context(ShardWriters(sink, Claims(writer.store), widths, rates=rates))
         for shard, row in rows:
             numbers = writers.reserve(1, meanwhile=writers.check)
-            writers.submit(shard, CopiedRow(row), numbers)
+            # A copy, as from a GPU.
+            maps = {name: np.array(values) for name, values in row.maps.items()}
+            writers.submit(shard, StoredRows([replace(row, maps=maps)]), numbers)
     shutil.rmtree(folder)
     figures = {
         "kind": kind,

@@ -27,6 +27,7 @@ from typing import Any
 
 import torch
 
+from benchmarks.markdown import pasted
 from benchmarks.speed.gpu.cases import read_rows
 from benchmarks.speed.gpu.goals import Document
 from benchmarks.speed.gpu.machine import machine
@@ -36,6 +37,7 @@ from benchmarks.speed.gpu.synthetic_store import write_synthetic_store
 from benchmarks.speed.gpu.tables import markdown
 from cache.reader import CachedFeatures
 from shared.config.preset_catalogue import load_preset
+from shared.process.command import command_parser
 
 RESULTS = Path("benchmarks/results/gpu.json")
 QUICK_RESULTS = Path("runs/gpu_quick.json")
@@ -81,11 +83,7 @@ def main(argv: list[str] | None = None) -> None:
 
 
 def _arguments(argv: Sequence[str] | None) -> argparse.Namespace:
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.speed.gpu",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_parser(__doc__, "python -m benchmarks.speed.gpu")
     parser.add_argument("--store", type=Path, help="a complete float16 store with null features")
     parser.add_argument("--presets", nargs="+", default=[R50, VOV], help="without --store")
     parser.add_argument("--sections", nargs="+", choices=SECTION_NAMES, default=SECTION_NAMES)
@@ -175,20 +173,7 @@ def _write(arguments: argparse.Namespace, document: Document) -> None:
     arguments.json.parent.mkdir(parents=True, exist_ok=True)
     arguments.json.write_text(json.dumps(document, indent=1) + "\n")
     if arguments.is_published:
-        PAGE.write_text(pasted(PAGE.read_text(), markdown(document)))
-
-
-def pasted(page: str, tables: str) -> str:
-    """Return the page with these tables between its markers.
-
-    Raises:
-        ValueError: if the page lacks a marker.
-    """
-    before, begin, rest = page.partition(BEGIN)
-    _, end, after = rest.partition(END)
-    if not begin or not end:
-        raise ValueError(f"docs/speed.md: expected the lines {BEGIN} and {END}, in this order")
-    return f"{before}{begin}\n\n{tables}\n\n{end}{after}"
+        PAGE.write_text(pasted(PAGE.read_text(), BEGIN, END, markdown(document)))
 
 
 if __name__ == "__main__":

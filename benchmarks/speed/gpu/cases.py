@@ -46,18 +46,23 @@ class Cases:
         if left_s < self.longest_s:
             row = {NOT_MEASURED: f"{left_s:.0f} s are left, cases take up to {self.longest_s:.0f}"}
         else:
-            try:
-                row = measure()
-            except InterruptedWorkError:  # the time is over
-                raise
-            except Exception as error:  # the other cases are measured nevertheless
-                row = {NOT_MEASURED: f"{type(error).__name__}: {error}"[:400]}
+            row = attempted(measure)
             self.longest_s = max(self.longest_s, time.monotonic() - started)
         row = about | row
         with self.file.open("a") as file:
             file.write(json.dumps(row) + "\n")
         print(json.dumps(row), flush=True)
         return row
+
+
+def attempted(measure: Callable[[], Row]) -> Row:
+    """Return the numbers of a case, or what it raised."""
+    try:
+        return measure()
+    except InterruptedWorkError:  # the time is over
+        raise
+    except Exception as error:  # the other cases are measured nevertheless
+        return {NOT_MEASURED: f"{type(error).__name__}: {error}"[:400]}
 
 
 def read_rows(file: Path) -> list[Row]:

@@ -1,7 +1,7 @@
 """What a profile says about kernels: their summed time, their number, and who waited for them."""
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from torch.autograd import DeviceType
@@ -40,14 +40,13 @@ def kernel_times(profile: Any, steps: int) -> Row:
     for event in kernels:
         by_name[event.name[:100]] += event.time_range.elapsed_us()
     kernel_us = sum(by_name.values())
+    copies = (event for event in on_device if event.name.startswith(COPIES))
+    copy_us = sum(event.time_range.elapsed_us() for event in copies)
+    device_us = busy_us([(e.time_range.start, e.time_range.end) for e in on_device])
     return {
         "kernel_s": kernel_us / 1e6 / steps,
-        "copy_s": _summed_us(event for event in on_device if event.name.startswith(COPIES))
-        / 1e6
-        / steps,
-        "busy_s": busy_us([(e.time_range.start, e.time_range.end) for e in on_device])
-        / 1e6
-        / steps,
+        "copy_s": copy_us / 1e6 / steps,
+        "busy_s": device_us / 1e6 / steps,
         "kernels": len(kernels) / steps,
         "launches": launches / steps,
         "synchronisations": {name: count / steps for name, count in waits.items()},
@@ -64,7 +63,3 @@ def busy_us(spans: Sequence[tuple[float, float]]) -> float:
         busy += max(0.0, end - max(start, until))
         until = max(until, end)
     return busy
-
-
-def _summed_us(events: Iterable[Any]) -> float:
-    return sum(event.time_range.elapsed_us() for event in events)

@@ -43,11 +43,12 @@ def machine() -> dict[str, Any]:
         "compute": available_device().type,
         "load": os.getloadavg()[0],
         "python": platform.python_version(),
-        "versions": {name: _version(name) for name in LIBRARIES},
+        "versions": {name: version_of(name) for name in LIBRARIES},
     }
 
 
-def _version(name: str) -> str:
+def version_of(name: str) -> str:
+    """Return the version of a package, or that it is not installed."""
     try:
         return version(name)
     except PackageNotFoundError:

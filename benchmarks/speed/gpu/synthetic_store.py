@@ -6,7 +6,6 @@ ground. Only `DISTINCT` samples are drawn; the others repeat their maps under th
 which costs disk space like any sample, but no time to draw.
 """
 
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from pathlib import Path
@@ -14,14 +13,14 @@ from pathlib import Path
 import numpy as np
 from numpy.typing import NDArray
 
-from benchmarks.speed.store.sample_rows import map_values, new_store, synthetic_samples
+from benchmarks.speed.store.sample_rows import frame_as, map_values, new_store, synthetic_samples
 from cache.coordination.null_store import NULL_SAMPLES, null_identity, null_path
 from cache.create import StoreSpec, open_or_create
 from cache.reader import CachedFeatures
 from cache.writer import StoreWriter
 from shared.config.classes import CAMERAS, CLASS_NAMES
 from shared.config.preset import Preset
-from shared.data.features import NO_CAMERAS, Annotations, Frame, FrameFeatures
+from shared.data.features import NO_ANNOTATIONS, NO_CAMERAS, Annotations, Frame, FrameFeatures
 
 COMMAND = "python -m benchmarks.speed.gpu"
 # Samples of a store: several times a batch of 16, so that batches differ. On disk, null features
@@ -60,10 +59,9 @@ def write_synthetic_store(path: Path, preset: Preset, count: int | None = None) 
     def write(shard_index: int) -> None:
         shard = writer.store.shard(shard_index)
         rows = []
-        for place, token in enumerate(shard.tokens, start=shard.start):
-            scene, timestamp_us = samples.scenes[place], samples.timestamps_us[place]
+        for place in range(shard.start, shard.start + len(shard.tokens)):
             row = drawn[place % len(drawn)]
-            frame = replace(row.frame, token=token, scene=scene, timestamp_us=timestamp_us)
+            frame = frame_as(row.frame, samples, place)
             rows.append(FrameFeatures(frame=frame, maps=row.maps))
         writer.write_shard(shard, rows)
 
@@ -84,13 +82,7 @@ def write_null_features(writer: StoreWriter, preset: Preset) -> None:
         codec=metadata.codec,
     )
     row = _features(preset, DISTINCT)
-    frame = replace(
-        row.frame,
-        token=NULL_SAMPLES.tokens[0],
-        scene=NULL_SAMPLES.scenes[0],
-        timestamp_us=NULL_SAMPLES.timestamps_us[0],
-        annotations=_annotations(preset, 0, np.random.default_rng(0)),
-    )
+    frame = frame_as(replace(row.frame, annotations=NO_ANNOTATIONS), NULL_SAMPLES, 0)
     null_writer = open_or_create(null_path(writer.store.path), spec)
     for shard in null_writer.pending():
         null_writer.write_shard(shard, [FrameFeatures(frame=frame, maps=row.maps)])
@@ -137,11 +129,8 @@ def camera_ring(height_px: int, width_px: int) -> NDArray[np.float64]:
     focal_px = width_px / 2 / np.tan(np.radians(FIELD_OF_VIEW_DEG / 2))
     lens = np.eye(4)
     lens[:2, :3] = [[focal_px, 0.0, width_px / 2], [0.0, focal_px, height_px / 2]]
-    return np.stack([lens @ _camera_from_lidar(yaw) for yaw in _yaws(len(CAMERAS))])
-
-
-def _yaws(count: int) -> Sequence[float]:
-    return [2.0 * np.pi * number / count for number in range(count)]
+    yaws = 2.0 * np.pi * np.arange(len(CAMERAS)) / len(CAMERAS)
+    return np.stack([lens @ _camera_from_lidar(yaw) for yaw in yaws])
 
 
 def _camera_from_lidar(yaw: float) -> NDArray[np.float64]:

@@ -1,8 +1,9 @@
 """What was measured, as Markdown."""
 
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
+from benchmarks.markdown import table
 from benchmarks.speed.gpu.cases import NOT_MEASURED, Row
 from benchmarks.speed.gpu.goals import Document, goals_table, step_of
 
@@ -20,7 +21,7 @@ def markdown(document: Document) -> str:
         parts.append(f"**{title}, {entry['preset']}**{ended}")
         measured = [row for row in entry["rows"] if NOT_MEASURED not in row]
         if measured:
-            parts.append(_table(heads, (cells(row) for row in measured)))
+            parts.append(table(heads, map(cells, measured)))
         if entry["section"] == "loader":
             parts += _need(document, entry["preset"])
         parts += [
@@ -57,11 +58,6 @@ def _need(document: Document, preset: str) -> list[str]:
 
 def _name(row: Row) -> str:
     return ", ".join(str(value) for name, value in row.items() if name != NOT_MEASURED)
-
-
-def _table(heads: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
-    rows = [heads, ["---"] * len(heads), *lines]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in rows)
 
 
 def _number(value: Any, factor: float = 1.0, digits: int = 1) -> str:

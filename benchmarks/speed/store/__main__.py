@@ -10,15 +10,14 @@ other jobs use the same cores. Takes 15 minutes, 4 GB of memory and as much temp
 h5py, tensorstore and zarrs are measured if they are installed; this project does not need them.
 """
 
-import argparse
 import json
 import os
 import tempfile
 import warnings
-from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 from typing import Any
 
+from benchmarks.speed.gpu.machine import version_of
 from benchmarks.speed.store.loading import BATCH_SIZE
 from benchmarks.speed.store.opening import measure_opening
 from benchmarks.speed.store.reading import measure_alternatives, measure_loader
@@ -26,21 +25,11 @@ from benchmarks.speed.store.sample_rows import COUNT, Rows, stored_rows, synthet
 from benchmarks.speed.store.steps import measure_steps
 from benchmarks.speed.store.tables import tables
 from benchmarks.speed.store.writing import measure_writing
+from shared.process.command import command_parser
 
 RESULTS = Path("benchmarks/results/store.json")
 PASSES = 4
 LIBRARIES = ("numpy", "numcodecs", "zarr", "torch", "h5py", "tensorstore", "zarrs")
-
-
-def versions() -> dict[str, str]:
-    """Return the version of every library, or that it is not installed."""
-    installed = {}
-    for name in LIBRARIES:
-        try:
-            installed[name] = version(name)
-        except PackageNotFoundError:
-            installed[name] = "not installed"
-    return installed
 
 
 def measure(rows: Rows, folder: Path, passes: int) -> dict[str, Any]:
@@ -60,7 +49,7 @@ def measure(rows: Rows, folder: Path, passes: int) -> dict[str, Any]:
         "passes": passes,
         "cores": os.cpu_count(),
         "load_before": os.getloadavg()[0],
-        "versions": versions(),
+        "versions": {name: version_of(name) for name in LIBRARIES},
     }
     document["loader"] = measure_loader(rows, passes)
     document["steps"] = measure_steps(rows, passes)
@@ -72,11 +61,7 @@ def measure(rows: Rows, folder: Path, passes: int) -> dict[str, Any]:
 
 def main(argv: list[str] | None = None) -> None:
     """Measure, write the JSON and print its tables."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.speed.store",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_parser(__doc__, "python -m benchmarks.speed.store")
     parser.add_argument("--store", type=Path, help="a float16 store; default: synthetic rows")
     parser.add_argument("--samples", type=int, default=COUNT, help=f"default {COUNT}")
     parser.add_argument("--passes", type=int, default=PASSES, help=f"default {PASSES}")

@@ -69,7 +69,7 @@ def _opened(path: Path) -> Measured:
 
 def _open(path: Path, results: "Queue[Measured]") -> None:
     """Report the time and the memory it takes to open a store and to check its ledger."""
-    before = _memory_bytes("VmRSS")
+    before = memory_bytes("VmRSS")
     started = time.perf_counter()
     source = CachedFeatures(path)
     opened = time.perf_counter()
@@ -78,13 +78,13 @@ def _open(path: Path, results: "Queue[Measured]") -> None:
     measured = {
         "open_s": opened - started,
         "is_complete_s": ended - opened,
-        "memory_mb": (_memory_bytes("VmRSS") - before) / MEGABYTE,
-        "peak_memory_mb": (_memory_bytes("VmHWM") - before) / MEGABYTE,
+        "memory_mb": (memory_bytes("VmRSS") - before) / MEGABYTE,
+        "peak_memory_mb": (memory_bytes("VmHWM") - before) / MEGABYTE,
     }
     results.put(measured)
 
 
-def _memory_bytes(field: str) -> int:
+def memory_bytes(field: str) -> int:
     """Return a field of /proc/self/status: resident memory now (VmRSS) or at its peak (VmHWM)."""
     lines = Path("/proc/self/status").read_text().splitlines()
     (line,) = (line for line in lines if line.startswith(f"{field}:"))

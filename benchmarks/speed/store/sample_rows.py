@@ -142,14 +142,18 @@ def new_store(
 def renamed(features: Sequence[FrameFeatures], samples: Samples) -> Iterator[FrameFeatures]:
     """Yield features under the tokens of other samples, with float32 maps as from a backbone."""
     for i, row in enumerate(features):
-        frame = replace(
-            row.frame,
-            token=samples.tokens[i],
-            scene=samples.scenes[i],
-            timestamp_us=samples.timestamps_us[i],
-        )
         maps = {name: np.asarray(values, np.float32) for name, values in row.maps.items()}
-        yield FrameFeatures(frame=frame, maps=maps)
+        yield FrameFeatures(frame=frame_as(row.frame, samples, i), maps=maps)
+
+
+def frame_as(frame: Frame, samples: Samples, place: int) -> Frame:
+    """Return the frame under the names of a sample."""
+    return replace(
+        frame,
+        token=samples.tokens[place],
+        scene=samples.scenes[place],
+        timestamp_us=samples.timestamps_us[place],
+    )
 
 
 def synthetic_features(samples: Samples, place: int) -> FrameFeatures:

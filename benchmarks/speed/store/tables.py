@@ -3,6 +3,8 @@
 from collections.abc import Iterable, Sequence
 from typing import Any
 
+from benchmarks.markdown import table
+
 Document = dict[str, Any]
 
 
@@ -11,14 +13,14 @@ def tables(document: Document) -> list[str]:
     speeds = ("GB/s", "GB per CPU s", "share", "share by CPU")
     read = ("order", *speeds)
     return [
-        _table(("loader", "workers", *read), _loader_cells(document["loader"])),
-        _table(
+        table(("loader", "workers", *read), _loader_cells(document["loader"])),
+        table(
             ("step of the loader", "s per GB", "CPU s per GB", "of the codec's"),
             _step_cells(document["steps"]),
         ),
-        _table(("one process", *read), _alternative_cells(document["alternatives"])),
-        _table(("writing", *speeds[:3], "of the time"), _writing_cells(document["writing"])),
-        _table(
+        table(("one process", *read), _alternative_cells(document["alternatives"])),
+        table(("writing", *speeds[:3], "of the time"), _writing_cells(document["writing"])),
+        table(
             (
                 "samples",
                 "variants",
@@ -31,11 +33,6 @@ def tables(document: Document) -> list[str]:
             _opening_cells(document["opening"]),
         ),
     ]
-
-
-def _table(heads: Sequence[str], lines: Iterable[Sequence[str]]) -> str:
-    rows = [heads, ["---"] * len(heads), *lines]
-    return "\n".join(f"| {' | '.join(cells)} |" for cells in rows)
 
 
 def _speeds(line: Document) -> list[str]:

@@ -35,6 +35,7 @@ from benchmarks.validation.faults.kills import KillResult, kill_writers
 from benchmarks.validation.faults.workers import Worker, replay_command
 from cache.coordination.store import open_store
 from cache.inspection.content_digest import content_digest
+from shared.process.command import command_parser
 from shared.synthetic_nuscenes import SyntheticConfig, write_synthetic_nuscenes
 
 OUT = Path("runs/faults")
@@ -153,11 +154,7 @@ def campaign(args: argparse.Namespace) -> dict[str, Any]:
 
 def main(argv: list[str] | None = None) -> int:
     """Parse the command line, run the campaign, report whether it passed."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.validation.faults",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_parser(__doc__, "python -m benchmarks.validation.faults")
     parser.add_argument("--kills", type=int, default=200, help="of replaying writers")
     parser.add_argument("--real-kills", type=int, default=12, help="of extract-features")
     parser.add_argument("--flips", type=int, default=1200, help="damages, one file at a time")

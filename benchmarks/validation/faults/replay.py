@@ -10,6 +10,7 @@ import argparse
 import errno
 import os
 import sys
+from collections.abc import Sequence
 from contextlib import ExitStack
 from pathlib import Path
 
@@ -63,19 +64,21 @@ def _open(source: Path, target: Path) -> StoreWriter:
     return open_or_create(target, spec)
 
 
-class _StoredRows:
-    """The rows of a shard, from another store."""
+class StoredRows:
+    """Stands in for a computed batch: rows of another store, or made up."""
 
-    def __init__(self, rows: list[FrameFeatures]) -> None:
+    def __init__(self, rows: Sequence[FrameFeatures]) -> None:
         self._rows, self.samples = rows, len(rows)
 
     def __len__(self) -> int:
         return len(self._rows)
 
     def row(self, index: int) -> FrameFeatures:
+        """Return a row."""
         return self._rows[index]
 
     def seconds(self) -> float:
+        """Return 0: nothing was computed."""
         return 0.0
 
 
@@ -89,7 +92,7 @@ def _write(source: Path, writer: StoreWriter, share: WorkerSlice, processes: int
         for shard in shards_to_do(writer.store, share, claims):
             rows = features.read(shard.tokens, shard.variant)
             numbers = shard_writers.reserve(len(rows), meanwhile=shard_writers.check)
-            shard_writers.submit(shard, _StoredRows(rows), numbers)
+            shard_writers.submit(shard, StoredRows(rows), numbers)
 
 
 def fill_disk_after(syncs: int) -> None:

@@ -7,7 +7,6 @@ Every step runs twice, with our function and with the other library's, and the t
 much the numbers differ. docs/fidelity.md contains it, with the reasons.
 """
 
-import argparse
 import json
 import logging
 import re
@@ -21,6 +20,7 @@ from PIL import features
 
 from benchmarks.validation.fidelity import boxes, geometry, images, points, voxels
 from benchmarks.validation.fidelity.rows import INFOS, TOKENS, markdown, real_frames
+from shared.process.command import command_parser
 
 STEPS = (
     images.decoding,
@@ -54,11 +54,7 @@ def jpeg_decoders() -> dict[str, str]:
 
 def main(argv: list[str] | None = None) -> None:
     """Compare every step and print the table."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.validation.fidelity",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_parser(__doc__, "python -m benchmarks.validation.fidelity")
     parser.add_argument("root", type=Path, help="the folder of real frames, nuscenes_real")
     parser.add_argument("--json", type=Path, help="write the rows here too")
     arguments = parser.parse_args(argv)

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import ArrayLike
 
+from benchmarks.markdown import table
 from shared.config.preset import CameraBranch, Preset
 from shared.config.preset_catalogue import r50_800x320, vov_1600x640
 from stage1_extract.nuscenes.info_files import read_infos
@@ -136,20 +137,15 @@ def gap_of(ours: ArrayLike, theirs: ArrayLike) -> Gap:
 def markdown(rows: Sequence[Row]) -> str:
     """Return the rows as a Markdown table."""
     heads = ("step", "ours", "compared with", "what differs (unit)", "largest", "mean, count")
-    lines = [_line((*heads, "remark")), _line(["---"] * (len(heads) + 1))]
+    lines = []
     for row in rows:
         largest = "" if row.largest is None else _number(row.largest)
         few = row.of < MANY or row.count < COUNTED * row.of
         count = f"{row.count:,}" if few else f"{row.count / row.of:.0%}"
         count += f" of {row.of:,}"
         spread = f"{_number(row.mean)}; {count}" if row.mean and row.largest else count
-        cells = (row.step, row.ours, row.against, row.what, largest, spread, row.remark)
-        lines.append(_line(cells))
-    return "\n".join(lines)
-
-
-def _line(cells: Sequence[str]) -> str:
-    return f"| {' | '.join(cells)} |"
+        lines.append((row.step, row.ours, row.against, row.what, largest, spread, row.remark))
+    return table((*heads, "remark"), lines)
 
 
 def _number(value: float) -> str:

@@ -9,7 +9,6 @@ the noise and the largest difference as a multiple of it. The factors of `parity
 chosen by seeds below 300.
 """
 
-import argparse
 import json
 import sys
 import tempfile
@@ -18,7 +17,7 @@ from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
-from benchmarks.experiments.strategies.markdown import table
+from benchmarks.markdown import table
 from benchmarks.validation.parity_margins.simulated_worlds import (
     OTHER_GPU,
     SAME_GPU,
@@ -27,7 +26,7 @@ from benchmarks.validation.parity_margins.simulated_worlds import (
 )
 from shared.checkpoint.shipped_checkpoint import TINY_FILE
 from shared.config.preset_catalogue import tiny
-from shared.process.command import run_command
+from shared.process.command import command_parser, run_command
 from shared.synthetic_nuscenes import SyntheticConfig, write_synthetic_nuscenes
 from stage1_extract.backbones.live import LiveFeatures
 from stage1_extract.backbones.weights import frozen_backbones
@@ -77,11 +76,7 @@ def kind(row: ParityRow) -> str:
 
 def main(argv: list[str] | None = None) -> int:
     """Compare, print the table, and keep it."""
-    parser = argparse.ArgumentParser(
-        prog="python -m benchmarks.validation.parity_margins",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_parser(__doc__, "python -m benchmarks.validation.parity_margins")
     parser.add_argument("--runs", type=int, default=24, help="of either weights, default 24")
     parser.add_argument("--first-seed", type=int, default=FIRST_SEED, help="default 300")
     args = parser.parse_args(argv)

@@ -27,6 +27,7 @@ from benchmarks.validation.planted_faults.plant import (
     judge,
     require_own_modules,
 )
+from shared.process.command import command_parser
 
 ROOT = Path(__file__).resolve().parents[3]
 RESULTS = ROOT / "benchmarks/results/planted_faults.json"
@@ -69,9 +70,7 @@ def in_order(results: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(
-        description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
-    )
+    parser = command_parser(__doc__)
     parser.add_argument("--only", nargs="+", default=[], metavar="ID", help="just these faults")
     parser.add_argument("--processes", type=int, choices=range(1, MOST_PROCESSES + 1), default=2)
     parser.add_argument("--time-limit", type=float, default=TIME_LIMIT_S, help="seconds per fault")

@@ -49,7 +49,6 @@ def body_colours(body: Body, place: Float, axis: NDArray[np.int8]) -> Float:
         colours[(axis != 2) & (up > 0.35) & (up < 0.8) & (edge < 0.85)] = GLASS_RGB
     if body.kind in WHEELED:
         colours[side & (up < -0.55) & (np.abs(np.abs(forward) - 0.62) < 0.16)] = TYRE_RGB
-    if body.kind in WHEELED:
         lamp = (axis == 0) & (np.abs(left) > 0.55) & (up > -0.5) & (up < -0.15)
         colours[lamp & (forward > 0)] = LAMP_RGB
         colours[lamp & (forward < 0)] = TAIL_RGB

@@ -9,7 +9,6 @@ from cache.reader import CachedFeatures
 from cache.verification.check_sources import require_same_sources
 from shared.config.preset import Preset
 from shared.errors import IdentityError
-from shared.process.cores import available_cores
 from stage1_extract.backbones.frozen import FrozenBackbones
 from stage1_extract.extraction.extraction_identity import (
     draws_of,
@@ -72,7 +71,7 @@ def require_same_files(base: CachedFeatures, root: Path) -> None:
         IdentityError: if files differ or are missing, naming some.
         DatasetError: if a file cannot be read.
     """
-    rows = require_same_sources(base.store, root, workers=available_cores())
+    rows = require_same_sources(base.store, root)
     if rows.compared:
         log.info("the sensor files of %d rows are still those of the base", rows.compared)
     if rows.unknown:

@@ -14,9 +14,9 @@ import cache.create
 from cache.coordination.store import open_store
 from cache.create import StoreSpec, open_or_create
 from cache.format.identity import (
-    check_identity,
     explain_difference,
     identity_document,
+    require_identity,
 )
 from cache.format.metadata import Provenance
 from cache.format.samples import Samples
@@ -70,7 +70,7 @@ def test_each_field_that_differs_is_named_and_explained(finished: Path, field: s
     before = contents(finished)
 
     with pytest.raises(IdentityError) as refusal:
-        check_identity(finished, wanted)
+        require_identity(finished, CachedFeatures(finished).identity, wanted)
 
     lines = str(refusal.value).splitlines()
     assert len(lines) == 3  # what, the field, the remedy
@@ -90,7 +90,7 @@ def test_digests_are_shown_by_their_beginning_unless_it_is_equal() -> None:
 
 
 def test_equal_identities_have_no_difference(finished: Path) -> None:
-    check_identity(finished, make_identity())
+    require_identity(finished, CachedFeatures(finished).identity, make_identity())
     assert explain_difference(make_identity(), make_identity()) == []
 
 

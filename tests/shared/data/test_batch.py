@@ -6,8 +6,8 @@ import torch
 
 from shared.data.batch import BatchBuffer, collate
 from shared.data.features import (
+    NO_ANNOTATIONS,
     NO_CAMERAS,
-    Annotations,
     Frame,
     FrameFeatures,
     MapValues,
@@ -19,7 +19,6 @@ V, C, H, W = 2, 3, 4, 5
 
 
 def frame(token: str, maps: dict[str, MapValues]) -> FrameFeatures:
-    none = np.zeros(0, np.int64)
     return FrameFeatures(
         frame=Frame(
             token=token,
@@ -29,12 +28,7 @@ def frame(token: str, maps: dict[str, MapValues]) -> FrameFeatures:
             img_from_lidar=NO_CAMERAS,
             ego_from_lidar=np.eye(4),
             global_from_ego=np.eye(4),
-            annotations=Annotations(
-                boxes_lidar=np.zeros((0, 9), np.float32),
-                labels=none,
-                lidar_points=none,
-                radar_points=none,
-            ),
+            annotations=NO_ANNOTATIONS,
         ),
         maps=maps,
     )

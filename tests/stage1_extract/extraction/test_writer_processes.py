@@ -4,7 +4,7 @@ import os
 import shutil
 import signal
 import threading
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +13,7 @@ from typing import Any
 import numpy as np
 import pytest
 
+from benchmarks.validation.faults.replay import StoredRows
 from cache.coordination.claims import Claims
 from cache.format.layout import Shard
 from cache.reader import CachedFeatures
@@ -43,22 +44,6 @@ HANGS_S = 20  # until a test gives up
 LEFT = 30 * 4096  # bytes on the full disk: for two shards, whose files have a page or two each
 
 
-class Computed:
-    """Stands in for `ComputedBatch`: rows in float16."""
-
-    def __init__(self, rows: Sequence[FrameFeatures]) -> None:
-        self._rows, self.samples = rows, len(rows)
-
-    def __len__(self) -> int:
-        return len(self._rows)
-
-    def row(self, index: int) -> FrameFeatures:
-        return self._rows[index]
-
-    def seconds(self) -> float:
-        return 0.1
-
-
 def float16(row: FrameFeatures) -> FrameFeatures:
     maps = {name: as_floats(values).astype(np.float16) for name, values in row.maps.items()}
     return replace(row, maps=maps)
@@ -74,7 +59,7 @@ def write(sink: RowSink[Any], writer: StoreWriter, widths: Widths = WIDTHS) -> S
         for shard in writer.pending():
             rows = rows_of(shard)
             numbers = writers.reserve(len(rows), meanwhile=writers.check)
-            writers.submit(shard, Computed(rows), numbers)
+            writers.submit(shard, StoredRows(rows), numbers)
         writers.finish()
         writers.check()
     return rates
@@ -153,7 +138,7 @@ def test_the_second_signal_waits_for_no_process_that_hangs(writer: StoreWriter) 
         given_up.start()
         with ShardWriters(sink, Claims(writer.store), WIDTHS, rates=rates) as writers:
             rows = rows_of(shard)
-            writers.submit(shard, Computed(rows), range(len(rows)))
+            writers.submit(shard, StoredRows(rows), range(len(rows)))
             raise KeyboardInterrupt  # as `Interrupts` does
     assert given_up.is_alive()
     given_up.cancel()

@@ -7,8 +7,6 @@ import torch
 from cache.format.quantise import quantise
 from stage1_extract.parity.map_distance import as_stored, float16_step, map_distance
 
-RMS_2 = [[2.0, 2.0], [2.0, 2.0]]  # a plane whose float16 step is 2**-9 everywhere
-
 
 def plane(*values: float) -> np.ndarray:
     """Return a map of one channel, (1, 2, 2)."""

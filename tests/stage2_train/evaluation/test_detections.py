@@ -8,7 +8,7 @@ import pytest
 import torch
 
 from shared.config.preset_catalogue import tiny
-from shared.data.features import Annotations, Frame
+from shared.data.features import NO_ANNOTATIONS, Frame
 from shared.model.box_coder import Detections
 from stage2_train.evaluation.detections import to_nuscenes, write_results
 
@@ -16,7 +16,6 @@ QUARTER_TURN = np.array([[0.0, -1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
 
 
 def frame_at(ego_from_lidar: np.ndarray, global_from_ego: np.ndarray) -> Frame:
-    nothing = np.zeros(0, np.int64)
     return Frame(
         token="sample",
         scene="scene",
@@ -25,12 +24,7 @@ def frame_at(ego_from_lidar: np.ndarray, global_from_ego: np.ndarray) -> Frame:
         img_from_lidar=np.zeros((6, 4, 4)),
         ego_from_lidar=ego_from_lidar,
         global_from_ego=global_from_ego,
-        annotations=Annotations(
-            boxes_lidar=np.zeros((0, 9), np.float32),
-            labels=nothing,
-            lidar_points=nothing,
-            radar_points=nothing,
-        ),
+        annotations=NO_ANNOTATIONS,
     )
 
 

@@ -20,6 +20,7 @@ from stage2_train.evaluation.evaluation_folder import LOCK, RECORD
 from stage2_train.export_checkpoint import main as export_checkpoint
 from tests.child_processes import PATIENCE_S, hanging
 from tests.small_disk import make_read_only, small_disk
+from tests.stage2_train.run.test_run_faults import error_in
 
 RESULTS = "results_nusc.json"
 HANGING = """
@@ -50,15 +51,6 @@ def run(tiny_store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     options = ["--out", str(folder), "--recipe", "first_steps", "--stop-after", "1"]
     assert train_stage2([str(tiny_store), *options]) == 0
     return folder
-
-
-def error_in(capsys: pytest.CaptureFixture[str]) -> str:
-    """Return the only error on stderr."""
-    said = capsys.readouterr().err
-    assert "Traceback" not in said
-    errors = [line for line in said.splitlines() if line.startswith("error: ")]
-    assert len(errors) == 1, said
-    return errors[0]
 
 
 def test_what_is_evaluated_in_float32_is_not_rounded_to_tf32(

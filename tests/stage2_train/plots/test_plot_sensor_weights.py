@@ -13,7 +13,7 @@ from shared.config.aqr_config import AqrConfig
 from shared.config.classes import LIDAR
 from shared.config.preset_catalogue import tiny
 from shared.data.batch import collate
-from shared.data.sensor_drop import NOTHING, without_lidar
+from shared.data.sensor_drop import NOTHING, without
 from shared.errors import ConfigError
 from shared.model.detector import CmtDetector
 from shared.model.initial_detector import fresh_detector
@@ -47,7 +47,7 @@ def test_the_table_holds_the_detectors_weights_with_and_without_a_sensor(
     table = sensor_weights_table(detector, store, tokens, shown=(NOTHING, (LIDAR,)))
 
     (complete,) = store.read(tokens[:1])
-    samples = (complete, without_lidar(complete, store.null))
+    samples = (complete, without(complete, store.null, (LIDAR,)))
     for weights, features in zip(table.conditions, samples, strict=True):
         with torch.inference_mode():
             outputs = detector(collate([features]))

@@ -9,7 +9,7 @@ import torch
 from torch import Tensor
 
 from cache.reader import CachedFeatures
-from shared.checkpoint.checkpoint_table import TRAINABLE_PARTS, part_of
+from shared.checkpoint.checkpoint_table import FROZEN_PARTS, PARTS, part_of
 from shared.checkpoint.strict_loading import read_state
 from shared.config.preset_catalogue import tiny
 from shared.model.initial_detector import fresh_detector
@@ -20,8 +20,6 @@ from stage2_train.__main__ import main as train_stage2
 from stage2_train.evaluate import main as evaluate_stage2
 from stage2_train.export_checkpoint import main as export_checkpoint
 from stage2_train.export_checkpoint import synthesised_metadata
-
-ENCODER_WEIGHT = "pts_middle_encoder.conv_input.0.weight"
 
 
 def complete_state(seed: int) -> OrderedDict[str, Tensor]:
@@ -85,7 +83,7 @@ def test_only_the_trained_parts_differ_after_training(
 
     changed = {key for key in before if not torch.equal(before[key], after[key])}
     assert changed
-    assert {part_of(key) for key in changed} <= set(TRAINABLE_PARTS)
+    assert {part_of(key) for key in changed} <= PARTS.keys() - set(FROZEN_PARTS)
     assert all(torch.equal(trained[key], after[key]) for key in trained)
 
 

@@ -77,7 +77,7 @@ def training_step(recipe: Recipe, preset: Preset, *, reads_late: bool) -> Traini
     step = TrainingStep(
         fabric=fabric,
         recipe=recipe,
-        module=LossStep(detector, preset, skips_overflow=scaler is not None),
+        module=LossStep(detector, skips_overflow=scaler is not None),
         optimizer=make_optimizer(detector, recipe, is_fused=reads_late or scaler is not None),
         steps=1000,
         scaler=scaler,

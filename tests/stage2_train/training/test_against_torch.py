@@ -48,8 +48,6 @@ RECIPE = Recipe(
     precision="32-true",
     seed=5,
 )
-# At this rate a last bit of float16 does not grow from step to step.
-SLOW_HALF = replace(RECIPE, precision="16-mixed", learning_rate=1e-8)
 
 
 @dataclass

@@ -88,7 +88,7 @@ def test_losses_and_gradients_of_micro_batches_add_up_to_those_of_the_whole(
     preset, batch = store.preset, joined(batches)
     whole = GlobalBatch(box_counts=tuple(len(labels) for labels in batch.labels))
     detector = fresh_detector(preset, store.cut, seed=0).double()
-    module = LossStep(detector, preset).eval()
+    module = LossStep(detector).eval()
     counts = whole.counts(preset)
 
     expected, _ = module(LossInput(batch, whole.denoising(batch, 0, preset, 3)))

@@ -3,7 +3,7 @@
 B samples, Q queries, N memory tokens, W tokens of a query's windows.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
@@ -50,13 +50,8 @@ class AttentionBias:
 
     def of_queries(self, queries: slice) -> "AttentionBias":
         """Return the bias of some of the queries."""
-        return AttentionBias(
-            per_sensor=self.per_sensor[:, queries],
-            windows=self.windows.of_queries(queries),
-            implementation=self.implementation,
-            sigma_cells=self.sigma_cells,
-            reach=self.reach,
-        )
+        per_sensor = self.per_sensor[:, queries]
+        return replace(self, per_sensor=per_sensor, windows=self.windows.of_queries(queries))
 
     @cached_property
     def tiles(self) -> WindowTiles:

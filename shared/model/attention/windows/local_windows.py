@@ -8,7 +8,7 @@ sees a query, lets a query that none sees look at view 0, row 0, and spreads the
 whole point range.
 """
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import cached_property
 
 import torch
@@ -70,8 +70,8 @@ class QueryCells:
 
     def of_queries(self, queries: slice) -> "QueryCells":
         """Return the cells of some of the queries."""
-        return QueryCells(
-            layout=self.layout,
+        return replace(
+            self,
             bev=self.bev[:, queries],
             on_grid=self.on_grid[:, queries],
             camera=self.camera[:, :, queries],
@@ -99,11 +99,7 @@ class LocalWindows:
 
     def of_queries(self, queries: slice) -> "LocalWindows":
         """Return the windows of some of the queries."""
-        return LocalWindows(
-            cells=self.cells.of_queries(queries),
-            bev_side=self.bev_side,
-            camera_side=self.camera_side,
-        )
+        return replace(self, cells=self.cells.of_queries(queries))
 
     @property
     def bev_columns(self) -> int:

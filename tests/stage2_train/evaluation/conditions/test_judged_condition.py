@@ -10,9 +10,9 @@ import pytest
 
 from cache.coordination.null_store import null_path
 from cache.reader import CachedFeatures
-from shared.config.classes import CAMERAS
+from shared.config.classes import CAMERAS, LIDAR
 from shared.config.preset_catalogue import tiny
-from shared.data.sensor_drop import without_cameras, without_lidar
+from shared.data.sensor_drop import without
 from shared.errors import CacheError, ConfigError
 from stage2_train.data.dataset import StoreDataset
 from stage2_train.data.loader import evaluation_batches
@@ -39,9 +39,9 @@ def test_samples_are_those_of_sensor_drop(store: CachedFeatures) -> None:
     features = store.read(store.tokens)[1]
     expected = {
         "clean": features,
-        "no_lidar": without_lidar(features, store.null),
-        "no_cameras": without_cameras(features, store.null),
-        "no_CAM_BACK": without_cameras(features, store.null, ["CAM_BACK"]),
+        "no_lidar": without(features, store.null, (LIDAR,)),
+        "no_cameras": without(features, store.null, CAMERAS),
+        "no_CAM_BACK": without(features, store.null, ("CAM_BACK",)),
     }
     for condition in judged_conditions(["lidar", "cameras", "each-camera"], {}, store):
         if condition.name not in expected:
