@@ -19,9 +19,7 @@ from shared.code_digest import UNKNOWN_CODE
 from shared.errors import TrainingError
 from stage2_train.evaluation.evaluation_folder import RECORD, RESULTS
 from stage2_train.run.code_record import CODE_RECORD, THEN, recorded_code
-from stage2_train.run.run_folder import CONFIG
-from stage2_train.run.step_clock import PEAK_GPU_MB
-from stage2_train.run.training_log import LOG, TIMING, VALIDATION
+from stage2_train.run.run_files import CONFIG, LOG, PEAK_GPU_MB, TIMING, VALIDATION
 from stage2_train.sweep.sweep_plan import FINISHED, SWEEP
 
 FINAL_VALIDATION = "validation"  # folder of the one that ends a run

@@ -21,7 +21,8 @@ from stage2_train.data.training_batches import TrainingBatches
 from stage2_train.freezing.freeze_report import freeze_report, freeze_report_as_text
 from stage2_train.recipes.recipe import Recipe
 from stage2_train.run.code_record import record_code
-from stage2_train.run.run_folder import BEST_SCORES, OVERRIDES, RunFolder
+from stage2_train.run.run_files import BEST_SCORES, OVERRIDES
+from stage2_train.run.run_folder import RunFolder
 from stage2_train.training.distributed import (
     from_first_process,
     launch_fabric,
