@@ -62,6 +62,7 @@ def run(command: Sequence[str]) -> tuple[subprocess.CompletedProcess[str], list[
         (TRAIN, ("nowhere.zarr",), "nowhere.zarr"),
         (TRAIN, (STORE, "--val", "nowhere.zarr"), "nowhere.zarr"),
         (TRAIN, (STORE, "--conditions", "nowhere.zarr"), "nowhere.zarr"),
+        (TRAIN, (STORE, "--config", "nowhere.py"), "nowhere.py does not exist"),
         (TRAIN, (STORE, "--checkpoint", "nowhere.pth"), "nowhere.pth does not exist"),
         (TRAIN, (STORE, "--val-conditions", STORE), "name it with --val"),
         (SWEEP, (STORE, *RECIPE), "did you mean frozen_all"),
