@@ -14,6 +14,7 @@ from shared.config.config_json import to_json
 from shared.digests import state_digest
 from shared.errors import ConfigError
 from shared.model.detector import CmtDetector
+from shared.process.memory.freed_memory import keep_freed_memory
 from shared.wording import counted
 from stage2_train.data.prefetch import prefetch_to_device
 from stage2_train.data.sampler import EpochSampler, MicroBatchSampler
@@ -95,6 +96,8 @@ def train_batches(
             "(patience), but nothing is validated: name a store with --val, or set patience to None"
         )
     fabric, scaler = launch_fabric(recipe, devices=devices, nodes=nodes)
+    if fabric.device.type == "cpu":
+        keep_freed_memory()
     folder = RunFolder(out)
     with locked_for_all(folder, fabric):
         if validator is not None:
