@@ -134,7 +134,7 @@ def _work(args: argparse.Namespace) -> None:
     # Only now, since they take seconds; nor does a loader process, which imports this module too,
     # wait for them or hold their memory.
     with ending_at_once():
-        from lightning.fabric.utilities.rank_zero import rank_zero_only
+        from lightning_fabric.utilities.rank_zero import rank_zero_only
 
         from stage2_train.data.loader import default_workers
         from stage2_train.training.build import train

@@ -9,7 +9,7 @@ import pytest
 
 from tests.stage2_train.comparison.run_folders import write_run
 
-SLOW = ("torch", "lightning", "scipy", "matplotlib", "tensorboard")
+SLOW = ("torch", "lightning_fabric", "scipy", "matplotlib", "tensorboard")
 OURS = ("shared.model", "stage2_train.training", "stage2_train.run.run_folder")
 TRAIN, EVALUATE = "stage2_train.__main__", "stage2_train.evaluate"
 SWEEP, EXPORT = "stage2_train.sweep_stage2", "stage2_train.export_checkpoint"
