@@ -13,7 +13,7 @@ def keep_freed_memory() -> None:
 
     The maps of a sample are freed layer by layer, the compressed rows of a shard together; new
     pages for those of the next one would cost a CPU a quarter of the backbones' time, an eighth of
-    the writing and of a training step, and make threads wait for each other. The peak stays the
+    the writing, a tenth of training, and make threads wait for each other. The peak stays the
     same, or grows by up to a quarter where blocks of many sizes leave gaps (`check-parity`). Does
     nothing without glibc.
     """
