@@ -33,6 +33,7 @@ with ending_at_once():
     from cache.storage.location import store_path
     from shared.checkpoint.shipped_checkpoint import checkpoint_path, require_existing
     from shared.config.cut import BACKBONE_CUT, Cut, parse_cut
+    from shared.config.mm_config.load_config import checked_files
     from shared.config.preset import Preset
     from shared.config.preset_catalogue import PRESETS, load_preset
     from shared.errors import ConfigError
@@ -65,6 +66,7 @@ def chosen_preset(name: str | None, config: Path | None) -> Preset:
     if name is not None and config is None:
         return load_preset(name)
     if config is not None and name is None:
+        checked_files(config)
         from stage1_extract.mm_config.preset_from_config import preset_from_config
 
         return preset_from_config(config)
@@ -158,26 +160,26 @@ def extract(args: argparse.Namespace, command: Sequence[str]) -> None:
         command: the words they were parsed from, which the store records.
     """
     require_existing(args.checkpoint)
-    # Imported here, since torch comes with it: neither --help, nor a mistyped option, nor a process
-    # that loads raw files, which imports this module too, has to wait for it.
-    with ending_at_once():
-        from stage1_extract.extraction.extraction_identity import draws_of
-        from stage1_extract.extraction.extraction_job import described_job
-        from stage1_extract.extraction.fill_store import fill_store
-
-    preset = chosen_preset(args.preset, args.config)
-    on_cluster = ray_options(args)
-    if on_cluster is not None and asks_for_delta(args):
+    on_cluster, is_delta = ray_options(args), asks_for_delta(args)
+    if on_cluster is not None and is_delta:
         raise ConfigError(
             "--ray hands out the shards of a whole store; a --condition is extracted without it, "
             "by any number of workers: start the command on each machine, with --slice 1/2 etc."
         )
+    # Imported from here on, since torch comes with it: neither --help, nor a mistyped option, nor a
+    # process that loads raw files, which imports this module too, has to wait for it.
+    with ending_at_once():
+        preset = chosen_preset(args.preset, args.config)
+
+        from stage1_extract.extraction.extraction_identity import draws_of
+        from stage1_extract.extraction.extraction_job import described_job
+        from stage1_extract.extraction.fill_store import fill_store
     if on_cluster is not None:
         from stage1_extract.cluster.cluster_command import extract_on_cluster
 
         extract_on_cluster(args, preset, on_cluster, command)
         return
-    if asks_for_delta(args):
+    if is_delta:
         from stage1_extract.extraction.delta.extract_delta import extract_delta
 
         extract_delta(args, preset, command)

@@ -38,6 +38,7 @@ with ending_at_once():
     from cache.reader import CachedFeatures
     from cache.storage.location import add_deltas_option, store_path
     from shared.checkpoint.shipped_checkpoint import checkpoint_path, require_existing
+    from shared.config.mm_config.load_config import checked_files
     from shared.errors import ConfigError
     from shared.process.number_options import whole_number
     from stage2_train.data.loading_options import (
@@ -129,7 +130,7 @@ def _work(args: argparse.Namespace) -> None:
     # Only now, since they take seconds; nor does a loader process, which imports this module too,
     # wait for them or hold their memory.
     with ending_at_once():
-        from lightning.fabric.utilities.rank_zero import rank_zero_only
+        from lightning_fabric.utilities.rank_zero import rank_zero_only
 
         from stage2_train.data.loader import default_workers
         from stage2_train.training.build import train
@@ -167,6 +168,7 @@ def _refuse_options_of_validation(args: argparse.Namespace) -> None:
 def _recipe(args: argparse.Namespace, store: CachedFeatures) -> Recipe:
     if args.config is None:
         return load_recipe(args.recipe)
+    checked_files(args.config)
     with ending_at_once():
         from stage2_train.recipes.mm_recipe.recipe_from_config import recipe_for_store
     return recipe_for_store(args.config, store.preset)

@@ -36,7 +36,8 @@ def main(argv: list[str] | None = None) -> int:
         "--evaluation",
         metavar="NAME",
         help="folder in each run whose detections to compare (default: the one that most runs "
-        "have, first validation and val; one of training samples only if there is no other)",
+        "have, first validation and val; one of training samples only if there is no other; where "
+        "a run has val-2 beside val, the newest of these)",
     )
     parser.add_argument("--out", type=Path, help="folder for Markdown, CSV and the page")
     args = parser.parse_args(argv)

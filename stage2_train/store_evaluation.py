@@ -10,7 +10,9 @@ from shared.data.feature_store import ConditionedStore, FeatureStore
 from shared.digests import file_digest, state_digest
 from shared.model.detector import CmtDetector
 from shared.process.autocast import allow_tf32
+from shared.process.device import available_device
 from shared.process.folder_lock import locked_folder
+from shared.process.memory.freed_memory import keep_freed_memory
 from stage2_train.data.conditioned_stores import by_condition
 from stage2_train.data.dataset import StoreDataset, samples_digest
 from stage2_train.evaluation.conditions.condition_tables import nds_of, write_condition_tables
@@ -71,6 +73,8 @@ def evaluate(
         DatasetError: if the tables do not fit.
     """
     allow_tf32(False)
+    if available_device().type == "cpu":
+        keep_freed_memory()
     store.require_complete()
     deltas = by_condition(conditions)
     wanted = judged_conditions(drops, deltas, store)

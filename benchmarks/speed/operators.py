@@ -17,7 +17,7 @@ It cannot see:
 - what differs by device elsewhere: AQR's attention on a CPU is made of pieces that one Triton
   kernel replaces, so its counts with AQR say what the rest does, and more;
 - operators on the host (denoising noise, matching), which are counted like the others;
-- copies and waits in torch's own code, in the loader and in `lightning`;
+- copies and waits in torch's own code, in the loader and in `lightning_fabric`;
 - time. A launch costs the host about 5 to 10 microseconds, whatever the kernel does.
 
 Autocast for a CPU leaves more in bfloat16 than that for CUDA; the operators that CUDA's computes in

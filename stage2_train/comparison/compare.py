@@ -16,7 +16,6 @@ from stage2_train.comparison.compared_run import (
     PAGE,
     ComparedRun,
     UnreadableRunError,
-    ranked_evaluations,
     read_run,
     run_folders,
 )
@@ -37,6 +36,7 @@ from stage2_train.comparison.report_tables import (
     groups_table,
     runs_table,
 )
+from stage2_train.comparison.run_evaluations import ranked_evaluations
 from stage2_train.comparison.run_groups import RunGroup, seed_groups
 from stage2_train.evaluation.metric_tables import markdown_table, plain_table
 
@@ -77,7 +77,7 @@ def compare_runs(
         nuscenes_root: folder with the tables, for the paired test; None for none.
         replicates: of the test.
         evaluation: folder in each run whose detections to compare; None for the first of
-            `ranked_evaluations`.
+            `ranked_evaluations`, in each run's newest repetition.
 
     Raises:
         ConfigError: if none of them is a run that can be compared, or has that evaluation.
@@ -123,7 +123,8 @@ def _read(paths: Sequence[Path], evaluation: str | None) -> tuple[list[ComparedR
     runs, skipped = [], []
     for folder in folders:
         try:
-            runs.append(read_run(folder, str(folder.relative_to(above)), ranked))
+            name = str(folder.relative_to(above))
+            runs.append(read_run(folder, name, ranked, is_asked_for=evaluation is not None))
         except UnreadableRunError as error:
             skipped.append(f"{folder} is left out: {error}")
     return runs, skipped

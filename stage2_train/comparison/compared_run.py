@@ -6,7 +6,6 @@ A folder that is no run, or a torn one, is left out with the reason; what a run 
 import csv
 import json
 import math
-from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,16 +16,17 @@ from numpy.typing import NDArray
 
 from shared.code_digest import UNKNOWN_CODE
 from shared.errors import TrainingError
+from stage2_train.comparison.run_evaluations import (
+    SUMMARY,
+    evaluation_results,
+    newest_repetition,
+    ranked_evaluations,
+)
 from stage2_train.evaluation.evaluation_folder import RECORD, RESULTS
 from stage2_train.run.code_record import CODE_RECORD, THEN, recorded_code
-from stage2_train.run.run_folder import CONFIG
-from stage2_train.run.step_clock import PEAK_GPU_MB
-from stage2_train.run.training_log import LOG, TIMING, VALIDATION
+from stage2_train.run.run_files import CONFIG, LOG, PEAK_GPU_MB, TIMING, VALIDATION
 from stage2_train.sweep.sweep_plan import FINISHED, SWEEP
 
-FINAL_VALIDATION = "validation"  # folder of the one that ends a run
-PREFERRED = (FINAL_VALIDATION, "val")  # evaluations, of those that as many runs have
-SUMMARY = "metrics_summary.json"
 MEAN_NDS = "mean_NDS"  # column of validation.csv, of runs that are validated under conditions
 PAGE = "comparison.html"  # of a comparison, which may lie among the runs
 CODE = "code"  # field of `ComparedRun.config`
@@ -112,13 +112,17 @@ def run_folders(paths: Iterable[Path]) -> Iterator[Path]:
             yield path
 
 
-def read_run(path: Path, name: str, ranked: Sequence[str] | None = None) -> ComparedRun:
+def read_run(
+    path: Path, name: str, ranked: Sequence[str] | None = None, *, is_asked_for: bool = False
+) -> ComparedRun:
     """Read a run folder.
 
     Args:
         path: the folder.
         name: for tables.
-        ranked: evaluations of which the first that it has is compared (default: its own).
+        ranked: evaluations of which the first that it has is compared (default: its own), in its
+            newest repetition.
+        is_asked_for: whether the evaluation is compared itself, whatever repeats it.
 
     Raises:
         UnreadableRunError: if it is none, or its config or log cannot be read.
@@ -147,6 +151,11 @@ def read_run(path: Path, name: str, ranked: Sequence[str] | None = None) -> Comp
     if not evaluations:
         what = RESULTS if ranked is None or not results else f"evaluation {', '.join(ranked)}"
         notes.append(f"no {what} in it: compared by its log (evaluate-stage2 makes one)")
+    elif not is_asked_for:
+        newest = newest_repetition(path, evaluations[0])
+        if newest != evaluations[0]:
+            notes.append(f"{newest} is newer than {evaluations[0]}, so it is compared")
+        evaluations.insert(0, newest)
     record = _optional_json(path / evaluations[0] / RECORD, notes) if evaluations else {}
     return ComparedRun(
         name=name,
@@ -175,46 +184,6 @@ def _code(path: Path, notes: list[str]) -> str:
     if THEN in code:
         notes.append(f"not all its steps are known to be by the same code: {code}")
     return code
-
-
-def evaluation_results(path: Path) -> dict[str, Path]:
-    """Return the detections in a run's folder, by the name of the evaluation's folder.
-
-    Evaluations without sensors lie in folders below one with all of them, and are not meant.
-    """
-    files = sorted(path.rglob(RESULTS))
-    whole = [file for file in files if not (file.parents[1] / RESULTS).is_file()]
-    return {str(file.parent.relative_to(path)): file for file in whole}
-
-
-def ranked_evaluations(paths: Iterable[Path]) -> list[str]:
-    """Return the evaluations in run folders, the one to compare runs by first.
-
-    That is one on other samples than those trained on, and of these the one that most runs have.
-    """
-    on_training: dict[str, list[bool]] = defaultdict(list)
-    for path in paths:
-        for name, results in evaluation_results(path).items():
-            on_training[name].append(_is_on_training_samples(path, results))
-    return sorted(
-        on_training,
-        key=lambda name: (
-            any(on_training[name]),
-            -len(on_training[name]),
-            PREFERRED.index(name) if name in PREFERRED else len(PREFERRED),
-            name,
-        ),
-    )
-
-
-def _is_on_training_samples(path: Path, results: Path) -> bool:
-    """Return whether a run was evaluated on the store it was trained from, or a training split."""
-    config, record, summary = (
-        _optional_json(file, [])
-        for file in (path / CONFIG, results.with_name(RECORD), results.with_name(SUMMARY))
-    )
-    is_same = record.get("samples", "unknown") == config.get("store")
-    return is_same or str(summary.get("split")).endswith("train")
 
 
 def _flat(value: Any, prefix: str = "") -> Iterator[tuple[str, Any]]:

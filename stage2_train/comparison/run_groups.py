@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from stage2_train.comparison.compared_run import ComparedRun
-from stage2_train.run.run_folder import OVERRIDES
+from stage2_train.run.run_files import OVERRIDES
 
 SEED = "recipe.seed"
 START = "starting weights"  # their digest; seeded weights differ with the seed

@@ -26,6 +26,7 @@ from shared.model.detector import CmtDetector
 from shared.process.device import available_device
 from shared.process.whole_file import whole_file
 from stage2_train.evaluation.mean_weights import MeanSensorWeights
+from stage2_train.evaluation.official_attributes import MOVING_ATTRIBUTE, RESTING_ATTRIBUTE
 
 # nuScenes evaluates each class within this distance of the ego vehicle (detection_cvpr_2019).
 RANGE_M = {
@@ -41,20 +42,6 @@ RANGE_M = {
     "traffic_cone": 30.0,
 }
 MOVING_MPS = 0.2  # official: above it a vehicle moves and a cycle has a rider
-MOVING_ATTRIBUTE = {
-    **dict.fromkeys(("car", "construction_vehicle", "bus", "truck", "trailer"), "vehicle.moving"),
-    "bicycle": "cycle.with_rider",
-    "motorcycle": "cycle.with_rider",
-    "pedestrian": "pedestrian.moving",
-}
-RESTING_ATTRIBUTE = {
-    **dict.fromkeys(("car", "construction_vehicle", "truck", "trailer"), "vehicle.parked"),
-    "bus": "vehicle.stopped",
-    "bicycle": "cycle.without_rider",
-    "motorcycle": "cycle.without_rider",
-    # Upstream: a resting pedestrian is called standing, a moving one gets the class default.
-    "pedestrian": "pedestrian.standing",
-}
 
 
 @torch.inference_mode()

@@ -5,6 +5,7 @@ import json
 import logging
 import shlex
 from collections.abc import Mapping
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +20,7 @@ TABLES = "metrics.txt"
 LOCK = ".evaluation.lock"
 RECORD = "evaluation.json"
 CODE = "code"  # in the record, see `shared.code_digest`
+TIME = "time"  # in the record: when the evaluation began, in ISO 8601, UTC
 WRITTEN = (RESULTS, TABLES, RECORD, "metrics_*.json", "conditions.*")  # with `whole_file`
 
 log = logging.getLogger(__name__)
@@ -48,7 +50,13 @@ def claim_folder(
         ConfigError: if the folder holds the evaluation of something else.
     """
     code = code_digest()
-    wanted = {"evaluated": name, "digests": dict(digests), "samples": samples, CODE: code}
+    wanted = {
+        "evaluated": name,
+        "digests": dict(digests),
+        "samples": samples,
+        CODE: code,
+        TIME: datetime.now(UTC).isoformat(timespec="seconds"),
+    }
     file = folder / RECORD
     has_results = any((folder / name).exists() for name in (RESULTS, TABLES))
     if file.exists() and has_results:  # an interrupted evaluation may have left the record alone

@@ -12,7 +12,7 @@ from typing import Any
 
 from shared.config.classes import CLASS_NAMES
 from shared.errors import DatasetError
-from stage2_train.evaluation.detections import MOVING_ATTRIBUTE, RESTING_ATTRIBUTE
+from stage2_train.evaluation.official_attributes import MOVING_ATTRIBUTE, RESTING_ATTRIBUTE
 
 MAX_BOXES = 500  # per sample, official
 NUMBERS = {"translation": 3, "size": 3, "rotation": 4, "velocity": 2}

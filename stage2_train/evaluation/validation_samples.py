@@ -1,10 +1,13 @@
 """Which samples a validation takes, which stores it can be made on, and what is left to it."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any
 
 from shared.data.feature_store import FeatureStore
 from shared.errors import ConfigError, IdentityError
+
+HELD_OUT = ("val", "test", "trainval")  # words in the name of an info file
 
 
 def evenly_spread(tokens: Sequence[str], count: int | None) -> tuple[str, ...]:
@@ -49,15 +52,20 @@ def held_out_note(path: object, dataset: Mapping[str, Any]) -> str | None:
 
     Args:
         path: the store to train from.
-        dataset: the options that chose its samples, of its provenance; empty in old stores. Whether
-            an info file is of a training split is not known.
+        dataset: the options that chose its samples, of its provenance; empty in old stores. Of an
+            info file only the name says the split: nothing in it does.
     """
-    splits = "" if dataset.get("infos") else dataset.get("split", "")
-    held_out = [name for name in splits.split("+") if name and "train" not in name]
+    infos, splits = dataset.get("infos"), dataset.get("split", "")
+    if infos:
+        option = f"--infos {infos}"
+        held_out = [word for word in re.findall("[a-z]+", infos.lower()) if word in HELD_OUT]
+    else:
+        option = f"--split {splits}"
+        held_out = [name for name in splits.split("+") if name and "train" not in name]
     if not held_out:
         return None
     return (
         f"{path} holds samples of {' and '.join(held_out)}, on which detectors are judged "
-        f"(it was extracted with --split {splits}). Metrics on samples that were trained on say "
-        "nothing about new scenes: judge this run on others"
+        f"(it was extracted with {option}). Metrics on samples that were trained on say nothing "
+        "about new scenes: judge this run on others"
     )

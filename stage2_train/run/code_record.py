@@ -9,10 +9,13 @@ import logging
 import math
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from shared.code_digest import UNKNOWN_CODE, code_digest
-from stage2_train.run.run_folder import RunFolder, rows_before
+from stage2_train.run.run_files import rows_before
+
+if TYPE_CHECKING:
+    from stage2_train.run.run_folder import RunFolder
 
 log = logging.getLogger(__name__)
 
@@ -20,7 +23,7 @@ CODE_RECORD = "code.csv"
 THEN = " then "  # between codes of a run that went on under changed code
 
 
-def record_code(folder: RunFolder, step: int) -> None:
+def record_code(folder: "RunFolder", step: int) -> None:
     """Record that a run goes on with the code that is running; warn if that has changed.
 
     Args:

@@ -14,16 +14,13 @@ from shared.process.folder_lock import locked_folder, make_folder
 from shared.process.system_faults import explain_system_fault
 from shared.process.whole_file import remove_partials, whole_file
 from stage2_train.run.run_checkpoint import CHECKPOINT, read_resumable
+from stage2_train.run.run_files import BEST_SCORES, CONFIG, LOCK, OVERRIDES, rows_before
 
 BEST = "best.pt"
-BEST_SCORES = "best.json"  # next to it, written last
-CONFIG = "config.json"
-OVERRIDES = "overrides"  # key of the config: for people, it does not decide what may be resumed
 MEANINGS = {  # of digests in the config
     "starting weights": " (another --checkpoint, or changed code of the model)",
     "store": " (other samples, sensor files, weights, variants or number format)",
 }
-LOCK = ".training.lock"
 WRITTEN = ("*.pt", "*.csv", CONFIG, "freezing.json", BEST_SCORES)  # with `whole_file`
 
 
@@ -197,24 +194,6 @@ def _differences(name: str, before: Any, now: Any) -> list[str]:
         return [name + MEANINGS.get(name, "")]
     fields = [field for field in now | before if before.get(field) != now.get(field)]
     return [f"{name}.{field} ({before.get(field)}, now {now.get(field)})" for field in fields]
-
-
-def rows_before(step: float, file: Path) -> list[dict[str, Any]]:
-    """Return the rows of a log before a step; none if there is no such file.
-
-    Raises:
-        TrainingError: if it is damaged.
-    """
-    if not file.exists():
-        return []
-    try:
-        with file.open(newline="") as handle:
-            return [row for row in csv.DictReader(handle) if int(row["step"]) < step]
-    except (ValueError, KeyError, TypeError, csv.Error) as error:
-        raise TrainingError(
-            f"{file} is damaged ({error!r}), expected a table with the column step. Move it away "
-            "and run the same command again; the run resumes, with a log from there on"
-        ) from error
 
 
 def _step_checkpoint(step: int | str) -> str:

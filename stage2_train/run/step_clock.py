@@ -9,8 +9,9 @@ from itertools import pairwise
 
 import torch
 
+from stage2_train.run.run_files import PEAK_GPU_MB
+
 Mark = float | torch.cuda.Event
-PEAK_GPU_MB = "peak_gpu_mb"  # a column of timing.csv, empty on a CPU
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

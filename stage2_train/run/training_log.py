@@ -10,11 +10,9 @@ from collections.abc import Iterator, Mapping
 
 from shared.errors import TrainingError
 from stage2_train.run.event_file import EventFile
+from stage2_train.run.run_files import LOG, TIMING, VALIDATION
 from stage2_train.run.run_folder import RunFolder
 
-LOG = "log.csv"
-TIMING = "timing.csv"
-VALIDATION = "validation.csv"
 TENSORBOARD = "tensorboard"
 
 

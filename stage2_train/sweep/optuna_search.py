@@ -14,7 +14,7 @@ from shared.config.named_config import function_of_file, users_program
 from shared.errors import ConfigError, TrainingError, UsersProgramError
 from shared.process.folder_lock import locked_folder
 from stage2_train.recipes.recipe import Recipe
-from stage2_train.run.run_folder import BEST_SCORES
+from stage2_train.run.run_files import BEST_SCORES
 from stage2_train.sweep.run_process import RunProcess
 from stage2_train.sweep.run_sweep import LOCK, Options, SweepRunner
 from stage2_train.sweep.sweep_plan import PlannedRun, record_plan

@@ -14,7 +14,7 @@ from typing import IO
 
 from shared.process.interrupts import signal_at_parents_end
 from shared.process.whole_file import whole_file
-from stage2_train.run.training_log import LOG
+from stage2_train.run.run_files import LOG
 from stage2_train.sweep.sweep_plan import FINISHED, PlannedRun, write_recipe
 
 TRAIN_LOG = "train.log"  # what the process says, of all its starts

@@ -16,7 +16,7 @@ from shared.process.folder_lock import locked_folder, make_folder
 from shared.process.interrupts import Interrupts
 from stage2_train.recipes.recipe import Recipe
 from stage2_train.run.run_checkpoint import CHECKPOINT
-from stage2_train.run.run_folder import LOCK as TRAINING_LOCK
+from stage2_train.run.run_files import LOCK as TRAINING_LOCK
 from stage2_train.sweep.run_process import TRAIN_LOG, RunProcess
 from stage2_train.sweep.sweep_plan import FINISHED, PlannedRun, record_plan
 

@@ -8,12 +8,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from lightning.fabric import Fabric
+from lightning_fabric import Fabric
 
 from shared.config.config_json import to_json
 from shared.digests import state_digest
 from shared.errors import ConfigError
 from shared.model.detector import CmtDetector
+from shared.process.memory.freed_memory import keep_freed_memory
 from shared.wording import counted
 from stage2_train.data.prefetch import prefetch_to_device
 from stage2_train.data.sampler import EpochSampler, MicroBatchSampler
@@ -21,7 +22,8 @@ from stage2_train.data.training_batches import TrainingBatches
 from stage2_train.freezing.freeze_report import freeze_report, freeze_report_as_text
 from stage2_train.recipes.recipe import Recipe
 from stage2_train.run.code_record import record_code
-from stage2_train.run.run_folder import BEST_SCORES, OVERRIDES, RunFolder
+from stage2_train.run.run_files import BEST_SCORES, OVERRIDES
+from stage2_train.run.run_folder import RunFolder
 from stage2_train.training.distributed import (
     from_first_process,
     launch_fabric,
@@ -94,6 +96,8 @@ def train_batches(
             "(patience), but nothing is validated: name a store with --val, or set patience to None"
         )
     fabric, scaler = launch_fabric(recipe, devices=devices, nodes=nodes)
+    if fabric.device.type == "cpu":
+        keep_freed_memory()
     folder = RunFolder(out)
     with locked_for_all(folder, fabric):
         if validator is not None:

@@ -20,7 +20,7 @@ from stage2_train.data.subset import Subset, subset_record, subset_tokens
 from stage2_train.data.training_batches import TrainingBatches
 from stage2_train.freezing.freezing import absent_parts, freeze, require_trainable
 from stage2_train.recipes.recipe import Recipe
-from stage2_train.run.run_folder import CONFIG, OVERRIDES
+from stage2_train.run.run_files import CONFIG, OVERRIDES
 from stage2_train.run.starting_point import starting_detector, starting_point
 from stage2_train.training.assembly import train_batches
 from stage2_train.training.validation import Validator

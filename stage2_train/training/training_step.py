@@ -8,7 +8,7 @@ import contextlib
 from collections.abc import Iterator, Sequence
 
 import torch
-from lightning.fabric import Fabric
+from lightning_fabric import Fabric
 from torch import Tensor, nn
 
 from shared.errors import TrainingError

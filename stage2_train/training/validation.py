@@ -19,7 +19,8 @@ from shared.model.detector import CmtDetector
 from shared.process.interrupts import Interrupts, StuckError
 from stage2_train.recipes.recipe import Recipe
 from stage2_train.run.run_checkpoint import read_run_checkpoint, trained_weights
-from stage2_train.run.run_folder import BEST, BEST_SCORES, RunFolder
+from stage2_train.run.run_files import BEST_SCORES
+from stage2_train.run.run_folder import BEST, RunFolder
 from stage2_train.run.run_progress import Progress
 from stage2_train.training.distributed import (
     copy_buffers_of_first,

@@ -3,6 +3,7 @@
 import pickle
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 import pytest
@@ -41,11 +42,22 @@ def test_the_options_of_an_extraction_are_read_without_torch() -> None:
     assert imported(code, "torch", "cv2", "spconv", *FRAMEWORKS) == []
 
 
-def test_a_checkpoint_that_is_not_there_is_refused_without_torch() -> None:
-    code = """
+@pytest.mark.parametrize(
+    "mistyped",
+    [
+        ("tiny", "--checkpoint", "nowhere.pth"),
+        ("tinny",),
+        ("--config", "nowhere.py"),
+        ("--config", "pyproject.toml"),
+        ("tiny", "--gpus-per-worker", "1"),
+        ("tiny", "--condition", "beams-4-even"),
+    ],
+)
+def test_what_is_mistyped_is_refused_without_torch(mistyped: Sequence[str]) -> None:
+    code = f"""
 from stage1_extract.__main__ import main
 where = ["--nuscenes", "nowhere", "--store", "nowhere.zarr"]
-assert main(["tiny", *where, "--checkpoint", "nowhere.pth"]) == 1
+assert main([*{mistyped!r}, *where]) == 1
 """
     assert imported(code, "torch", *FRAMEWORKS) == []
 

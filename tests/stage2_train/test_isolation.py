@@ -1,10 +1,14 @@
-"""A machine that only trains needs no detection framework and no sparse convolution."""
+"""A machine that only trains needs no detection framework, and of Lightning only Fabric."""
 
 import subprocess
 import sys
 from pathlib import Path
 
-BLOCKED = ("mmdet3d", "mmdet", "mmcv", "mmengine", "spconv", "cumm", "nuscenes", "cv2", "open3d")
+BLOCKED = (
+    *("mmdet3d", "mmdet", "mmcv", "mmengine", "spconv", "cumm", "nuscenes", "cv2", "open3d"),
+    # Beside `lightning` Fabric imports torchmetrics, and that matplotlib: a second of every start.
+    *("lightning", "pytorch_lightning", "torchmetrics", "matplotlib"),
+)
 
 RUNNER = """
 import sys

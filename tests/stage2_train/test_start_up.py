@@ -7,10 +7,13 @@ from pathlib import Path
 
 import pytest
 
-SLOW = ("torch", "lightning", "scipy", "matplotlib", "tensorboard")
-OURS = ("shared.model", "stage2_train.training", "stage2_train.run")
+from tests.stage2_train.comparison.run_folders import write_run
+
+SLOW = ("torch", "lightning_fabric", "scipy", "matplotlib", "tensorboard")
+OURS = ("shared.model", "stage2_train.training", "stage2_train.run.run_folder")
 TRAIN, EVALUATE = "stage2_train.__main__", "stage2_train.evaluate"
-SWEEP = "stage2_train.sweep_stage2"
+SWEEP, EXPORT = "stage2_train.sweep_stage2", "stage2_train.export_checkpoint"
+COMPARE = "stage2_train.compare_runs"
 STORE = "the tiny store"
 RECIPE, FIELD = ("--recipe", "frozen_al"), ("--set", "learning_rat=1")
 
@@ -59,6 +62,7 @@ def run(command: Sequence[str]) -> tuple[subprocess.CompletedProcess[str], list[
         (TRAIN, ("nowhere.zarr",), "nowhere.zarr"),
         (TRAIN, (STORE, "--val", "nowhere.zarr"), "nowhere.zarr"),
         (TRAIN, (STORE, "--conditions", "nowhere.zarr"), "nowhere.zarr"),
+        (TRAIN, (STORE, "--config", "nowhere.py"), "nowhere.py does not exist"),
         (TRAIN, (STORE, "--checkpoint", "nowhere.pth"), "nowhere.pth does not exist"),
         (TRAIN, (STORE, "--val-conditions", STORE), "name it with --val"),
         (SWEEP, (STORE, *RECIPE), "did you mean frozen_all"),
@@ -69,6 +73,9 @@ def run(command: Sequence[str]) -> tuple[subprocess.CompletedProcess[str], list[
         (EVALUATE, ("nowhere.zarr", STORE), "nowhere.zarr"),
         (EVALUATE, (STORE, "nowhere"), "nowhere does not exist"),
         (EVALUATE, (STORE, STORE, "--conditions", "nowhere.zarr"), "nowhere.zarr"),
+        (EXPORT, ("nowhere",), "nowhere does not exist"),
+        (EXPORT, (STORE, "--checkpoint", "nowhere.pth"), "nowhere.pth does not exist"),
+        (COMPARE, ("nowhere",), "nowhere is left out: does not exist"),
     ],
 )
 def test_what_is_mistyped_is_refused_before_anything_slow_is_imported(
@@ -83,6 +90,25 @@ def test_what_is_mistyped_is_refused_before_anything_slow_is_imported(
     assert said in done.stderr
     assert imported == []
     assert not (tmp_path / "out").exists()
+
+
+def test_an_export_over_a_file_is_refused_before_torch_is_imported(tmp_path: Path) -> None:
+    arguments = [str(tmp_path), "--out", __file__]
+    code = COMMAND.format(command=EXPORT, arguments=arguments, names={*SLOW, *OURS})
+    done, imported = run([sys.executable, "-c", code])
+    assert done.returncode == 1
+    assert f"{__file__} exists and is not overwritten" in done.stderr
+    assert imported == []
+
+
+def test_runs_are_compared_without_torch(tmp_path: Path) -> None:
+    runs = [str(write_run(tmp_path / name, scores=(0.5, 0.5))) for name in "ab"]
+    code = COMMAND.format(
+        command=COMPARE, arguments=[*runs, "--out", str(tmp_path / "out")], names={*SLOW, *OURS}
+    )
+    done, imported = run([sys.executable, "-c", code])
+    assert done.returncode == 0, done.stderr
+    assert imported == []
 
 
 def test_a_loader_process_imports_nothing_that_trains(tiny_store: Path, tmp_path: Path) -> None:

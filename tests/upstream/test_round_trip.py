@@ -12,7 +12,7 @@ from shared.config.config_json import to_json
 from shared.config.preset_catalogue import PRESETS
 from shared.model.initial_detector import fresh_detector
 from stage1_extract.backbones.weights import frozen_backbones
-from stage2_train.export_checkpoint import (
+from stage2_train.run.official_export import (
     official_checkpoint,
     synthesised_metadata,
     write_checkpoint,

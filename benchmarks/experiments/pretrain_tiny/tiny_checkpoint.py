@@ -11,7 +11,7 @@ from shared.config.classes import CLASS_NAMES
 from shared.config.config_json import to_json
 from shared.config.preset import Preset
 from shared.process.whole_file import whole_file
-from stage2_train.export_checkpoint import in_official_order, synthesised_metadata
+from stage2_train.run.official_export import in_official_order, synthesised_metadata
 
 
 def write_tiny_checkpoint(

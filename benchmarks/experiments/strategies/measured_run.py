@@ -25,7 +25,7 @@ from stage2_train.evaluation.detections import detect, write_results
 from stage2_train.evaluation.official_metrics import official_metrics
 from stage2_train.recipes.recipe import Recipe
 from stage2_train.recipes.recipes import tiny_from_scratch
-from stage2_train.run.training_log import LOG, TIMING
+from stage2_train.run.run_files import LOG, TIMING
 from stage2_train.training.assembly import FREEZING
 
 RESULT = "strategy.json"

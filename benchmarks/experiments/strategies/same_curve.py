@@ -50,8 +50,8 @@ from stage2_train.data.training_batches import TrainingBatches
 from stage2_train.freezing.freezing import absent_parts, freeze
 from stage2_train.recipes.recipe import Recipe
 from stage2_train.recipes.recipes import RECIPES, load_recipe
+from stage2_train.run.run_files import LOG
 from stage2_train.run.starting_point import starting_detector, starting_point
-from stage2_train.run.training_log import LOG
 from stage2_train.training.assembly import train_batches
 from stage2_train.training.build import train, training_order
 

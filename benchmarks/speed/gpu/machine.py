@@ -16,7 +16,7 @@ from stage2_train.data.loader import default_workers
 LIBRARIES = (
     "torch",
     "triton",
-    "lightning",
+    "lightning-fabric",
     "numpy",
     "zarr",
     "numcodecs",

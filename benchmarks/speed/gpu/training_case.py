@@ -19,8 +19,8 @@ from stage2_train.data.training_batches import TrainingBatches
 from stage2_train.freezing.freezing import absent_parts, freeze
 from stage2_train.recipes.recipe import Recipe
 from stage2_train.recipes.recipes import load_recipe
+from stage2_train.run.run_files import TIMING
 from stage2_train.run.starting_point import starting_detector
-from stage2_train.run.training_log import TIMING
 from stage2_train.training.assembly import train_batches
 from stage2_train.training.build import training_order
 

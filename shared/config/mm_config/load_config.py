@@ -37,7 +37,7 @@ def load_mm_config(
         ConfigError: if a file is missing, has a syntax error or raises when run, if one file
             assigns `model` twice, or if the result has no `model`.
     """
-    files = _checked_files(path)
+    files = checked_files(path)
     try:
         config = run(path)
     except ConfigError:
@@ -61,15 +61,19 @@ def names_in_use(path: Path) -> set[str]:
     Raises:
         ConfigError: as `load_mm_config`.
     """
-    trees = [ast.Module(_parsed(file), []) for file in _checked_files(path)]
+    trees = [ast.Module(_parsed(file), []) for file in checked_files(path)]
     nodes = [node for tree in trees for node in ast.walk(tree) if isinstance(node, ast.Name)]
     return {node.id for node in nodes if isinstance(node.ctx, ast.Load)}
 
 
-def _checked_files(path: Path) -> list[Path]:
+def checked_files(path: Path) -> list[Path]:
     """Refuse what running would not report clearly, and return the file and its bases.
 
-    Each file is checked on its own: a base's model that a child overrides is inheritance.
+    Each file is checked on its own: a base's model that a child overrides is inheritance. Commands
+    do so before they import what reads a config, which takes seconds.
+
+    Raises:
+        ConfigError: if a file is missing, is no Python, or assigns a section twice.
     """
     files: list[Path] = []
     waiting = [(path, "")]

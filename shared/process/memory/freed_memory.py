@@ -12,9 +12,10 @@ def keep_freed_memory() -> None:
     """Let this process reuse the memory it frees instead of returning it to the system.
 
     The maps of a sample are freed layer by layer, the compressed rows of a shard together; new
-    pages for those of the next one would cost a CPU a quarter of the backbones' time and an eighth
-    of the writing, and make threads wait for each other. The peak stays the same, or grows by up to
-    a quarter where blocks of many sizes leave gaps (`check-parity`). Does nothing without glibc.
+    pages for those of the next one would cost a CPU a quarter of the backbones' time, an eighth of
+    the writing, a tenth of training, and make threads wait for each other. The peak stays the
+    same, or grows by up to a quarter where blocks of many sizes leave gaps (`check-parity`). Does
+    nothing without glibc.
     """
     libc = ctypes.CDLL(None)
     if hasattr(libc, "mallopt"):

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, NamedTuple
 
 import torch
-from lightning.fabric.utilities.rank_zero import rank_zero_only
+from lightning_fabric.utilities.rank_zero import rank_zero_only
 
 from shared.checkpoint.checkpoint_table import AQR_PARTS, FROZEN_PARTS
 from shared.config.aqr_config import AqrConfig

@@ -12,7 +12,7 @@ from shared.errors import ConfigError
 from stage2_train.data.class_balance import ClassBalance
 from stage2_train.data.sampler import EpochSampler
 from stage2_train.recipes.recipe import Recipe
-from stage2_train.run.training_log import TIMING
+from stage2_train.run.run_files import TIMING
 from stage2_train.training.build import train
 
 CLASSES = 10

@@ -2,6 +2,7 @@
 
 import json
 import logging
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -23,6 +24,14 @@ def claim(folder: Path) -> dict[str, object]:
 
 def test_the_code_that_evaluates_is_recorded(tmp_path: Path) -> None:
     assert claim(tmp_path)["code"] == code_digest()
+
+
+def test_the_time_is_recorded_anew_by_each_evaluation(tmp_path: Path) -> None:
+    before = datetime.now(UTC).replace(microsecond=0)
+    record = claim(tmp_path)
+    (tmp_path / RECORD).write_text(json.dumps({**record, "time": "2000-01-01T00:00:00+00:00"}))
+    time = datetime.fromisoformat(str(claim(tmp_path)["time"]))
+    assert before <= time <= datetime.now(UTC)
 
 
 def test_an_evaluation_by_other_code_is_replaced_with_a_warning(

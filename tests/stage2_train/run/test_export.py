@@ -19,7 +19,7 @@ from stage1_extract.backbones.seeded_weights import seed_weights
 from stage2_train.__main__ import main as train_stage2
 from stage2_train.evaluate import main as evaluate_stage2
 from stage2_train.export_checkpoint import main as export_checkpoint
-from stage2_train.export_checkpoint import synthesised_metadata
+from stage2_train.run.official_export import synthesised_metadata
 
 
 def complete_state(seed: int) -> OrderedDict[str, Tensor]:

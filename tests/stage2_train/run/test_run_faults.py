@@ -15,7 +15,8 @@ from torch import Tensor
 from shared.process.whole_file import PARTIAL_SUFFIX
 from stage2_train.__main__ import main as train_stage2
 from stage2_train.run import event_file
-from stage2_train.run.run_folder import LOCK, RunFolder
+from stage2_train.run.run_files import LOCK
+from stage2_train.run.run_folder import RunFolder
 from stage2_train.training import distributed
 from stage2_train.training.training_step import TrainingStep
 from tests.child_processes import PATIENCE_S, hanging

@@ -153,6 +153,10 @@ def test_seeded_starting_weights_and_a_finished_run_are_announced(
         ({"split": "mini_train+mini_val", "infos": None}, "mini_val"),
         ({"split": "val+test", "infos": None}, "val and test"),
         ({"split": "val", "infos": "nuscenes_infos_train.pkl"}, None),  # the split does not count
+        ({"split": "train", "infos": "nuscenes_infos_val.pkl"}, "val"),
+        ({"split": "train", "infos": "infos_test_10sweeps_withvelo.pkl"}, "test"),
+        ({"split": "train", "infos": "nuscenes_mini_infos_trainval.pkl"}, "trainval"),
+        ({"split": "train", "infos": "evaluation.pkl"}, None),  # no word of its own
     ],
 )
 def test_a_store_s_splits_for_judging_are_named(
@@ -164,6 +168,8 @@ def test_a_store_s_splits_for_judging_are_named(
     else:
         assert note is not None
         assert note.startswith(f"a.zarr holds samples of {held_out}, on which detectors are judged")
+        option = "infos" if dataset["infos"] else "split"
+        assert f"(it was extracted with --{option} {dataset[option]})" in note
 
 
 @pytest.mark.parametrize("command", [train_stage2, sweep_stage2])

@@ -12,7 +12,8 @@ from shared.errors import ConfigError, InterruptedWorkError
 from shared.process.folder_lock import locked_folder
 from shared.process.interrupts import Interrupts, StuckError
 from stage2_train.data.prefetch import MicroBatches
-from stage2_train.run.run_folder import LOCK, RunFolder
+from stage2_train.run.run_files import LOCK
+from stage2_train.run.run_folder import RunFolder
 from stage2_train.training.distributed import locked_for_all
 from stage2_train.training.trainer import Trainer
 

@@ -1,0 +1,37 @@
+"""What the files of a run are called, and how rows of its logs are read; it imports no torch.
+
+Whatever looks at runs without training one starts at once.
+"""
+
+import csv
+from pathlib import Path
+from typing import Any
+
+from shared.errors import TrainingError
+
+CONFIG = "config.json"
+OVERRIDES = "overrides"  # key of the config: for people, it does not decide what may be resumed
+BEST_SCORES = "best.json"  # of best.pt, next to it, written last
+LOCK = ".training.lock"
+LOG = "log.csv"
+TIMING = "timing.csv"
+PEAK_GPU_MB = "peak_gpu_mb"  # its column, empty on a CPU
+VALIDATION = "validation.csv"
+
+
+def rows_before(step: float, file: Path) -> list[dict[str, Any]]:
+    """Return the rows of a log before a step; none if there is no such file.
+
+    Raises:
+        TrainingError: if it is damaged.
+    """
+    if not file.exists():
+        return []
+    try:
+        with file.open(newline="") as handle:
+            return [row for row in csv.DictReader(handle) if int(row["step"]) < step]
+    except (ValueError, KeyError, TypeError, csv.Error) as error:
+        raise TrainingError(
+            f"{file} is damaged ({error!r}), expected a table with the column step. Move it away "
+            "and run the same command again; the run resumes, with a log from there on"
+        ) from error
