@@ -12,11 +12,10 @@ difference in mAP and NDS, from a paired bootstrap over scenes. --out writes com
 every table, and comparison.html, a page with the curves that needs nothing else.
 """
 
-import argparse
 import sys
 from pathlib import Path
 
-from shared.process.command import ending_at_once, run_command
+from shared.process.command import command_parser, ending_at_once, run_command
 
 with ending_at_once():
     from stage2_train.comparison.compare import as_text, compare_runs, write_comparison_files
@@ -25,11 +24,7 @@ with ending_at_once():
 
 def main(argv: list[str] | None = None) -> int:
     """Parse the command line and hand over; no work happens here."""
-    parser = argparse.ArgumentParser(
-        prog="compare-runs",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_parser(__doc__, "compare-runs")
     parser.add_argument("runs", type=Path, nargs="+", help="run folders, or folders of sweeps")
     parser.add_argument("--nuscenes", type=Path, help="nuScenes root with the tables, for the test")
     parser.add_argument(

@@ -9,12 +9,11 @@ be the checkpoint that the store was extracted with. Load the result with the of
 official code ignores them.
 """
 
-import argparse
 import logging
 import sys
 from pathlib import Path
 
-from shared.process.command import ending_at_once, run_command
+from shared.process.command import command_parser, ending_at_once, run_command
 
 with ending_at_once():
     from shared.checkpoint.checkpoint_table import belongs
@@ -26,11 +25,7 @@ log = logging.getLogger(__name__)
 
 def main(argv: list[str] | None = None) -> int:
     """Parse the command line and hand over; no work happens here."""
-    parser = argparse.ArgumentParser(
-        prog="export-checkpoint",
-        description=__doc__,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
+    parser = command_parser(__doc__, "export-checkpoint")
     parser.add_argument("run", type=Path, help="run folder or checkpoint of train-stage2")
     parser.add_argument("--out", type=Path, required=True, help="checkpoint to write")
     parser.add_argument(
