@@ -1,6 +1,6 @@
 """The whole tiny detector trains on what a store is made from, and every command loads it."""
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, NoReturn
@@ -331,30 +331,23 @@ def kill_before_judging(monkeypatch: pytest.MonkeyPatch, _: int) -> None:
     monkeypatch.setattr(Pretraining, "_judge", dying)
 
 
-@pytest.mark.parametrize(
-    ("kill", "moment", "judged"),
-    [
-        pytest.param(kill_at_training_pass, 4, 1, id="within the second round"),
-        pytest.param(kill_at_training_pass, 5, 2, id="at the beginning of the second phase"),
-        pytest.param(kill_before_judging, 0, 0, id="between training and judging"),
-    ],
-)
-def test_an_interrupted_training_ends_as_an_undisturbed_one(
-    finished: Pretraining,
-    tmp_path: Path,
-    monkeypatch: pytest.MonkeyPatch,
-    kill: Callable[[pytest.MonkeyPatch, int], None],
-    moment: int,
-    judged: int,
+def test_a_training_interrupted_three_times_ends_as_an_undisturbed_one(
+    finished: Pretraining, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Between training and judging, within the second round, and early in the second phase."""
     for shared_folder in ("data", "prepared"):
         (tmp_path / shared_folder).symlink_to(finished.out / shared_folder)
     interrupted = pretraining(tmp_path, finished.phases)
-    with monkeypatch.context() as patch:
-        kill(patch, moment)
-        with pytest.raises(KilledError):
-            interrupted.run()
-    assert len(interrupted.curve()) == judged
+    for kill, moment, judged in (
+        (kill_before_judging, 0, 0),
+        (kill_at_training_pass, 2, 1),
+        (kill_at_training_pass, 3, 2),
+    ):
+        with monkeypatch.context() as patch:
+            kill(patch, moment)
+            with pytest.raises(KilledError):
+                interrupted.run()
+        assert len(interrupted.curve()) == judged
 
     interrupted.run()
 

@@ -87,8 +87,10 @@ def test_cached_and_live_training_have_the_same_bits_in_every_scalar_of_every_st
     assert gaps(curve_of["store"], curve_of["float32"])["largest"][1] < 1e-3
 
 
-@pytest.mark.parametrize("camera_variant", [None, 0])
-@pytest.mark.parametrize("absent", [(), (LIDAR,), CAMERAS, (CAMERAS[2],)])
+@pytest.mark.parametrize(
+    ("absent", "camera_variant"),
+    [((), None), ((), 0), ((LIDAR,), 0), (CAMERAS, None), ((CAMERAS[2],), 0)],
+)
 def test_a_live_batch_has_the_maps_of_the_cached_one(
     store: CachedFeatures,
     records: list[SampleRecord],

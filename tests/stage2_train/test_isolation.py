@@ -2,6 +2,7 @@
 
 import subprocess
 import sys
+from collections.abc import Sequence
 from pathlib import Path
 
 BLOCKED = (
@@ -11,6 +12,7 @@ BLOCKED = (
 )
 
 RUNNER = """
+import importlib
 import sys
 
 class Wall:
@@ -20,15 +22,18 @@ class Wall:
         return None
 
 sys.meta_path.insert(0, Wall())
-from {module} import main
-sys.exit(main(sys.argv[1:]))
+for module, *arguments in {commands!r}:
+    status = importlib.import_module(module).main(arguments)
+    if status:
+        sys.exit(status)
 """
 
 
-def run_walled(module: str, *arguments: str) -> subprocess.CompletedProcess[str]:
-    code = RUNNER.format(blocked=set(BLOCKED), module=module)
+def run_walled(*commands: Sequence[str]) -> subprocess.CompletedProcess[str]:
+    """Run commands, a module and its arguments each, in a process until one fails."""
+    code = RUNNER.format(blocked=set(BLOCKED), commands=commands)
     return subprocess.run(
-        [sys.executable, "-c", code, *arguments],
+        [sys.executable, "-c", code],
         capture_output=True,
         text=True,
         check=False,
@@ -38,7 +43,7 @@ def run_walled(module: str, *arguments: str) -> subprocess.CompletedProcess[str]
 
 def test_the_wall_stops_stage_1() -> None:
     nowhere = ("--nuscenes", "nowhere", "--store", "none.zarr")
-    done = run_walled("stage1_extract.__main__", "tiny", *nowhere)
+    done = run_walled(("stage1_extract.__main__", "tiny", *nowhere))
 
     assert done.returncode != 0
     assert "blocked: " in done.stderr
@@ -47,8 +52,7 @@ def test_the_wall_stops_stage_1() -> None:
 def test_training_evaluation_and_the_store_work_behind_the_wall(
     tiny_store: Path, tiny_val_store: Path, tmp_path: Path
 ) -> None:
-    run, validated = str(tmp_path / "run"), str(tmp_path / "validated")
-    options = ("--recipe", "first_steps", "--stop-after", "2")
+    store, run = str(tiny_store), str(tmp_path / "run")
     (tmp_path / "mine.py").write_text(
         "from stage2_train.recipes.recipe import Recipe\n"
         "def short():\n"
@@ -56,16 +60,15 @@ def test_training_evaluation_and_the_store_work_behind_the_wall(
     )
     validation = ("--recipe", f"{tmp_path / 'mine.py'}:short", "--val", str(tiny_val_store))
 
-    for module, *arguments in (
-        ("cache.__main__", "show", str(tiny_store)),
-        ("cache.__main__", "verify", str(tiny_store)),
-        ("stage2_train.__main__", str(tiny_store), "--out", run, *options),
-        ("stage2_train.__main__", str(tiny_store), "--out", validated, *validation),
-        ("stage2_train.evaluate", str(tiny_store), run, "--out", str(tmp_path / "val")),
-        ("stage2_train.evaluate", str(tiny_store), run, "--out", run, "--drop", "lidar"),
-    ):
-        done = run_walled(module, *arguments)
-        assert done.returncode == 0, done.stderr
+    done = run_walled(
+        ("cache.__main__", "show", store),
+        ("cache.__main__", "verify", store),
+        ("stage2_train.__main__", store, "--out", run, *validation),
+        ("stage2_train.evaluate", store, run, "--out", str(tmp_path / "val"), "--drop", "lidar"),
+    )
+
+    assert done.returncode == 0, done.stderr
+    assert (tmp_path / "val" / "no_lidar" / "results_nusc.json").exists()
 
 
 def test_metrics_behind_the_wall_say_what_they_need(tmp_path: Path) -> None:
@@ -75,7 +78,7 @@ def test_metrics_behind_the_wall_say_what_they_need(tmp_path: Path) -> None:
     (tmp_path / "v1.0-mini" / "sample.json").write_text('[{"token": "a"}]')
     given = ("--results", str(box_free), "--nuscenes", str(tmp_path), "--plot", "0")
 
-    done = run_walled("stage2_train.evaluate", *given, "--out", str(tmp_path / "out"))
+    done = run_walled(("stage2_train.evaluate", *given, "--out", str(tmp_path / "out")))
 
     assert done.returncode == 1
     assert "official metrics need nuscenes-devkit: pip install" in done.stderr

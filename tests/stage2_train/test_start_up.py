@@ -20,9 +20,10 @@ RECIPE, FIELD = ("--recipe", "frozen_al"), ("--set", "learning_rat=1")
 COMMAND = """
 import sys
 from {command} import main
-status = main({arguments!r})
-print("imported", *sorted({names!r} & set(sys.modules)))
-sys.exit(status)
+for arguments in {arguments!r}:
+    status = main(arguments)
+    print("ended", status, *sorted({names!r} & set(sys.modules)))
+    print("ended", file=sys.stderr)
 """
 
 # As the console script of train-stage2: a loader process imports it under another name. There it
@@ -46,78 +47,88 @@ else:
 """
 
 
-def run(command: Sequence[str]) -> tuple[subprocess.CompletedProcess[str], list[str]]:
-    """Run a program; also return the words of the line in which it says what it imported."""
-    done = subprocess.run(command, capture_output=True, check=False, timeout=300, text=True)
-    lines = [line.split() for line in done.stdout.splitlines() if line.startswith("imported")]
-    assert len(lines) == 1, done.stderr
-    return done, lines[0][1:]
+# What each command refuses, and a part of what it says.
+MISTYPED = {
+    TRAIN: (
+        ((STORE, *RECIPE), "did you mean frozen_all"),
+        ((STORE, *FIELD), "did you mean learning_rate"),
+        (("nowhere.zarr",), "nowhere.zarr"),
+        ((STORE, "--val", "nowhere.zarr"), "nowhere.zarr"),
+        ((STORE, "--conditions", "nowhere.zarr"), "nowhere.zarr"),
+        ((STORE, "--config", "nowhere.py"), "nowhere.py does not exist"),
+        ((STORE, "--checkpoint", "nowhere.pth"), "nowhere.pth does not exist"),
+        ((STORE, "--val-conditions", STORE), "name it with --val"),
+    ),
+    SWEEP: (
+        ((STORE, *RECIPE), "did you mean frozen_all"),
+        ((STORE, *FIELD), "did you mean learning_rate"),
+        (("nowhere.zarr",), "nowhere.zarr"),
+        ((STORE, "--val", "nowhere.zarr"), "nowhere.zarr"),
+    ),
+    EVALUATE: (
+        ((), "expected a store and a run"),
+        (("nowhere.zarr", STORE), "nowhere.zarr"),
+        ((STORE, "nowhere"), "nowhere does not exist"),
+        ((STORE, STORE, "--conditions", "nowhere.zarr"), "nowhere.zarr"),
+    ),
+    EXPORT: (
+        (("nowhere",), "nowhere does not exist"),
+        ((STORE, "--checkpoint", "nowhere.pth"), "nowhere.pth does not exist"),
+    ),
+    COMPARE: ((("nowhere",), "nowhere is left out: does not exist"),),
+}
 
 
-@pytest.mark.parametrize(
-    ("command", "arguments", "said"),
-    [
-        (TRAIN, (STORE, *RECIPE), "did you mean frozen_all"),
-        (TRAIN, (STORE, *FIELD), "did you mean learning_rate"),
-        (TRAIN, ("nowhere.zarr",), "nowhere.zarr"),
-        (TRAIN, (STORE, "--val", "nowhere.zarr"), "nowhere.zarr"),
-        (TRAIN, (STORE, "--conditions", "nowhere.zarr"), "nowhere.zarr"),
-        (TRAIN, (STORE, "--config", "nowhere.py"), "nowhere.py does not exist"),
-        (TRAIN, (STORE, "--checkpoint", "nowhere.pth"), "nowhere.pth does not exist"),
-        (TRAIN, (STORE, "--val-conditions", STORE), "name it with --val"),
-        (SWEEP, (STORE, *RECIPE), "did you mean frozen_all"),
-        (SWEEP, (STORE, *FIELD), "did you mean learning_rate"),
-        (SWEEP, ("nowhere.zarr",), "nowhere.zarr"),
-        (SWEEP, (STORE, "--val", "nowhere.zarr"), "nowhere.zarr"),
-        (EVALUATE, (), "expected a store and a run"),
-        (EVALUATE, ("nowhere.zarr", STORE), "nowhere.zarr"),
-        (EVALUATE, (STORE, "nowhere"), "nowhere does not exist"),
-        (EVALUATE, (STORE, STORE, "--conditions", "nowhere.zarr"), "nowhere.zarr"),
-        (EXPORT, ("nowhere",), "nowhere does not exist"),
-        (EXPORT, (STORE, "--checkpoint", "nowhere.pth"), "nowhere.pth does not exist"),
-        (COMPARE, ("nowhere",), "nowhere is left out: does not exist"),
-    ],
-)
+def run(command: Sequence[str]) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(command, capture_output=True, check=False, timeout=300, text=True)
+
+
+def run_here(command: str, *lines: Sequence[str]) -> subprocess.CompletedProcess[str]:
+    """Run a command with each of these lines in one process, which says what it imported."""
+    code = COMMAND.format(command=command, arguments=lines, names={*SLOW, *OURS})
+    done = run([sys.executable, "-c", code])
+    assert done.returncode == 0, done.stderr
+    return done
+
+
+@pytest.mark.parametrize("command", MISTYPED)
 def test_what_is_mistyped_is_refused_before_anything_slow_is_imported(
-    command: str, arguments: Sequence[str], said: str, tiny_store: Path, tmp_path: Path
+    command: str, tiny_store: Path, tmp_path: Path
 ) -> None:
-    words = [str(tiny_store) if word == STORE else word for word in arguments]
-    code = COMMAND.format(
-        command=command, arguments=[*words, "--out", str(tmp_path / "out")], names={*SLOW, *OURS}
-    )
-    done, imported = run([sys.executable, "-c", code])
-    assert done.returncode == 1
-    assert said in done.stderr
-    assert imported == []
+    out = ["--out", str(tmp_path / "out")]
+    lines = [
+        [*(str(tiny_store) if word == STORE else word for word in words), *out]
+        for words, _ in MISTYPED[command]
+    ]
+    done = run_here(command, *lines)
+
+    ends = [line for line in done.stdout.splitlines() if line.startswith("ended")]
+    assert ends == ["ended 1"] * len(lines)
+    for (_, expected), said in zip(MISTYPED[command], done.stderr.split("ended\n"), strict=False):
+        assert expected in said
     assert not (tmp_path / "out").exists()
 
 
 def test_an_export_over_a_file_is_refused_before_torch_is_imported(tmp_path: Path) -> None:
-    arguments = [str(tmp_path), "--out", __file__]
-    code = COMMAND.format(command=EXPORT, arguments=arguments, names={*SLOW, *OURS})
-    done, imported = run([sys.executable, "-c", code])
-    assert done.returncode == 1
+    done = run_here(EXPORT, [str(tmp_path), "--out", __file__])
     assert f"{__file__} exists and is not overwritten" in done.stderr
-    assert imported == []
+    assert done.stdout.splitlines()[-1] == "ended 1"
 
 
 def test_runs_are_compared_without_torch(tmp_path: Path) -> None:
     runs = [str(write_run(tmp_path / name, scores=(0.5, 0.5))) for name in "ab"]
-    code = COMMAND.format(
-        command=COMPARE, arguments=[*runs, "--out", str(tmp_path / "out")], names={*SLOW, *OURS}
-    )
-    done, imported = run([sys.executable, "-c", code])
-    assert done.returncode == 0, done.stderr
-    assert imported == []
+    done = run_here(COMPARE, [*runs, "--out", str(tmp_path / "out")])
+    assert done.stdout.splitlines()[-1] == "ended 0"
 
 
 def test_a_loader_process_imports_nothing_that_trains(tiny_store: Path, tmp_path: Path) -> None:
     script = tmp_path / "train-stage2"
     script.write_text(SCRIPT.format(names={"numpy", *SLOW, *OURS}))
     where = [str(tiny_store), "--out", str(tmp_path / "run"), "--recipe", "first_steps"]
-    how = ["--stop-after", "4", "--workers", "1", "--loader", "process"]
+    how = ["--stop-after", "2", "--workers", "1", "--loader", "process"]
 
-    done, imported = run([sys.executable, str(script), *where, *how])
+    done = run([sys.executable, str(script), *where, *how])
 
     assert done.returncode == 0, done.stderr
-    assert imported == ["loader", "numpy"]
+    lines = [line for line in done.stdout.splitlines() if line.startswith("imported")]
+    assert lines == ["imported loader numpy"]

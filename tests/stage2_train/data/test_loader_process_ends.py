@@ -119,13 +119,6 @@ def start_user(store: Path, folder: Path, report_s: float) -> tuple[subprocess.P
     return user, int(user.stdout.readline())
 
 
-def test_a_program_that_just_ends_ends_the_process(tiny_store: Path, tmp_path: Path) -> None:
-    user, child = start_user(tiny_store, tmp_path, 3.0)
-    with user:
-        assert user.wait(SOON_S) == 0
-        wait_until_gone(child)
-
-
 def test_a_script_that_the_process_cannot_import_is_told_what_to_do(
     tiny_store: Path, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
@@ -163,15 +156,16 @@ def test_signals_to_all_processes_do_not_end_it(tiny_store: Path, number: signal
     assert len(signalled) == 20
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_signals_do_not_end_the_first_child_of_a_program(
-    tiny_store: Path, tmp_path: Path, number: signal.Signals
+def test_signals_do_not_end_the_first_child_of_a_program_but_its_end_does(
+    tiny_store: Path, tmp_path: Path
 ) -> None:
-    """With which Python starts a process that lifts the mask of signals."""
+    """With the first child, Python starts a process that lifts the mask of signals."""
     user, child = start_user(tiny_store, tmp_path, 0.0)
     with user:
-        os.kill(child, number)
+        for number in (signal.SIGINT, signal.SIGTERM):
+            os.kill(child, number)
         assert user.wait(SOON_S) == 0
+        wait_until_gone(child)
 
 
 def hanging(path: Path) -> Path:

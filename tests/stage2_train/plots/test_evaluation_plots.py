@@ -1,7 +1,6 @@
 """The pictures of an evaluation show the devkit's curves and every box once."""
 
 import builtins
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -32,13 +31,11 @@ def judged(tables: Any, tmp_path_factory: pytest.TempPathFactory) -> Judgement:
 
 @pytest.fixture
 def plotted(monkeypatch: pytest.MonkeyPatch) -> Figures:
-    """The figures saved while a test runs."""
+    """The figures that a test would save; drawing them takes longer than all that is asked here."""
     figures: Figures = []
-    save: Callable[..., None] = matplotlib.figure.Figure.savefig
 
-    def remember(figure: matplotlib.figure.Figure, *args: Any, **kwargs: Any) -> None:
+    def remember(figure: matplotlib.figure.Figure, *_: Any, **__: Any) -> None:
         figures.append(figure)
-        save(figure, *args, **kwargs)
 
     monkeypatch.setattr(matplotlib.figure.Figure, "savefig", remember)
     return figures
@@ -48,12 +45,10 @@ def test_these_pictures_are_written(judged: Judgement, tables: Any, tmp_path: Pa
     chosen = tuple(judged.truth.sample_tokens[2:4])
 
     plot_evaluation(judged, tables, chosen, tmp_path / "one")
-    plot_evaluation(judged, tables, 1, tmp_path / "other")
     plot_evaluation(judged, tables, 0, tmp_path / "none")
 
     names = {"precision_recall.png", "errors_bev.png", *(f"errors_{token}.png" for token in chosen)}
     assert {file.name for file in (tmp_path / "one").iterdir()} == names
-    assert len(list((tmp_path / "other").iterdir())) == 3
     for file in (tmp_path / "one").iterdir():
         decoded(file)
     assert not (tmp_path / "none").exists()
@@ -64,6 +59,7 @@ def test_every_class_shows_the_curves_of_the_devkit(
 ) -> None:
     plot_evaluation(judged, tables, 1, tmp_path)
 
+    assert len(plotted) == 3  # curves, the map, and the worst sample
     panels = {panel.get_title().splitlines()[0]: panel for panel in plotted[0].axes}
     assert len(panels) == 10
     for name, count in judged.summary["true_boxes"].items():

@@ -1,6 +1,5 @@
 """AQR's weights are plotted with and without sensors, and saved to be plotted over photos."""
 
-import itertools
 import sys
 from pathlib import Path
 
@@ -25,6 +24,7 @@ from stage2_train.plot_sensor_weights import plot_sensor_weights
 from tests.pictures import decoded
 
 QUERIES = tiny().head.queries
+SLOW_TO_DRAW = ("no cameras", "no CAM_FRONT")  # two of four conditions are enough over photos
 DOTS_PX = 100  # pixels by which two pictures differ if their dots have other colours
 
 
@@ -77,8 +77,10 @@ def test_a_query_has_pixels_only_in_the_cameras_that_see_it(
 
 
 def test_the_command_plots_and_its_file_is_plotted_over_photos(
-    tiny_store: Path, synthetic_root: Path, tmp_path: Path
+    tiny_store: Path, synthetic_root: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    for without_weights in ("plot_scene", "plot_features"):
+        monkeypatch.setattr(f"stage1_extract.plot_samples.{without_weights}", lambda *_: None)
     recipe = tmp_path / "recipe.py"
     recipe.write_text(
         "from dataclasses import replace\n"
@@ -96,7 +98,10 @@ def test_the_command_plots_and_its_file_is_plotted_over_photos(
     assert plot_sensor_weights_command([str(tiny_store), str(run), *options]) == 0
     dataset = ["--nuscenes", str(synthetic_root), "--version", "v1.0-mini"]
     dataset += ["--split", "mini_train", "--samples", "1"]
-    over_photos = ["--sensor-weights", str(out / "sensor_weights.npz")]
+    with np.load(out / "sensor_weights.npz") as file:
+        fewer = {name: file[name] for name in file.files if name not in SLOW_TO_DRAW}
+    np.savez(tmp_path / "fewer.npz", **fewer)
+    over_photos = ["--sensor-weights", str(tmp_path / "fewer.npz")]
     assert plot_samples([str(tiny_store), *dataset, *over_photos, "--out", str(photos)]) == 0
 
     token, *_ = CachedFeatures(tiny_store).tokens
@@ -105,15 +110,14 @@ def test_the_command_plots_and_its_file_is_plotted_over_photos(
         "detections.png",
         "sensor_weights.npz",
     }
-    over_photos = {f"{token}_{condition}.png" for condition in ("all", "no_lidar", "no_cameras")}
-    assert over_photos < {file.name for file in photos.iterdir()}
+    over_photos = {f"{token}_{condition}.png" for condition in ("all", "no_lidar")}
+    assert over_photos == {file.name for file in photos.iterdir()}
     for file in (*out.glob("*.png"), *photos.glob("*.png")):
         decoded(file)
     # Without a sensor AQR weighs otherwise, and so the dots have other colours.
-    shown = [decoded(photos / name) for name in sorted(over_photos)]
-    assert len({picture.shape for picture in shown}) == 1
-    for a, b in itertools.combinations(shown, 2):
-        assert (a != b).any(axis=-1).sum() > DOTS_PX
+    a, b = (decoded(photos / name) for name in sorted(over_photos))
+    assert a.shape == b.shape
+    assert (a != b).any(axis=-1).sum() > DOTS_PX
 
 
 def test_a_run_without_a_detection_above_the_threshold_is_still_plotted(

@@ -9,6 +9,7 @@ import pytest
 from cache.delta.delta_metadata import ConditionSummary
 from cache.reader import CachedFeatures
 from shared.config.classes import CAMERAS, LIDAR
+from stage2_train.__main__ import main as train_stage2
 from stage2_train.compare_runs import main as compare_runs
 from stage2_train.sweep import run_process
 from stage2_train.sweep_stage2 import main as sweep_stage2
@@ -57,6 +58,13 @@ def options_of(run: Path) -> list[str]:
     """Return what a run's stand-in was told, without store, folder and recipe."""
     words = (run / "train.log").read_text().split()
     return words[words.index("--workers") + 2 :]
+
+
+def trained_as_told(run: Path) -> None:
+    """Put what real training makes of these options in the place of what the stand-in left."""
+    _, *words = (run / "train.log").read_text().split()  # the first is the stand-in's
+    (run / "log.csv").unlink()
+    assert train_stage2(words) == 0
 
 
 @pytest.mark.usefixtures("_stand_in")
@@ -180,6 +188,7 @@ def test_optuna_goes_by_the_mean_where_conditions_are_validated(
     assert metrics == ["NDS", "mean_NDS"]
 
 
+@pytest.mark.usefixtures("_stand_in")
 def test_real_runs_train_and_validate_under_conditions_and_are_compared(
     tiny_store: Path,
     tiny_val_store: Path,
@@ -196,6 +205,8 @@ def test_real_runs_train_and_validate_under_conditions_and_are_compared(
     command += ["--val", str(tiny_val_store), "--val-conditions", val]
 
     assert sweep_stage2([*command, "--nuscenes", str(synthetic_root)]) == 0
+    for name in ("clean", "beams"):
+        trained_as_told(out / f"{name}-seed0")
 
     configs = {
         run: json.loads((out / f"{run}-seed0" / "config.json").read_text())

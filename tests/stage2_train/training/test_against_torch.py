@@ -11,7 +11,6 @@ import torch
 from torch import Tensor, nn
 
 from shared.config.preset import Preset
-from shared.config.preset_catalogue import tiny
 from shared.data.batch import Batch
 from shared.data.ground_truth import GroundTruth
 from shared.model.detector import CmtDetector
@@ -19,7 +18,7 @@ from shared.model.initial_detector import fresh_detector
 from shared.model.losses import detection_losses
 from stage2_train.recipes.recipe import Recipe
 from stage2_train.training.global_batch import GlobalBatch
-from tests.stage2_train.training.synthetic_batches import random_batch, take, training_step
+from tests.stage2_train.training.synthetic_batches import random_batch, small, take, training_step
 
 STEPS = 3
 # Relative to the largest value of a tensor: ours may add up gradients and norms in another order.
@@ -142,7 +141,7 @@ def assert_near(ours: Tensor, expected: Tensor, tolerance: float, name: str) -> 
 def test_steps_are_those_of_plain_torch(
     recipe: Recipe, scale: float | None, reads_late: bool, tolerance: float
 ) -> None:
-    preset = tiny()
+    preset = small()
     batch = random_batch(preset, BOXES)
     expected = plain_torch(batch, preset, recipe, scale)
 
@@ -180,7 +179,7 @@ def assert_moved_alike(ours: CmtDetector, expected: CmtDetector, seed: int) -> N
 
 def test_a_scale_that_overflows_is_halved_and_the_step_skipped_as_torchs_scaler_does() -> None:
     """The gradients of a fresh detector overflow at the scale that a scaler begins with."""
-    preset = tiny()
+    preset = small()
     batch = random_batch(preset, BOXES)
     recipe = replace(RECIPE, precision="16-mixed")
     expected = plain_torch(batch, preset, recipe, 65_536.0)

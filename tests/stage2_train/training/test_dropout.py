@@ -93,7 +93,8 @@ def test_a_resumed_run_draws_the_dropout_of_an_undisturbed_one(
     parts = train(store, dropping(), own, tmp_path / "parts")
 
     assert (whole / "log.csv").read_text() == (parts / "log.csv").read_text()
-    assert all(torch.equal(weights(whole)[name], value) for name, value in weights(parts).items())
+    undisturbed, resumed = weights(whole), weights(parts)
+    assert all(torch.equal(undisturbed[name], value) for name, value in resumed.items())
     plain = train(store, tiny(), own, tmp_path / "plain", stop_after=1)
     assert columns(plain / "log.csv")["loss"][0] != columns(whole / "log.csv")["loss"][0]
 

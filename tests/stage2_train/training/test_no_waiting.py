@@ -15,13 +15,12 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from shared.config.preset_catalogue import tiny
 from shared.data.ground_truth import GroundTruth
 from shared.model import matcher
 from stage2_train.recipes.recipe import Recipe
 from stage2_train.recipes.recipes import RECIPES
 from stage2_train.training import global_batch
-from tests.stage2_train.training.synthetic_batches import random_batch, take, training_step
+from tests.stage2_train.training.synthetic_batches import random_batch, small, take, training_step
 
 # Operators whose result the host reads, or whose size it has to know. `lift_fresh` ends
 # `torch.tensor`, which copies from memory that a GPU cannot read by itself.
@@ -95,8 +94,8 @@ def waiting_operators(
     recipe: Recipe, monkeypatch: pytest.MonkeyPatch, *, reads_late: bool = True
 ) -> list[str]:
     """Return the operators of a second step that would wait; the first one makes constants."""
-    step = training_step(recipe, tiny(), reads_late=reads_late)
-    batch = random_batch(tiny(), (3, 0, 5))
+    step = training_step(recipe, small(), reads_late=reads_late)
+    batch = random_batch(small(), (3, 0, 5))
     take(step, batch)
     operators = WaitingOperators()
     for owner, name in HOST_WORK:

@@ -14,7 +14,6 @@ from torch import Tensor
 
 from cache.reader import CachedFeatures
 from shared.config.aqr_config import AqrConfig
-from shared.config.preset_catalogue import tiny
 from shared.data.batch import Batch
 from shared.data.batch_memory import BatchMemory
 from shared.data.ground_truth import GroundTruth
@@ -30,7 +29,7 @@ from stage2_train.training.build import train
 from tests import fake_training_gpu
 from tests.fake_tensors import FakeGpu
 from tests.stage2_train.run.test_run_folder import columns
-from tests.stage2_train.training.synthetic_batches import random_batch, take, training_step
+from tests.stage2_train.training.synthetic_batches import random_batch, small, take, training_step
 from tests.stage2_train.training.test_training import recipe
 
 # Without Triton, AQR's attention is computed in pieces; Fabric advises on tensor cores.
@@ -49,7 +48,7 @@ def gpu(monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeGpu]:
 
 def take_steps(gpu: FakeGpu, name: str, precision: str) -> list[list[str]]:
     """Take steps as a run does, each read when the next is queued; return the waits of each."""
-    preset, steps = tiny(), WARM_UP + STEPS
+    preset, steps = small(), WARM_UP + STEPS
     step = training_step(
         replace(RECIPES[name](), batch_size=3, precision=precision), preset, reads_late=True
     )

@@ -7,21 +7,24 @@ import shutil
 import signal
 import subprocess
 import sys
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
 import torch
 
-from tests.stage2_train.training.test_distributed import ADDED_UP
+from cache.reader import CachedFeatures
+from stage2_train.evaluation.conditions.store_validator import StoreValidator
+from stage2_train.training.build import train
+from tests.stage2_train.training.test_distributed import ADDED_UP, STILL
 
 # Every batch of the validation has one sample, so that two processes share them: two and one. DIE
 # names what to die in after step 4: judging, or the first checkpoint that is written after that.
 RECIPE_FILE = """
 import os, signal
-from dataclasses import replace
 import torch
 from stage2_train.evaluation.conditions.store_validator import StoreValidator
-from tests.stage2_train.training.test_distributed import STILL
+from tests.stage2_train.training.test_validation_processes import VALIDATED
 
 StoreValidator.__init__.__kwdefaults__["batch_size"] = 1
 judge, save, judged = StoreValidator.judge, torch.save, []
@@ -40,36 +43,62 @@ def dying_save(content, file):
 StoreValidator.judge, torch.save = dying_judge, dying_save
 
 def validated():
-    return replace(STILL, name="validated", validate_steps=2, checkpoint_every=3, ema_decay=0.5)
+    return VALIDATED
 """
+VALIDATED = replace(STILL, name="validated", validate_steps=2, checkpoint_every=3, ema_decay=0.5)
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class Places:
+    """What to train on, and to validate on."""
+
+    store: Path
+    val: Path
+    root: Path
+
+    def run(self, out: Path, *more: object, die: str = "") -> subprocess.CompletedProcess[str]:
+        """Train as a command does."""
+        file = out.parent / "recipe.py"
+        file.write_text(RECIPE_FILE)
+        options = ["--out", out, "--recipe", f"{file}:validated", *more]
+        options += ["--val", self.val, "--nuscenes", self.root]
+        return subprocess.run(
+            [sys.executable, "-m", "stage2_train", str(self.store), *map(str, options)],
+            capture_output=True,
+            text=True,
+            check=False,
+            env=os.environ | {"DIE": die, "OMP_NUM_THREADS": str(torch.get_num_threads())},
+            timeout=600,
+        )
+
+    def train_here(self, out: Path) -> None:
+        """Train in this process."""
+        store, val = CachedFeatures(self.store), CachedFeatures(self.val)
+        validator = StoreValidator(val, store, nuscenes_root=self.root, batch_size=1)
+        train(store, VALIDATED, out, validator=validator)
 
 
 @pytest.fixture(scope="module")
-def undisturbed(
-    tiny_store: Path,
-    tiny_val_store: Path,
-    synthetic_root: Path,
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Path:
+def places(tiny_store: Path, tiny_val_store: Path, synthetic_root: Path) -> Places:
+    return Places(store=tiny_store, val=tiny_val_store, root=synthetic_root)
+
+
+@pytest.fixture(scope="module")
+def undisturbed(places: Places, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("whole") / "run"
-    done = run(tiny_store, out, "--val", tiny_val_store, "--nuscenes", synthetic_root)
-    assert done.returncode == 0, done.stderr
-    assert "validating every 2 steps: loss, mAP and NDS of 3 of the 3 samples" in done.stderr
+    places.train_here(out)
     return out
 
 
-def run(store: Path, out: Path, *more: object, die: str = "") -> subprocess.CompletedProcess[str]:
-    file = out.parent / "recipe.py"
-    file.write_text(RECIPE_FILE)
-    options = ["--out", out, "--recipe", f"{file}:validated", *more]
-    return subprocess.run(
-        [sys.executable, "-m", "stage2_train", str(store), *map(str, options)],
-        capture_output=True,
-        text=True,
-        check=False,
-        env=os.environ | {"DIE": die, "OMP_NUM_THREADS": str(torch.get_num_threads())},
-        timeout=600,
-    )
+@pytest.fixture(scope="module")
+def two_processes(places: Places, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    out = tmp_path_factory.mktemp("two") / "run"
+    done = places.run(out, "--devices", 2)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.count('"best/NDS"') == 1  # one of them answers
+    said = "validating every 2 steps: loss, mAP and NDS of 3 of the 3 samples"
+    assert done.stderr.count(said) == 1
+    return out
 
 
 def scores(out: Path) -> list[dict[str, str]]:
@@ -85,68 +114,46 @@ def best(out: Path) -> dict[str, float]:
 
 @pytest.mark.parametrize("where", ["judge", "save"])
 def test_a_run_killed_in_or_after_a_validation_resumes_to_the_same_scores(
-    tiny_store: Path,
-    tiny_val_store: Path,
-    synthetic_root: Path,
+    places: Places,
     undisturbed: Path,
     tmp_path: Path,
+    caplog: pytest.LogCaptureFixture,
     where: str,
 ) -> None:
+    caplog.set_level("INFO")
     out = tmp_path / "run"
-    validation = ("--val", tiny_val_store, "--nuscenes", synthetic_root)
 
-    died = run(tiny_store, out, *validation, die=where)
+    died = places.run(out, die=where)
     assert died.returncode == -signal.SIGKILL, died.stderr
     assert [row["step"] for row in scores(out)] == ["2", "4"][: 1 + (where == "save")]
-    resumed = run(tiny_store, out, *validation)
+    places.train_here(out)
 
-    assert resumed.returncode == 0, resumed.stderr
-    assert "at step 4" in resumed.stderr  # a kill costs the validation, no step
+    assert "at step 4" in caplog.text  # a kill costs the validation, no step
     assert scores(out) == scores(undisturbed)
     assert best(out) == best(undisturbed)
     assert (out / "log.csv").read_bytes() == (undisturbed / "log.csv").read_bytes()
 
 
-def test_two_processes_validate_as_one_does(
-    tiny_store: Path,
-    tiny_val_store: Path,
-    synthetic_root: Path,
-    undisturbed: Path,
-    tmp_path: Path,
-) -> None:
-    out = tmp_path / "run"
-    validation = ("--val", tiny_val_store, "--nuscenes", synthetic_root)
-
-    done = run(tiny_store, out, *validation, "--devices", 2)
-
-    assert done.returncode == 0, done.stderr
-    assert done.stdout.count('"best/NDS"') == 1  # one of them answers
-    assert done.stderr.count("validating every 2 steps") == 1
-    assert [row["step"] for row in scores(out)] == ["2", "4", "6"]
-    for ours, theirs in zip(scores(out), scores(undisturbed), strict=True):
+def test_two_processes_validate_as_one_does(two_processes: Path, undisturbed: Path) -> None:
+    assert [row["step"] for row in scores(two_processes)] == ["2", "4", "6"]
+    for ours, theirs in zip(scores(two_processes), scores(undisturbed), strict=True):
         assert {name: float(value) for name, value in ours.items()} == pytest.approx(
             {name: float(value) for name, value in theirs.items()}, rel=ADDED_UP
         )
 
 
 def test_two_processes_have_every_bit_of_the_scores_that_one_gives_the_same_weights(
-    tiny_store: Path,
-    tiny_val_store: Path,
-    synthetic_root: Path,
-    undisturbed: Path,
-    tmp_path: Path,
+    places: Places, two_processes: Path, tmp_path: Path
 ) -> None:
-    """The run has ended; only its best detector remains to be judged."""
+    """The run has ended; only its best detector is judged again, by one process."""
     out = tmp_path / "run"
-    shutil.copytree(undisturbed, out)
+    shutil.copytree(two_processes, out)
     shutil.rmtree(out / "validation")
     (out / "best.json").unlink()
-    validation = ("--val", tiny_val_store, "--nuscenes", synthetic_root)
 
-    done = run(tiny_store, out, *validation, "--devices", 2)
+    places.train_here(out)
 
-    assert done.returncode == 0, done.stderr
-    assert best(out) == best(undisturbed)
+    assert best(out) == best(two_processes)
     for name in ("results_nusc.json", "metrics_details.json"):
-        judged, expected = (folder / "validation" / name for folder in (out, undisturbed))
+        judged, expected = (folder / "validation" / name for folder in (out, two_processes))
         assert judged.read_bytes() == expected.read_bytes()

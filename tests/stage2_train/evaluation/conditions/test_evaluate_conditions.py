@@ -12,6 +12,7 @@ from cache.delta.delta_metadata import ConditionSummary
 from cache.delta.open_features import open_delta
 from cache.reader import CachedFeatures
 from shared.config.classes import CAMERAS, LIDAR
+from stage2_train import store_evaluation
 from stage2_train.__main__ import main as train_stage2
 from stage2_train.data.dataset import StoreDataset
 from stage2_train.data.loader import evaluation_batches
@@ -69,7 +70,15 @@ def test_every_condition_is_judged_and_both_detectors_are_compared(
     base: CachedFeatures,
     tmp_path: Path,
     capsys: pytest.CaptureFixture[str],
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
+    plotted = tmp_path / "plotted.txt"  # those of a condition are drawn elsewhere in the tests
+
+    def note(_: object, __: object, plots: int, folder: Path) -> None:
+        with plotted.open("a") as file:
+            file.write(f"{plots} {folder.relative_to(tmp_path)}\n")
+
+    monkeypatch.setattr(store_evaluation, "plot_evaluation", note)
     where = (tiny_store, runs["aqr"], "--out", tmp_path, "--nuscenes", synthetic_root)
     both = ("--conditions", *deltas, "--drop", "lidar", "--baseline", runs["cmt"])
     assert call(*where, *both, "--plot", "1") == 0
@@ -99,13 +108,17 @@ def test_every_condition_is_judged_and_both_detectors_are_compared(
     assert "have no severities: no_lidar, back-lost" in text
     assert "not a whole official split" not in document["coverage"]  # all of mini_train
     decoded(tmp_path / "conditions.png")
+    places = ["", *(f"{name}/" for name in names)]
+    assert sorted(plotted.read_text().splitlines()) == sorted(
+        f"1 {detector}{place}pictures" for detector in ("", "baseline/") for place in places
+    )
     with (tmp_path / "conditions.csv").open(newline="") as file:
         rows = list(csv.DictReader(file))
     assert [row["severity"] for row in rows] == ["", "", "1", "2", "3", ""]
     # The table of the baseline, read as published numbers, gives the same ratios.
     table = tmp_path / "baseline" / "conditions.csv"
     other = (tiny_store, runs["aqr"], "--out", tmp_path / "b", "--nuscenes", synthetic_root)
-    assert call(*other, "--plot", 0, "--conditions", *deltas, "--baseline", table) == 0
+    assert call(*other, "--plot", 0, "--conditions", *deltas[:3], "--baseline", table) == 0
     again = json.loads((tmp_path / "b" / "conditions.json").read_text())
     assert (again["mRRA"], again["mRA"]) == (document["mRRA"], document["mRA"])
     assert (
