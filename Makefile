@@ -4,7 +4,7 @@
 SHARED ?= ../shared
 RUN = .venv/bin/python
 # One process per core; threads of torch in each would only get in the way of the others.
-TEST = OMP_NUM_THREADS=1 $(RUN) -m pytest -n auto
+TEST = OMP_NUM_THREADS=1 $(RUN) -m pytest -n auto --dist worksteal
 
 .PHONY: help env demo test check real clean
 

@@ -1,5 +1,6 @@
 """Options and fixtures of the whole test suite."""
 
+import gc
 import logging
 import os
 import random
@@ -24,6 +25,15 @@ os.environ.setdefault("OMP_WAIT_POLICY", "PASSIVE")
 def pytest_configure() -> None:
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # as a shell starts what is in background
         signal.signal(signal.SIGINT, signal.default_int_handler)  # child processes inherit it
+
+
+def pytest_collectstart() -> None:
+    gc.disable()  # until everything is imported: few of these million objects are ever garbage
+
+
+def pytest_collection_finish() -> None:
+    gc.freeze()  # nor looked at again by every collection
+    gc.enable()
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:

@@ -37,8 +37,9 @@ from shared.process.command import command_parser
 from shared.process.cores import available_cores
 from stage1_extract.backbones.live import LiveFeatures, RawBatch
 from stage1_extract.backbones.weights import frozen_backbones
-from stage1_extract.extraction.fill_store import compute_batches, planned_batches, row_sink
+from stage1_extract.extraction.fill_store import compute_batches, planned_batches
 from stage1_extract.extraction.stages.raw_loader import RawLoader
+from stage1_extract.extraction.stages.row_sink import row_sink
 from stage1_extract.extraction.stages.shard_writers import ShardWriters
 from stage1_extract.extraction.stages.stage_rates import STAGES, StageRates
 from stage1_extract.extraction.stages.stage_widths import choose_widths

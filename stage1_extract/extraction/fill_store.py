@@ -27,10 +27,10 @@ from stage1_extract.extraction.forecast import Forecast
 from stage1_extract.extraction.stages.announce_widths import announce_widths
 from stage1_extract.extraction.stages.device_pass import ComputedBatch, DevicePass
 from stage1_extract.extraction.stages.raw_loader import Planned, RawLoader
-from stage1_extract.extraction.stages.shard_writers import EncodingThreads, RowSink, ShardWriters
+from stage1_extract.extraction.stages.row_sink import row_sink
+from stage1_extract.extraction.stages.shard_writers import ShardWriters
 from stage1_extract.extraction.stages.stage_rates import StageRates
-from stage1_extract.extraction.stages.stage_widths import Widths, choose_widths, loader_processes
-from stage1_extract.extraction.stages.writer_processes import WriterProcesses
+from stage1_extract.extraction.stages.stage_widths import choose_widths, loader_processes
 from stage1_extract.nuscenes.records import SampleRecord
 
 log = logging.getLogger(__name__)
@@ -146,13 +146,6 @@ def fill_store(
         log.info("samples/s that each stage could do: %s", summary)
     require_unchanged(before, frozen.digests())
     return rates
-
-
-def row_sink(writer: StoreWriter, widths: Widths, stack: ExitStack) -> RowSink[Any]:
-    """Return what writes rows: processes, which the stack ends, or the threads that put them."""
-    if widths.loaders:
-        return stack.enter_context(WriterProcesses(writer.store, widths))
-    return EncodingThreads(writer)
 
 
 def compute_batches(

@@ -3,13 +3,16 @@
 import contextlib
 import json
 import time
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import pytest
 
+from benchmarks.speed.extraction import benchmark_frames as frames
+from benchmarks.speed.extraction import extraction_stages, worker_processes
 from benchmarks.speed.extraction.__main__ import PAGE, options, run
-from benchmarks.speed.extraction.benchmark_frames import benchmark_frames
+from benchmarks.speed.extraction.benchmark_frames import benchmark_frames, renamed_records
 from benchmarks.speed.extraction.end_to_end import CPU_SHARD_ROWS, disk_mb_per_s, empty_store
 from benchmarks.speed.extraction.extraction_goal import goal_in_words, goal_of
 from benchmarks.speed.extraction.extraction_table import MARKERS, in_page, table
@@ -18,16 +21,20 @@ from benchmarks.speed.extraction.timed_extraction import WorkerReport, WorkerTas
 from benchmarks.speed.extraction.worker_processes import joint_figures, run_workers
 from benchmarks.speed.gpu.cases import NOT_MEASURED, Cases
 from shared.config.preset_catalogue import r50_800x320
+from shared.synthetic_nuscenes import SyntheticConfig
 from stage1_extract.extraction.fill_store import planned_batches
 from stage1_extract.nuscenes.records import MAX_SWEEPS, SampleRecord
 
-SAMPLES = 12
+SAMPLES = 8  # four shards, two of each process
 NOWHERE = Path("no real frames")
 
 
 @pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    return tmp_path_factory.mktemp("benchmark")
+def folder(synthetic_root: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder that has synthetic frames already, coarse ones."""
+    folder = tmp_path_factory.mktemp("benchmark")
+    (folder / "nuscenes").symlink_to(synthetic_root)
+    return folder
 
 
 @pytest.fixture(scope="module")
@@ -42,7 +49,22 @@ def document(folder: Path, records: list[SampleRecord]) -> dict[str, Any]:
     """A rehearsal with two processes, each with a loader process."""
     words = ["--quick", "--preset", "tiny", "--samples", str(SAMPLES), "--passes", "1"]
     words += ["--processes", "2", "--workers", "2", "--real", str(NOWHERE)]
-    return run(options().parse_args(words), folder, Cases(folder / "cases.jsonl", 600))
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr(extraction_stages, "WRITING_PASSES", 1)
+        return run(options().parse_args(words), folder, Cases(folder / "cases.jsonl", 600))
+
+
+def test_frames_are_written_where_there_are_none(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    coarse = partial(SyntheticConfig, azimuth_steps=8, render_stride_px=100)
+    monkeypatch.setattr(frames, "SyntheticConfig", coarse)
+    monkeypatch.setattr(frames, "FRAMES", 1)
+    source, (first, second) = benchmark_frames(tmp_path, NOWHERE, 2)
+    assert source == "synthetic"
+    assert first.lidar_file != second.lidar_file
+    assert first.lidar_file.resolve() == second.lidar_file.resolve()
+    assert first.lidar_file.resolve().is_relative_to(tmp_path / "nuscenes")
 
 
 def test_every_sample_has_ten_sweeps_and_files_of_its_own(records: list[SampleRecord]) -> None:
@@ -173,7 +195,7 @@ def test_what_there_was_no_time_for_is_in_the_tables(document: dict[str, Any]) -
 def test_on_a_gpu_shards_are_a_users_and_on_a_cpu_they_have_two_rows(
     tmp_path: Path, records: list[SampleRecord]
 ) -> None:
-    _, records = benchmark_frames(tmp_path, NOWHERE, 960)
+    records = renamed_records(records, 960)
     on_gpu = empty_store(tmp_path / "gpu", r50_800x320(), records, 4, "cuda")
     batches = planned_batches((on_gpu.shard(index) for index in on_gpu.all_shards), 4)
     assert on_gpu.layout.slots == 8
@@ -229,9 +251,10 @@ def task(folder: Path, preset: str) -> WorkerTask:
     )
 
 
-def test_a_worker_that_fails_says_why(folder: Path, records: list[SampleRecord]) -> None:
-    with pytest.raises(RuntimeError, match="unknown preset 'r51'"):
-        run_workers(task(folder, "r51"), 1, deadline=float("inf"))
+def test_a_worker_that_fails_says_why(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(worker_processes, "MODULE", "benchmarks.speed.nothing")
+    with pytest.raises(RuntimeError, match=r"status 1: .*No module named benchmarks.speed.nothing"):
+        run_workers(task(folder, "tiny"), 1, deadline=float("inf"))
 
 
 def test_workers_are_ended_when_the_time_is_over(folder: Path) -> None:

@@ -91,7 +91,13 @@ def test_only_a_rehearsal_runs_without_a_gpu(monkeypatch: pytest.MonkeyPatch) ->
         benchmark.main([])
 
 
-def test_a_section_that_fails_or_takes_too_long_keeps_its_rows(tmp_path: Path) -> None:
+def test_a_section_that_fails_or_takes_too_long_keeps_its_rows(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    python = tmp_path / "python"
+    python.write_text('#!/bin/sh\necho "cannot read $*" >&2\nexit 1\n')
+    python.chmod(0o755)
+    monkeypatch.setattr("sys.executable", str(python))
     (planned,) = plan(["tiny"], ["loader"])
     request = partial(
         benchmark.SectionRequest, store=tmp_path / "none.zarr", scratch=tmp_path, is_quick=True
@@ -101,8 +107,9 @@ def test_a_section_that_fails_or_takes_too_long_keeps_its_rows(tmp_path: Path) -
     failing = request(section="loader", rows=rows, seconds=60.0)
     failed = benchmark._measured(planned, failing)
     assert failed["ended"].startswith("failed with status 1: ")
-    assert "none.zarr" in failed["ended"]
+    assert f"cannot read -m benchmarks.speed.gpu.sections loader {tmp_path}" in failed["ended"]
     assert failed["rows"] == [{"threads": 0}]
+    python.write_text("#!/bin/sh\nexec sleep 60\n")
     slow = request(section="loader", rows=tmp_path / "slow.jsonl", seconds=0.1 - benchmark.GRACE_S)
     cut = benchmark._measured(planned, slow)
     assert (cut["ended"], cut["rows"]) == ("cut off after 0 s", [])

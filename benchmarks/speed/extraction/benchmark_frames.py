@@ -36,7 +36,7 @@ def benchmark_frames(folder: Path, real: Path, samples: int) -> tuple[str, list[
     else:
         root = folder / "nuscenes"
         if not root.exists():
-            config = SyntheticConfig(scenes_train=1, scenes_val=1, samples_per_scene=FRAMES)
+            config = SyntheticConfig(scenes_train=1, scenes_val=0, samples_per_scene=FRAMES)
             write_synthetic_nuscenes(root, config, workers=1)
         source, records = "synthetic", read_tables(root, "v1.0-mini", "mini_train")
     records = [with_all_sweeps(record) for record in records]

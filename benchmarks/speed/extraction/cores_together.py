@@ -20,11 +20,13 @@ from stage1_extract.extraction.stages.process_pool import ProcessPool
 from stage1_extract.extraction.stages.row_memory import RowMemory
 from stage1_extract.preprocessing.raw_frames import RawFrames
 
-SECONDS = 4.0
+SECONDS, QUICK_SECONDS = 4.0, 0.2
 FEW = 5  # samples: little is sent to a process, see `process_pool`
 
 
-def cores_together(frames: RawFrames, row: MeasuredFeatures, specs: Sequence[ArraySpec]) -> float:
+def cores_together(
+    frames: RawFrames, row: MeasuredFeatures, specs: Sequence[ArraySpec], seconds: float
+) -> float:
     """Return samples per second of processes that load a sample and encode a row in turn.
 
     Their files are digested once, which saves 4 ms a sample.
@@ -33,6 +35,7 @@ def cores_together(frames: RawFrames, row: MeasuredFeatures, specs: Sequence[Arr
         frames: loads samples, `FEW` at least.
         row: to encode.
         specs: its arrays.
+        seconds: for how long.
     """
     cores = available_cores()
     memory = RowMemory(specs, 1)
@@ -47,7 +50,7 @@ def cores_together(frames: RawFrames, row: MeasuredFeatures, specs: Sequence[Arr
         multiprocessing.get_context("spawn").Barrier(cores),
     )
     try:
-        return sum(begun.result() for begun in [pool.submit(_work) for _ in range(cores)])
+        return sum(begun.result() for begun in [pool.submit(_work, seconds) for _ in range(cores)])
     finally:
         pool.close()
         memory.close_file()
@@ -67,8 +70,8 @@ def _prepare(
     _GIVEN[:] = [(frames, replace(row, maps=memory.maps(0)), specs, barrier)]
 
 
-def _work() -> float:
-    """Load and encode for `SECONDS` as soon as every process does; return samples per second."""
+def _work(seconds: float) -> float:
+    """Load and encode as soon as every process does; return samples per second."""
     frames, row, specs, barrier = _GIVEN[0]
 
     def once(number: int) -> None:
@@ -78,7 +81,7 @@ def _work() -> float:
     once(0)  # loads libraries, and takes memory
     barrier.wait()
     started, count = time.monotonic(), 0
-    while time.monotonic() - started < SECONDS:
+    while time.monotonic() - started < seconds:
         once(count)
         count += 1
     return count / (time.monotonic() - started)

@@ -10,7 +10,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from benchmarks.speed.extraction.cores_together import cores_together
+from benchmarks.speed.extraction.cores_together import QUICK_SECONDS, SECONDS, cores_together
 from benchmarks.speed.extraction.end_to_end import (
     disk_mb_per_s,
     extraction,
@@ -191,7 +191,8 @@ def _whole(subject: Subject, combination: Combination, cases: Cases) -> Document
 
 def _cores(subject: Subject) -> Document:
     (row,) = computed_rows(subject.live, 0, 1)
-    return {"cores_per_s": cores_together(subject.live.raw, row, subject.specs)}
+    seconds = QUICK_SECONDS if subject.is_rehearsal else SECONDS
+    return {"cores_per_s": cores_together(subject.live.raw, row, subject.specs, seconds)}
 
 
 def _disk(subject: Subject) -> Document:

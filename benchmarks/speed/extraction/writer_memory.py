@@ -38,7 +38,7 @@ from cache.writer import StoreWriter
 from shared.config.preset_catalogue import r50_800x320
 from shared.data.features import FrameFeatures, as_floats
 from shared.process.memory.freed_memory import keep_freed_memory
-from stage1_extract.extraction.fill_store import row_sink
+from stage1_extract.extraction.stages.row_sink import row_sink
 from stage1_extract.extraction.stages.shard_writers import ShardWriters
 from stage1_extract.extraction.stages.stage_rates import STAGES, StageRates
 from stage1_extract.extraction.stages.stage_widths import choose_widths

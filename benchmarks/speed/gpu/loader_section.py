@@ -24,7 +24,7 @@ from stage2_train.data.sampler import Place
 
 BATCH_SIZE = 16
 WINDOW_S = 2.0
-QUICK_WINDOW_S = 0.3
+QUICK_WINDOW_S = 0.1
 CODEC_SAMPLES = 4
 MEGABYTE = 1e6
 

@@ -22,7 +22,7 @@ from cache.reader import CachedFeatures
 from cache.writer import StoreWriter
 from shared.data.features import FrameFeatures
 from shared.process.command import run_command
-from stage1_extract.extraction.fill_store import row_sink
+from stage1_extract.extraction.stages.row_sink import row_sink
 from stage1_extract.extraction.stages.shard_writers import ShardWriters
 from stage1_extract.extraction.stages.stage_rates import STAGES, StageRates
 from stage1_extract.extraction.stages.stage_widths import Widths

@@ -85,9 +85,9 @@ def test_a_run_continues_a_plain_one_and_a_killed_worker_costs_its_shards(
     store = parse_store_path(str(shutil.copytree(tiny_store, tmp_path / "ray.zarr")))
     begun = open_store(store).ledger.complete()
     with threads_of_torch(1):
-        assert extract_features(arguments(plain, 8)) == 0
+        assert extract_features(arguments(plain, 4)) == 0
     with (
-        extraction([*arguments(store, 8), *on(two_machines)], log) as driver,
+        extraction([*arguments(store, 4), *on(two_machines)], log) as driver,
         FinishedShards(store) as finished,
     ):
         killed = kill_at_random(two_machines, driver, workers=1, machines=0, longest_wait_s=0.0)

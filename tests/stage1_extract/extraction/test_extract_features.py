@@ -2,12 +2,8 @@
 
 import dataclasses
 import os
-import random
 import shutil
 import signal
-import subprocess
-import sys
-import time
 from pathlib import Path
 
 import pytest
@@ -20,8 +16,6 @@ from stage1_extract.__main__ import main as extract_features
 from stage1_extract.backbones.frozen import FrozenBackbones
 from stage1_extract.backbones.seeded_weights import seed_weights
 from tests.stage1_extract.mm_config.official_configs import mmcv_config
-
-KILLS = 4
 
 
 def options(root: Path, store: Path) -> list[str]:
@@ -43,49 +37,9 @@ def damaged_root(synthetic_root: Path, tmp_path: Path) -> Path:
     return root
 
 
-def wait_for_a_new_file(store: Path, process: subprocess.Popen[bytes]) -> None:
-    """Wait until the extraction writes something, or ends."""
-    before = sum(1 for _ in store.rglob("*"))
-    deadline = time.monotonic() + 120
-    while process.poll() is None and time.monotonic() < deadline:
-        if sum(1 for _ in store.rglob("*")) != before:
-            return
-        time.sleep(0.005)
-
-
 def keyframe_file(root: Path, channel: str) -> Path:
     """The second file of a channel: the first sample is extracted before it."""
     return sorted((root / "samples" / channel).iterdir())[1]
-
-
-def test_killed_at_random_moments_it_resumes_to_the_same_content(
-    synthetic_root: Path,
-    tiny_store: Path,
-    tmp_path: Path,
-    capsys: pytest.CaptureFixture[str],
-) -> None:
-    store = tmp_path / "killed.zarr"
-    arguments = [*options(synthetic_root, store), "--shard-mib", "1"]  # one row per shard
-    command = [sys.executable, "-m", "stage1_extract", *arguments]
-    moments = random.Random(0)
-    kills = 0
-    finished: dict[Path, int] = {}
-    for _ in range(KILLS):
-        process = subprocess.Popen(command, start_new_session=True, stderr=subprocess.DEVNULL)
-        wait_for_a_new_file(store, process)
-        time.sleep(moments.uniform(0.0, 0.4))
-        if process.poll() is None:
-            os.killpg(process.pid, signal.SIGKILL)
-            kills += 1
-        process.wait()
-        entries = {file: file.stat().st_mtime_ns for file in (store / "ledger").glob("*.json")}
-        assert entries | finished == entries  # finished shards are not computed again
-        finished = {file: time_ns for file, time_ns in entries.items() if file.name != "zarr.json"}
-    assert kills
-    assert extract_features(arguments) == 0
-
-    assert digest(store, capsys) == digest(tiny_store, capsys)
-    assert feature_cache(["verify", str(store)]) == 0
 
 
 def test_ctrl_c_keeps_finished_shards_and_says_how_to_continue(

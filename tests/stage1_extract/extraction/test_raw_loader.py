@@ -153,8 +153,7 @@ def test_a_process_that_dies_is_an_error_that_says_what_to_do() -> None:
     assert not multiprocessing.active_children()
 
 
-@pytest.mark.parametrize("workers", [0, 1])
-@pytest.mark.parametrize("signum", [signal.SIGTERM, signal.SIGINT])
+@pytest.mark.parametrize(("workers", "signum"), [(0, signal.SIGTERM), (1, signal.SIGINT)])
 def test_the_first_signal_ends_a_run_whose_loader_hangs(
     tmp_path: Path, workers: int, signum: signal.Signals, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -35,6 +35,7 @@ from stage1_extract.extraction.stages.writer_processes import WriterProcesses
 from tests.cache.conftest import make_features, make_writer, with_map
 from tests.child_processes import PATIENCE_S
 from tests.small_disk import small_disk
+from tests.stage1_extract.extraction.pool_tasks import niceness, nothing, raise_in_two_parts
 from tests.stage1_extract.extraction.test_fill_store import without_times
 
 PROCESSES, SLOTS = 2, 3
@@ -199,7 +200,7 @@ def test_a_place_holds_the_maps_of_its_row_and_leaves_the_others_alone(
 
 
 def test_a_pool_ends_its_own_processes_and_no_others() -> None:
-    first, second = ProcessPool(1, _nothing), ProcessPool(1, _nothing)
+    first, second = ProcessPool(1, nothing), ProcessPool(1, nothing)
     number = first.submit(os.getpid).result(PATIENCE_S)
     other = second.submit(os.getpid).result(PATIENCE_S)
     first.close()
@@ -209,41 +210,22 @@ def test_a_pool_ends_its_own_processes_and_no_others() -> None:
 
 
 def test_the_computing_thread_comes_before_the_processes() -> None:
-    pool = ProcessPool(1, _nothing)
-    assert pool.submit(_niceness).result(PATIENCE_S) == min(19, _niceness() + NICENESS)
+    pool = ProcessPool(1, nothing)
+    assert pool.submit(niceness).result(PATIENCE_S) == min(19, niceness() + NICENESS)
     pool.close()
 
 
 def test_an_error_that_cannot_be_sent_still_says_what_it_was() -> None:
-    pool = ProcessPool(1, _nothing)
+    pool = ProcessPool(1, nothing)
     with pytest.raises(RuntimeError, match="TwoPartsError: dark by night") as caught:
-        pool.submit(_raise_in_two_parts).result(PATIENCE_S)
-    assert "in _raise_in_two_parts" in str(caught.value.__cause__)
+        pool.submit(raise_in_two_parts).result(PATIENCE_S)
+    assert "in raise_in_two_parts" in str(caught.value.__cause__)
     assert pool.submit(os.getpid).result(PATIENCE_S)
     pool.close()
 
 
 def test_all_processes_start_at_once_when_asked() -> None:
-    pool = ProcessPool(3, _nothing)
+    pool = ProcessPool(3, nothing)
     pool.start()
     assert len(pool._context.processes) == 3
     pool.close()
-
-
-def _nothing() -> None:
-    pass
-
-
-class TwoPartsError(Exception):
-    """Cannot be unpickled."""
-
-    def __init__(self, what: str, when: str) -> None:
-        super().__init__(f"{what} {when}")
-
-
-def _raise_in_two_parts() -> None:
-    raise TwoPartsError("dark", "by night")
-
-
-def _niceness() -> int:
-    return os.getpriority(os.PRIO_PROCESS, 0)

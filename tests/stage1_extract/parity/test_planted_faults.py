@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -238,12 +239,21 @@ class OtherSpread(WrongImages):
     change = staticmethod(lambda images: images * 1.02)
 
 
+@pytest.fixture(scope="module")
+def wrongly_normalised(
+    live: Source, records: list[SampleRecord]
+) -> Callable[[type[WrongImages]], Source]:
+    return cache(lambda wrong: on_cpu(wrong(records, frozen_backbones(live.preset, None)[0])))
+
+
 @pytest.mark.parametrize("wrong", [SwappedColours, OtherMean, OtherSpread])
 def test_wrong_normalisation_is_refused(
-    wrong: type[WrongImages], world: World, source: Source, records: list[SampleRecord]
+    wrong: type[WrongImages],
+    world: World,
+    source: Source,
+    wrongly_normalised: Callable[[type[WrongImages]], Source],
 ) -> None:
-    frozen, _ = frozen_backbones(source.preset, None)
-    faulty = world.run(on_cpu(wrong(records, frozen)))
+    faulty = world.run(wrongly_normalised(wrong))
 
     assert "camera/stride16, mean" in refused(world, source, stored(faulty))
 

@@ -36,19 +36,19 @@ class Case:
 
 BIASED = {
     "heads of the decoder": Case(samples=2),
-    "gaussian": Case(sigma_cells=1.5, width=16),
+    "gaussian": Case(sigma_cells=1.5, heads=1, width=16),
     "one camera, odd width, few queries": Case(layout=ONE_CAMERA, queries=5, width=12),
     "whole blocks of queries, wide heads": Case(
         layout=ONE_CAMERA, queries=128, heads=1, width=64, sigma_cells=2.0
     ),
-    "no window anywhere": Case(coverage=0.0),
-    "windows everywhere": Case(coverage=1.0),
-    "float16": Case(dtype=torch.float16, sigma_cells=3.0),
+    "no window anywhere": Case(heads=1, coverage=0.0),
+    "windows everywhere": Case(heads=1, coverage=1.0),
+    "float16": Case(heads=1, dtype=torch.float16, sigma_cells=3.0),
 }
 INSIDE = {
-    "heads of the generator": Case(samples=2, queries=19, heads=4),
+    "heads of the generator": Case(samples=2, queries=7, heads=4, coverage=0.8),
     "three heads, odd width, one camera": Case(
-        layout=ONE_CAMERA, queries=13, heads=3, width=12, coverage=0.7
+        layout=ONE_CAMERA, queries=11, heads=3, width=12, coverage=0.7
     ),
     "no window anywhere": Case(queries=5, coverage=0.0),
 }
