@@ -1,14 +1,16 @@
 """How a row of an array becomes bytes, and which codecs a store may have: the table `CODECS`.
 
 A store has one codec for its feature maps, chosen when it is created; everything else in it is
-`zstd-1`. A CRC-32C is outermost in every row, so a flipped bit is found before a decompressor sees
-it. `Codec.in_zarr` is the same in Zarr's terms. Ratios, speeds and errors are in docs/store.md.
+`zstd-1`, as maps were by default before there was `zstd-1-shuffle`. A CRC-32C is outermost in every
+row, so a flipped bit is found before a decompressor sees it. `Codec.in_zarr` is the same in Zarr's
+terms. Ratios, speeds and errors are in docs/store.md.
 """
 
 import struct
 import warnings
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import partial
 from typing import Any, Literal
 
 import numpy as np
@@ -36,6 +38,7 @@ UINT8 = "uint8 per channel"
 
 ZSTD_LEVEL = 1  # 3 is no smaller on features and encodes at half the speed
 LZ4_LEVEL = 5
+BLOCK_BYTES = 2**20  # that Blosc shuffles and compresses at once; its own 32 KiB suit zstd badly
 PCODEC_LEVEL = 8
 PCODEC_MODE = "classic"  # searching for a better mode takes a fifth longer and finds none
 
@@ -148,7 +151,12 @@ class Codec:
 
 _ZSTD = Zstd(level=ZSTD_LEVEL)
 # On one core: parallelism comes from loader processes. Zarr switches off Blosc's threads on import.
-_LZ4 = Blosc(cname="lz4", clevel=LZ4_LEVEL, shuffle=Blosc.BITSHUFFLE)
+_ZSTD_SHUFFLE = Blosc("zstd", ZSTD_LEVEL, Blosc.SHUFFLE, BLOCK_BYTES)
+_LZ4_BITSHUFFLE = Blosc("lz4", LZ4_LEVEL, Blosc.BITSHUFFLE)
+_SHUFFLES: dict[int, Literal["shuffle", "bitshuffle"]] = {
+    Blosc.SHUFFLE: "shuffle",
+    Blosc.BITSHUFFLE: "bitshuffle",
+}
 _PCODEC = PCodec(level=PCODEC_LEVEL, mode_spec=PCODEC_MODE)
 
 
@@ -190,18 +198,33 @@ def _zstd_in_zarr(itemsize: int) -> ZarrCodecs:
     return ZarrCodecs(compressors=(ZstdCodec(level=ZSTD_LEVEL), Crc32cCodec()))
 
 
-def _unpack_lz4(
+def _unpack_blosc(
     payload: Payload, shape: tuple[int, ...], dtype: np.dtype[Any], buffer: Buffer
 ) -> NDArray[Any]:
-    """Decompress a Blosc buffer, whose bytes 4 to 7 contain its size."""
+    """Decompress a Blosc buffer of any compressor, whose bytes 4 to 7 contain its size."""
     values = _empty(shape, dtype, buffer, int.from_bytes(payload[4:8].tobytes(), "little"))
-    _LZ4.decode(payload, out=values)
+    _ZSTD_SHUFFLE.decode(payload, out=values)
     return values
 
 
-def _lz4_in_zarr(itemsize: int) -> ZarrCodecs:
-    lz4 = BloscCodec(typesize=itemsize, cname="lz4", clevel=LZ4_LEVEL, shuffle="bitshuffle")
-    return ZarrCodecs(compressors=(lz4, Crc32cCodec()))
+def _blosc_in_zarr(blosc: Blosc, itemsize: int) -> ZarrCodecs:
+    codec = BloscCodec(
+        typesize=itemsize,
+        cname=blosc.cname,
+        clevel=blosc.clevel,
+        shuffle=_SHUFFLES[blosc.shuffle],
+        blocksize=blosc.blocksize,
+    )
+    return ZarrCodecs(compressors=(codec, Crc32cCodec()))
+
+
+def _blosc(name: str, blosc: Blosc) -> Codec:
+    return Codec(
+        name=name,
+        pack=blosc.encode,
+        unpack=_unpack_blosc,
+        in_zarr=partial(_blosc_in_zarr, blosc),
+    )
 
 
 def _unpack_pcodec(
@@ -222,13 +245,13 @@ def _pcodec_in_zarr(itemsize: int) -> ZarrCodecs:
 
 ZSTD = Codec(name="zstd-1", pack=_ZSTD.encode, unpack=_unpack_zstd, in_zarr=_zstd_in_zarr)
 _NONE = Codec(name="none", pack=np.ndarray.tobytes, unpack=_unpack_none, in_zarr=_none_in_zarr)
-_BITSHUFFLE = Codec(
-    name="lz4-bitshuffle", pack=_LZ4.encode, unpack=_unpack_lz4, in_zarr=_lz4_in_zarr
-)
+_SHUFFLE = _blosc("zstd-1-shuffle", _ZSTD_SHUFFLE)
+_BITSHUFFLE = _blosc("lz4-bitshuffle", _LZ4_BITSHUFFLE)
 _NUMBERS = Codec(name="pcodec", pack=_PCODEC.encode, unpack=_unpack_pcodec, in_zarr=_pcodec_in_zarr)
 CODECS = {
     codec.name: codec
     for codec in (
+        _SHUFFLE,
         ZSTD,
         _NONE,
         _BITSHUFFLE,
@@ -237,4 +260,4 @@ CODECS = {
         replace(_BITSHUFFLE, name=f"uint8-{_BITSHUFFLE.name}", value_format=UINT8),
     )
 }
-DEFAULT_CODEC = ZSTD.name
+DEFAULT_CODEC = _SHUFFLE.name

@@ -16,7 +16,7 @@ from tests.cache.conftest import fill, make_writer
 from tests.cache.verification.test_damage import flip_bit
 
 LIDAR, CAMERA = 2, 1  # variants
-CODECS = ("zstd-1", "uint8-zstd-1")
+CODECS = ("zstd-1-shuffle", "uint8-zstd-1")
 
 
 @pytest.fixture(scope="module")

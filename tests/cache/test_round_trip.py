@@ -10,7 +10,7 @@ import pytest
 import zarr
 
 from cache.coordination.store import open_store
-from cache.format.codec import ZSTD
+from cache.format.codec import CODECS, DEFAULT_CODEC
 from cache.format.schema import array_specs
 from cache.format.shard_file import read_row
 from cache.reader import CachedFeatures
@@ -126,7 +126,7 @@ def test_what_plain_zarr_writes_can_be_read_row_by_row(tmp_path: Path) -> None:
 
     payload = read_row(DirectoryPath(tmp_path) / "store/lidar/stride8/c.0.1.0.0.0", slot=1, slots=2)
 
-    decoded = ZSTD.decode(payload, (2, 4, 4), "float16")
+    decoded = CODECS[DEFAULT_CODEC].decode(payload, (2, 4, 4), "float16")
     np.testing.assert_array_equal(decoded, values[0, 1])
 
 

@@ -54,8 +54,8 @@ ALL_VIEWS = replace(CODECS["uint8-zstd-1"], name="uint8-zstd-1, views together")
 REJECTED = (
     replace(CODECS["zstd-1"], name="zstd-3", pack=Zstd(level=3).encode),
     _blosc("lz4-shuffle", "lz4", 5, Blosc.SHUFFLE),
-    _blosc("blosc-zstd-1-shuffle", "zstd", 1, Blosc.SHUFFLE),
-    _blosc("blosc-zstd-1-bitshuffle", "zstd", 1, Blosc.BITSHUFFLE),
+    _blosc("zstd-1-shuffle, small blocks", "zstd", 1, Blosc.SHUFFLE),
+    _blosc("zstd-1-bitshuffle", "zstd", 1, Blosc.BITSHUFFLE),
     ALL_VIEWS,
 )
 

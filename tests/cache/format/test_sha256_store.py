@@ -12,6 +12,8 @@ import pytest
 
 from cache.__main__ import main as feature_cache
 from cache.coordination.store import open_store
+from cache.create import codec_at
+from cache.format.codec import DEFAULT_CODEC
 from cache.inspection.content_digest import content_digest
 from cache.reader import CachedFeatures
 from cache.verification.verify_store import verify
@@ -69,13 +71,14 @@ def test_a_digest_of_the_wrong_algorithm_is_damage(old: Path, finished: Path) ->
         assert not verify(open_store(store)).damages
 
 
-def test_resumed_and_extended_it_keeps_its_algorithm(old: Path) -> None:
+def test_resumed_and_extended_it_keeps_its_algorithm_and_codec(old: Path) -> None:
     before = recorded(old, 1)
     (old / "ledger/000001.json").unlink()
-    fill(make_writer(old))
+    assert codec_at(old) == "zstd-1" != DEFAULT_CODEC
+    fill(make_writer(old, codec=codec_at(old)))
     assert recorded(old, 1) == before
     assert content_digest(open_store(old)) == DIGEST
-    fill(make_writer(old, variants=2))
+    fill(make_writer(old, variants=2, codec=codec_at(old)))
     store = open_store(old)
     outcome = verify(store)
     assert (outcome.rows_read, outcome.damages) == (2 * len(TOKENS), [])

@@ -55,7 +55,7 @@ def shard_object(store: ObjectPath, shard: int) -> ObjectPath:
     return store / f"lidar/stride8/c.0.{shard}.0.0.0"
 
 
-@pytest.mark.parametrize("codec", ["zstd-1", "pcodec", "uint8-lz4-bitshuffle"])
+@pytest.mark.parametrize("codec", ["zstd-1-shuffle", "pcodec", "uint8-lz4-bitshuffle"])
 def test_what_is_read_is_what_a_directory_gives(
     place: ObjectPath, stores: dict[str, Path], codec: str
 ) -> None:

@@ -123,7 +123,7 @@ def statistics_taken_from(contents: dict[str, Any]) -> dict[str, Any]:
     }
 
 
-@pytest.mark.parametrize("codec", ["zstd-1", "uint8-zstd-1"])
+@pytest.mark.parametrize("codec", ["zstd-1-shuffle", "uint8-zstd-1"])
 @pytest.mark.parametrize("rows_per_shard", [1, 2, 5])
 def test_the_pipeline_and_plain_writing_make_identical_stores(
     tmp_path: Path, rows_per_shard: int, codec: str

@@ -78,7 +78,7 @@ def processes(writer: StoreWriter) -> Iterator[WriterProcesses]:
         yield sink
 
 
-@pytest.mark.parametrize("codec", ["zstd-1", "uint8-zstd-1"])
+@pytest.mark.parametrize("codec", ["zstd-1-shuffle", "uint8-zstd-1"])
 def test_processes_write_the_bytes_of_threads_though_places_are_used_again(
     tmp_path: Path, codec: str
 ) -> None:
