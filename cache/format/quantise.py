@@ -14,6 +14,9 @@ from numpy.typing import NDArray
 from shared.data.features import QuantisedMap
 
 STEPS = 255  # between the 256 levels
+# Every float16 as float32, by its bits: NumPy's own conversion takes as long as all that follows.
+FLOATS = np.arange(2**16, dtype=np.uint16).view(np.float16).astype(np.float32)
+VALUES_AT_ONCE = 2**16  # a core's cache holds them; all values of a map do not fit
 
 
 def quantise(values: NDArray[np.float16]) -> QuantisedMap:
@@ -22,16 +25,26 @@ def quantise(values: NDArray[np.float16]) -> QuantisedMap:
     Args:
         values: (..., H, W) finite; float16, so that a float16 store gives the same bytes.
     """
-    planes = values.reshape(-1, values.shape[-2] * values.shape[-1]).astype(np.float32)
-    zero = planes.min(axis=1, keepdims=True)
-    span = planes.max(axis=1, keepdims=True) - zero
-    steps_per_unit = np.divide(STEPS, span, out=np.zeros_like(span), where=span > 0)
-    planes -= zero  # in place from here on: a row has millions of values
-    planes *= steps_per_unit
-    np.rint(planes, out=planes)
+    size = values.shape[-2] * values.shape[-1]
+    bits = values.reshape(-1, size).view(np.uint16)
+    levels = np.empty(bits.shape, np.uint8)
+    zero, span = np.empty((2, len(bits), 1), np.float32)
+    some = max(1, VALUES_AT_ONCE // size)  # planes
+    memory = np.empty((some, size), np.float32)
+    for start in range(0, len(bits), some):
+        here = slice(start, start + some)
+        planes = np.take(FLOATS, bits[here], mode="clip", out=memory[: len(bits[here])])
+        planes.min(axis=1, keepdims=True, out=zero[here])
+        np.subtract(planes.max(axis=1, keepdims=True), zero[here], out=span[here])
+        steps_per_unit = np.zeros_like(span[here])
+        np.divide(STEPS, span[here], out=steps_per_unit, where=span[here] > 0)
+        planes -= zero[here]
+        planes *= steps_per_unit
+        np.rint(planes, out=planes)
+        levels[here] = planes
     groups = values.shape[:-2]
     return QuantisedMap(
-        values=planes.astype(np.uint8).reshape(values.shape),
+        values=levels.reshape(values.shape),
         scale=(span / np.float32(STEPS)).reshape(groups),
         zero=zero.reshape(groups),
     )

@@ -76,3 +76,19 @@ def test_the_whole_range_of_float16_fits() -> None:
     assert quantised.values.min() == 0
     assert quantised.values.max() == STEPS
     assert np.isfinite(quantised.dequantised().astype(np.float16)).all()
+
+
+@pytest.mark.parametrize("at_once", [1, 3 * H * W])
+def test_planes_are_the_same_however_many_are_quantised_at_once(
+    at_once: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    values = np.random.default_rng(0).standard_normal((4, 2, H, W)).astype(np.float16)
+    together = quantise(values)
+    monkeypatch.setattr("cache.format.quantise.VALUES_AT_ONCE", at_once)
+    apart = quantise(values)
+    for ours, theirs in zip(vars_of(apart), vars_of(together), strict=True):
+        np.testing.assert_array_equal(ours, theirs)
+
+
+def vars_of(quantised: QuantisedMap) -> tuple[np.ndarray, ...]:
+    return quantised.values, quantised.scale, quantised.zero
