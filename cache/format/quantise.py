@@ -12,11 +12,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shared.data.features import QuantisedMap
+from shared.float16 import VALUES_AT_ONCE, as_float32
 
 STEPS = 255  # between the 256 levels
-# Every float16 as float32, by its bits: NumPy's own conversion takes as long as all that follows.
-FLOATS = np.arange(2**16, dtype=np.uint16).view(np.float16).astype(np.float32)
-VALUES_AT_ONCE = 2**16  # a core's cache holds them; all values of a map do not fit
 
 
 def quantise(values: NDArray[np.float16]) -> QuantisedMap:
@@ -26,14 +24,14 @@ def quantise(values: NDArray[np.float16]) -> QuantisedMap:
         values: (..., H, W) finite; float16, so that a float16 store gives the same bytes.
     """
     size = values.shape[-2] * values.shape[-1]
-    bits = values.reshape(-1, size).view(np.uint16)
-    levels = np.empty(bits.shape, np.uint8)
-    zero, span = np.empty((2, len(bits), 1), np.float32)
+    rows = values.reshape(-1, size)
+    levels = np.empty(rows.shape, np.uint8)
+    zero, span = np.empty((2, len(rows), 1), np.float32)
     some = max(1, VALUES_AT_ONCE // size)  # planes
     memory = np.empty((some, size), np.float32)
-    for start in range(0, len(bits), some):
+    for start in range(0, len(rows), some):
         here = slice(start, start + some)
-        planes = np.take(FLOATS, bits[here], mode="clip", out=memory[: len(bits[here])])
+        planes = as_float32(rows[here], out=memory[: len(rows[here])])
         planes.min(axis=1, keepdims=True, out=zero[here])
         np.subtract(planes.max(axis=1, keepdims=True), zero[here], out=span[here])
         steps_per_unit = np.zeros_like(span[here])

@@ -13,6 +13,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from shared.data.features import FrameFeatures, QuantisedMap
+from shared.float16 import VALUES_AT_ONCE, as_float32
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -35,11 +36,18 @@ class Statistics:
     @classmethod
     def of(cls, values: NDArray[np.floating[Any]]) -> "Statistics":
         """Return the statistics of a row."""
-        wide = values.astype(np.float32)
+        flat = values.reshape(-1)
+        starts = range(0, flat.size, VALUES_AT_ONCE)
+        return merge(cls._of_some(flat[start : start + VALUES_AT_ONCE]) for start in starts)
+
+    @classmethod
+    def _of_some(cls, values: NDArray[np.floating[Any]]) -> "Statistics":
+        is_half = values.dtype == np.float16
+        wide = as_float32(values) if is_half else values.astype(np.float32)
         low, high = float(wide.min()), float(wide.max())
         mean = float(wide.mean(dtype=np.float64))
         wide -= np.float32(mean)
-        np.square(wide, out=wide)  # in place: a row has millions of values
+        np.square(wide, out=wide)
         return cls(
             count=wide.size,
             min=low,

@@ -13,6 +13,7 @@ from cache.format.row_codec import decode_maps
 from cache.format.schema import BOX_COUNT, row_digest
 from cache.format.statistics import Statistics
 from shared.data.features import as_floats
+from shared.float16 import is_finite
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -56,7 +57,7 @@ def read_back(
             except DamageError as error:
                 problems[spec.name] = str(error)
                 continue
-            if spec.feature_map is not None and not np.isfinite(row[spec.name]).all():
+            if spec.feature_map is not None and not is_finite(row[spec.name]):
                 problems[spec.name] = "holds a value that is not finite"
         boxes = int(row.get(BOX_COUNT, np.zeros((), np.int64)))  # if damaged, noted above
         maps = decode_maps(store.arrays, row) if needs_statistics and not problems else {}
