@@ -15,6 +15,8 @@ SHARES = [
     np.linspace(10.0, 30.0, 40, dtype=np.float32),
     np.full(5, -8.0, np.float32),
 ]
+# A map, in more than one piece.
+LARGE = np.random.default_rng(0).normal(1.0, 3.0, (3, 250, 200)).astype(np.float16)
 
 
 def expected(values: np.ndarray) -> tuple[float, ...]:
@@ -22,7 +24,7 @@ def expected(values: np.ndarray) -> tuple[float, ...]:
     return (wide.size, wide.min(), wide.max(), wide.mean(), wide.std(), np.abs(wide).max())
 
 
-@pytest.mark.parametrize("values", [*SHARES, -SHARES[1], SHARES[1].astype(np.float16)])
+@pytest.mark.parametrize("values", [*SHARES, -SHARES[1], SHARES[1].astype(np.float16), LARGE])
 def test_statistics_of_a_row_are_numpys(values: np.ndarray) -> None:
     assert astuple(Statistics.of(values)) == pytest.approx(expected(values), rel=FLOAT32)
 
