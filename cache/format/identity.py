@@ -7,7 +7,7 @@ the same thing have equal identity on any machine; what their sensor files held 
 """
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -30,7 +30,7 @@ NECK_FIELDS = ("width", "bev_neck_channels")  # the fields of `HeadConfig` that 
 MEANINGS = {
     "schema_version": "the store's format, from a different version of frozen-cmt",
     "cut": "where the frozen part ends",
-    "variants": "augmented variants per sample",
+    "variants": "variants per sample, the recorded one included",
     "variant_seed": "seed of the augmented variants",
     "augmentation": "how far the augmented variants differ from the sample",
     "preset.camera": "the image branch of the preset",
@@ -46,6 +46,7 @@ MEANINGS = {
     "condition.revision": "the condition does something else since; without a number it is 1",
 }
 ABSENT = "absent"
+_MISSING = object()
 DIGEST_LENGTH = 64
 SHOWN_LENGTH = 12  # characters of a digest in a message
 
@@ -75,7 +76,7 @@ def identity_document(
         tokens: samples in the store's order.
         inputs_digest: digest of what is read from the tables: sweeps, calibration, annotations.
         cut: where the frozen part ends.
-        variants: augmented variants per sample.
+        variants: per sample, the recorded one included.
         draws: what they are drawn from; None if there is only variant 0.
     """
     document = {
@@ -122,17 +123,28 @@ def features_digest(identity: Mapping[str, Any]) -> str:
     return json_digest({field: identity[field] for field in ("cut", "preset", "weights")})
 
 
-def _leaves(document: Mapping[str, Any], path: str = "") -> dict[str, Any]:
-    """Flatten nested dicts to dotted paths; lists are not split."""
-    flat: dict[str, Any] = {}
-    for key, value in document.items():
+def _differences(
+    mine: Mapping[str, Any], theirs: Mapping[str, Any], path: str = ""
+) -> Iterator[tuple[str, Any, Any]]:
+    """Yield the dotted name and both values of every field that differs; lists are not split.
+
+    A section that only one of the two has is a field.
+    """
+    for key in dict.fromkeys([*mine, *theirs]):
         field = f"{path}.{key}" if path else key
-        flat.update(_leaves(value, field) if isinstance(value, Mapping) else {field: value})
-    return flat
+        first, second = mine.get(key, _MISSING), theirs.get(key, _MISSING)
+        if isinstance(first, Mapping) and isinstance(second, Mapping):
+            yield from _differences(first, second, field)
+        elif first != second:
+            yield field, first, second
 
 
 def _shown(value: Any, compared: Any) -> str:
     """Return a value for a message: a digest by its beginning, if `compared` begins differently."""
+    if value is _MISSING:
+        return ABSENT
+    if isinstance(value, Mapping):
+        return f"{len(value)} fields"
     if not isinstance(value, str):
         return json.dumps(value)
     is_digest = len(value) == DIGEST_LENGTH
@@ -148,13 +160,7 @@ def _meaning(field: str) -> str:
 
 def differing_fields(mine: Mapping[str, Any], theirs: Mapping[str, Any]) -> list[str]:
     """Return the dotted names of the fields that differ or that only one of the two has."""
-    first, second = _leaves(mine), _leaves(theirs)
-    missing = object()
-    return [
-        field
-        for field in dict.fromkeys([*first, *second])
-        if first.get(field, missing) != second.get(field, missing)
-    ]
+    return [field for field, _, _ in _differences(mine, theirs)]
 
 
 def explain_difference(
@@ -170,14 +176,11 @@ def explain_difference(
         theirs: the identity to compare with, or the same section of it.
         names: how to refer to the two.
     """
-    first, second = _leaves(mine), _leaves(theirs)
-    lines = []
-    for field in differing_fields(mine, theirs):
-        mine_here, theirs_here = first.get(field), second.get(field)
-        a = _shown(mine_here, theirs_here) if field in first else ABSENT
-        b = _shown(theirs_here, mine_here) if field in second else ABSENT
-        lines.append(f"{field}: {a} {names[0]}, {b} {names[1]}{_meaning(field)}")
-    return lines
+    return [
+        f"{field}: {_shown(first, second)} {names[0]}, {_shown(second, first)} {names[1]}"
+        f"{_meaning(field)}"
+        for field, first, second in _differences(mine, theirs)
+    ]
 
 
 def require_whole_store(path: StorePath, identity: Mapping[str, Any]) -> None:

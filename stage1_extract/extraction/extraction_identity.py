@@ -50,7 +50,7 @@ def store_identity(
         records: all samples of the store.
         dataset_version: e.g. "v1.0-trainval".
         value_format: see `cache.format.codec.Codec`.
-        variants: augmented variants per sample.
+        variants: per sample, the recorded one included.
         batch_size: see `precision_policy`.
     """
     return identity_document(

@@ -89,6 +89,15 @@ def test_digests_are_shown_by_their_beginning_unless_it_is_equal() -> None:
     assert "1" * 63 + "2" in line
 
 
+def test_a_section_that_only_one_identity_has_is_one_difference() -> None:
+    augmentation = {"scale": [0.9, 1.1], "shuffle_points": True}
+    mine, theirs = {"augmentation": augmentation}, {"augmentation": None}
+    (line,) = explain_difference(mine, theirs)
+    assert line.startswith("augmentation: 2 fields in the store, null asked for (")
+    (line,) = explain_difference({}, mine)
+    assert line.startswith("augmentation: absent in the store, 2 fields asked for (")
+
+
 def test_equal_identities_have_no_difference(finished: Path) -> None:
     require_identity(finished, CachedFeatures(finished).identity, make_identity())
     assert explain_difference(make_identity(), make_identity()) == []
