@@ -35,7 +35,7 @@ from tests.cache.conftest import (
 CHANGES: dict[str, tuple[Callable[[dict[str, Any]], object], str]] = {
     "schema_version": (lambda i: i.update(schema_version=99), "store's format"),
     "cut": (lambda i: i.update(cut="neck"), "where the frozen part ends"),
-    "variants": (lambda i: i.update(variants=2), "augmented variants"),
+    "variants": (lambda i: i.update(variants=2), "the recorded one included"),
     "variant_seed": (lambda i: i.update(variant_seed=1), "seed"),
     "preset.camera.width_px": (lambda i: i["preset"]["camera"].update(width_px=96), "image branch"),
     "preset.grid.voxel_m": (
