@@ -78,9 +78,9 @@ def generator_case(name: str, windows: LocalWindows) -> Callable[[], None]:
     def attend() -> Tensor:
         if name == "windows":
             types = torch.stack([generator.bev_type_embed, generator.rv_type_embed])
-            return generator.attention.look(*inputs, types, replace(windows))
+            return generator.attention.look(*inputs, types=types, windows=replace(windows))
         if name == "fused mask":
-            return dense_look(generator, *inputs, windows)
+            return dense_look(generator, *inputs, windows=windows)
         hidden = ~(windows.covered | ~windows.covered.any(dim=-1, keepdim=True))  # (B, Q, N)
         attended: Tensor = theirs(*inputs, attn_mask=hidden.repeat_interleave(4, dim=0))[0]
         return attended

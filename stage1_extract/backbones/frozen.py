@@ -59,9 +59,6 @@ class FrozenBackbones(nn.Module):
             self.img_backbone = build_camera_backbone(camera)
         if lidar is not None:
             with _without_collection():
-                from stage1_extract.backbones.spconv_kernels import skip_gpu_kernels
-
-                skip_gpu_kernels()
                 from stage1_extract.backbones import lidar_backbone
             self.pts_voxel_encoder = lidar_backbone.build_voxel_encoder()
             self.pts_middle_encoder = lidar_backbone.build_sparse_encoder(self.preset.grid, lidar)

@@ -5,14 +5,17 @@ P points per voxel at most, M voxels.
 
 import logging
 
-import spconv.pytorch as spconv
-from mmdet3d.models.backbones import SECOND
-from mmdet3d.models.middle_encoders import SparseEncoder
-from mmdet3d.models.voxel_encoders import HardSimpleVFE
 from spconv.core import ConvAlgo
 from torch import nn
 
 from shared.config.preset import LidarBranch, PointGrid
+from stage1_extract.backbones.spconv_kernels import no_gpu_kernels
+
+with no_gpu_kernels():
+    import spconv.pytorch as spconv
+    from mmdet3d.models.backbones import SECOND
+    from mmdet3d.models.middle_encoders import SparseEncoder
+    from mmdet3d.models.voxel_encoders import HardSimpleVFE
 
 POINT_CHANNELS = 5  # x, y, z, intensity, time lag
 BATCH_NORM = {"eps": 1e-3, "momentum": 0.01}

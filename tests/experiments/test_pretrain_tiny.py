@@ -37,9 +37,9 @@ from shared.model.losses import total_loss
 from shared.model.outputs import HeadOutputs
 from shared.synthetic_nuscenes.world.synthetic_config import SyntheticConfig
 from stage1_extract.__main__ import main as extract_features
-from stage1_extract.backbones.live import RawFrame
 from stage1_extract.backbones.weights import frozen_backbones
 from stage1_extract.nuscenes.records import SampleRecord
+from stage1_extract.preprocessing.raw_frames import RawFrame
 from stage2_train.__main__ import main as train_stage2
 from stage2_train.data.sampler import EpochSampler, Place
 from stage2_train.run.run_checkpoint import CHECKPOINT

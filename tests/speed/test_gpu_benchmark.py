@@ -9,7 +9,7 @@ from types import SimpleNamespace
 from typing import Any
 
 import pytest
-from torch.autograd import DeviceType
+from torch.autograd import DeviceType  # type: ignore[attr-defined]
 
 from benchmarks.markdown import pasted
 from benchmarks.speed.gpu import __main__ as benchmark
@@ -17,6 +17,7 @@ from benchmarks.speed.gpu.cases import NOT_MEASURED, Cases, read_rows
 from benchmarks.speed.gpu.goals import GOALS, NO_GPU, goals_table
 from benchmarks.speed.gpu.kernel_times import busy_us, kernel_times
 from benchmarks.speed.gpu.plan import R50, SECTION_NAMES, VOV, limit_s, plan
+from benchmarks.speed.gpu.section_request import SectionRequest
 from benchmarks.speed.gpu.sections import SECTIONS
 from benchmarks.speed.gpu.step_probe import StepProbe, Stretches
 from benchmarks.speed.gpu.synthetic_store import write_synthetic_store
@@ -99,9 +100,7 @@ def test_a_section_that_fails_or_takes_too_long_keeps_its_rows(
     python.chmod(0o755)
     monkeypatch.setattr("sys.executable", str(python))
     (planned,) = plan(["tiny"], ["loader"])
-    request = partial(
-        benchmark.SectionRequest, store=tmp_path / "none.zarr", scratch=tmp_path, is_quick=True
-    )
+    request = partial(SectionRequest, store=tmp_path / "none.zarr", scratch=tmp_path, is_quick=True)
     rows = tmp_path / "failing.jsonl"
     rows.write_text('{"threads": 0}\n{"threads": 1, "cut')
     failing = request(section="loader", rows=rows, seconds=60.0)

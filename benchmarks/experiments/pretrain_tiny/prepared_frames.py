@@ -26,11 +26,11 @@ from shared.config.classes import CAMERAS, LIDAR
 from shared.data.features import Frame
 from shared.data.sensor_drop import Absent
 from shared.data.targets import trainable_annotations
-from stage1_extract.backbones.live import RawFrame
 from stage1_extract.nuscenes.records import SampleRecord
 from stage1_extract.preprocessing.absent_input import blacken, zero_voxels
 from stage1_extract.preprocessing.grid_mask import mask_stripes
 from stage1_extract.preprocessing.images import img_from_lidar
+from stage1_extract.preprocessing.raw_frames import RawFrame
 from stage1_extract.preprocessing.variant_geometry import (
     augment_annotations,
     ego_from_augmented,

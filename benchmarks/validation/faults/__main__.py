@@ -141,6 +141,7 @@ def campaign(args: argparse.Namespace) -> dict[str, Any]:
     full = fill_disks(source, OUT, content_digest(open_store(source), recompute=True))
     print_table(report(kills, flips, full))
     print("\n".join(["", *flips.failures, *full.failures]))
+    results: list[KillResult | FlipResult | FullDiskResult] = [*kills.values(), flips, full]
     return {
         "options": {name: value for name, value in vars(args).items() if name != "json"},
         "python": platform.python_version(),
@@ -148,7 +149,7 @@ def campaign(args: argparse.Namespace) -> dict[str, Any]:
         "kills": {name: asdict(result) for name, result in kills.items()},
         "damages": asdict(flips),
         "full_disk": asdict(full),
-        "passed": all(result.passed for result in (*kills.values(), flips, full)),
+        "passed": all(result.passed for result in results),
     }
 
 

@@ -129,7 +129,7 @@ def _written(store: Store) -> dict[int, tuple[int, ...]]:
     """Return when the files of every complete shard were written, ledger entry first."""
     return {
         shard: tuple(
-            file.stat().st_mtime_ns
+            Path(str(file)).stat().st_mtime_ns
             for file in (
                 store.ledger.path(shard),
                 *(store.file(spec, shard) for spec in store.arrays),
@@ -144,4 +144,4 @@ def _check(store: Store, digest: str, result: KillResult) -> None:
     result.shards += store.layout.shard_count
     result.equal += content_digest(store, recompute=True) == digest
     result.damaged += len(verify(store).damages)
-    result.left_over += len(list(store.path.rglob(f"*{PARTIAL_SUFFIX}")))
+    result.left_over += len(list(Path(str(store.path)).rglob(f"*{PARTIAL_SUFFIX}")))

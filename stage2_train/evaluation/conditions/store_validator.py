@@ -10,19 +10,12 @@ import contextlib
 import math
 import tempfile
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from statistics import fmean
 from typing import Any
 
-import torch
-
-from shared.data.batch import Batch
 from shared.data.feature_store import ConditionedStore, FeatureStore
-from shared.data.ground_truth import GroundTruth
-from shared.model.box_coder import decode_boxes
 from shared.model.detector import CmtDetector
-from shared.model.losses import detection_losses, total_loss
 from shared.process.folder_lock import locked_folder
 from stage2_train.data.conditioned_stores import by_condition, content_digests
 from stage2_train.data.dataset import StoreDataset
@@ -34,30 +27,12 @@ from stage2_train.evaluation.conditions.judged_condition import (
     judged_conditions,
 )
 from stage2_train.evaluation.conditions.judging import ConditionResult, folder_of
-from stage2_train.evaluation.detections import to_nuscenes, write_results
+from stage2_train.evaluation.conditions.measured_batch import MeasuredBatch, measure_batch
+from stage2_train.evaluation.detections import write_results
 from stage2_train.evaluation.evaluation_folder import LOCK, RESULTS, prepare_folder, write_metrics
 from stage2_train.evaluation.official_metrics import judge, require_truth
 from stage2_train.evaluation.official_tables import Coverage, coverage, open_tables
 from stage2_train.evaluation.validation_samples import evenly_spread, require_validation_store
-
-
-@dataclass(frozen=True, kw_only=True, slots=True)
-class MeasuredBatch:
-    """What a detector makes of one batch of the validation store.
-
-    Args:
-        index: of the batch.
-        condition: name of the one that its samples are under.
-        samples: how many it has.
-        loss: its total loss.
-        detections: nuScenes result entries by sample token; empty where nobody needs them.
-    """
-
-    index: int
-    condition: str
-    samples: int
-    loss: float
-    detections: Mapping[str, list[dict[str, Any]]]
 
 
 class StoreValidator:
@@ -160,27 +135,8 @@ class StoreValidator:
             number = process + index * processes
             condition = self._conditions[number // self._batches_of_each(is_whole)]
             moved = batch.to(detector.device)
-            yield self._measured(detector, moved, number, condition.name, needs_boxes)
-
-    @torch.no_grad()
-    def _measured(
-        self, detector: CmtDetector, batch: Batch, index: int, condition: str, needs_boxes: bool
-    ) -> MeasuredBatch:
-        outputs, head = detector(batch), detector.preset.head
-        truth = GroundTruth.of(batch.boxes_lidar, batch.labels).to(detector.device)
-        # What is not finite gives a loss of NaN, which is never the best.
-        losses = detection_losses(outputs, truth, head, skips_overflow=True)
-        boxes = decode_boxes(outputs, head) if needs_boxes else []
-        return MeasuredBatch(
-            index=index,
-            condition=condition,
-            samples=len(batch.tokens),
-            loss=float(total_loss(losses)),
-            detections={
-                token: to_nuscenes(detections, self.store.frame(token))
-                for token, detections in zip(batch.tokens, boxes, strict=needs_boxes)
-            },
-        )
+            boxes_of = self.store if needs_boxes else None
+            yield measure_batch(detector, moved, number, condition.name, boxes_of)
 
     def judge(
         self, measured: Sequence[MeasuredBatch], *, is_whole: bool, out: Path | None

@@ -77,15 +77,15 @@ def test_a_shard_finished_while_it_was_being_claimed_is_not_taken(
     monkeypatch.setattr(DirectoryPath, "lock", lock_late)
     claims = Claims(empty.store)
     assert not claims.take(0)
-    assert not list(empty.store.path.rglob("*.claim"))
+    assert not list(Path(str(empty.store.path)).rglob("*.claim"))
 
 
 def test_claims_leave_no_file_behind(empty: StoreWriter) -> None:
     claims = Claims(empty.store)
     order(empty, WorkerSlice(), claims)
-    assert len(list(empty.store.path.rglob("*.claim"))) == 5
+    assert len(list(Path(str(empty.store.path)).rglob("*.claim"))) == 5
     claims.release_all()
-    assert not list(empty.store.path.rglob("*.claim"))
+    assert not list(Path(str(empty.store.path)).rglob("*.claim"))
 
 
 HOLDER = f"""

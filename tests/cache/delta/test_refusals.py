@@ -9,6 +9,7 @@ import pytest
 
 from cache.coordination.store import open_store
 from cache.delta.delta_metadata import DeltaMetadata, open_or_create_delta
+from cache.delta.delta_rows import row_frame
 from cache.delta.open_features import open_delta
 from cache.format.checked_json import CHECKSUM
 from cache.reader import CachedFeatures
@@ -67,7 +68,7 @@ def test_geometry_that_equals_the_clean_store(
 ) -> None:
     write_small_delta(tmp_path / "moved", base, plan_of(base, {}, has_geometry=True))
     open_delta(tmp_path / "moved", base)
-    frame = small_deltas.row_frame
+    frame = row_frame
 
     def unmoved(*args: object) -> object:
         made = frame(*args)  # type: ignore[arg-type]

@@ -20,7 +20,8 @@ from cache.verification.verify_store import verify
 from shared.digests import BLAKE3, SHA256
 from shared.errors import CacheError
 from tests.cache.conftest import TOKENS, fill, make_writer
-from tests.cache.verification.test_damage import rewrite_entry, rewrite_metadata
+from tests.cache.verification.test_damage import rewrite_metadata
+from tests.cache.verification.test_verification import rewrite_entry
 
 DIGEST = "b6b21906b4d235ad96d0893b600872de165a0a63ee33925b4ff6f1b285591c9f"  # of its own time
 

@@ -142,7 +142,7 @@ def test_other_values_are_other_content(finished: Path) -> None:
 def test_a_shard_written_again_while_it_is_recorded_is_not_what_was_checked(
     finished: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    real = parity_record.content_digest
+    real = content_digest
 
     def digest_before(store: Store) -> str:
         digest = real(store)

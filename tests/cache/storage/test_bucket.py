@@ -1,5 +1,6 @@
 """Requests to object storage: repeated while that may help, and explained when it does not."""
 
+import os
 import sys
 from collections.abc import Callable
 
@@ -136,7 +137,7 @@ def test_a_forked_process_is_told_to_be_spawned(
     thing: ObjectPath, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """It would wait forever for threads that it does not have: of the client, and of the pool."""
-    monkeypatch.setattr(cache.storage.bucket.os, "getpid", lambda: 1)
+    monkeypatch.setattr(os, "getpid", lambda: 1)
     for opened in (thing, object_path(str(thing))):
         with pytest.raises(RemoteError, match='start workers with the method "spawn"'):
             opened.read_bytes()

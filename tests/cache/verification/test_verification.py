@@ -145,7 +145,7 @@ def test_repair_after_an_ordinary_verification_reads_only_the_damaged_shards(
     damage_shard(finished, 1)
     verify(open_store(finished))
     outcome = verify(open_store(finished), repair=True)
-    assert (outcome.rows_read, [entry.stem for entry in outcome.dropped]) == (2, ["000001"])
+    assert (outcome.rows_read, [entry.name for entry in outcome.dropped]) == (2, ["000001.json"])
 
 
 def test_repair_moves_an_entry_of_no_shard_aside(finished: Path) -> None:

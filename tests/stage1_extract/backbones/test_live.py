@@ -16,13 +16,14 @@ from shared.config.augmentation import Augmentation, VariantDraws
 from shared.config.preset import LidarBranch, Preset
 from shared.config.preset_catalogue import tiny
 from shared.errors import ConfigError
-from stage1_extract.backbones.live import LiveFeatures, RawFrame, RawFrames, join_raw
+from stage1_extract.backbones.live import LiveFeatures, join_raw
 from stage1_extract.extraction.null_sample import null_raw_frame
 from stage1_extract.nuscenes.nuscenes_tables import read_tables
 from stage1_extract.nuscenes.records import SampleRecord
 from stage1_extract.preprocessing.conditioned_input import ConditionedInput
 from stage1_extract.preprocessing.grid_mask import mask_stripes
 from stage1_extract.preprocessing.images import look_up, normal_values, normalised
+from stage1_extract.preprocessing.raw_frames import RawFrame, RawFrames
 from stage1_extract.preprocessing.variant import Variant, draw_variant
 
 ALWAYS_MASKED = Augmentation(grid_mask_probability=1.0)

@@ -19,6 +19,8 @@ from tests.child_processes import REPOSITORY
 
 OBJECT_STORE_BYTES = 80 * 2**20  # the least that Ray takes is 75 MB
 TITLE = "ray::RayWorker"  # what Ray calls the process of a worker, with the method it is in
+LONGEST_WAIT_S = 3.0
+POLL_S = 0.05
 Driver = subprocess.Popen[bytes]
 
 
@@ -133,16 +135,19 @@ class FinishedShards:
 def kill_at_random(
     cluster: Machines,
     driver: Driver,
+    finished: FinishedShards,
     *,
     workers: int,
     machines: int,
+    within: int,
     seed: int = 0,
-    longest_wait_s: float = 3.0,
 ) -> Counter[str]:
     """Kill workers and machines of a run at random moments, while it goes on.
 
     A lost machine is followed by a new one. Moments are drawn from when a worker extracts, so that
-    kills do not only hit workers that are about to start; none is `longest_wait_s` later than that.
+    kills do not only hit workers that are about to start; none is `LONGEST_WAIT_S` later than that.
+    They are done when so many shards are finished as `within` says, so before the work is, however
+    fast it is; 0 waits for nothing but work.
 
     Returns:
         How many "worker"s and "machine"s were killed.
@@ -152,7 +157,10 @@ def kill_at_random(
     moments.shuffle(plan)
     while plan and driver.poll() is None:
         _wait_for_work(cluster, driver)
-        time.sleep(moments.uniform(0.0, longest_wait_s))
+        moment = time.monotonic() + moments.uniform(0.0, LONGEST_WAIT_S)
+        latest = within * (killed.total() + 1) // (workers + machines)
+        while time.monotonic() < moment and len(finished) < latest:
+            time.sleep(POLL_S)
         victims = cluster.workers()
         if not victims or driver.poll() is not None:
             continue  # the last one has just been lost, or the work is done

@@ -28,7 +28,8 @@ pytest.importorskip("ray", reason="Ray is not installed: pip install 'frozen-cmt
 
 PATIENCE_S = 3600
 WORKERS_KILLED, MACHINES_KILLED = 20, 2
-CAMPAIGN_VARIANTS = 60  # of three samples: more work than so many kills leave time for
+CAMPAIGN_VARIANTS = 60  # of three samples, with a shard for each
+KILLS_WITHIN = 150  # of these 180 shards
 SIGNAL_VARIANTS = 12
 Arguments = Callable[[object, int], list[str]]
 
@@ -90,7 +91,7 @@ def test_a_run_continues_a_plain_one_and_a_killed_worker_costs_its_shards(
         extraction([*arguments(store, 4), *on(two_machines)], log) as driver,
         FinishedShards(store) as finished,
     ):
-        killed = kill_at_random(two_machines, driver, workers=1, machines=0, longest_wait_s=0.0)
+        killed = kill_at_random(two_machines, driver, finished, workers=1, machines=0, within=0)
         assert driver.wait(PATIENCE_S) == 0, log.read_text()
     assert killed == {"worker": 1}, log.read_text()
     assert "lost the worker" in log.read_text()
@@ -169,7 +170,14 @@ def test_workers_killed_twenty_times_and_machines_twice_leave_the_store_of_one_w
         extraction([*arguments(store, CAMPAIGN_VARIANTS), *on(cluster)], log) as driver,
         FinishedShards(store) as finished,
     ):
-        killed = kill_at_random(cluster, driver, workers=WORKERS_KILLED, machines=MACHINES_KILLED)
+        killed = kill_at_random(
+            cluster,
+            driver,
+            finished,
+            workers=WORKERS_KILLED,
+            machines=MACHINES_KILLED,
+            within=KILLS_WITHIN,
+        )
         assert driver.wait(PATIENCE_S) == 0, log.read_text()
     assert killed == {"worker": WORKERS_KILLED, "machine": MACHINES_KILLED}, log.read_text()
     opened = open_store(store)

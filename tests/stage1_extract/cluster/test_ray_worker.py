@@ -7,6 +7,7 @@ import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -27,7 +28,7 @@ ray_worker = pytest.importorskip(
 )
 
 
-def begun(root: Path, store: Path, monkeypatch: pytest.MonkeyPatch, **changes: object) -> object:
+def begun(root: Path, store: Path, monkeypatch: pytest.MonkeyPatch, **changes: object) -> Any:
     """Return a worker that has started."""
     parser = argparse.ArgumentParser()
     add_dataset_options(parser)

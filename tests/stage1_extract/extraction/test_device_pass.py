@@ -9,8 +9,9 @@ import torch
 
 from cache.format.statistics import Statistics
 from shared.config.preset_catalogue import tiny
-from stage1_extract.backbones.live import LiveFeatures, RawBatch, RawFrame
+from stage1_extract.backbones.live import LiveFeatures, RawBatch
 from stage1_extract.extraction.stages.device_pass import DevicePass, round_and_measure
+from stage1_extract.preprocessing.raw_frames import RawFrame
 from tests.cache.conftest import make_features
 
 DEVICES = [

@@ -18,7 +18,6 @@ import numpy as np
 import pytest
 import torch
 
-import cache.storage.directory
 import stage1_extract.extraction.fill_store
 import stage1_extract.extraction.stages.raw_loader
 from cache.coordination.claims import Claims, WorkerSlice
@@ -203,7 +202,7 @@ def test_the_rows_of_two_shards_and_one_per_thread_are_in_memory_at_most(
 def test_a_full_disk_in_the_writer_stops_the_run_and_keeps_finished_shards(
     writer: StoreWriter, failing: int, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    honest, computed = cache.storage.directory.os.fsync, []
+    honest, computed = os.fsync, []
     check, is_noticed = ShardWriters.check, threading.Event()
 
     def full(descriptor: int) -> None:
@@ -226,7 +225,7 @@ def test_a_full_disk_in_the_writer_stops_the_run_and_keeps_finished_shards(
             is_noticed.set()  # nothing is left to stop
 
     with monkeypatch.context() as patch:
-        patch.setattr(cache.storage.directory.os, "fsync", full)
+        patch.setattr(os, "fsync", full)
         patch.setattr(ShardWriters, "check", noticed)
         run_first(patch, run)
         with pytest.raises(CacheError, match=f"the disk is full at shard {failing} of"):
@@ -234,7 +233,7 @@ def test_a_full_disk_in_the_writer_stops_the_run_and_keeps_finished_shards(
     left = [shard.index for shard in writer.pending()]
     assert left[0] == failing  # later shards that were computed by then are finished
     assert len(computed) <= failing + 4  # promptly: with two threads memory holds four rows
-    left_over = {file.suffix for file in writer.store.path.rglob("*")}
+    left_over = {file.suffix for file in Path(str(writer.store.path)).rglob("*")}
     assert not left_over & {".partial", ".claim"}
     extract(writer)
     assert not verify(writer.store).damages

@@ -51,9 +51,9 @@ def compute_batches() -> None:
     for _ in range(BATCHES):
         batch = join_raw([raw] * ROWS, size=PADDED, is_pinned=True)
         computed.append(device_pass(batch))
-    for batch in computed:
-        assert [batch.row(index).frame for index in range(len(batch))] == [raw.frame] * ROWS
-        assert batch.seconds() > 0
+    for rows in computed:
+        assert [rows.row(index).frame for index in range(len(rows))] == [raw.frame] * ROWS
+        assert rows.seconds() > 0
 
 
 def test_work_on_three_streams_is_in_order(gpu: FakeGpu) -> None:

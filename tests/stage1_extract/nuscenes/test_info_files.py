@@ -15,7 +15,7 @@ from stage1_extract.nuscenes.info_files import read_infos
 from stage1_extract.nuscenes.info_paths import file_below
 from stage1_extract.nuscenes.info_v2 import boxes_v2, record_v2
 from stage1_extract.nuscenes.nuscenes_tables import read_tables
-from stage1_extract.nuscenes.records import SampleRecord
+from stage1_extract.nuscenes.records import Camera, SampleRecord, Sweep
 from stage1_extract.nuscenes.safe_pickle import load_pickle
 from stage1_extract.nuscenes.transforms import rigid, rotation_matrix
 
@@ -146,7 +146,8 @@ def worst_gap(ours: list[SampleRecord], theirs: list[SampleRecord]) -> float:
         assert a.keyframe_files == b.keyframe_files
         for name in ("ego_from_lidar", "global_from_ego"):
             gaps.append(np.abs(getattr(a, name) - getattr(b, name)).max())
-        for mine, their in zip((*a.sweeps, *a.cameras), (*b.sweeps, *b.cameras), strict=True):
+        records: list[list[Sweep | Camera]] = [[*r.sweeps, *r.cameras] for r in (a, b)]
+        for mine, their in zip(*records, strict=True):
             assert mine.file == their.file
             gaps.append(np.abs(mine.rotation - their.rotation).max())
             gaps.append(np.abs(mine.translation_m - their.translation_m).max())

@@ -24,11 +24,12 @@ from benchmarks.validation.parity_margins.simulated_worlds import (
 from cache.reader import CachedFeatures
 from shared.data.features import Annotations, FeatureSource, FrameFeatures, as_floats
 from stage1_extract.backbones.frozen import FrozenBackbones
-from stage1_extract.backbones.live import LiveFeatures, RawBatch, RawFrame
+from stage1_extract.backbones.live import LiveFeatures, RawBatch
 from stage1_extract.backbones.weights import frozen_backbones
 from stage1_extract.nuscenes.nuscenes_tables import read_tables
 from stage1_extract.nuscenes.records import SampleRecord
 from stage1_extract.preprocessing.images import normalised
+from stage1_extract.preprocessing.raw_frames import RawFrame
 from stage1_extract.preprocessing.voxels import batch_voxels
 
 Edit = Callable[[FrameFeatures], FrameFeatures]

@@ -14,10 +14,10 @@ from shared.config.augmentation import VariantDraws, official_augmentation
 from shared.config.preset_catalogue import tiny
 from shared.data.features import SourceFile
 from shared.digests import file_digest, read_digested
-from stage1_extract.backbones.live import RawFrames
 from stage1_extract.nuscenes.nuscenes_tables import read_tables
 from stage1_extract.nuscenes.records import SampleRecord
 from stage1_extract.preprocessing.images import load_images
+from stage1_extract.preprocessing.raw_frames import RawFrames
 from stage1_extract.preprocessing.source_log import SourceLog
 from stage1_extract.preprocessing.sweeps import load_points
 
@@ -39,7 +39,7 @@ def hashed(monkeypatch: pytest.MonkeyPatch) -> list[int]:
         return real(content)
 
     monkeypatch.setattr(shared.digests, "_remembered", {})
-    monkeypatch.setattr(shared.digests.hashlib, "sha256", counting)
+    monkeypatch.setattr(hashlib, "sha256", counting)
     return sizes
 
 

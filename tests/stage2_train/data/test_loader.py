@@ -50,9 +50,9 @@ def assert_equal(batch: Batch, twin: Batch) -> None:
     assert torch.equal(batch.img_from_lidar, twin.img_from_lidar)
     for boxes, expected in zip(batch.boxes_lidar, twin.boxes_lidar, strict=True):
         assert torch.equal(boxes, expected)
-    maps, expected = batch.to("cpu").maps, twin.to("cpu").maps
-    assert maps.keys() == expected.keys()
-    assert all(torch.equal(maps[name], expected[name]) for name in maps)
+    maps, of_twin = batch.to("cpu").maps, twin.to("cpu").maps
+    assert maps.keys() == of_twin.keys()
+    assert all(torch.equal(maps[name], of_twin[name]) for name in maps)
 
 
 @pytest.mark.parametrize("workers", [0, 1, 3])

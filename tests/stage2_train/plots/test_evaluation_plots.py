@@ -1,6 +1,7 @@
 """The pictures of an evaluation show the devkit's curves and every box once."""
 
 import builtins
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -82,7 +83,8 @@ def test_every_box_of_a_sample_is_plotted_in_its_colour(
     plot_sample(errors, tmp_path / "sample.png")
 
     (axes,) = plotted[0].axes
-    lines = {line.get_label().partition(":")[0]: line for line in axes.collections}
+    collections: Sequence[Any] = axes.collections
+    lines = {line.get_label().partition(":")[0]: line for line in collections}
     boxes = {name: len(line.get_segments()) / 2 for name, line in lines.items()}  # outline, heading
     assert boxes == {
         "true box, found": errors.is_found.sum(),

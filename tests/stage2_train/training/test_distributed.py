@@ -18,6 +18,7 @@ from stage2_train.recipes.recipe import Recipe
 from stage2_train.run.run_folder import RunFolder
 from stage2_train.training.build import train
 from stage2_train.training.loss_step import LossInput, LossStep
+from tests.forked_command import ForkedCommand
 
 # Of losses and gradient norms of processes or passes that add up, against one that holds the whole
 # batch; measured 2e-7. At higher rates rounding grows from step to step, as it does with threads.
@@ -98,13 +99,17 @@ def two_processes(store: Path, tmp_path_factory: pytest.TempPathFactory) -> Path
     return out
 
 
+def options(store: Path, out: Path) -> list[str]:
+    file = out.parent / "recipe.py"
+    file.write_text(RECIPE_FILE)
+    return [str(store), "--out", str(out), "--recipe", f"{file}:still"]
+
+
 def run(
     starter: list[str], store: Path, out: Path, *more: str, die: str = "no:-1"
 ) -> subprocess.CompletedProcess[str]:
-    file = out.parent / "recipe.py"
-    file.write_text(RECIPE_FILE)
     return subprocess.run(
-        [*starter, str(store), "--out", str(out), "--recipe", f"{file}:still", *more],
+        [*starter, *options(store, out), *more],
         capture_output=True,
         text=True,
         check=False,
@@ -149,18 +154,18 @@ def assert_same_losses(run_folder: Path, expected: Path) -> None:
     ],
 )
 def test_a_run_killed_anywhere_resumes_to_the_bits_of_an_undisturbed_one(
-    store: Path, undisturbed: Path, tmp_path: Path, where: str
+    store: Path, undisturbed: Path, forked_training: ForkedCommand, tmp_path: Path, where: str
 ) -> None:
     """In any step but the first; and in the middle of a checkpoint, of which there are three.
 
     Nothing of the killed process stays in the folder.
     """
-    out = tmp_path / "run"
+    out, log = tmp_path / "run", tmp_path / "log"
 
-    died = run([sys.executable, "-m", "stage2_train"], store, out, die=where)
+    forked_training.start(options(store, out), log, DIE=where)
+    assert forked_training.wait() == -signal.SIGKILL, log.read_text()
     train(CachedFeatures(store), STILL, out)
 
-    assert died.returncode == -signal.SIGKILL, died.stderr
     assert_same_bits(out, undisturbed)
     assert {file.name for file in out.iterdir()} == {file.name for file in undisturbed.iterdir()}
 

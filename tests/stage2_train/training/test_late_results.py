@@ -8,6 +8,7 @@ import torch
 from cache.reader import CachedFeatures
 from shared.config.preset_catalogue import tiny
 from shared.errors import TrainingError
+from shared.model.losses import total_loss
 from stage2_train.run.run_folder import RunFolder
 from stage2_train.training import assembly, training_step
 from stage2_train.training.build import train
@@ -32,7 +33,7 @@ def late(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def poison_step(monkeypatch: pytest.MonkeyPatch, bad_step: int) -> None:
     """Make the total loss of a step infinite, with gradients of 1."""
-    honest, calls = training_step.total_loss, []
+    honest, calls = total_loss, []
 
     def poisoned(losses: dict[str, torch.Tensor]) -> torch.Tensor:
         calls.append(losses)

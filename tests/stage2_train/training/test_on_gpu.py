@@ -16,7 +16,8 @@ from shared.config.preset_catalogue import r50_800x320, tiny
 from shared.data.batch import Batch
 from stage2_train.data.loader import EVALUATION_BATCH
 from stage2_train.data.prefetch import prefetch_to_device
-from stage2_train.evaluation.conditions.store_validator import StoreValidator
+from stage2_train.evaluation.conditions.judged_condition import CLEAN_SAMPLES
+from stage2_train.evaluation.conditions.measured_batch import measure_batch
 from stage2_train.recipes.recipe import Recipe
 from stage2_train.recipes.recipes import RECIPES
 from stage2_train.training.training_step import TrainingStep
@@ -140,10 +141,9 @@ def test_a_batch_of_validation_needs_no_more_memory_than_a_step_of_as_many_sampl
 
 def validated(step: TrainingStep, batch: Batch) -> None:
     """Measure a batch as a validation does."""
-    validator = StoreValidator.__new__(StoreValidator)
     detector = step.raw_module.detector.eval()
     with step.fabric.autocast():
-        measured = validator._measured(detector, batch, 0, needs_boxes=False)
+        measured = measure_batch(detector, batch, 0, CLEAN_SAMPLES.name, store=None)
     step.module.train()
     assert math.isfinite(measured.loss)
     assert measured.samples == EVALUATION_BATCH

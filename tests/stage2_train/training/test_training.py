@@ -15,8 +15,10 @@ from cache.reader import CachedFeatures
 from shared.config.preset import PointGrid
 from shared.data.features import Annotations
 from shared.data.sensor_drop import SensorDrop
+from shared.data.targets import trainable_annotations
 from shared.errors import CacheError, ConfigError, InterruptedWorkError, TrainingError
 from shared.model.initial_detector import fresh_detector
+from shared.model.losses import detection_losses
 from stage2_train.__main__ import main as train_stage2
 from stage2_train.data import dataset
 from stage2_train.data.loading_options import LOADERS, PROCESS, THREADS
@@ -167,7 +169,7 @@ def test_training_does_not_start_on_an_incomplete_store(
 def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_samples(
     store: CachedFeatures, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    honest = loss_step.detection_losses
+    honest = detection_losses
 
     def broken(*arguments: object, **options: object) -> dict[str, torch.Tensor]:
         losses = honest(*arguments, **options)  # type: ignore[arg-type]
@@ -182,7 +184,7 @@ def test_a_loss_that_is_not_finite_stops_the_run_and_names_the_samples(
 def test_a_batch_without_ground_truth_trains(
     store: CachedFeatures, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    honest = dataset.trainable_annotations
+    honest = trainable_annotations
 
     def nothing(annotations: Annotations, grid: PointGrid) -> Annotations:
         boxes = honest(annotations, grid)

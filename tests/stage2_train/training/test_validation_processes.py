@@ -16,6 +16,7 @@ import torch
 from cache.reader import CachedFeatures
 from stage2_train.evaluation.conditions.store_validator import StoreValidator
 from stage2_train.training.build import train
+from tests.forked_command import ForkedCommand
 from tests.stage2_train.training.test_distributed import ADDED_UP, STILL
 
 # Every batch of the validation has one sample, so that two processes share them: two and one. DIE
@@ -56,20 +57,12 @@ class Places:
     val: Path
     root: Path
 
-    def run(self, out: Path, *more: object, die: str = "") -> subprocess.CompletedProcess[str]:
-        """Train as a command does."""
+    def options(self, out: Path) -> list[str]:
+        """Return the options of a training with a recipe file beside it."""
         file = out.parent / "recipe.py"
         file.write_text(RECIPE_FILE)
-        options = ["--out", out, "--recipe", f"{file}:validated", *more]
-        options += ["--val", self.val, "--nuscenes", self.root]
-        return subprocess.run(
-            [sys.executable, "-m", "stage2_train", str(self.store), *map(str, options)],
-            capture_output=True,
-            text=True,
-            check=False,
-            env=os.environ | {"DIE": die, "OMP_NUM_THREADS": str(torch.get_num_threads())},
-            timeout=600,
-        )
+        options = [self.store, "--out", out, "--recipe", f"{file}:validated"]
+        return [*map(str, options), "--val", str(self.val), "--nuscenes", str(self.root)]
 
     def train_here(self, out: Path) -> None:
         """Train in this process."""
@@ -93,7 +86,14 @@ def undisturbed(places: Places, tmp_path_factory: pytest.TempPathFactory) -> Pat
 @pytest.fixture(scope="module")
 def two_processes(places: Places, tmp_path_factory: pytest.TempPathFactory) -> Path:
     out = tmp_path_factory.mktemp("two") / "run"
-    done = places.run(out, "--devices", 2)
+    done = subprocess.run(
+        [sys.executable, "-m", "stage2_train", *places.options(out), "--devices", "2"],
+        capture_output=True,
+        text=True,
+        check=False,
+        env=os.environ | {"OMP_NUM_THREADS": str(torch.get_num_threads())},
+        timeout=600,
+    )
     assert done.returncode == 0, done.stderr
     assert done.stdout.count('"best/NDS"') == 1  # one of them answers
     said = "validating every 2 steps: loss, mAP and NDS of 3 of the 3 samples"
@@ -116,15 +116,16 @@ def best(out: Path) -> dict[str, float]:
 def test_a_run_killed_in_or_after_a_validation_resumes_to_the_same_scores(
     places: Places,
     undisturbed: Path,
+    forked_training: ForkedCommand,
     tmp_path: Path,
     caplog: pytest.LogCaptureFixture,
     where: str,
 ) -> None:
     caplog.set_level("INFO")
-    out = tmp_path / "run"
+    out, log = tmp_path / "run", tmp_path / "log"
 
-    died = places.run(out, die=where)
-    assert died.returncode == -signal.SIGKILL, died.stderr
+    forked_training.start(places.options(out), log, DIE=where)
+    assert forked_training.wait() == -signal.SIGKILL, log.read_text()
     assert [row["step"] for row in scores(out)] == ["2", "4"][: 1 + (where == "save")]
     places.train_here(out)
 

@@ -52,10 +52,11 @@ def close(ours: Tensor, reference: Tensor, relative: float = RELATIVE) -> None:
 
 
 def equal_both_ways(attend: Attention, bias: AttentionBias, tensors: tuple[Tensor, ...]) -> None:
+    query, key, value, *_ = tensors
     weights = drawn(B, HEADS, Q, E, seed=9).detach()
     results = []
     for each in (attend, dense_attention):
-        attended = each(*tensors[:3], bias)
+        attended = each(query, key, value, bias)
         results.append([attended, *torch.autograd.grad((attended * weights).sum(), tensors)])
     for ours, reference in zip(*results, strict=True):
         close(ours, reference)
@@ -178,7 +179,7 @@ def test_nothing_as_large_as_queries_times_tokens_is_kept_for_the_backward_pass(
 def test_gradients_in_bfloat16_are_finite_in_chunks() -> None:
     tensors = inputs(0, scale=8.0)
     bias = AttentionBias(per_sensor=tensors[3], windows=random_windows(0))
-    attended = chunked_attention(*(tensor.bfloat16() for tensor in tensors[:3]), bias)
+    attended = chunked_attention(*(tensor.bfloat16() for tensor in tensors[:3]), bias=bias)
     assert attended.dtype == torch.bfloat16
     for gradient in torch.autograd.grad(attended.float().square().sum(), tensors):
         assert gradient.isfinite().all()

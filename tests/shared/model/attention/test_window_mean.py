@@ -35,7 +35,7 @@ def test_gathered_tokens_give_what_sparse_matrices_give(
     weights = drawn(B, HEADS, Q, D, seed=9).detach()
     results = []
     for average in (gathered_window_mean, sparse_window_mean):
-        mean = average(*inputs, windows)
+        mean = average(*inputs, windows=windows)
         results.append([mean, *torch.autograd.grad((mean * weights).sum(), inputs)])
     for gathered, sparse in zip(*results, strict=True):
         torch.testing.assert_close(gathered, sparse, rtol=1e-5, atol=1e-5)
@@ -46,5 +46,5 @@ def test_on_a_cpu_sparse_matrices_are_taken() -> None:
     shapes = [(B, HEADS, Q, D), (B, LAYOUT.tokens, D), (B, LAYOUT.tokens, D), (2, D)]
     inputs = [drawn(*shape) for shape in shapes]
     windows = random_windows()
-    expected = sparse_window_mean(*inputs, windows)
-    assert torch.equal(window_mean(*inputs, windows), expected)
+    expected = sparse_window_mean(*inputs, windows=windows)
+    assert torch.equal(window_mean(*inputs, windows=windows), expected)

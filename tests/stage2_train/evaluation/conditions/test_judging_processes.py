@@ -22,6 +22,8 @@ from stage2_train.evaluation.conditions.judging_processes import (
     JudgingProcesses,
     default_processes,
 )
+from stage2_train.evaluation.detections import detect
+from stage2_train.evaluation.official_metrics import judge
 from tests.child_processes import PATIENCE_S, hanging
 
 HANGING = """
@@ -107,7 +109,7 @@ def test_files_log_and_output_are_the_same_for_any_number(
 def test_a_condition_is_judged_while_the_next_one_is_detected(
     command: list[str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    detect, judge, begun = judging.detect, judging.judge, tmp_path / "second_detection"
+    begun = tmp_path / "second_detection"
     detections = 0
 
     def noted_detect(*arguments: Any) -> Any:
@@ -136,7 +138,6 @@ def soon(condition: Callable[[], bool]) -> None:
 
 def judging_of(condition: str, failing: Callable[[], Any]) -> Callable[..., Any]:
     """Return the judging of official metrics, with a fault in a condition's."""
-    judge = judging.judge
 
     def of_one(results: Path, *arguments: Any) -> Any:
         return failing() if results.parent.name == condition else judge(results, *arguments)

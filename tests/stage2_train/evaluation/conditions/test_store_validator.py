@@ -18,10 +18,8 @@ from stage1_extract.__main__ import main as extract_features
 from stage2_train.__main__ import main as train_stage2
 from stage2_train.data.dataset import StoreDataset
 from stage2_train.data.loader import evaluation_batches
-from stage2_train.evaluation.conditions.store_validator import (
-    MeasuredBatch,
-    StoreValidator,
-)
+from stage2_train.evaluation.conditions.measured_batch import MeasuredBatch
+from stage2_train.evaluation.conditions.store_validator import StoreValidator
 from stage2_train.evaluation.detections import detect
 from stage2_train.evaluation.validation_samples import evenly_spread
 from tests.stage2_train.run.test_export import complete_state

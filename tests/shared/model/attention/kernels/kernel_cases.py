@@ -96,8 +96,8 @@ def biased_errors(case: Case) -> dict[str, float]:
         implementation="kernels",
         sigma_cells=case.sigma_cells,
     )
-    attended = biased_attention(*(tensor.to(case.dtype) for tensor in inputs), bias)
-    expected = dense_attention(*inputs, bias)
+    attended = biased_attention(*(tensor.to(case.dtype) for tensor in inputs), bias=bias)
+    expected = dense_attention(*inputs, bias=bias)
     assert attended.dtype == case.dtype
     names = ("attended", "of query", "of key", "of value", "of bias")
     return compared(names, attended.float(), expected, [*inputs, per_sensor])
@@ -111,11 +111,11 @@ def inside_errors(case: Case) -> dict[str, float]:
         *[(case.samples, tokens, case.width)] * 2,
         (2, case.width),
     )
-    mean = window_mean(*inputs, windows, "kernels")
+    mean = window_mean(*inputs, windows=windows, implementation="kernels")
     is_empty = ~windows.nearby.any(dim=-1)
     assert (mean.transpose(1, 2)[is_empty] == 0).all()
     names = ("mean", "of folded", "of keys", "of values", "of types")
-    return compared(names, mean, gathered_window_mean(*inputs, windows), inputs)
+    return compared(names, mean, gathered_window_mean(*inputs, windows=windows), inputs)
 
 
 def compared(

@@ -2,6 +2,7 @@
 
 import warnings
 from collections.abc import Iterator
+from functools import partial
 
 import pytest
 import torch
@@ -94,7 +95,7 @@ def test_attention_with_a_bias_is_as_exact_as_torchs_without(
         per_sensor=per_sensor, windows=windows, implementation="kernels", sigma_cells=sigma_cells
     )
 
-    ours = biased_attention(*inputs, bias)
+    ours = biased_attention(*inputs, bias=bias)
     of_ours = torch.autograd.grad((ours * weights).sum(), [*inputs, per_sensor])
     theirs = scaled_dot_product_attention(*inputs)
     of_theirs = torch.autograd.grad((theirs * weights).sum(), inputs)
@@ -120,7 +121,7 @@ def test_two_runs_give_the_same_bits(preset: str, dtype: torch.dtype) -> None:
     bias = AttentionBias(per_sensor=per_sensor, windows=windows, implementation="kernels")
     runs = []
     for _ in range(2):
-        attended = biased_attention(*inputs, bias)
+        attended = biased_attention(*inputs, bias=bias)
         gradients = torch.autograd.grad(attended.float().square().sum(), [*inputs, per_sensor])
         runs.append([attended, *gradients])
     for first, second in zip(*runs, strict=True):
@@ -138,8 +139,8 @@ def test_attention_inside_windows_equals_gathered_tokens(preset: str, dtype: tor
     inputs = [folded, *memory, types]
     weights = random_tensor(1, 4, queries, D, seed=5)
     runs = []
-    for average in (lambda *a: window_mean(*a, "kernels"), gathered_window_mean):
-        mean = average(*inputs, windows)
+    for average in (partial(window_mean, implementation="kernels"), gathered_window_mean):
+        mean = average(*inputs, windows=windows)
         runs.append([mean, *torch.autograd.grad((mean * weights).sum(), inputs)])
     # Gradients of the memory come back in its dtype, rounded once.
     step = 1e-5 if dtype == torch.float32 else torch.finfo(dtype).eps
@@ -157,8 +158,8 @@ def test_chunks_equal_the_reference_with_finite_gradients() -> None:
     per_sensor = random_tensor(1, 100, 2, seed=7).requires_grad_()
     bias = AttentionBias(per_sensor=per_sensor, windows=windows)
     inputs = inputs_of(windows, torch.bfloat16)
-    exact = dense_attention(*(tensor.double() for tensor in inputs), bias)
-    attended = chunked_attention(*inputs, bias)
+    exact = dense_attention(*(tensor.double() for tensor in inputs), bias=bias)
+    attended = chunked_attention(*inputs, bias=bias)
     assert relative(attended, exact) < 2**-8
     for gradient in torch.autograd.grad(attended.float().square().sum(), [*inputs, per_sensor]):
         assert gradient.isfinite().all()

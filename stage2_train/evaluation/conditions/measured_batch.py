@@ -1,0 +1,64 @@
+"""What a detector makes of a batch of a validation store: its loss and its detections."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import torch
+
+from shared.data.batch import Batch
+from shared.data.feature_store import FeatureStore
+from shared.data.ground_truth import GroundTruth
+from shared.model.box_coder import decode_boxes
+from shared.model.detector import CmtDetector
+from shared.model.losses import detection_losses, total_loss
+from stage2_train.evaluation.detections import to_nuscenes
+
+
+@dataclass(frozen=True, kw_only=True, slots=True)
+class MeasuredBatch:
+    """What a detector makes of one batch of the validation store.
+
+    Args:
+        index: of the batch.
+        condition: name of the one that its samples are under.
+        samples: how many it has.
+        loss: its total loss.
+        detections: nuScenes result entries by sample token; empty where nobody needs them.
+    """
+
+    index: int
+    condition: str
+    samples: int
+    loss: float
+    detections: Mapping[str, list[dict[str, Any]]]
+
+
+@torch.no_grad()
+def measure_batch(
+    detector: CmtDetector, batch: Batch, index: int, condition: str, store: FeatureStore | None
+) -> MeasuredBatch:
+    """Return what a detector in eval mode makes of a batch.
+
+    Args:
+        detector: on the device of `batch`.
+        batch: samples of `store`.
+        index: of the batch.
+        condition: name of the one that its samples are under.
+        store: has the frames that detections are turned by; None where nobody needs any.
+    """
+    outputs, head = detector(batch), detector.preset.head
+    truth = GroundTruth.of(batch.boxes_lidar, batch.labels).to(detector.device)
+    # What is not finite gives a loss of NaN, which is never the best.
+    losses = detection_losses(outputs, truth, head, skips_overflow=True)
+    detections = {}
+    if store is not None:
+        boxes = zip(batch.tokens, decode_boxes(outputs, head), strict=True)
+        detections = {token: to_nuscenes(own, store.frame(token)) for token, own in boxes}
+    return MeasuredBatch(
+        index=index,
+        condition=condition,
+        samples=len(batch.tokens),
+        loss=float(total_loss(losses)),
+        detections=detections,
+    )
