@@ -12,7 +12,13 @@ from shared.process.interrupts import Interrupts
 
 
 def end_with_parent() -> None:
-    """End this process as soon as its parent has gone, whatever it is doing."""
+    """End this process as soon as its parent has gone, whatever it is doing.
+
+    It may be killed at any moment and leaves nothing behind: locks of libraries, as Blosc's in
+    numcodecs, have no name from now on. A spawned process would give them names that outlive it,
+    of which Python warns when the parent ends.
+    """
+    multiprocessing.set_start_method("fork", force=True)
     threading.Thread(target=_wait_for_parent, name="end-with-parent", daemon=True).start()
 
 
