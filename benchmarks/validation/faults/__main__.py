@@ -1,6 +1,6 @@
 """The fault campaign: measure what a feature store survives.
 
-    python -m benchmarks.validation.faults                  # 40 minutes on two cores
+    python -m benchmarks.validation.faults                  # 11 minutes on two cores
     python -m benchmarks.validation.faults --kills 20 --flips 100 --real-kills 0
     python -m benchmarks.validation.faults --json benchmarks/results/faults.json
 
