@@ -4,6 +4,8 @@ What each layer may import is in pyproject.toml, under import-linter.
 """
 
 import ast
+import subprocess
+import sys
 import tomllib
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
@@ -12,6 +14,7 @@ from graphlib import CycleError, TopologicalSorter
 from pathlib import Path, PurePosixPath
 
 import pytest
+from importlinter.cli import lint_imports
 
 PACKAGES = ("stage1_extract", "stage2_train", "cache", "shared")
 MOST_MODULES = 12  # in a folder, so that its list can be taken in at a glance
@@ -169,3 +172,14 @@ def test_the_commands_are_these_and_lead_to_a_function(
     functions = {f"{m.dotted}:{name}" for m in modules for name in m.public_names()}
     dead = {command: target for command, target in scripts.items() if target not in functions}
     assert not dead, f"commands that name no function of ours: {dead}"
+
+
+def test_no_import_breaks_the_layers() -> None:
+    assert lint_imports() == 0
+
+
+def test_ruff_has_nothing_to_say() -> None:
+    ruff = [sys.executable, "-m", "ruff"]
+    for command in (["check", "."], ["format", "--check", "."]):
+        said = subprocess.run([*ruff, *command], capture_output=True, text=True)
+        assert said.returncode == 0, said.stdout
