@@ -31,7 +31,8 @@ def whole_file(path: Path, mode: str = "wb", *, is_cached: bool = True) -> Itera
             file.flush()
             os.fsync(file.fileno())
             if not is_cached:
-                os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
+                with contextlib.suppress(OSError):  # advice, which a file system may not take
+                    os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
         partial.replace(path)
     except BaseException as error:  # also Ctrl-C: leave no partial file behind
         partial.unlink(missing_ok=True)

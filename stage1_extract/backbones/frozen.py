@@ -176,7 +176,10 @@ class FrozenBackbones(nn.Module):
         return maps
 
     def encode_voxels(self, voxels: Voxels) -> Tensor:
-        """Return the sparse encoder's dense BEV map, (B, C, Y, X) float32."""
+        """Return the sparse encoder's dense BEV map, (B, C, Y, X) float32.
+
+        The mean of a voxel's points, CMT's voxel encoder, is taken where points are loaded.
+        """
         assert self.pts_middle_encoder is not None
         assert self.preset.lidar is not None
         means, coordinates = voxels.means, voxels.coordinates

@@ -93,7 +93,7 @@ class Voxelizer:
             max_voxels: a limit below that of `lidar`: voxels that appear later are dropped.
         """
         grouped = self._grouped(points, max_voxels)
-        voxels = Voxels(means=mean_points(grouped), coordinates=grouped.coordinates.clone())
+        voxels = Voxels(means=mean_points(grouped), coordinates=grouped.coordinates)
         return inside_sparse_shape(voxels, self.grid)
 
     def group(self, points: Tensor, max_voxels: int | None = None) -> GroupedPoints:
@@ -147,7 +147,7 @@ def batch_voxels(clouds: Sequence[Voxels], *, is_pinned: bool = False) -> Voxels
 
 
 def inside_sparse_shape(voxels: Voxels, grid: PointGrid) -> Voxels:
-    """Leave out voxels beyond the shape that the sparse encoder is given: see `PointGrid`.
+    """Copy the voxels within the shape that the sparse encoder is given: see `PointGrid`.
 
     Upstream: such voxels are passed on, lose their own output at the first strided convolution, and
     until then act as if they were at the opposite end of the grid, on different neighbours on a CPU
