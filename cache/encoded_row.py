@@ -32,6 +32,11 @@ class EncodedRow:
     statistics: Mapping[str, Statistics]
     sources: Sources
 
+    @property
+    def disk_bytes(self) -> int:
+        """Bytes of its arrays on disk."""
+        return sum(len(piece) for pieces in self.sealed.values() for piece in pieces)
+
 
 def encode_row(
     specs: Sequence[ArraySpec], features: FrameFeatures, digest_algorithm: str

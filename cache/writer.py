@@ -23,6 +23,7 @@ from cache.format.statistics import merge_by_array
 from cache.storage.protocol import StorePath
 from shared.data.features import FrameFeatures
 from shared.errors import CacheError
+from shared.process.memory.available_memory import available_memory_bytes
 
 _Row = TypeVar("_Row", FrameFeatures, EncodedRow)
 
@@ -142,14 +143,19 @@ class StoreWriter:
     def _write_arrays(
         self, shard: Shard, encoded: Sequence[EncodedRow], *, has_partials: bool
     ) -> int:
-        """Write the shard's file of every array; return their total size in bytes."""
+        """Write the shard's file of every array; return their total size in bytes.
+
+        Of a store that memory cannot hold, pages would be gone before training reads them.
+        """
+        shard_bytes = sum(row.disk_bytes for row in encoded)
+        is_cached = shard_bytes * len(self.store.all_shards) <= available_memory_bytes()
         size = 0
         for spec in self.store.arrays:
             file = self.store.file(spec, shard.index)
             if has_partials:
                 file.remove_partials()
             sealed = (row.sealed[spec.name] for row in encoded)
-            size += write_shard_file(file, sealed, self.store.layout.slots)
+            size += write_shard_file(file, sealed, self.store.layout.slots, is_cached=is_cached)
         return size
 
 

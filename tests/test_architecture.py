@@ -4,6 +4,8 @@ What each layer may import is in pyproject.toml, under import-linter.
 """
 
 import ast
+import subprocess
+import sys
 import tomllib
 from collections import defaultdict
 from collections.abc import Iterable, Iterator
@@ -169,3 +171,16 @@ def test_the_commands_are_these_and_lead_to_a_function(
     functions = {f"{m.dotted}:{name}" for m in modules for name in m.public_names()}
     dead = {command: target for command, target in scripts.items() if target not in functions}
     assert not dead, f"commands that name no function of ours: {dead}"
+
+
+@pytest.mark.parametrize("command", ["lint-imports", "ruff check", "ruff format --check"])
+def test_a_check_that_takes_no_time_passes(command: str, repository: Path) -> None:
+    """The rest of `make check`, mypy, takes minutes."""
+    tool, *options = command.split()
+    done = subprocess.run(
+        [Path(sys.executable).with_name(tool), *options],
+        cwd=repository,
+        capture_output=True,
+        text=True,
+    )
+    assert done.returncode == 0, done.stdout + done.stderr

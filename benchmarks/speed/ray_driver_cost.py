@@ -74,9 +74,7 @@ class MadeUpFrames:
             annotations=NO_ANNOTATIONS,
         )
         voxels = Voxels(
-            points=torch.ones(VOXELS, 10, 5),
-            coordinates=torch.zeros(VOXELS, 3, dtype=torch.int32),
-            counts=torch.ones(VOXELS, dtype=torch.int32),
+            means=torch.ones(VOXELS, 5), coordinates=torch.zeros(VOXELS, 3, dtype=torch.int32)
         )
         pixels = torch.ones(6, 3, 320, 800, dtype=torch.uint8)
         return RawFrame(frame=frame, images=pixels, voxels=voxels)
@@ -133,7 +131,7 @@ def load_in_tasks() -> dict[str, float]:
     assert frame.images is not None
     assert frame.voxels is not None
     return {
-        "megabytes": (frame.images.nbytes + frame.voxels.points.nbytes) / 1e6,
+        "megabytes": (frame.images.nbytes + frame.voxels.means.nbytes) / 1e6,
         "ask_ms": round(statistics.median(ask_ms), 3),
         "join_two_ms": round(statistics.median(take_ms), 3),
     }

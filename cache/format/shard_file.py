@@ -25,13 +25,16 @@ EMPTY = 2**64 - 1  # offset and length of a slot that holds no row
 LOST = (errno.ENOENT, errno.ENOTDIR, errno.EISDIR, errno.EIO)  # damage; a permission is not
 
 
-def write_shard_file(path: StorePath, rows: Iterable[Sequence[bytes]], slots: int) -> int:
+def write_shard_file(
+    path: StorePath, rows: Iterable[Sequence[bytes]], slots: int, *, is_cached: bool = True
+) -> int:
     """Write a complete shard and put it in place at once; durable when this returns.
 
     Args:
         path: file to create or replace.
         rows: encoded rows from slot 0 on, at most `slots`; each in pieces.
         slots: rows that fit in a shard.
+        is_cached: see `StorePath.write_whole`.
 
     Returns:
         Bytes written.
@@ -48,7 +51,7 @@ def write_shard_file(path: StorePath, rows: Iterable[Sequence[bytes]], slots: in
             offset += length
         yield seal(index.tobytes())
 
-    path.write_whole(chunks())
+    path.write_whole(chunks(), is_cached=is_cached)
     return offset + index.nbytes + CHECKSUM_BYTES
 
 

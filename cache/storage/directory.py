@@ -83,9 +83,9 @@ class DirectoryPath(PosixPath):
         finally:
             os.close(descriptor)
 
-    def write_whole(self, chunks: Iterable[bytes]) -> None:
+    def write_whole(self, chunks: Iterable[bytes], *, is_cached: bool = True) -> None:
         """Put a file in place, complete or not at all; on disk when this returns."""
-        with whole_file(self) as file:
+        with whole_file(self, is_cached=is_cached) as file:
             file.writelines(chunks)
 
     def create_whole(self, content: bytes) -> bool:

@@ -136,8 +136,8 @@ class ObjectPath:
         """Put an object, or replace it."""
         self.bucket.request(self.key, lambda client: client.put(self.key, content))
 
-    def write_whole(self, chunks: Iterable[bytes]) -> None:
-        """Put an object, which is complete or absent by itself."""
+    def write_whole(self, chunks: Iterable[bytes], *, is_cached: bool = True) -> None:
+        """Put an object, which is complete or absent by itself, and never in this memory."""
         self.write_bytes(b"".join(chunks))
 
     def create_whole(self, content: bytes) -> bool:

@@ -85,8 +85,13 @@ class StorePath(Protocol):
             OSError: if the file cannot be read.
         """
 
-    def write_whole(self, chunks: Iterable[bytes]) -> None:
-        """Put a file in place, complete or not at all; durable when this returns."""
+    def write_whole(self, chunks: Iterable[bytes], *, is_cached: bool = True) -> None:
+        """Put a file in place, complete or not at all; durable when this returns.
+
+        Args:
+            chunks: of its content.
+            is_cached: whether this machine may keep it in memory, for those who read it soon.
+        """
 
     def create_whole(self, content: bytes) -> bool:
         """Do the same with a small file, unless another worker was first.

@@ -11,7 +11,7 @@ PARTIAL_SUFFIX = ".partial"  # a file still being written, or left by a killed w
 
 
 @contextlib.contextmanager
-def whole_file(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
+def whole_file(path: Path, mode: str = "wb", *, is_cached: bool = True) -> Iterator[IO[Any]]:
     """Open a file for writing that appears at `path`, on disk, if the block ends without an error.
 
     Every writer has a temporary file of its own; a killed one leaves it for `remove_partials`.
@@ -19,6 +19,7 @@ def whole_file(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
     Args:
         path: file to create or replace.
         mode: "w" (line ends are not translated) or "wb".
+        is_cached: whether Linux may keep it in its page cache, for those who read it soon.
 
     Raises:
         OSError: if the disk is full, for example; it names `path`.
@@ -29,6 +30,9 @@ def whole_file(path: Path, mode: str = "wb") -> Iterator[IO[Any]]:
             yield file
             file.flush()
             os.fsync(file.fileno())
+            if not is_cached:
+                with contextlib.suppress(OSError):  # advice, which a file system may not take
+                    os.posix_fadvise(file.fileno(), 0, 0, os.POSIX_FADV_DONTNEED)
         partial.replace(path)
     except BaseException as error:  # also Ctrl-C: leave no partial file behind
         partial.unlink(missing_ok=True)

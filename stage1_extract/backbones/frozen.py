@@ -18,7 +18,7 @@ from shared.digests import state_digest
 from shared.errors import FrozenError
 from shared.model.detector import build_bev_neck, build_camera_neck
 from shared.model.head import conv_norm_relu
-from stage1_extract.preprocessing.voxels import Voxels, inside_sparse_shape
+from stage1_extract.preprocessing.voxels import Voxels
 
 
 class FrozenBackbones(nn.Module):
@@ -51,8 +51,7 @@ class FrozenBackbones(nn.Module):
     def _build_backbones(self) -> None:
         """Build the backbones; only now mmdet, mmdet3d and spconv are imported, which is slow."""
         camera, lidar = self.preset.camera, self.preset.lidar
-        self.img_backbone = self.pts_voxel_encoder = None
-        self.pts_middle_encoder = self.pts_backbone = None
+        self.img_backbone = self.pts_middle_encoder = self.pts_backbone = None
         if camera is not None:
             with _without_collection():
                 from stage1_extract.backbones.camera_backbone import build_camera_backbone
@@ -60,7 +59,6 @@ class FrozenBackbones(nn.Module):
         if lidar is not None:
             with _without_collection():
                 from stage1_extract.backbones import lidar_backbone
-            self.pts_voxel_encoder = lidar_backbone.build_voxel_encoder()
             self.pts_middle_encoder = lidar_backbone.build_sparse_encoder(self.preset.grid, lidar)
             self.pts_backbone = lidar_backbone.build_second(lidar)
 
@@ -131,7 +129,7 @@ class FrozenBackbones(nn.Module):
         device = self.device
         of_lidar = dict[str, Tensor]()
         if voxels is not None:
-            with self._lidar_stream(wait=voxels.points.device.type != "cpu"):
+            with self._lidar_stream(wait=voxels.means.device.type != "cpu"):
                 of_lidar = self.maps(None, voxels.to(device))
         of_camera = dict[str, Tensor]()
         if images is not None:
@@ -178,21 +176,24 @@ class FrozenBackbones(nn.Module):
         return maps
 
     def encode_voxels(self, voxels: Voxels) -> Tensor:
-        """Return the sparse encoder's dense BEV map, (B, C, Y, X) float32."""
-        assert self.pts_voxel_encoder is not None
+        """Return the sparse encoder's dense BEV map, (B, C, Y, X) float32.
+
+        The mean of a voxel's points, CMT's voxel encoder, is taken where points are loaded.
+        """
         assert self.pts_middle_encoder is not None
         assert self.preset.lidar is not None
-        inside = inside_sparse_shape(voxels, self.preset.grid)
-        if not len(inside.counts):  # spconv needs at least one voxel in a batch
+        means, coordinates = voxels.means, voxels.coordinates
+        # spconv reads memory row by row and ignores strides.
+        assert coordinates.is_contiguous()
+        if not len(means):  # spconv needs at least one voxel in a batch
             cells, height_slices = self.preset.grid.bev_cells, 2
             channels = height_slices * self.preset.lidar.encoder_out_channels
-            return inside.points.new_zeros(inside.samples, channels, cells, cells)
-        means = self.pts_voxel_encoder(inside.points, inside.counts, inside.coordinates)
+            return means.new_zeros(voxels.samples, channels, cells, cells)
         with warnings.catch_warnings():
             # spconv 2.3.8 indexes with a list; test_sparse_encoder_dense.py compares the resulting
             # map with dense convolution.
             warnings.filterwarnings("ignore", message="Using a non-tuple sequence")
-            bev: Tensor = self.pts_middle_encoder(means, inside.coordinates, inside.samples)
+            bev: Tensor = self.pts_middle_encoder(means, coordinates, voxels.samples)
         return bev
 
     def _lidar_stream(self, *, wait: bool) -> AbstractContextManager[object]:

@@ -1,7 +1,4 @@
-"""The frozen point backbone: mmdet3d's modules.
-
-P points per voxel at most, M voxels.
-"""
+"""The frozen point backbone: mmdet3d's modules."""
 
 import logging
 
@@ -15,16 +12,9 @@ with no_gpu_kernels():
     import spconv.pytorch as spconv
     from mmdet3d.models.backbones import SECOND
     from mmdet3d.models.middle_encoders import SparseEncoder
-    from mmdet3d.models.voxel_encoders import HardSimpleVFE
 
 POINT_CHANNELS = 5  # x, y, z, intensity, time lag
 BATCH_NORM = {"eps": 1e-3, "momentum": 0.01}
-
-
-def build_voxel_encoder() -> nn.Module:
-    """Build the mean over a voxel's points: (M, P, 5) and counts (M,) to (M, 5)."""
-    encoder: nn.Module = HardSimpleVFE(num_features=POINT_CHANNELS)
-    return encoder
 
 
 def build_sparse_encoder(grid: PointGrid, lidar: LidarBranch) -> nn.Module:

@@ -44,6 +44,23 @@ def test_shards_are_cut_by_bytes_and_hold_at_least_one_row(tmp_path: Path) -> No
     assert [len(shard.tokens) for shard in writer.shards] == [5]
 
 
+@pytest.mark.parametrize("is_larger", [False, True])
+def test_only_a_store_larger_than_memory_leaves_the_page_cache(
+    is_larger: bool, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    writer = make_writer(tmp_path / "store")
+    rows = [writer.encode(make_features(token)) for token in writer.shards[0].tokens]
+    store_bytes = len(writer.shards) * sum(row.disk_bytes for row in rows)
+    monkeypatch.setattr(cache.writer, "available_memory_bytes", lambda: store_bytes - is_larger)
+    advice = list[tuple[int, ...]]()
+    monkeypatch.setattr(os, "posix_fadvise", lambda _, *of_file: advice.append(of_file))
+
+    writer.write_encoded(writer.shards[0], rows)
+
+    dropped = (0, 0, os.POSIX_FADV_DONTNEED)
+    assert advice == ([dropped] * len(writer.store.arrays) if is_larger else [])
+
+
 def test_a_shard_without_all_its_rows_is_refused(begun: Path) -> None:
     writer = make_writer(begun)
     shard = writer.pending()[0]

@@ -15,10 +15,9 @@ from numpy.typing import NDArray
 from shared.config.augmentation import VariantDraws, official_augmentation
 from shared.config.preset import CameraBranch, LidarBranch, Preset
 from shared.process.whole_file import whole_file
-from stage1_extract.backbones.lidar_backbone import build_voxel_encoder
 from stage1_extract.nuscenes.records import SampleRecord
 from stage1_extract.preprocessing.images import decode_jpeg, transform_pixels
-from stage1_extract.preprocessing.sweeps import COLUMNS, load_points
+from stage1_extract.preprocessing.sweeps import load_points
 from stage1_extract.preprocessing.variant import Variant, draw_variant
 from stage1_extract.preprocessing.variant_geometry import augment_points
 from stage1_extract.preprocessing.voxels import Voxelizer
@@ -124,7 +123,6 @@ def _clouds(
     """Yield means (M, 5) and places (M, 3) of the voxels of every sample in every variant."""
     lidar = preparation.lidar
     voxelize = Voxelizer(preparation.preset.grid, lidar)
-    mean = build_voxel_encoder()
     for record in records:
         points = load_points(
             record,
@@ -136,6 +134,4 @@ def _clouds(
             variant = preparation.variant(record, number)
             moved = augment_points(points, variant)
             voxels = voxelize(torch.from_numpy(moved), variant.max_voxels)
-            means = mean(voxels.points, voxels.counts, voxels.coordinates)
-            assert means.shape[1] == COLUMNS
-            yield means.numpy(), voxels.coordinates.numpy().astype(np.int16)
+            yield voxels.means.numpy(), voxels.coordinates.numpy().astype(np.int16)

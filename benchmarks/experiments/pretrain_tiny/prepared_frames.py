@@ -65,7 +65,7 @@ class PreparedFrames(Dataset[tuple[RawFrame, Absent]]):
             [np.load(folder / name, mmap_mode="r") for folder in folders]
             for name in (PIXELS, CLOUD_ENDS, MEANS, PLACES)
         )
-        self._nothing = mean_voxels(zero_voxels(preparation.preset))
+        self._nothing = zero_voxels(preparation.preset)
 
     @property
     def variants(self) -> int:
@@ -126,19 +126,4 @@ class PreparedFrames(Dataset[tuple[RawFrame, Absent]]):
         begin, end = self._ends[file][cloud : cloud + 2]
         means = torch.from_numpy(np.array(self._means[file][begin:end]))  # (M, 5)
         places = torch.from_numpy(self._voxel_places[file][begin:end].astype(np.int32))
-        return Voxels(
-            points=means.unsqueeze(1),
-            coordinates=places,
-            counts=torch.ones(len(means), dtype=torch.int32),
-        )
-
-
-def mean_voxels(voxels: Voxels) -> Voxels:
-    """Return voxels whose only point is the mean of what they held.
-
-    The voxel encoder does nothing else, and the mean of one point is that point.
-    """
-    means = voxels.points.sum(dim=1, keepdim=True) / voxels.counts.view(-1, 1, 1)  # (M, 1, 5)
-    return Voxels(
-        points=means, coordinates=voxels.coordinates, counts=torch.ones_like(voxels.counts)
-    )
+        return Voxels(means=means, coordinates=places)

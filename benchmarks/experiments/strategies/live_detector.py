@@ -20,7 +20,7 @@ from stage1_extract.preprocessing.images import normalised
 from stage1_extract.preprocessing.voxels import Voxels
 
 IMAGES, STRIPES = "images", "stripes"  # fields of `RawBatch`, the second if there is any
-VOXELS = ("points", "coordinates", "counts")  # fields of `Voxels`
+VOXELS = ("means", "coordinates")  # fields of `Voxels`
 
 
 class LiveDetector(CmtDetector):
@@ -89,5 +89,5 @@ class LiveDetector(CmtDetector):
 def _voxels(batch: Batch) -> Voxels | None:
     if VOXELS[0] not in batch.maps:
         return None
-    points, coordinates, counts = (batch.maps[name] for name in VOXELS)
-    return Voxels(points=points, coordinates=coordinates, counts=counts, samples=len(batch.tokens))
+    means, coordinates = (batch.maps[name] for name in VOXELS)
+    return Voxels(means=means, coordinates=coordinates, samples=len(batch.tokens))

@@ -10,27 +10,26 @@ import torch
 from mmcv.ops import Voxelization
 from mmdet3d.datasets.transforms import PointsRangeFilter
 from mmdet3d.models.data_preprocessors.voxelize import VoxelizationByGridShape
+from mmdet3d.models.voxel_encoders import HardSimpleVFE
 from mmdet3d.structures import LiDARPoints
 from numpy.typing import ArrayLike, NDArray
-from torch import Tensor
 
 from benchmarks.validation.fidelity.numpy_voxels import numpy_voxels
 from benchmarks.validation.fidelity.points import SWEEPS, mmdet3d_sweeps
 from benchmarks.validation.fidelity.rows import PRESETS, Gap, RealFrame, Row, counted
 from shared.config.preset import PointGrid, Preset
 from shared.data.targets import trainable_annotations
-from stage1_extract.backbones.lidar_backbone import build_voxel_encoder
 from stage1_extract.backbones.mmcv_ops import has_compiled_ops
 from stage1_extract.preprocessing.sweeps import COLUMNS, load_points
-from stage1_extract.preprocessing.voxels import Voxelizer, Voxels
+from stage1_extract.preprocessing.voxels import GroupedPoints, Voxelizer, mean_points
 
 TRAINING_VOXELS = 120_000
 
 
-def voxels_of(preset: Preset, points: NDArray[np.float32]) -> Voxels:
-    """Voxelise as stage 1 does."""
+def voxels_of(preset: Preset, points: NDArray[np.float32]) -> GroupedPoints:
+    """Group points as stage 1 does."""
     assert preset.lidar is not None
-    return Voxelizer(preset.grid, preset.lidar)(torch.from_numpy(points))
+    return Voxelizer(preset.grid, preset.lidar).group(torch.from_numpy(points))
 
 
 def _other_voxelizers(
@@ -142,16 +141,16 @@ def sparse_shape(frames: Sequence[RealFrame]) -> Iterator[Row]:
 
 
 def averaging(frames: Sequence[RealFrame]) -> Iterator[Row]:
-    """Compare the mean of a voxel's points, float32, with float64."""
-    encoder = build_voxel_encoder()
+    """Compare the mean of a voxel's points, float32, with mmdet3d's and with float64."""
+    encoder, step = HardSimpleVFE(num_features=COLUMNS), "voxel means"
     for preset in PRESETS:
-        gap = Gap()
+        official, exact = Gap(), Gap()
         for frame in frames:
             voxels = voxels_of(preset, load_points(frame.record, SWEEPS))
-            ours: Tensor = encoder(voxels.points, voxels.counts, voxels.coordinates)
-            mean = voxels.points.double().sum(dim=1) / voxels.counts[:, None]
-            gap.add(ours, mean)
-        name = f"mmdet3d HardSimpleVFE, {preset.name}"
-        what = "x y z (m), intensity, lag (s)"
-        remark = "ours is mmdet3d's own module; float32 rounding of intensities up to 255"
-        yield gap.row("voxel means", name, "the mean in float64", what, remark)
+            ours = mean_points(voxels)
+            official.add(ours, encoder(voxels.points, voxels.counts, voxels.coordinates))
+            exact.add(ours, voxels.points.double().sum(dim=1) / voxels.counts[:, None])
+        name, what = f"mean_points, {preset.name}", "x y z (m), intensity, lag (s)"
+        yield official.row(step, name, "mmdet3d HardSimpleVFE", what, "the same operations")
+        remark = "float32 rounding of intensities up to 255"
+        yield exact.row(step, name, "the mean in float64", what, remark)

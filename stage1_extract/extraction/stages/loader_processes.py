@@ -30,7 +30,7 @@ from stage1_extract.preprocessing.voxels import Voxels
 Place = tuple[int, int]  # variant, sample
 Loaded = tuple[RawFrame, float]  # a sample, and the seconds that loading it took
 Layout = tuple[tuple[int, ...], torch.dtype]  # of a tensor in a slot
-TENSORS = 4  # of a sample: images; points, coordinates and counts of voxels
+TENSORS = 3  # of a sample: images; means and coordinates of voxels
 
 
 class LoaderProcesses:
@@ -101,8 +101,8 @@ class _Answer:
         images = tensors.pop(0) if self.has_images else None
         voxels = None
         if tensors:
-            points, coordinates, counts = tensors
-            voxels = Voxels(points=points, coordinates=coordinates, counts=counts)
+            means, coordinates = tensors
+            voxels = Voxels(means=means, coordinates=coordinates)
         return replace(self.frame, images=images, voxels=voxels), self.seconds
 
 
@@ -132,7 +132,7 @@ def _load(place: Place, number: int) -> _Answer:
     frame, seconds = load_timed(frames, place)
     tensors = [] if frame.images is None else [frame.images]
     if frame.voxels is not None:
-        tensors += [frame.voxels.points, frame.voxels.coordinates, frame.voxels.counts]
+        tensors += [frame.voxels.means, frame.voxels.coordinates]
     layouts = [(tuple(tensor.shape), tensor.dtype) for tensor in tensors]
     for place_in_slot, tensor in zip(_tensors_in(slots, number, layouts), tensors, strict=True):
         place_in_slot.copy_(tensor)

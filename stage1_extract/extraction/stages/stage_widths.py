@@ -15,7 +15,7 @@ if TYPE_CHECKING:
 AHEAD = 2  # samples in flight per loader process
 NUMBER_BYTES = 4  # of a float32 or int32
 COLOURS = 3
-COORDINATES_AND_COUNT = 4  # of a voxel: z, y, x; points
+COORDINATES = 3  # of a voxel: z, y, x
 MOST_WRITERS = 16  # threads; their rows are what memory holds
 # Writer processes for each loader process. Writing takes twice the processor time of loading, but
 # all of it: with as many as cores, more shards would be in memory and none finished sooner.
@@ -127,8 +127,7 @@ def most_raw_bytes(preset: Preset) -> int:
     if preset.camera is not None:
         needed += len(CAMERAS) * COLOURS * preset.camera.height_px * preset.camera.width_px
     if preset.lidar is not None:
-        of_a_voxel = preset.lidar.max_points_per_voxel * COLUMNS + COORDINATES_AND_COUNT
-        needed += preset.lidar.max_voxels * of_a_voxel * NUMBER_BYTES
+        needed += preset.lidar.max_voxels * (COLUMNS + COORDINATES) * NUMBER_BYTES
     return needed
 
 

@@ -90,22 +90,21 @@ def test_a_sample_without_a_voxel_leaves_the_others_as_they_are(
 
 def test_voxels_beyond_the_sparse_shape_change_nothing(preset: Preset) -> None:
     """The grid of r50 makes such voxels; here the shape is smaller than the range."""
-    narrow = replace(preset, grid=replace(preset.grid, sparse_shape=(41, 272, 272)))
-    frozen = FrozenBackbones(narrow)
+    grid = replace(preset.grid, sparse_shape=(41, 272, 272))
+    frozen = FrozenBackbones(replace(preset, grid=grid))
     seed_weights(frozen, 0)
     frozen.to_device(CPU)
-    # Without the filter, spconv takes the first for (20, 100, 6), next to the second.
-    beyond = torch.tensor([[0, 20, 99, 272 + 6]], dtype=torch.int32)
-    within = torch.tensor([[0, 20, 100, 5]], dtype=torch.int32)
+    # If the first were passed on, spconv would take it for (20, 100, 6), next to the second.
+    sites = torch.tensor([[20, 99, 272 + 6], [20, 100, 5]])
+    low_m, voxel_m = torch.tensor(grid.point_range_m[:3]), torch.tensor(grid.voxel_m)
+    points = torch.nn.functional.pad(low_m + (sites.flip(1) + 0.5) * voxel_m, (0, 2), value=1.0)
+    voxelizer = Voxelizer(grid, preset.lidar)
+    assert torch.equal(voxelizer.group(points).coordinates, sites.int())
 
-    def bev(coordinates: torch.Tensor) -> torch.Tensor:
-        count = len(coordinates)
-        points = torch.ones(count, preset.lidar.max_points_per_voxel, 5)
-        counts = torch.ones(count, dtype=torch.int32)
-        return frozen.encode_voxels(Voxels(points=points, coordinates=coordinates, counts=counts))
+    bev = frozen.encode_voxels(batch_voxels([voxelizer(points)]))
 
-    assert bev(within).any()
-    assert torch.equal(bev(torch.cat([within, beyond])), bev(within))
+    assert bev.any()
+    assert torch.equal(bev, frozen.encode_voxels(batch_voxels([voxelizer(points[1:])])))
 
 
 def test_the_coordinates_of_a_batch_are_stored_row_by_row(preset: Preset) -> None:
@@ -113,7 +112,7 @@ def test_the_coordinates_of_a_batch_are_stored_row_by_row(preset: Preset) -> Non
     _, voxels = inputs(preset, (0, 1))
 
     assert voxels.coordinates.is_contiguous()
-    assert voxels.points.is_contiguous()
+    assert voxels.means.is_contiguous()
 
 
 def test_a_batch_without_any_voxel_gives_what_an_empty_grid_gives(

@@ -25,7 +25,7 @@ from shared.checkpoint.strict_loading import load_parts
 from shared.config.preset_catalogue import r50_800x320
 from stage1_extract.backbones.frozen import FrozenBackbones
 from stage1_extract.backbones.mmcv_ops import has_compiled_ops
-from stage1_extract.preprocessing.voxels import Voxelizer, Voxels, batch_voxels
+from stage1_extract.preprocessing.voxels import GroupedPoints, Voxelizer, Voxels, batch_voxels
 from tests.stage1_extract.backbones.random_weights import randomise
 
 CPU = torch.device("cpu")
@@ -65,7 +65,7 @@ def official_second() -> nn.Module:
     )
 
 
-def plain_voxels(points: Tensor, max_voxels: int = 160_000) -> Voxels:
+def plain_voxels(points: Tensor, max_voxels: int = 160_000) -> GroupedPoints:
     """Voxelise a cloud with the NumPy twin of the official voxeliser, in test mode."""
     arrays = numpy_voxels(
         points.numpy(),
@@ -75,7 +75,7 @@ def plain_voxels(points: Tensor, max_voxels: int = 160_000) -> Voxels:
         max_voxels=max_voxels,
     )
     grouped, coordinates, counts = map(torch.from_numpy, arrays)
-    return Voxels(points=grouped, coordinates=coordinates, counts=counts)
+    return GroupedPoints(points=grouped, coordinates=coordinates, counts=counts)
 
 
 @pytest.fixture(scope="module")
@@ -124,18 +124,21 @@ def our_voxels(voxelizer: Voxelizer, samples: int) -> Voxels:
 
 def official_bev(encoder: nn.Module, samples: int) -> Tensor:
     """Return what the official modules make of the voxels inside their sparse_shape."""
-    voxels = batch_voxels([plain_voxels(points) for points in clouds(samples)])
-    inside = (voxels.coordinates[:, 2:] < 1024).all(dim=1)
-    points, counts, coordinates = (
-        values[inside] for values in (voxels.points, voxels.counts, voxels.coordinates)
+    grouped = [plain_voxels(points) for points in clouds(samples)]
+    points = torch.cat([cloud.points for cloud in grouped])
+    counts = torch.cat([cloud.counts for cloud in grouped])
+    coordinates = torch.cat(
+        [nn.functional.pad(cloud.coordinates, (1, 0), value=n) for n, cloud in enumerate(grouped)]
     )
+    inside = (coordinates[:, 2:] < 1024).all(dim=1)
+    points, counts, coordinates = points[inside], counts[inside], coordinates[inside]
     with torch.inference_mode():
         means = HardSimpleVFE(num_features=5)(points, counts, coordinates)
         bev: Tensor = encoder(means, coordinates, samples)
     return bev
 
 
-def assert_equal(voxels: Voxels, expected: Voxels) -> None:
+def assert_equal(voxels: GroupedPoints, expected: GroupedPoints) -> None:
     assert torch.equal(voxels.coordinates, expected.coordinates)
     assert torch.equal(voxels.counts, expected.counts)
     assert torch.equal(voxels.points, expected.points)
@@ -165,7 +168,7 @@ def test_the_batch_norms_have_the_epsilon_of_the_official_modules(
 
 @pytest.mark.parametrize("seed", range(3))
 def test_the_voxels_equal_those_of_a_plain_voxeliser(voxelizer: Voxelizer, seed: int) -> None:
-    voxels = voxelizer(cloud(seed))
+    voxels = voxelizer.group(cloud(seed))
 
     assert voxels.counts.max() == 10
     assert voxels.coordinates[:, 1:].max() >= 1024  # some lie beyond the official sparse_shape
@@ -176,7 +179,7 @@ def test_at_the_limit_the_voxels_equal_those_of_a_plain_voxeliser(lidar: FrozenB
     assert lidar.preset.lidar is not None
     limited = Voxelizer(lidar.preset.grid, replace(lidar.preset.lidar, max_voxels=100))
 
-    voxels = limited(cloud(0))
+    voxels = limited.group(cloud(0))
 
     assert len(voxels.counts) == 100
     assert_equal(voxels, plain_voxels(cloud(0), max_voxels=100))
@@ -199,11 +202,15 @@ def test_the_voxels_equal_those_of_mmdet3ds_preprocessor(
     preprocessor.eval()
     expected = preprocessor.voxelize(clouds(samples), data_samples=[])
 
-    voxels = our_voxels(voxelizer, samples)
-
-    assert torch.equal(voxels.coordinates, expected["coors"])
-    assert torch.equal(voxels.counts, expected["num_points"])
-    assert torch.equal(voxels.points, expected["voxels"])
+    start = 0
+    for number, points in enumerate(clouds(samples)):
+        voxels = voxelizer.group(points)
+        own = slice(start, start := start + len(voxels.counts))
+        assert (expected["coors"][own, 0] == number).all()
+        assert torch.equal(voxels.coordinates, expected["coors"][own, 1:])
+        assert torch.equal(voxels.counts, expected["num_points"][own])
+        assert torch.equal(voxels.points, expected["voxels"][own])
+    assert start == len(expected["coors"])
 
 
 @both_batch_sizes

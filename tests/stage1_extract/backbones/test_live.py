@@ -25,6 +25,7 @@ from stage1_extract.preprocessing.grid_mask import mask_stripes
 from stage1_extract.preprocessing.images import look_up, normal_values, normalised
 from stage1_extract.preprocessing.raw_frames import RawFrame, RawFrames
 from stage1_extract.preprocessing.variant import Variant, draw_variant
+from stage1_extract.preprocessing.voxels import GroupedPoints, Voxelizer
 
 ALWAYS_MASKED = Augmentation(grid_mask_probability=1.0)
 VARIANTS = (1, 2, 3, 4)
@@ -110,14 +111,25 @@ def test_boxes_move_and_stay_where_they_are_in_the_world(
     )
 
 
-def cloud(frame: RawFrame) -> NDArray[np.float32]:
-    """Return the points of all voxels, in order."""
-    assert frame.voxels is not None
-    points, counts = frame.voxels.points.numpy(), frame.voxels.counts.numpy()
-    return np.concatenate([own[:count] for own, count in zip(points, counts, strict=True)])
+@pytest.fixture
+def clouds(monkeypatch: pytest.MonkeyPatch) -> list[NDArray[np.float32]]:
+    """Points (P, 5) of all voxels, in order, of every frame that a test loads."""
+    loaded = list[NDArray[np.float32]]()
+    group = Voxelizer._grouped
+
+    def noticed(voxelizer: Voxelizer, points: torch.Tensor, limit: int | None) -> GroupedPoints:
+        grouped = group(voxelizer, points, limit)
+        voxels = zip(grouped.points.numpy(), grouped.counts.numpy(), strict=True)
+        loaded.append(np.concatenate([own[:count] for own, count in voxels]))
+        return grouped
+
+    monkeypatch.setattr(Voxelizer, "_grouped", noticed)
+    return loaded
 
 
-def test_points_move_as_the_boxes_do(records: list[SampleRecord], preset: Preset) -> None:
+def test_points_move_as_the_boxes_do(
+    records: list[SampleRecord], preset: Preset, clouds: list[NDArray[np.float32]]
+) -> None:
     """Without a random order the voxels of both have the same points, as far as both are inside."""
     assert preset.lidar is not None
     roomy = replace(
@@ -126,10 +138,11 @@ def test_points_move_as_the_boxes_do(records: list[SampleRecord], preset: Preset
         lidar=replace(preset.lidar, max_points_per_voxel=200, sweeps=0),
     )
     frames = live(records, roomy, shuffle_points=False)
-    recorded, variant = cloud(frames[0, 0]), drawn(records[0], 2, preset, shuffle_points=False)
+    variant = drawn(records[0], 2, preset, shuffle_points=False)
 
-    augmented = cloud(frames[2, 0])
+    _ = frames[0, 0], frames[2, 0]
 
+    recorded, augmented = clouds
     expected = moved(recorded[:, :3].astype(np.float64), variant)
     for axis in range(3):
         np.testing.assert_allclose(
@@ -261,10 +274,12 @@ def test_absent_cameras_are_black_and_have_no_holes_in_any_variant(
         assert not torch.equal(black[view], recorded[view])
 
 
-def test_variant_0_is_the_sample_as_recorded(records: list[SampleRecord], preset: Preset) -> None:
+def test_variant_0_is_the_sample_as_recorded(
+    records: list[SampleRecord], preset: Preset, clouds: list[NDArray[np.float32]]
+) -> None:
     with_variants, without = live(records, preset)[0, 1], RawFrames(records, preset)[0, 1]
     assert torch.equal(with_variants.images, without.images)  # type: ignore[arg-type]
-    np.testing.assert_array_equal(cloud(with_variants), cloud(without))
+    np.testing.assert_array_equal(*clouds)
     np.testing.assert_array_equal(without.frame.ego_from_lidar, records[1].ego_from_lidar)
     assert without.frame.annotations.boxes_lidar is records[1].annotations.boxes_lidar
 
@@ -307,14 +322,20 @@ def few_points(records: list[SampleRecord], tmp_path: Path) -> SampleRecord:
     ],
 )
 def test_points_are_loaded_as_the_preset_says(
-    few_points: SampleRecord, changes: dict[str, object], has_sweeps: bool, points: int
+    few_points: SampleRecord,
+    changes: dict[str, object],
+    has_sweeps: bool,
+    points: int,
+    clouds: list[NDArray[np.float32]],
 ) -> None:
     preset = tiny()
     lidar: LidarBranch = replace(preset.lidar, **changes)  # type: ignore[arg-type, type-var]
     record = few_points if has_sweeps else replace(few_points, sweeps=())
     frames = RawFrames([record], replace(preset, camera=None, lidar=lidar))
 
-    assert len(cloud(frames[0, 0])) == points
+    _ = frames[0, 0]
+
+    assert [len(cloud) for cloud in clouds] == [points]
 
 
 def test_a_preset_of_one_sensor_loads_no_other(records: list[SampleRecord]) -> None:

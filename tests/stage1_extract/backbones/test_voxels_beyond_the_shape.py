@@ -164,19 +164,12 @@ def test_a_voxel_at_the_far_edge_changes_the_bev_map_at_the_near_edge() -> None:
 
 def test_we_leave_them_out_and_nothing_else() -> None:
     sites = torch.tensor(
-        [[0, 0, 1023, 1023], [0, 0, 1024, 0], [1, 40, 0, 1024], [1, 40, 0, 7]], dtype=torch.int32
+        [[0, 1023, 1023], [0, 1024, 0], [40, 0, 1024], [40, 0, 7]], dtype=torch.int32
     )
-    voxels = Voxels(
-        points=torch.arange(4.0).view(4, 1, 1),
-        coordinates=sites,
-        counts=torch.arange(1, 5, dtype=torch.int32),
-        samples=3,
-    )
+    voxels = Voxels(means=torch.arange(4.0)[:, None], coordinates=sites)
     inside = inside_sparse_shape(voxels, GRID_0100)
-    assert inside.coordinates.tolist() == [[0, 0, 1023, 1023], [1, 40, 0, 7]]
-    assert inside.points.flatten().tolist() == [0, 3]
-    assert inside.counts.tolist() == [1, 4]
-    assert inside.samples == 3
+    assert inside.coordinates.tolist() == [[0, 1023, 1023], [40, 0, 7]]
+    assert inside.means.flatten().tolist() == [0, 3]
 
 
 @pytest.mark.real
@@ -184,8 +177,7 @@ def test_in_the_real_frames_they_reach_no_voxel_within(nuscenes_real: Path) -> N
     infos = nuscenes_real / "infos" / "real_complete.v1.pkl"
     voxelizer = Voxelizer(GRID_0100, r50_800x320().lidar)
     for record in read_infos(infos, nuscenes_real):
-        voxels = voxelizer(torch.from_numpy(load_points(record, sweeps=10)))
-        sites = voxels.coordinates
+        sites = voxelizer.group(torch.from_numpy(load_points(record, sweeps=10))).coordinates
         within = (sites[:, 1:] < SIDE).all(dim=1)
         assert 0 < (~within).sum() < 100
 

@@ -33,12 +33,12 @@ def test_a_raw_frame_is_as_large_as_forecast(synthetic_root: Path, kept: str) ->
     unused = 0
     if frame.voxels is not None:
         assert preset.lidar is not None
-        bytes_of_a_voxel = tensor_bytes(replace(frame, images=None)) / len(frame.voxels.counts)
-        unused = (preset.lidar.max_voxels - len(frame.voxels.counts)) * int(bytes_of_a_voxel)
+        bytes_of_a_voxel = tensor_bytes(replace(frame, images=None)) / len(frame.voxels.means)
+        unused = (preset.lidar.max_voxels - len(frame.voxels.means)) * int(bytes_of_a_voxel)
     assert tensor_bytes(frame) + unused == most_raw_bytes(preset)
 
 
-def test_a_sample_of_the_largest_preset_has_53_mb() -> None:
+def test_a_sample_of_the_largest_preset_has_24_mb() -> None:
     images = 6 * 3 * 640 * 1600
-    assert most_raw_bytes(vov_1600x640()) == images + 160_000 * (10 * 5 + 3 + 1) * 4
-    assert most_raw_bytes(vov_1600x640()) == 52_992_000
+    assert most_raw_bytes(vov_1600x640()) == images + 160_000 * (5 + 3) * 4
+    assert most_raw_bytes(vov_1600x640()) == 23_552_000

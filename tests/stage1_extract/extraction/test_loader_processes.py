@@ -46,7 +46,7 @@ def tensors(sample: RawFrame) -> list[Tensor]:
     voxels = sample.voxels
     assert sample.images is not None
     assert voxels is not None
-    return [sample.images, voxels.points, voxels.coordinates, voxels.counts]
+    return [sample.images, voxels.means, voxels.coordinates]
 
 
 def test_samples_are_those_that_a_thread_loads_though_slots_are_used_again(

@@ -60,8 +60,7 @@ def test_an_absent_cloud_is_one_voxel_of_zeros_around_the_sensor() -> None:
     low, size = preset.grid.point_range_m[:3], preset.grid.voxel_m
     expected = [int(-low[axis] / size[axis]) for axis in (2, 1, 0)]
     assert voxels.coordinates.tolist() == [expected]
-    assert voxels.counts.tolist() == [10]
-    assert not voxels.points.any()
+    assert not voxels.means.any()
 
 
 def test_an_absent_cloud_of_a_variant_is_one_voxel_at_its_shift() -> None:
@@ -71,4 +70,4 @@ def test_an_absent_cloud_of_a_variant_is_one_voxel_at_its_shift() -> None:
     low, size = preset.grid.point_range_m[:3], preset.grid.voxel_m
     expected = [int((at - low[i]) / size[i]) for i, at in ((2, z_m), (1, y_m), (0, x_m))]
     assert voxels.coordinates.tolist() == [expected]
-    assert voxels.points.tolist() == [[[x_m, y_m, z_m, 0.0, 0.0]] * 10]
+    assert voxels.means.tolist() == [[x_m, y_m, z_m, 0.0, 0.0]]

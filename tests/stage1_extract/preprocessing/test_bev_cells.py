@@ -128,7 +128,6 @@ def test_a_point_beyond_48_4_m_lights_nothing_on_the_0_1_m_grid(
 ) -> None:
     """Only the second point does, at (-29.9, -29.9) m: 24.1 / 0.8 = 30.1."""
     voxels = voxels_at(voxelizers[GRID_0100], beyond, (-29.9, -29.9))
-    assert len(voxels.counts) == 2  # the voxeliser keeps it
 
     assert lit(branches[GRID_0100].encode_voxels(voxels)) == {(30, 30)}
 
@@ -145,9 +144,8 @@ def test_a_cell_sees_seven_voxels_to_either_side_of_its_first(
         if isinstance(module, SparseConvolution) and not module.subm:
             module.weight.fill_(1)
     voxels = Voxels(
-        points=torch.ones(1, 10, 5),
+        means=torch.ones(1, 5),
         coordinates=torch.tensor([[0, 20, 80, voxel]], dtype=torch.int32),
-        counts=torch.ones(1, dtype=torch.int32),
     )
 
     assert lit(branch.encode_voxels(voxels)) == {(column, 10) for column in columns}

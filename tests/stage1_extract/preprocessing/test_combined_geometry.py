@@ -87,7 +87,7 @@ def test_images_and_lidar_do_not_depend_on_the_variant_of_the_other(
         assert sample.voxels is not None
     assert torch.equal(combined.images, images_of.images)  # type: ignore[arg-type]
     assert not torch.equal(combined.images, lidar_of.images)  # type: ignore[arg-type]
-    for field in ("points", "counts", "coordinates"):
+    for field in ("means", "coordinates"):
         ours = getattr(combined.voxels, field)
         assert torch.equal(ours, getattr(lidar_of.voxels, field))
     boxes = combined.frame.annotations.boxes_lidar

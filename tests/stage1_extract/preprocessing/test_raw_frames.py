@@ -19,7 +19,7 @@ def test_an_augmented_variant_has_the_training_limit_of_voxels(synthetic_root: P
     draws = VariantDraws(augmentation=Augmentation(max_voxels=TRAINING_LIMIT))
     frames = RawFrames(records[:1], limited, draws)
 
-    counts = [len(voxels.counts) for n in (0, 1) if (voxels := frames[n, 0].voxels) is not None]
+    counts = [len(voxels.means) for n in (0, 1) if (voxels := frames[n, 0].voxels) is not None]
 
     assert counts == [LIMIT, TRAINING_LIMIT]
 
@@ -34,4 +34,4 @@ def test_the_training_limit_does_not_raise_the_preset_s(synthetic_root: Path) ->
     voxels = frames[1, 0].voxels
 
     assert voxels is not None
-    assert len(voxels.counts) == LIMIT
+    assert len(voxels.means) == LIMIT
