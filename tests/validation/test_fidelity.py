@@ -45,6 +45,15 @@ def test_the_table_prints_small_counts_as_numbers_and_large_ones_as_shares() -> 
     assert table[3] == "| resize | ours | theirs | what | 1 | 0.5; 50% of 20,000 |  |"
 
 
+def test_the_versions_are_those_of_whichever_mmcv_is_installed() -> None:
+    from benchmarks.validation.fidelity.__main__ import library_versions
+
+    versions = library_versions()
+    assert len({"mmcv", "mmcv-lite"} & set(versions)) == 1
+    assert versions["mmdet3d"] == "1.4.0"
+    assert versions["libjpeg-turbo of Pillow"][0].isdigit()
+
+
 @pytest.fixture(scope="module")
 def frames(nuscenes_real: Path) -> list[RealFrame]:
     from benchmarks.validation.fidelity.rows import real_frames

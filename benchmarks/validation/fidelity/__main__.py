@@ -12,7 +12,7 @@ import logging
 import re
 import warnings
 from dataclasses import asdict
-from importlib.metadata import version
+from importlib.metadata import distributions
 from pathlib import Path
 
 import cv2
@@ -40,16 +40,19 @@ STEPS = (
     boxes.devkit_boxes,
 )
 LIBRARIES = (
-    *("mmdet3d", "mmcv", "mmdet", "spconv-cu118", "nuscenes-devkit"),
+    *("mmdet3d", "mmcv", "mmcv-lite", "mmdet", "spconv-cu118", "nuscenes-devkit"),
     *("opencv-python-headless", "pillow", "torch", "numpy"),
 )
 
 
-def jpeg_decoders() -> dict[str, str]:
-    """Return the version of libjpeg-turbo inside OpenCV and inside Pillow."""
-    (line,) = re.findall(r"JPEG: +.*\(ver ([\d.]+)", cv2.getBuildInformation())
-    inside_pillow = features.version_feature("libjpeg_turbo")
-    return {"libjpeg-turbo of OpenCV": line, "libjpeg-turbo of Pillow": str(inside_pillow)}
+def library_versions() -> dict[str, str]:
+    """Return the versions of what is installed, and of libjpeg-turbo in OpenCV and in Pillow."""
+    installed = {library.name: library.version for library in distributions()}
+    (inside_opencv,) = re.findall(r"JPEG: +.*\(ver ([\d.]+)", cv2.getBuildInformation())
+    return {name: installed[name] for name in LIBRARIES if name in installed} | {
+        "libjpeg-turbo of OpenCV": inside_opencv,
+        "libjpeg-turbo of Pillow": str(features.version_feature("libjpeg_turbo")),
+    }
 
 
 def main(argv: list[str] | None = None) -> None:
@@ -64,7 +67,7 @@ def main(argv: list[str] | None = None) -> None:
         parser.error(f"{arguments.root} holds no {INFOS}; name the folder of real frames")
     frames = real_frames(arguments.root.absolute())
     rows = [row for step in STEPS for row in step(frames)]
-    versions = {name: version(name) for name in LIBRARIES} | jpeg_decoders()
+    versions = library_versions()
     print(markdown(rows))
     print("\n" + ", ".join(f"{name} {number}" for name, number in versions.items()))
     if arguments.json is not None:
