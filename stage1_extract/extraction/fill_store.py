@@ -124,7 +124,7 @@ def fill_store(
         row_bytes=row_bytes(store.arrays),
     )
     with forecast.bar, Interrupts() as interrupts, ExitStack() as stack:
-        # NumPy's BLAS would use all cores for the poses of sweeps, where a thread here loads them.
+        # NumPy's BLAS would use all cores for points that a condition moves, where a thread loads.
         stack.enter_context(threadpool_limits(1, "blas"))
         sink = row_sink(writer, widths, stack)
         shard_writers = stack.enter_context(
