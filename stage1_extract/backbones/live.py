@@ -40,17 +40,18 @@ class RawBatch:
 
 @contextlib.contextmanager
 def fixed_algorithms() -> Iterator[None]:
-    """Let cuDNN choose algorithms by the shapes alone, and only reproducible ones.
+    """Let cuDNN choose algorithms by the shapes alone, only reproducible ones, and no TF32.
 
-    If it tried them out, as `benchmark` lets it, two runs could round differently.
+    If it tried them out, as `benchmark` lets it, two runs could round differently. torch rounds
+    float32 convolutions to TF32's 10 bits by itself; `shared_conv` of the cut `memory` is one.
     """
     cudnn = torch.backends.cudnn
-    before = cudnn.benchmark, cudnn.deterministic
-    cudnn.benchmark, cudnn.deterministic = False, True
+    before = cudnn.benchmark, cudnn.deterministic, cudnn.allow_tf32
+    cudnn.benchmark, cudnn.deterministic, cudnn.allow_tf32 = False, True, False
     try:
         yield
     finally:
-        cudnn.benchmark, cudnn.deterministic = before
+        cudnn.benchmark, cudnn.deterministic, cudnn.allow_tf32 = before
 
 
 @contextlib.contextmanager

@@ -190,12 +190,15 @@ def test_maps_pass_gradients_to_the_modules_that_a_caller_unfreezes(preset: Pres
     assert with_gradient == {"pts_backbone"}
 
 
-def test_algorithms_are_not_tried_out_while_features_are_computed() -> None:
+def test_algorithms_are_not_tried_out_and_float32_is_exact_while_features_are_computed(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
     cudnn = torch.backends.cudnn
-    before = cudnn.benchmark, cudnn.deterministic
+    monkeypatch.setattr(cudnn, "allow_tf32", True)  # torch's default
+    before = cudnn.benchmark, cudnn.deterministic, cudnn.allow_tf32
     with fixed_algorithms():
-        assert (cudnn.benchmark, cudnn.deterministic) == (False, True)
-    assert (cudnn.benchmark, cudnn.deterministic) == before
+        assert (cudnn.benchmark, cudnn.deterministic, cudnn.allow_tf32) == (False, True, False)
+    assert (cudnn.benchmark, cudnn.deterministic, cudnn.allow_tf32) == before
 
 
 @pytest.mark.gpu
