@@ -23,7 +23,7 @@ from stage1_extract.preprocessing.absent_input import blacken, zero_voxels
 from stage1_extract.preprocessing.conditioned_input import ConditionedInput
 from stage1_extract.preprocessing.grid_mask import mask_stripes
 from stage1_extract.preprocessing.images import load_images, projections
-from stage1_extract.preprocessing.source_log import SourceLog
+from stage1_extract.preprocessing.source_log import SourceLog, read_ahead
 from stage1_extract.preprocessing.sweeps import load_points
 from stage1_extract.preprocessing.variant import Variant, draw_variant
 from stage1_extract.preprocessing.variant_geometry import (
@@ -134,6 +134,15 @@ class RawFrames(Dataset[RawFrame]):
             sources=log.sources,
             stripes=stripes,
         )
+
+    def read_ahead(self, place: tuple[int, int]) -> None:
+        """Let Linux begin to read the files, as recorded, of a sample that will be loaded soon."""
+        record, preset = self.records[place[1]], self.preset
+        if preset.lidar is not None:
+            sweeps = record.sweeps[: preset.lidar.sweeps]
+            read_ahead([record.lidar_file, *(sweep.file for sweep in sweeps)])
+        if preset.camera is not None:
+            read_ahead(camera.file for camera in record.cameras)
 
     def frame(self, number: int, index: int) -> Frame:
         """Return geometry and annotations of a sample in a variant; opens no sensor file."""

@@ -3,6 +3,10 @@
 Images and voxels arrive in memory that all of them map. What is to be loaded lies in such memory as
 well, so that little is sent to a process when it starts, see `process_pool`.
 
+Before a process loads a sample, it lets Linux begin to read the files of the sample that will be
+its next or so: those of nuScenes come from a disk, once, and 17 of them one after the other would
+keep it waiting.
+
 This module imports nothing of the backbones: a process starts as fast as what it loads allows.
 """
 
@@ -15,6 +19,7 @@ from itertools import count
 from typing import Any
 
 import cv2
+import numpy as np
 import torch
 from threadpoolctl import threadpool_limits
 from torch import Tensor
@@ -30,6 +35,7 @@ from stage1_extract.preprocessing.voxels import Voxels
 Place = tuple[int, int]  # variant, sample
 Loaded = tuple[RawFrame, float]  # a sample, and the seconds that loading it took
 Layout = tuple[tuple[int, ...], torch.dtype]  # of a tensor in a slot
+INT64 = np.dtype(np.int64)
 TENSORS = 3  # of a sample: images; means and coordinates of voxels
 
 
@@ -47,12 +53,13 @@ class LoaderProcesses:
         self, frames: RawFrames, workers: int, *, sample_bytes: int, in_flight: int
     ) -> None:
         self._slots = SharedSlots(sample_bytes + TENSORS * ALIGNMENT, in_flight)
+        self._begun = _BegunSamples(in_flight)
         self._numbers = count()
         # Not only records: a condition knows what it does to each of thousands of samples.
         self._frames = SharedSequence([frames.with_records(())])
         self._records = SharedSequence(frames.records)
-        sent = self._frames, self._records, self._slots
-        self._pool = ProcessPool(workers, _prepare_process, *sent)
+        sent = self._frames, self._records, self._slots, self._begun
+        self._pool = ProcessPool(workers, _prepare_process, *sent, workers)
 
     def load(self, place: Place) -> Future[Loaded]:
         """Begin to load a sample; starts a process if all are busy.
@@ -67,14 +74,43 @@ class LoaderProcesses:
             except BaseException as error:  # of the process, or that `close` cancelled it
                 loaded.set_exception(error)
 
-        self._pool.submit(_load, place, next(self._numbers)).add_done_callback(arrived)
+        number = next(self._numbers)
+        self._begun.put(number, place)
+        self._pool.submit(_load, place, number).add_done_callback(arrived)
         return loaded
 
     def close(self) -> None:
         """End the processes, whatever they do: they only read, so killing them loses nothing."""
         self._pool.close()
-        for memory in (self._frames, self._records, self._slots):
+        for memory in (self._frames, self._records, self._slots, self._begun):
             memory.close_file()
+
+
+class _BegunSamples:
+    """Which samples are begun, by number, in memory that all processes map.
+
+    Args:
+        count: numbers that are remembered at a time.
+    """
+
+    def __init__(self, count: int) -> None:
+        self._slots = SharedSlots(3 * INT64.itemsize, count)
+
+    def put(self, number: int, place: Place) -> None:
+        """Tell all processes."""
+        self._slots.slot(number).view(INT64)[:] = *place, number
+
+    def place(self, number: int) -> Place | None:
+        """Return the place of a sample, None if it is not begun, or forgotten.
+
+        While `put` overwrites it, it may be any other: files are read ahead in vain.
+        """
+        variant, sample, there = self._slots.slot(number).view(INT64).tolist()
+        return (variant, sample) if there == number else None
+
+    def close_file(self) -> None:
+        """Send it to no further process."""
+        self._slots.close_file()
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -106,14 +142,18 @@ class _Answer:
         return replace(self.frame, images=images, voxels=voxels), self.seconds
 
 
-_FRAMES: list[tuple[RawFrames, SharedSlots]] = []  # of a loader process
+_FRAMES: list[tuple[RawFrames, SharedSlots, _BegunSamples, int]] = []  # of a loader process
 
 
 def _prepare_process(
-    frames: SharedSequence[RawFrames], records: SharedSequence[SampleRecord], slots: SharedSlots
+    frames: SharedSequence[RawFrames],
+    records: SharedSequence[SampleRecord],
+    slots: SharedSlots,
+    begun: _BegunSamples,
+    workers: int,
 ) -> None:
     keep_to_one_core()
-    _FRAMES[:] = [(frames[0].with_records(records), slots)]
+    _FRAMES[:] = [(frames[0].with_records(records), slots, begun, workers)]
 
 
 @cache
@@ -128,7 +168,9 @@ def keep_to_one_core() -> None:
 
 
 def _load(place: Place, number: int) -> _Answer:
-    frames, slots = _FRAMES[0]
+    frames, slots, begun, workers = _FRAMES[0]
+    if (soon := begun.place(number + workers)) is not None:
+        frames.read_ahead(soon)
     frame, seconds = load_timed(frames, place)
     tensors = [] if frame.images is None else [frame.images]
     if frame.voxels is not None:

@@ -39,6 +39,9 @@ class FaultyFrames:
         """Return the same: the frames are these samples' records."""
         return self
 
+    def read_ahead(self, place: tuple[int, int]) -> None:
+        """Do nothing: there are no files."""
+
     def __getitem__(self, place: tuple[int, int]) -> NamedFrame:
         variant, sample = place
         if sample == 3:

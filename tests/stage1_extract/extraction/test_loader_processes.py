@@ -94,6 +94,20 @@ def test_each_keeps_to_one_thread() -> None:
     assert set(images.tolist()) == {1}
 
 
+def test_a_process_reads_ahead_what_is_begun_as_many_samples_later_as_there_are_processes() -> None:
+    frames = ReadAhead((make_features("ant").frame,))
+    pool = LoaderProcesses(frames, 1, sample_bytes=1024, in_flight=4)  # type: ignore[arg-type]
+    try:
+        for start in (0, 10):  # slots are used again
+            begun = [pool.load((1, start + index)) for index in range(4)]
+            images = [sample.result(PATIENCE_S)[0].images for sample in begun]
+            ahead = [int(image) for image in images if image is not None]
+            # The first may find no other begun, and the last does find none.
+            assert ahead[1:] == [start + 2, start + 3, start + 3]
+    finally:
+        pool.close()
+
+
 def test_a_process_is_started_without_waiting_until_it_has_what_it_is_sent(
     tmp_path: Path,
 ) -> None:
@@ -150,6 +164,21 @@ class SlowToArrive(FaultyFrames):
     def __getitem__(self, place: tuple[int, int]) -> NamedFrame:
         assert self.witness is not None
         return NamedFrame(self.frames[0], torch.tensor([self.witness.was_there]), None)
+
+
+@dataclass
+class ReadAhead(FaultyFrames):
+    """Its images are the number of the sample that was read ahead last."""
+
+    last: int = -1
+
+    def read_ahead(self, place: tuple[int, int]) -> None:
+        assert place[0] == 1  # the variant
+        self.last = place[1]
+
+    def __getitem__(self, place: tuple[int, int]) -> NamedFrame:
+        time.sleep(0.2)  # until more are begun
+        return NamedFrame(self.frames[0], torch.tensor([self.last]), None)
 
 
 class Numbered(FaultyFrames):
