@@ -44,7 +44,7 @@ ROUNDS, QUICK_ROUNDS = 2, 1
 class NothingAhead(RawFrames):
     """Reads every file when it is loaded."""
 
-    def read_ahead(self, place: tuple[int, int]) -> None:
+    def begin_reading(self, place: tuple[int, int]) -> None:
         """Do nothing."""
 
 

@@ -23,7 +23,7 @@ from stage1_extract.preprocessing.absent_input import blacken, zero_voxels
 from stage1_extract.preprocessing.conditioned_input import ConditionedInput
 from stage1_extract.preprocessing.grid_mask import mask_stripes
 from stage1_extract.preprocessing.images import load_images, projections
-from stage1_extract.preprocessing.source_log import SourceLog, read_ahead
+from stage1_extract.preprocessing.source_log import SourceLog, begin_reading
 from stage1_extract.preprocessing.sweeps import load_points
 from stage1_extract.preprocessing.variant import Variant, draw_variant
 from stage1_extract.preprocessing.variant_geometry import (
@@ -135,14 +135,14 @@ class RawFrames(Dataset[RawFrame]):
             stripes=stripes,
         )
 
-    def read_ahead(self, place: tuple[int, int]) -> None:
+    def begin_reading(self, place: tuple[int, int]) -> None:
         """Let Linux begin to read the files, as recorded, of a sample that will be loaded soon."""
         record, preset = self.records[place[1]], self.preset
         if preset.lidar is not None:
             sweeps = record.sweeps[: preset.lidar.sweeps]
-            read_ahead([record.lidar_file, *(sweep.file for sweep in sweeps)])
+            begin_reading([record.lidar_file, *(sweep.file for sweep in sweeps)])
         if preset.camera is not None:
-            read_ahead(camera.file for camera in record.cameras)
+            begin_reading(camera.file for camera in record.cameras)
 
     def frame(self, number: int, index: int) -> Frame:
         """Return geometry and annotations of a sample in a variant; opens no sensor file."""

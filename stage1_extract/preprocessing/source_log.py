@@ -1,6 +1,6 @@
 """The sensor files of a frame, digested as they are read: what is decoded is what is digested.
 
-They come from the disk sooner if it is told of them before, see `read_ahead`.
+They come from the disk sooner if it is told of them before, see `begin_reading`.
 """
 
 import contextlib
@@ -41,7 +41,7 @@ class SourceLog:
         return content
 
 
-def read_ahead(files: Iterable[Path]) -> None:
+def begin_reading(files: Iterable[Path]) -> None:
     """Let Linux begin to read files, all of them side by side; errors are left to who reads one."""
     for file in files:
         with contextlib.suppress(OSError):

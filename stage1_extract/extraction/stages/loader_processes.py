@@ -170,7 +170,7 @@ def keep_to_one_core() -> None:
 def _load(place: Place, number: int) -> _Answer:
     frames, slots, begun, workers = _FRAMES[0]
     if (soon := begun.place(number + workers)) is not None:
-        frames.read_ahead(soon)
+        frames.begin_reading(soon)
     frame, seconds = load_timed(frames, place)
     tensors = [] if frame.images is None else [frame.images]
     if frame.voxels is not None:

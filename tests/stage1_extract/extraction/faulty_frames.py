@@ -39,7 +39,7 @@ class FaultyFrames:
         """Return the same: the frames are these samples' records."""
         return self
 
-    def read_ahead(self, place: tuple[int, int]) -> None:
+    def begin_reading(self, place: tuple[int, int]) -> None:
         """Do nothing: there are no files."""
 
     def __getitem__(self, place: tuple[int, int]) -> NamedFrame:

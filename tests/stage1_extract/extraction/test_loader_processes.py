@@ -172,7 +172,7 @@ class ReadAhead(FaultyFrames):
 
     last: int = -1
 
-    def read_ahead(self, place: tuple[int, int]) -> None:
+    def begin_reading(self, place: tuple[int, int]) -> None:
         assert place[0] == 1  # the variant
         self.last = place[1]
 

@@ -10,7 +10,7 @@ from shared.config.augmentation import Augmentation, VariantDraws
 from shared.config.preset_catalogue import tiny
 from stage1_extract.nuscenes.nuscenes_tables import read_tables
 from stage1_extract.preprocessing.raw_frames import RawFrames
-from stage1_extract.preprocessing.source_log import read_ahead
+from stage1_extract.preprocessing.source_log import begin_reading
 
 LIMIT, TRAINING_LIMIT = 700, 500  # both are below what a synthetic frame fills
 
@@ -60,7 +60,7 @@ def test_the_files_that_will_be_loaded_are_read_ahead(
     monkeypatch.setattr(os, "posix_fadvise", noticed)
     for index in (0, 1):
         ahead.clear()
-        frames.read_ahead((0, index))
+        frames.begin_reading((0, index))
         read = frames[0, index].sources.values()
         assert sorted(ahead) == sorted(file.name for files in read for file in files)
         assert ahead
@@ -75,6 +75,6 @@ def test_files_that_are_not_there_are_no_error_before_they_are_loaded(tmp_path: 
     there.write_bytes(b"content")
     before = open_files()
 
-    read_ahead([missing, tmp_path, there])
+    begin_reading([missing, tmp_path, there])
 
     assert open_files() == before
