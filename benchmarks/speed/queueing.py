@@ -1,7 +1,8 @@
 """How long the thread that queues work for a GPU takes beside what loads and writes for it.
 
-    python -m benchmarks.speed.queueing            # two minutes on two cores
-    python -m benchmarks.speed.queueing --quick    # a rehearsal
+    python -m benchmarks.speed.queueing                  # two minutes on two cores
+    python -m benchmarks.speed.queueing --operators 0    # a device that takes no processor time
+    python -m benchmarks.speed.queueing --quick          # a rehearsal
 
 Needs no GPU: the "device" here calls as many small operators of torch as a forward of r50_800x320
 queues kernels, and returns rows that were computed before. Loader processes load real frames if
@@ -58,10 +59,11 @@ class Device:
 
     Args:
         row: whose values every row has, in memory of its own, as from a GPU.
+        operators: that it queues for a batch.
     """
 
-    def __init__(self, row: MeasuredFeatures | None) -> None:
-        self._row, self._number = row, torch.ones(8)
+    def __init__(self, row: MeasuredFeatures | None, operators: int) -> None:
+        self._row, self._number, self._operators = row, torch.ones(8), operators
         self.seconds: list[float] = []  # that queueing took
 
     def __call__(self, batch: RawBatch) -> Any:
@@ -73,7 +75,7 @@ class Device:
     def queue(self) -> None:
         """Do what takes the thread its time."""
         started = time.perf_counter()
-        for _ in range(OPERATORS):
+        for _ in range(self._operators):
             self._number.add(1)
         self.seconds.append(time.perf_counter() - started)
 
@@ -101,7 +103,7 @@ class _Rows:
 
 
 def beside(
-    live: LiveFeatures, records: Sequence[SampleRecord], folder: Path, kind: str
+    live: LiveFeatures, records: Sequence[SampleRecord], folder: Path, kind: str, operators: int
 ) -> dict[str, Any]:
     """Extract all samples with a device that only queues.
 
@@ -110,12 +112,13 @@ def beside(
         records: all of them.
         folder: for the store.
         kind: "threads" or "processes", which write.
+        operators: of a batch.
     """
     loaders = available_cores()
     store = empty_store(folder / "store.zarr", live.preset, records, BATCH, "cuda")
     slots, rates = store.layout.slots, StageRates(dict.fromkeys(STAGES, 1))
     (row,) = computed_rows(live, 0, 1)
-    device, written_at = Device(row), list[float]()
+    device, written_at = Device(row, operators), list[float]()
     widths = choose_widths(
         loaders if kind == "processes" else 0, loaders, slots=slots, batch_rows=BATCH
     )
@@ -154,6 +157,7 @@ def main() -> None:
     """Measure, print, write."""
     parser = command_parser(__doc__, "python -m benchmarks.speed.queueing")
     parser.add_argument("--quick", action="store_true", help="preset tiny, few samples")
+    parser.add_argument("--operators", type=int, default=OPERATORS, help=f"default {OPERATORS}")
     parser.add_argument("--real", type=Path, default=REAL, help=f"real frames, default {REAL}")
     parser.add_argument("--json", type=Path, default=RESULTS, help=f"default {RESULTS}")
     args = parser.parse_args()
@@ -163,14 +167,20 @@ def main() -> None:
         source, records = benchmark_frames(Path(name), args.real, samples)
         frozen, _ = frozen_backbones(load_preset(QUICK_PRESET if args.quick else PRESET), None)
         live = LiveFeatures(records, frozen)
-        alone = Device(None)
+        alone = Device(None, args.operators)
         for _ in range(2 * FIRST + 1):
             alone.queue()
         rows = [{"writing": "alone", "queueing_ms": alone.queueing_ms(), "samples_per_s": 0.0}]
         for kind in ("threads", "processes", "threads", "processes"):
-            rows.append(beside(live, records, Path(name), kind))
+            rows.append(beside(live, records, Path(name), kind, args.operators))
             print(rows[-1], flush=True)
-    document = {"machine": machine(), "frames": source, "samples": samples, "rows": rows}
+    document = {
+        "machine": machine(),
+        "frames": source,
+        "samples": samples,
+        "operators": args.operators,
+        "rows": rows,
+    }
     args.json.parent.mkdir(parents=True, exist_ok=True)
     args.json.write_text(json.dumps(document, indent=1) + "\n")
     print(table_of(rows))
