@@ -23,6 +23,7 @@ from shared.data.features import Frame
 from shared.errors import CheckpointError
 from shared.model.box_coder import Detections, decode_boxes
 from shared.model.detector import CmtDetector
+from shared.model.outputs import HeadOutputs
 from shared.process.device import available_device
 from shared.process.whole_file import whole_file
 from stage2_train.evaluation.mean_weights import MeanSensorWeights
@@ -60,24 +61,36 @@ def detect(
         weights: gets the sensor weights of all queries.
 
     Raises:
-        CheckpointError: if the detector's outputs are not finite.
+        CheckpointError: if what the detector makes of a sample is no box, see `are_boxes`.
     """
     detector.to(available_device()).eval()
     results = {}
     for batch in tqdm(batches, unit="batch", disable=None):
         outputs = detector(batch.to(detector.device))
-        if not torch.cat([outputs.codes[-1], outputs.class_logits[-1]], dim=-1).isfinite().all():
+        decoded = decode_boxes(outputs, store.preset.head)
+        if not are_boxes(outputs, decoded):
             raise CheckpointError(
-                f"what the detector makes of samples {', '.join(batch.tokens)} is not finite, so "
-                "it cannot be evaluated: its weights are damaged, or training has diverged. Take "
-                "an earlier checkpoint, or check the store with `feature-cache verify`"
+                f"what the detector makes of samples {', '.join(batch.tokens)} is not finite, or "
+                "has sizes of 0, so it cannot be evaluated: its weights are damaged, or training "
+                "has diverged. Take an earlier checkpoint, or check the store with `feature-cache "
+                "verify`"
             )
         if weights is not None:
             weights.add(outputs.sensor_weights)
-        decoded = decode_boxes(outputs, store.preset.head)
         for token, detections in zip(batch.tokens, decoded, strict=True):
             results[token] = to_nuscenes(detections, store.frame(token))
     return results
+
+
+def are_boxes(outputs: HeadOutputs, decoded: Iterable[Detections]) -> bool:
+    """Return whether all outputs are finite, and so are the boxes, with sizes above 0.
+
+    Sizes are exponentials: of a finite code they can be infinite or 0, which no result JSON takes.
+    """
+    last = torch.cat([outputs.codes[-1], outputs.class_logits[-1]], dim=-1)
+    boxes = torch.cat([detections.boxes_lidar for detections in decoded])  # (n, 9)
+    are_finite = last.isfinite().all() & boxes.isfinite().all()
+    return bool(are_finite & (boxes[:, 3:6] > 0.0).all())
 
 
 def to_nuscenes(detections: Detections, frame: Frame) -> list[dict[str, Any]]:

@@ -6,6 +6,8 @@ They are started by this program (`--devices`), by torchrun, or by Slurm's srun.
 import contextlib
 import os
 from collections.abc import Callable, Iterator, Sequence
+from datetime import timedelta
+from functools import cache
 from typing import Any, Literal, TypeVar
 
 import torch
@@ -15,7 +17,7 @@ from torch import distributed, nn
 from torch.distributed.distributed_c10d import PrefixStore
 from torch.distributed.rendezvous import rendezvous
 
-from shared.errors import ConfigError, FrozenCmtError
+from shared.errors import ConfigError, FrozenCmtError, TrainingError
 from shared.process.autocast import allow_tf32
 from shared.process.device import available_device
 from stage2_train.recipes.recipe import Recipe
@@ -24,6 +26,10 @@ from stage2_train.run.run_folder import RunFolder
 _Result = TypeVar("_Result")
 
 ResolvedPrecision = Literal["32-true", "bf16-mixed", "16-mixed"]
+
+# Of work that the others wait for. Judging takes minutes for each condition, where a collective
+# call of NCCL gives up after 10.
+PATIENCE = timedelta(days=1)
 
 
 def launch_fabric(
@@ -86,19 +92,37 @@ def locked_for_all(folder: RunFolder, fabric: Fabric) -> Iterator[None]:
 def from_first_process(fabric: Fabric, work: Callable[[], _Result]) -> _Result:
     """Do something in the first process; return in every process what it returned there.
 
+    It may take as long as `PATIENCE`.
+
     Raises:
         FrozenCmtError, OSError: in every process, if it was raised in the first.
+        TrainingError: in the others, if the first raised anything else.
     """
+    if fabric.world_size == 1:
+        return work()
+    patient = _patient_group()
     outcome: _Result | FrozenCmtError | OSError | None = None
+    failure: Exception | None = None
     if fabric.global_rank == 0:
         try:
             outcome = work()
         except (FrozenCmtError, OSError) as error:
             outcome = error
+        except Exception as error:
+            failure, outcome = error, TrainingError(f"the first process failed: {error!r}")
+    distributed.barrier(patient)
     outcome = fabric.broadcast(outcome)
+    if failure is not None:
+        raise failure
     if isinstance(outcome, FrozenCmtError | OSError):
         raise outcome
     return outcome
+
+
+@cache
+def _patient_group() -> Any:
+    """Return all processes as a group whose barrier has patience; all ask for it together."""
+    return distributed.new_group(backend="gloo", timeout=PATIENCE)
 
 
 def gathered_in_first(fabric: Fabric, own: Sequence[Any]) -> list[Any]:

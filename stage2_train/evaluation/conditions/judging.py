@@ -108,8 +108,8 @@ def judge_conditions(
             detected.append((condition, weights.mean(), equals_clean))
             judging.judge(
                 condition.name,
-                partial(_judged, results, truth, dataset.tokens, folder, plot),
-                MEMORY_PER_RESULT_BYTE * results.stat().st_size,
+                partial(judge_results, results, truth, dataset.tokens, plot),
+                judging_bytes(results),
             )
         summaries = judging.results()
     return [
@@ -125,17 +125,23 @@ def judge_conditions(
     ]
 
 
-def _judged(
+def judging_bytes(results: Path) -> int:
+    """Return the memory that judging a result JSON takes."""
+    return MEMORY_PER_RESULT_BYTE * results.stat().st_size
+
+
+def judge_results(
     results: Path,
     truth: GroundTruthTables,
     tokens: Sequence[str],
-    folder: Path,
-    plot: Callable[[Judgement, Path], None],
+    plot: Callable[[Judgement, Path], None] | None = None,
 ) -> dict[str, Any]:
-    """Judge and plot what was detected under a condition; return the summary."""
+    """Judge a result JSON, write the metrics beside it and plot; return the summary."""
+    folder = results.parent
     judgement = judge(results, truth.tables, truth.covered, tokens, folder)
     write_metrics(folder, results, judgement.summary)
-    plot(judgement, folder)
+    if plot is not None:
+        plot(judgement, folder)
     summary: dict[str, Any] = _plain(judgement.summary)
     return summary
 

@@ -1,5 +1,6 @@
 """What a detector makes of a batch of a validation store: its loss and its detections."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
@@ -12,7 +13,7 @@ from shared.data.ground_truth import GroundTruth
 from shared.model.box_coder import decode_boxes
 from shared.model.detector import CmtDetector
 from shared.model.losses import detection_losses, total_loss
-from stage2_train.evaluation.detections import to_nuscenes
+from stage2_train.evaluation.detections import are_boxes, to_nuscenes
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -23,8 +24,9 @@ class MeasuredBatch:
         index: of the batch.
         condition: name of the one that its samples are under.
         samples: how many it has.
-        loss: its total loss.
-        detections: nuScenes result entries by sample token; empty where nobody needs them.
+        loss: its total loss, NaN where detections are no boxes, see `detections.are_boxes`.
+        detections: nuScenes result entries by sample token; empty where nobody needs them, or the
+            loss is NaN.
     """
 
     index: int
@@ -50,15 +52,18 @@ def measure_batch(
     outputs, head = detector(batch), detector.preset.head
     truth = GroundTruth.of(batch.boxes_lidar, batch.labels).to(detector.device)
     # What is not finite gives a loss of NaN, which is never the best.
-    losses = detection_losses(outputs, truth, head, skips_overflow=True)
+    loss = float(total_loss(detection_losses(outputs, truth, head, skips_overflow=True)))
+    decoded = decode_boxes(outputs, head)
+    if not are_boxes(outputs, decoded):
+        loss = math.nan
     detections = {}
-    if store is not None:
-        boxes = zip(batch.tokens, decode_boxes(outputs, head), strict=True)
+    if store is not None and math.isfinite(loss):
+        boxes = zip(batch.tokens, decoded, strict=True)
         detections = {token: to_nuscenes(own, store.frame(token)) for token, own in boxes}
     return MeasuredBatch(
         index=index,
         condition=condition,
         samples=len(batch.tokens),
-        loss=float(total_loss(losses)),
+        loss=loss,
         detections=detections,
     )

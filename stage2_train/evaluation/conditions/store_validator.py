@@ -9,7 +9,8 @@ it is measured under their conditions as well.
 import contextlib
 import math
 import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from statistics import fmean
 from typing import Any
@@ -26,12 +27,19 @@ from stage2_train.evaluation.conditions.judged_condition import (
     JudgedCondition,
     judged_conditions,
 )
-from stage2_train.evaluation.conditions.judging import ConditionResult, folder_of
+from stage2_train.evaluation.conditions.judging import (
+    ConditionResult,
+    GroundTruthTables,
+    folder_of,
+    judge_results,
+    judging_bytes,
+)
+from stage2_train.evaluation.conditions.judging_processes import JudgingProcesses, default_processes
 from stage2_train.evaluation.conditions.measured_batch import MeasuredBatch, measure_batch
 from stage2_train.evaluation.detections import write_results
-from stage2_train.evaluation.evaluation_folder import LOCK, RESULTS, prepare_folder, write_metrics
-from stage2_train.evaluation.official_metrics import judge, require_truth
-from stage2_train.evaluation.official_tables import Coverage, coverage, open_tables
+from stage2_train.evaluation.evaluation_folder import LOCK, RESULTS, prepare_folder
+from stage2_train.evaluation.official_metrics import require_truth
+from stage2_train.evaluation.official_tables import coverage, open_tables
 from stage2_train.evaluation.validation_samples import evenly_spread, require_validation_store
 
 
@@ -69,8 +77,7 @@ class StoreValidator:
         self._root, self._workers, self._batch_size = nuscenes_root, workers, batch_size
         # Of the whole store, and of the curve.
         self._tokens = {True: tuple(store.tokens), False: evenly_spread(store.tokens, samples)}
-        self._tables: Any = None
-        self._covered: dict[bool, Coverage] = {}
+        self._truth: dict[bool, GroundTruthTables] = {}
 
     @property
     def identity(self) -> dict[str, Any]:
@@ -99,10 +106,11 @@ class StoreValidator:
         """
         if self._root is None:
             return
-        self._tables = open_tables(self._root, self.store.identity["dataset"]["version"])
+        tables = open_tables(self._root, self.store.identity["dataset"]["version"])
         for is_whole, tokens in self._tokens.items():
-            self._covered[is_whole] = coverage(self._tables, tokens)
-            require_truth(self._tables, self.store.path, tokens)
+            covered = coverage(tables, tokens)
+            require_truth(tables, self.store.path, tokens)
+            self._truth[is_whole] = GroundTruthTables(tables=tables, covered=covered)
 
     def batches(self, *, is_whole: bool) -> int:
         """Return the number of batches of all samples, or of those for the curve."""
@@ -157,49 +165,67 @@ class StoreValidator:
         Raises:
             ConfigError: if another process evaluates into `out`.
         """
-        ordered = sorted(measured, key=lambda batch: batch.index)
-        scores: dict[str, float | None] = {}
-        results: list[ConditionResult] = []
+        own = {
+            condition.name: [batch for batch in measured if batch.condition == condition.name]
+            for condition in self._conditions
+        }
+        losses = {name: _mean_loss(batches) for name, batches in own.items()}
         with contextlib.ExitStack() as opened:
             if out is None:
                 folder = Path(opened.enter_context(tempfile.TemporaryDirectory()))
             else:
                 folder = out
                 opened.enter_context(locked_folder(folder, LOCK))
-            for condition in self._conditions:
-                own = [batch for batch in ordered if batch.condition == condition.name]
-                samples = sum(batch.samples for batch in own)
-                loss = sum(batch.loss * batch.samples for batch in own) / samples
-                summary = None
-                if math.isfinite(loss) and (out is not None or self._tables is not None):
-                    summary = self._judged(own, is_whole, folder_of(folder, condition))
-                if summary is not None:
-                    results.append(ConditionResult(condition=condition, summary=summary))
-                scores |= _scores(condition, samples, loss, summary)
-            if out is not None and len(results) == len(self._conditions) > 1:
+            written = {
+                condition: self._write(own[condition.name], folder_of(folder, condition))
+                for condition in self._conditions
+                if math.isfinite(losses[condition.name]) and (out is not None or self._truth)
+            }
+            results = self._judged(written, is_whole) if self._truth else []
+            has_all = len(results) == len(self._conditions)
+            if out is not None and has_all and len(results) > 1:
                 write_condition_tables(out, results)
+        summaries = {result.condition: result.summary for result in results}
+        scores: dict[str, float | None] = {"samples": len(self._tokens[is_whole])}
+        for condition in self._conditions:
+            scores |= _scores(condition, losses[condition.name], summaries.get(condition))
         if len(self._conditions) > 1:
-            each = [result.summary["nd_score"] for result in results]
-            scores["mean_NDS"] = fmean(each) if len(each) == len(self._conditions) else None
+            each = [summary["nd_score"] for summary in summaries.values()]
+            scores["mean_NDS"] = fmean(each) if has_all else None
         return scores
 
-    def _judged(
-        self, measured: Sequence[MeasuredBatch], is_whole: bool, folder: Path
-    ) -> dict[str, Any] | None:
-        """Write what is detected under a condition; return the metrics, None without tables."""
+    def _write(self, measured: Iterable[MeasuredBatch], folder: Path) -> Path:
+        """Write what is detected under a condition; return the result JSON."""
         prepare_folder(folder)
-        results = {k: v for batch in measured for k, v in batch.detections.items()}
+        ordered = sorted(measured, key=lambda batch: batch.index)
+        results = {k: v for batch in ordered for k, v in batch.detections.items()}
         write_results(folder / RESULTS, results, self.store.preset)
-        if self._tables is None:
-            return None
-        tokens, covered = self._tokens[is_whole], self._covered[is_whole]
-        summary = judge(folder / RESULTS, self._tables, covered, tokens, folder).summary
-        write_metrics(folder, folder / RESULTS, summary)
-        return summary
+        return folder / RESULTS
+
+    def _judged(
+        self, written: Mapping[JudgedCondition, Path], is_whole: bool
+    ) -> list[ConditionResult]:
+        """Judge result JSONs, several conditions side by side."""
+        truth, tokens = self._truth[is_whole], self._tokens[is_whole]
+        with JudgingProcesses(default_processes() if len(written) > 1 else 0) as judging:
+            for condition, file in written.items():
+                call = partial(judge_results, file, truth, tokens)
+                judging.judge(condition.name, call, judging_bytes(file))
+            return [
+                ConditionResult(condition=condition, summary=summary)
+                for condition, summary in zip(written, judging.results(), strict=True)
+            ]
+
+
+def _mean_loss(measured: Iterable[MeasuredBatch]) -> float:
+    """Return the mean over samples, added up in the order of the batches."""
+    ordered = sorted(measured, key=lambda batch: batch.index)
+    total = sum(batch.loss * batch.samples for batch in ordered)
+    return total / sum(batch.samples for batch in ordered)
 
 
 def _scores(
-    condition: JudgedCondition, samples: int, loss: float, summary: Mapping[str, Any] | None
+    condition: JudgedCondition, loss: float, summary: Mapping[str, Any] | None
 ) -> dict[str, float | None]:
     """Return the scores under a condition, whose name they bear unless it is the clean samples."""
     metrics = {
@@ -208,5 +234,5 @@ def _scores(
         "NDS": None if summary is None else summary["nd_score"],
     }
     if condition == CLEAN_SAMPLES:
-        return {"samples": samples, **metrics}
+        return metrics
     return {f"{name}/{condition.name}": value for name, value in metrics.items()}
