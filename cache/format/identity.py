@@ -42,7 +42,8 @@ MEANINGS = {
     "weights": "bytes of frozen weights and BatchNorm buffers: another checkpoint or seed",
     "dataset.version": "the nuScenes version",
     "dataset.tokens": "the list of samples or its order: another split",
-    "dataset.inputs": "calibration, sweeps or annotations of the samples",
+    "dataset.inputs": "calibration, sweeps or annotations of the samples; in stores made before "
+    "December 2026 also the kind of processor: those can be read, but not continued",
     "condition.revision": "the condition does something else since; without a number it is 1",
 }
 ABSENT = "absent"

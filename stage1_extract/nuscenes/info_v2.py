@@ -20,6 +20,7 @@ from stage1_extract.nuscenes.annotations import NO_BOXES, BoxTable, class_name
 from stage1_extract.nuscenes.info_paths import file_below
 from stage1_extract.nuscenes.record_checks import LAST_ROW_ERROR, require_time
 from stage1_extract.nuscenes.records import Camera, SampleRecord, Sweep, recording_of
+from stage1_extract.nuscenes.transforms import turned
 
 OTHER_NAME = "other"  # v2 writes label -1 and keeps no name
 
@@ -114,7 +115,7 @@ def _matrix(values: Any) -> NDArray[np.float64]:
 def _inverse(matrix: NDArray[np.float64]) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Undo update_infos_to_v2.py, which stored rot.T and -rot.T @ trans."""
     rotation = matrix[:3, :3].T
-    return rotation, -(rotation @ matrix[:3, 3])
+    return rotation, -turned(rotation, matrix[:3, 3])
 
 
 def _microseconds(time_s: float) -> int:

@@ -1,6 +1,7 @@
 """Samples directly from the nuScenes tables, through nuscenes-devkit; no prepared pickle is needed.
 
-The records equal those of mmdet3d's v1 info files bit for bit: same formulas, same order.
+The records equal those of mmdet3d's v1 info files: same numbers, same formulas. Only boxes, which
+such a file holds as float64 of BLAS, may be rounded to the next float32, a few in a billion.
 """
 
 import json
@@ -9,7 +10,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from pyquaternion import Quaternion
 
 from shared.config.classes import CAMERAS, LIDAR
 from shared.errors import DatasetError
@@ -31,9 +31,14 @@ from stage1_extract.nuscenes.records import (
 )
 from stage1_extract.nuscenes.transforms import (
     SensorPose,
+    inverse,
+    inverse_quaternion,
     lidar_from_sensor,
+    quaternion_product,
     rotation_matrix,
+    turned,
     unit_quaternion,
+    yaw_rad,
 )
 
 # The devkit also imports matplotlib and scikit-learn, so it waits until tables are read.
@@ -209,23 +214,23 @@ def _boxes(tables: "NuScenes", tokens: list[str], pose: SensorPose) -> BoxTable:
     if not tokens:
         return NO_BOXES
     annotations = [tables.get("sample_annotation", token) for token in tokens]
-    ego_turn = Quaternion(pose.global_from_ego_rotation).inverse
-    lidar_turn = Quaternion(pose.ego_from_sensor_rotation).inverse
-    ego_from_global, lidar_from_ego = ego_turn.rotation_matrix, lidar_turn.rotation_matrix
+    ego_turn = inverse_quaternion(unit_quaternion(pose.global_from_ego_rotation))
+    lidar_turn = inverse_quaternion(unit_quaternion(pose.ego_from_sensor_rotation))
+    ego_from_global, lidar_from_ego = rotation_matrix(ego_turn), rotation_matrix(lidar_turn)
     # Upstream: velocities are rotated by inverted matrices, boxes by inverted quaternions.
-    velocity_ego = np.linalg.inv(rotation_matrix(pose.global_from_ego_rotation)).T
-    velocity_lidar = np.linalg.inv(rotation_matrix(pose.ego_from_sensor_rotation)).T
+    velocity_ego = inverse(rotation_matrix(pose.global_from_ego_rotation))
+    velocity_lidar = inverse(rotation_matrix(pose.ego_from_sensor_rotation))
     boxes = np.empty((len(tokens), 9))
     for row, annotation in zip(boxes, annotations, strict=True):
         centre = np.array(annotation["translation"]) + -np.array(pose.global_from_ego_m)
-        centre = np.dot(ego_from_global, centre) + -np.array(pose.ego_from_sensor_m)
-        turn = lidar_turn * (ego_turn * unit_quaternion(annotation["rotation"]))
+        centre = turned(ego_from_global, centre) + -np.array(pose.ego_from_sensor_m)
+        turn = quaternion_product(ego_turn, unit_quaternion(annotation["rotation"]))
         width, length, height = annotation["size"]
         velocity = np.array([*tables.box_velocity(annotation["token"])[:2], 0.0])
-        row[:3] = np.dot(lidar_from_ego, centre)
+        row[:3] = turned(lidar_from_ego, centre)
         row[3:6] = length, width, height
-        row[6] = turn.yaw_pitch_roll[0]
-        row[7:] = (velocity @ velocity_ego @ velocity_lidar)[:2]
+        row[6] = yaw_rad(quaternion_product(lidar_turn, turn))
+        row[7:] = turned(velocity_lidar, turned(velocity_ego, velocity))[:2]
     categories = [annotation["category_name"] for annotation in annotations]
     return BoxTable(
         boxes_lidar=boxes,

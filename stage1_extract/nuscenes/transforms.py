@@ -1,22 +1,26 @@
 """Rigid transforms between sensors: float64, in mmdet3d's order of operations.
 
 The nuScenes tables and v1 info files hold the same quaternions; both readers compute from them
-here, so both get the same bits.
+here, so both get the same bits. So does every machine: a store's identity digests these matrices.
+BLAS, LAPACK and pyquaternion, which uses them, add in an order of its own on every kind of
+processor, as NumPy's functions of angles do in the last bit; here all is products and sums in a
+fixed order.
 """
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import reduce
 
 import numpy as np
 from numpy.typing import NDArray
-from pyquaternion import Quaternion
 
 from shared.errors import DatasetError
 
 NORM_ERROR = 1e-3  # of a quaternion; float32 is off by 1e-7
 
 Matrix = NDArray[np.float64]
+Quaternion = tuple[float, float, float, float]  # w, x, y, z
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -46,22 +50,85 @@ class SensorPose:
 
 def rotation_matrix(quaternion: Sequence[float]) -> Matrix:
     """Return the (3, 3) float64 rotation of a quaternion w, x, y, z."""
-    return np.asarray(unit_quaternion(quaternion).rotation_matrix, dtype=np.float64)
+    w, x, y, z = unit_quaternion(quaternion)
+    ww, xx, yy, zz = w * w, x * x, y * y, z * z
+    return np.array(
+        [
+            [ww + xx - yy - zz, 2 * (x * y - w * z), 2 * (x * z + w * y)],
+            [2 * (x * y + w * z), ww - xx + yy - zz, 2 * (y * z - w * x)],
+            [2 * (x * z - w * y), 2 * (y * z + w * x), ww - xx - yy + zz],
+        ]
+    )
 
 
 def unit_quaternion(values: Sequence[float]) -> Quaternion:
-    """Return a quaternion w, x, y, z.
+    """Return a quaternion w, x, y, z of norm 1.
 
     Raises:
-        DatasetError: if its norm is not 1: pyquaternion would make a rotation of any numbers.
+        DatasetError: if its norm is not 1: it would be made a rotation of any numbers.
     """
-    norm = math.hypot(*values)
-    if len(values) != 4 or not abs(norm - 1) <= NORM_ERROR:
+    numbers = [float(value) for value in values]
+    norm = math.sqrt(sum(number * number for number in numbers))
+    if len(numbers) != 4 or not abs(norm - 1) <= NORM_ERROR:
         raise DatasetError(
-            f"the rotation {list(map(float, values))} is {len(values)} numbers of norm {norm:.4g}, "
-            "expected a quaternion w, x, y, z of norm 1; create the file again"
+            f"the rotation {numbers} is {len(numbers)} numbers of norm {norm:.4g}, expected a "
+            "quaternion w, x, y, z of norm 1; create the file again"
         )
-    return Quaternion(values)
+    w, x, y, z = (number / norm for number in numbers)
+    return w, x, y, z
+
+
+def inverse_quaternion(quaternion: Quaternion) -> Quaternion:
+    """Return the inverse of a quaternion of norm 1."""
+    w, x, y, z = quaternion
+    return w, -x, -y, -z
+
+
+def quaternion_product(left: Quaternion, right: Quaternion) -> Quaternion:
+    """Return the rotation `right`, then `left`."""
+    (a, b, c, d), (w, x, y, z) = left, right
+    return (
+        a * w - b * x - c * y - d * z,
+        a * x + b * w + c * z - d * y,
+        a * y - b * z + c * w + d * x,
+        a * z + b * y - c * x + d * w,
+    )
+
+
+def yaw_rad(quaternion: Quaternion) -> float:
+    """Return the angle about z of a quaternion of norm 1, the first of z, y', x''.
+
+    Source: pyquaternion, `yaw_pitch_roll`, whose angle belongs to the transposed rotation.
+    """
+    w, x, y, z = quaternion
+    return math.atan2(2 * (w * z - x * y), 1 - 2 * (y * y + z * z))
+
+
+def product(left: Matrix, right: Matrix) -> Matrix:
+    """Return left @ right for (..., n, k) and (k, m) float64."""
+    terms = left[..., None] * right  # (..., n, k, m)
+    result: Matrix = reduce(np.add, np.moveaxis(terms, -2, 0))
+    return result
+
+
+def turned(rotation: Matrix, vector: Sequence[float] | Matrix) -> Matrix:
+    """Return rotation @ vector for (3, 3) and (3,) float64."""
+    return product(rotation, np.asarray(vector, np.float64)[:, None])[:, 0]
+
+
+def inverse(matrix: Matrix) -> Matrix:
+    """Return the inverse of (3, 3) float64."""
+    x, y, z = matrix
+    yz = _cross(y, z)
+    determinant = x[0] * yz[0] + x[1] * yz[1] + x[2] * yz[2]
+    result: Matrix = np.column_stack([yz, _cross(z, x), _cross(x, y)]) / determinant
+    return result
+
+
+def _cross(left: Matrix, right: Matrix) -> Matrix:
+    after, before = [1, 2, 0], [2, 0, 1]
+    result: Matrix = left[after] * right[before] - left[before] * right[after]
+    return result
 
 
 def rigid(rotation: Matrix, translation_m: Sequence[float] | Matrix) -> Matrix:
@@ -87,23 +154,23 @@ def lidar_from_sensor(sensor: SensorPose, keyframe: SensorPose) -> tuple[Matrix,
     """
     ego_from_sensor = rotation_matrix(sensor.ego_from_sensor_rotation)
     global_from_ego = rotation_matrix(sensor.global_from_ego_rotation)
-    ego_from_global_key = np.linalg.inv(rotation_matrix(keyframe.global_from_ego_rotation))
-    lidar_from_ego_key = np.linalg.inv(rotation_matrix(keyframe.ego_from_sensor_rotation))
-    back = ego_from_global_key.T @ lidar_from_ego_key.T
-    rotation = (ego_from_sensor.T @ global_from_ego.T) @ back
-    sensor_m = np.asarray(sensor.ego_from_sensor_m) @ global_from_ego.T
-    translation_m = (sensor_m + np.asarray(sensor.global_from_ego_m)) @ back
-    translation_m -= (
-        np.asarray(keyframe.global_from_ego_m) @ back
-        + np.asarray(keyframe.ego_from_sensor_m) @ lidar_from_ego_key.T
+    ego_from_global_key = inverse(rotation_matrix(keyframe.global_from_ego_rotation))
+    lidar_from_ego_key = inverse(rotation_matrix(keyframe.ego_from_sensor_rotation))
+    lidar_from_global_key = product(lidar_from_ego_key, ego_from_global_key)
+    rotation = product(lidar_from_global_key, product(global_from_ego, ego_from_sensor))
+    sensor_m = turned(global_from_ego, sensor.ego_from_sensor_m)
+    sensor_m = sensor_m + np.asarray(sensor.global_from_ego_m)
+    translation_m = turned(lidar_from_global_key, sensor_m)
+    translation_m -= turned(lidar_from_global_key, keyframe.global_from_ego_m) + turned(
+        lidar_from_ego_key, keyframe.ego_from_sensor_m
     )
-    return rotation.T, translation_m
+    return rotation, translation_m
 
 
 def camera_from_lidar(rotation: Matrix, translation_m: Matrix) -> Matrix:
     """Invert a camera's rotation (3, 3) and translation (3,) to a (4, 4) float64 matrix.
 
-    Source: CMT, `CustomNuScenesDataset.get_data_info`; numpy's inverse, not the transpose.
+    Source: CMT, `CustomNuScenesDataset.get_data_info`; the inverse, not the transpose.
     """
-    inverse = np.linalg.inv(rotation)
-    return rigid(inverse, -(translation_m @ inverse.T))
+    back = inverse(rotation)
+    return rigid(back, -turned(back, translation_m))

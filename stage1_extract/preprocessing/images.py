@@ -19,7 +19,7 @@ from shared.file_kinds import foreign_kind
 from shared.process.device import device_constant
 from stage1_extract.conditions.apply_condition import SampleChanges
 from stage1_extract.nuscenes.records import Camera, SampleRecord, naming_sample
-from stage1_extract.nuscenes.transforms import camera_from_lidar
+from stage1_extract.nuscenes.transforms import camera_from_lidar, product
 from stage1_extract.preprocessing.grid_mask import mask_out
 from stage1_extract.preprocessing.sweeps import read_points
 
@@ -258,20 +258,17 @@ def img_from_lidar(
 
     Source: CMT, `ResizeCropFlipImage.__call__`.
     """
-    scale = np.eye(2, dtype=np.float32) * np.float32(transform.resize)
+    scale = np.full(2, transform.resize, np.float32)
     offset_px = -np.array([transform.left_px, transform.top_px], np.float32)
     if transform.flip:
-        mirror = np.array([[-1, 0], [0, 1]], np.float32)
-        scale = mirror @ scale
-        offset_px = mirror @ offset_px + np.array([branch.width_px, 0], np.float32)
+        mirror = np.array([-1, 1], np.float32)
+        scale *= mirror
+        offset_px = mirror * offset_px + np.array([branch.width_px, 0], np.float32)
     intrinsics = np.eye(4)
     intrinsics[:3, :3] = camera.intrinsics
-    intrinsics[:2, :3] = scale @ intrinsics[:2, :3]
+    intrinsics[:2, :3] *= scale[:, None]
     intrinsics[:2, 2] += offset_px
-    projection: NDArray[np.float64] = intrinsics @ camera_from_lidar(
-        camera.rotation, camera.translation_m
-    )
-    return projection
+    return product(intrinsics, camera_from_lidar(camera.rotation, camera.translation_m))
 
 
 def resized_px(camera: CameraBranch, resize: float) -> tuple[int, int]:

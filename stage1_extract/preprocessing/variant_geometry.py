@@ -8,12 +8,13 @@ P points, n boxes, V cameras.
 """
 
 import dataclasses
+import math
 
 import numpy as np
 from numpy.typing import NDArray
 
 from shared.data.features import Annotations
-from stage1_extract.nuscenes.transforms import Matrix
+from stage1_extract.nuscenes.transforms import Matrix, product
 from stage1_extract.preprocessing.variant import Variant
 
 Rows = NDArray[np.float32]
@@ -122,8 +123,7 @@ def ego_from_augmented(ego_from_lidar: Matrix, variant: Variant) -> Matrix:
 def _before_augmenting(matrices: Matrix, variant: Variant) -> Matrix:
     if variant.keeps_geometry:
         return matrices
-    product: Matrix = matrices @ lidar_from_augmented(variant)
-    return product
+    return product(matrices, lidar_from_augmented(variant))
 
 
 def _move(xyz: Rows, variant: Variant) -> Rows:
@@ -151,8 +151,8 @@ def _turn(variant: Variant) -> Matrix:
 
     Upstream: torch's cosine and sine of a float32, which are one step off in one case of twenty.
     """
-    cosine = float(np.float32(np.cos(variant.rotation_rad)))
-    sine = float(np.float32(np.sin(variant.rotation_rad)))
+    cosine = float(np.float32(math.cos(variant.rotation_rad)))
+    sine = float(np.float32(math.sin(variant.rotation_rad)))
     return np.array([[cosine, -sine, 0.0], [sine, cosine, 0.0], [0.0, 0.0, 1.0]])
 
 

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from stage1_extract.conditions.condition import Pixels, Points
 from stage1_extract.conditions.draw import Draw
 from stage1_extract.nuscenes.records import Camera
-from stage1_extract.nuscenes.transforms import camera_from_lidar
+from stage1_extract.nuscenes.transforms import camera_from_lidar, product
 
 CELL_PX = 16  # depth is known per cell: a keyframe has about one point in each
 NEAR_M = 1.0
@@ -56,8 +56,8 @@ def cell_depths(
     depth_m = np.full((rows, columns), np.inf)
     is_top = np.zeros((rows, columns), np.bool_)
     matrix = camera_from_lidar(camera.rotation, camera.translation_m)
-    places = points[:, :3].astype(np.float64) @ matrix[:3, :3].T + matrix[:3, 3]
-    pixels = places @ camera.intrinsics.T
+    places = product(points[:, :3].astype(np.float64), matrix[:3, :3].T) + matrix[:3, 3]
+    pixels = product(places, camera.intrinsics.T)
     in_front = places[:, 2] > NEAR_M
     cells = np.floor(pixels[in_front, :2] / pixels[in_front, 2:] / CELL_PX)
     inside = ((cells >= 0) & (cells < (columns, rows))).all(axis=1)

@@ -1,5 +1,6 @@
 """Cameras whose calibration is wrong; images and features stay as they are."""
 
+import math
 from collections.abc import Sequence
 from dataclasses import replace
 
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 from stage1_extract.conditions.condition import Condition
 from stage1_extract.conditions.draw import Draw
 from stage1_extract.nuscenes.records import Camera, SampleRecord
-from stage1_extract.nuscenes.transforms import rigid
+from stage1_extract.nuscenes.transforms import inverse, product, rigid, turned
 
 ALL_CAMERAS = "all cameras"  # the subject of a draw that they share
 ANGLE_DEG = (0.5, 2.5)
@@ -42,8 +43,8 @@ def rigid_noise(draw: Draw) -> Matrix:
     """
     across, around, angle, sign = draw.uniform(4)
     height = 1 - 2 * across
-    flat, turn = np.sqrt(1 - height**2), 2 * np.pi * around
-    axis = np.array([flat * np.cos(turn), flat * np.sin(turn), height])
+    flat, turn = math.sqrt(1 - height**2), 2 * math.pi * around
+    axis = np.array([flat * math.cos(turn), flat * math.sin(turn), height])
     angle_rad = np.radians(_between(ANGLE_DEG, angle)) * (-1 if sign < 0.5 else 1)
     sizes, signs = draw.uniform(2, 3)
     shift_m = _between(SHIFT_M, sizes) * np.where(signs < 0.5, -1, 1)
@@ -58,9 +59,10 @@ def _disturbed(record: SampleRecord, noises: Sequence[Matrix]) -> SampleRecord:
     the rotation differs, by millimetres.
     """
     ego_from_lidar = record.ego_from_lidar
-    lidar_from_ego = np.linalg.inv(ego_from_lidar)
+    back = inverse(ego_from_lidar[:3, :3])
+    lidar_from_ego = rigid(back, -turned(back, ego_from_lidar[:3, 3]))
     cameras = [
-        _moved(view, lidar_from_ego @ noise @ ego_from_lidar)
+        _moved(view, product(product(lidar_from_ego, noise), ego_from_lidar))
         for view, noise in zip(record.cameras, noises, strict=True)
     ]
     return replace(record, cameras=tuple(cameras))
@@ -69,8 +71,8 @@ def _disturbed(record: SampleRecord, noises: Sequence[Matrix]) -> SampleRecord:
 def _moved(camera: Camera, motion: Matrix) -> Camera:
     return replace(
         camera,
-        rotation=motion[:3, :3] @ camera.rotation,
-        translation_m=motion[:3, :3] @ camera.translation_m + motion[:3, 3],
+        rotation=product(motion[:3, :3], camera.rotation),
+        translation_m=turned(motion[:3, :3], camera.translation_m) + motion[:3, 3],
     )
 
 
@@ -78,9 +80,8 @@ def _rotation(axis: Matrix, angle_rad: float) -> Matrix:
     """Return the (3, 3) rotation about a unit vector (Rodrigues)."""
     x, y, z = axis
     cross = np.array([[0, -z, y], [z, 0, -x], [-y, x, 0]])
-    rotation: Matrix = (
-        np.eye(3) + np.sin(angle_rad) * cross + (1 - np.cos(angle_rad)) * cross @ cross
-    )
+    sine, cosine = math.sin(angle_rad), math.cos(angle_rad)
+    rotation: Matrix = np.eye(3) + sine * cross + (1 - cosine) * product(cross, cross)
     return rotation
 
 
