@@ -7,6 +7,7 @@ from typing import Any, Literal, get_args
 from shared.config.config_json import from_json
 from shared.errors import ConfigError
 
+MOST_SCALE = 1000.0  # a bias of 20 leaves e^-20 to the tokens without it
 CAMERA_REACH_PERCENT = 7  # cells to each side, of the columns of the camera map
 
 Implementation = Literal["auto", "kernels", "pieces", "dense"]
@@ -75,10 +76,10 @@ class AqrConfig:
                 f"heads {self.heads} and ffn_width {self.ffn_width} must be at least 1, and "
                 f"dropout {self.dropout} at least 0 and below 1"
             )
-        if not self.min_scale < self.initial_scale < self.max_scale:
+        if not 0.0 <= self.min_scale < self.initial_scale < self.max_scale <= MOST_SCALE:
             raise ConfigError(
                 f"initial_scale {self.initial_scale} must lie between min_scale {self.min_scale} "
-                f"and max_scale {self.max_scale}, and at neither"
+                f"and max_scale {self.max_scale}, and at neither; both are 0 to {MOST_SCALE:g}"
             )
         if not 0.0 <= self.residual <= 1.0 or not self.splat_cells > 0.0:
             raise ConfigError(

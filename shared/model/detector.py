@@ -169,13 +169,19 @@ def build_detector(
     them reproducible (torch's own layers take no generator), and the same with and without AQR.
 
     Raises:
-        ConfigError: if AQR is requested for a detector of one sensor.
+        ConfigError: if AQR is requested for a detector of one sensor, or with heads that do not
+            divide its width.
     """
     camera, lidar, head = preset.camera, preset.lidar, preset.head
     if aqr is not None and (camera is None or lidar is None):
         raise ConfigError(
             f"AQR weighs LiDAR against cameras, but preset {preset.name} has only one of them; "
             "train it with a recipe without AQR, such as `cmt`"
+        )
+    if aqr is not None and head.width % aqr.heads:
+        raise ConfigError(
+            f"aqr.heads {aqr.heads} do not divide the width {head.width} of preset {preset.name}; "
+            "choose a number that does, such as 4"
         )
     has_shared_conv = lidar is not None and cut.lidar != "memory"
     return CmtDetector(

@@ -34,7 +34,7 @@ def record_code(folder: "RunFolder", step: int) -> None:
         TrainingError: if the record is damaged, or cannot be written.
     """
     code, first = code_digest(), step + 1
-    before = rows_before(first, folder.path / CODE_RECORD)
+    before = list(rows_before(first, folder.path / CODE_RECORD))
     if before and _code(before[-1]) != code:
         log.warning(
             "%s goes on under changed code (%s, its last start had %s): what its %d steps have "
@@ -54,7 +54,7 @@ def recorded_code(folder: Path) -> str:
     Raises:
         TrainingError: if the record is damaged.
     """
-    rows = rows_before(math.inf, folder / CODE_RECORD)
+    rows = list(rows_before(math.inf, folder / CODE_RECORD))
     codes = [_code(row) for row in rows]
     if not rows or int(rows[0]["step"]) > 1:
         codes.insert(0, UNKNOWN_CODE)

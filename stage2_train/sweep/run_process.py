@@ -1,7 +1,6 @@
 """One run of a sweep as a process of its own, and the few lines to read of how it goes."""
 
 import contextlib
-import csv
 import json
 import os
 import signal
@@ -14,7 +13,7 @@ from typing import IO
 
 from shared.process.interrupts import signal_at_parents_end
 from shared.process.whole_file import whole_file
-from stage2_train.run.run_files import LOG
+from stage2_train.run.run_files import LOG, last_row
 from stage2_train.sweep.sweep_plan import FINISHED, PlannedRun, write_recipe
 
 TRAIN_LOG = "train.log"  # what the process says, of all its starts
@@ -90,8 +89,7 @@ class RunProcess:
         if changed == self._read_at:
             return None
         self._read_at = changed
-        with (self.folder / LOG).open(newline="") as file:
-            last = list(csv.DictReader(file))[-1]
+        last = last_row(self.folder / LOG)
         return f"step {last['step']}, loss {float(last['loss']):.3f}"
 
     def reason(self) -> str:

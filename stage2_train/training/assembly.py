@@ -203,8 +203,12 @@ def _announce(trainer: Trainer, order: EpochSampler, last: int) -> None:
     trainer.folder.write(FREEZING, json.dumps({**about, "parts": parts}, indent=2))
     if trainer.validation is not None:
         log.info("%s", trainer.validation.statement)
-    if trainer.progress.step >= last:
-        log.info("step %d of %d is reached: nothing is left to train", trainer.progress.step, last)
+    at, total = trainer.progress.step, trainer.training_step.steps
+    if at >= last:
+        log.info("step %d of %d is reached: nothing is left to train", at, last)
+        return
+    if trainer.is_over():
+        log.info("step %d of %d: the run has stopped early, nothing is left to train", at, total)
         return
     log.info(
         "training %s with recipe %s in %s: %s, steps %d to %d, batch %d on %s\n%s",

@@ -95,7 +95,7 @@ class Trainer:
                 self._save(is_kept=False)
             if self.validation is not None:
                 seconds -= self.validation.seconds
-                if not signum and self._is_over():
+                if not signum and self.is_over():
                     best, signum = self.validation.finish(self.evaluated, self.progress, interrupts)
         if signum:
             raise InterruptedWorkError(
@@ -120,7 +120,7 @@ class Trainer:
         self.training_step.module.train()
         eval_frozen(self.detector, self.recipe.frozen)
 
-    def _is_over(self) -> bool:
+    def is_over(self) -> bool:
         """Return whether the run has reached its last step, or stops early."""
         stops = self.validation is not None and self.validation.stops_early(self.progress)
         return stops or self.progress.step >= self.training_step.steps
@@ -157,7 +157,7 @@ class Trainer:
                 if signum := self._validate(interrupts):
                     return signum
                 clock.mark("save")
-                if self.progress.step >= last or self._is_over():
+                if self.progress.step >= last or self.is_over():
                     return 0
                 micro_batches = self._next(batches, interrupts)
                 if micro_batches is None:

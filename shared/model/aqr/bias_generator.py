@@ -9,6 +9,7 @@ import torch
 from torch import Tensor, nn
 
 from shared.config.aqr_config import AqrConfig
+from shared.errors import ConfigError
 from shared.model.attention.windows.attention_bias import AttentionBias
 from shared.model.attention.windows.local_windows import LocalWindows
 
@@ -27,13 +28,28 @@ class AttentionBiasGenerator(nn.Module):
         super().__init__()
         self.low, self.high = config.min_scale, config.max_scale
         self.config = config
-        place = (config.initial_scale - self.low) / (self.high - self.low)
-        self.bias_scale_logit = nn.Parameter(torch.tensor(math.log(place / (1.0 - place))))
+        self.bias_scale_logit = nn.Parameter(torch.zeros(()))
+        self.start_at(config.initial_scale)
 
     @property
     def scale(self) -> Tensor:
         """The scale, a scalar between the bounds."""
         return self.low + (self.high - self.low) * self.bias_scale_logit.sigmoid()
+
+    @torch.no_grad()
+    def start_at(self, scale: float) -> None:
+        """Set the scale.
+
+        Raises:
+            ConfigError: if it is not between the bounds.
+        """
+        if not self.low < scale < self.high:
+            raise ConfigError(
+                f"a scale of {scale:.4g} is not between min_scale {self.low:g} and max_scale "
+                f"{self.high:g}; choose bounds around it"
+            )
+        place = (scale - self.low) / (self.high - self.low)
+        self.bias_scale_logit.fill_(math.log(place / (1.0 - place)))
 
     def forward(self, weights: Tensor, windows: LocalWindows) -> AttentionBias:
         """Return the bias of (B, Q, 2) weights."""

@@ -14,6 +14,8 @@ NEW_FIELDS = ("profile", "sigma_cells", "reach")  # checkpoints before December 
     [
         ({"attention": "flex"}, "'flex' is none of .*; it is gone, choose 'auto'"),
         ({"attention": "fast"}, r"'fast' is none of \('auto', 'kernels', 'pieces', 'dense'\)$"),
+        ({"min_scale": -0.5}, r"min_scale -0\.5 .*both are 0 to 1000"),
+        ({"max_scale": 1e308}, r"max_scale 1e\+308, .*both are 0 to 1000"),
         ({"sigma_cells": 0.0}, r"sigma_cells 0\.0 must be above 0"),
         ({"effect": "modulation", "profile": "gaussian"}, "effect 'modulation' has none"),
         ({"effect": "modulation", "reach": "sensor"}, "effect 'modulation' has none"),

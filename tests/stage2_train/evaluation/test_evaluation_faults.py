@@ -122,8 +122,21 @@ def test_a_detector_whose_outputs_are_not_finite_is_refused(
     torch.save(saved, tmp_path / "damaged.pt")
     command = [str(tiny_store), str(tmp_path / "damaged.pt"), "--out", str(tmp_path / "val")]
     assert evaluate_stage2(command) == 1
-    assert "is not finite, so it cannot be evaluated" in error_in(capsys)
+    assert "is not finite, or has sizes of 0, so it cannot be evaluated" in error_in(capsys)
     assert not (tmp_path / "val" / "results_nusc.json").exists()
+
+
+@pytest.mark.parametrize("log_size", [100.0, -110.0])
+def test_a_detector_whose_boxes_are_of_no_size_is_refused(
+    log_size: float, tiny_store: Path, run: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    saved = torch.load(run / "checkpoint.pt", weights_only=True)
+    names = [name for name in saved["state_dict"] if "dim.3.bias" in name and "task_h" in name]
+    saved["state_dict"][names[-1]][::3] = log_size  # of the width, in every layer
+    torch.save(saved, tmp_path / "damaged.pt")
+    command = [str(tiny_store), str(tmp_path / "damaged.pt"), "--out", str(tmp_path / "val")]
+    assert evaluate_stage2(command) == 1
+    assert "is not finite, or has sizes of 0, so it cannot be evaluated" in error_in(capsys)
 
 
 @pytest.mark.parametrize("below", ["", "deeper"])

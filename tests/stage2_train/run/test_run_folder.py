@@ -10,6 +10,8 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from cache.reader import CachedFeatures
+from stage2_train.run import run_folder
+from stage2_train.run.run_files import last_row
 from stage2_train.run.run_folder import RunFolder
 from stage2_train.training.build import train
 from stage2_train.training.queued_step import QueuedStep, StepResult
@@ -137,3 +139,34 @@ def test_rows_that_a_resumed_run_repeats_are_dropped(tmp_path: Path) -> None:
     folder.log("log.csv", [{"step": 2, "loss": 7.0, "new": 1.0}])
 
     assert (folder.path / "log.csv").read_text().split() == ["step,loss,new", "1,5.0,", "2,7.0,1.0"]
+
+
+def test_a_log_is_read_once_in_a_process_and_again_for_new_columns(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    RunFolder(tmp_path / "run").log("log.csv", [{"step": 1, "loss": 5.0}])
+    reads, file = [], tmp_path / "run" / "log.csv"
+    read = run_folder.rows_before
+    monkeypatch.setattr(run_folder, "rows_before", lambda *of: reads.append(of) or read(*of))
+    folder = RunFolder(tmp_path / "run")
+    folder.log("log.csv", [{"step": 2, "loss": 6.0}])
+    folder.log("log.csv", [{"step": 3, "loss": 7.0}, {"step": 4, "loss": None}])
+    assert len(reads) == 1
+    assert file.read_text().split() == ["step,loss", "1,5.0", "2,6.0", "3,7.0", "4,"]
+    folder.log("log.csv", [{"step": 5, "new": 1.0}])
+    folder.log("log.csv", [{"step": 6, "new": 2.0}])
+    assert len(reads) == 2
+    lines = ["step,loss,new", "1,5.0,", "2,6.0,", "3,7.0,", "4,,", "5,,1.0", "6,,2.0"]
+    assert file.read_text().split() == lines
+    file.rename(tmp_path / "moved_away.csv")
+    folder.log("log.csv", [{"step": 7, "loss": 8.0}])
+    assert file.read_text().split() == ["step,loss", "7,8.0"]
+
+
+def test_the_last_row_of_a_long_log_is_known_without_the_others(tmp_path: Path) -> None:
+    folder = RunFolder(tmp_path / "run")
+    folder.log("log.csv", [{"step": step, "loss": step / 7} for step in range(1, 20_001)])
+    last = {"step": "20000", "loss": str(20_000 / 7)}
+    assert last_row(folder.path / "log.csv") == last
+    folder.log("short.csv", [{"step": 1, "loss": 2.0}])
+    assert last_row(folder.path / "short.csv") == {"step": "1", "loss": "2.0"}

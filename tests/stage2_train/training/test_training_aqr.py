@@ -76,6 +76,41 @@ def test_a_resumed_run_and_a_refused_one_do_not_say_again_what_is_new(
     assert "new in this run" not in caplog.text
 
 
+def test_other_bounds_of_the_scale_keep_the_scale_that_was_trained(
+    store: CachedFeatures, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    train(store, WITH_AQR, tmp_path / "aqr")
+    trained = load_detector(tmp_path / "aqr", store).pts_bbox_head.attention_bias_generator
+    wider = replace(WITH_AQR, aqr=replace(AQR, max_scale=20.0, bev_window=7))
+    with caplog.at_level(logging.INFO):
+        train(store, wider, tmp_path / "wider", checkpoint=tmp_path / "aqr", stop_after=0)
+    started = load_detector(tmp_path / "wider", store).pts_bbox_head.attention_bias_generator
+    assert trained is not None
+    assert started is not None
+    assert trained.scale != AQR.initial_scale
+    torch.testing.assert_close(started.scale, trained.scale)
+    assert "bev_window 5, now 7; max_scale 5.0, now 20.0" in caplog.text
+
+
+def test_bounds_without_the_trained_scale_are_refused(
+    store: CachedFeatures, tmp_path: Path
+) -> None:
+    train(store, WITH_AQR, tmp_path / "aqr", stop_after=0)
+    lower = replace(WITH_AQR, aqr=replace(AQR, initial_scale=1.0, max_scale=2.0))
+    refused = pytest.raises(ConfigError, match=r"AQR of .*aqr: a scale of 2\.5 is not between")
+    with refused:
+        train(store, lower, tmp_path / "lower", checkpoint=tmp_path / "aqr")
+
+
+def test_heads_that_do_not_divide_the_width_are_refused_before_a_run_begins(
+    store: CachedFeatures, tmp_path: Path
+) -> None:
+    recipe = replace(WITH_AQR, aqr=replace(AQR, heads=3))
+    with pytest.raises(ConfigError, match=r"aqr\.heads 3 do not divide the width 64"):
+        train(store, recipe, tmp_path / "run")
+    assert not (tmp_path / "run").exists()
+
+
 def test_an_aqr_run_does_not_start_a_run_without_aqr(store: CachedFeatures, tmp_path: Path) -> None:
     train(store, WITH_AQR, tmp_path / "aqr", stop_after=0)
     with pytest.raises(CheckpointError, match=r"unexpected \(pts_bbox_head.a"):

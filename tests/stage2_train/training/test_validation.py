@@ -2,6 +2,8 @@
 
 import csv
 import json
+import logging
+import math
 import os
 import signal
 from collections.abc import Iterator, Sequence
@@ -14,7 +16,7 @@ import torch
 
 from cache.reader import CachedFeatures
 from shared.errors import ConfigError, InterruptedWorkError
-from shared.model.detector import CmtDetector
+from shared.model.detector import CmtDetector, build_detector
 from stage2_train.evaluate import main as evaluate_stage2
 from stage2_train.evaluation.conditions.store_validator import StoreValidator
 from stage2_train.recipes.recipe import Recipe
@@ -198,14 +200,17 @@ def test_averaged_weights_are_validated(store: CachedFeatures, tmp_path: Path) -
 
 
 def test_a_run_stops_after_as_many_validations_as_it_has_patience(
-    store: CachedFeatures, tmp_path: Path
+    store: CachedFeatures, tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
     scores = ((9.0, 0.1, 0.1), (8.0, 0.3, 0.3), (7.0, 0.2, 0.2), (6.0, 0.1, 0.3), (5.0, 0.9, 0.9))
     patient = validated(steps=20, patience=2, best_by="mAP")
 
     result = train(store, patient, tmp_path / "run", validator=Curve(*scores))
-    again = train(store, patient, tmp_path / "run", validator=Curve(*scores))
+    with caplog.at_level(logging.INFO):
+        again = train(store, patient, tmp_path / "run", validator=Curve(*scores))
 
+    assert "step 8 of 20: the run has stopped early, nothing is left to train" in caplog.text
+    assert "training tiny" not in caplog.text
     assert result["steps"] == again["steps"] == 8
     assert best_step(tmp_path / "run") == 4
     assert len((tmp_path / "run" / "log.csv").read_text().splitlines()) == 1 + 8
@@ -288,6 +293,24 @@ def test_a_loss_that_is_not_finite_is_never_the_best() -> None:
     progress.step = 3
     progress.note_scores({"loss": float("inf"), "mAP": None, "NDS": None}, "NDS")
     assert (progress.best_step, progress.since_best) == (2, 1)
+
+
+@pytest.mark.parametrize("log_size", [100.0, -110.0])
+def test_boxes_of_no_size_make_a_loss_that_is_not_finite(
+    log_size: float, store: CachedFeatures, val_store: CachedFeatures, synthetic_root: Path
+) -> None:
+    """They cannot be judged; the codes that they come from are finite, and so is their loss."""
+    detector = build_detector(val_store.preset).eval()
+    for name, parameter in detector.named_parameters():
+        if "task_heads" in name and name.endswith("dim.3.bias"):
+            parameter.data[::3] = log_size  # of the width, in every layer
+    validator = StoreValidator(val_store, store, nuscenes_root=synthetic_root)
+    validator.prepare()
+    measured = list(validator.measure(detector, is_whole=True, process=0, processes=1))
+    scores = validator.judge(measured, is_whole=True, out=None)
+    assert scores["loss"] is not None
+    assert math.isnan(scores["loss"])
+    assert scores["NDS"] is None
 
 
 def test_equal_metrics_are_decided_by_the_loss() -> None:
