@@ -58,9 +58,7 @@ def test_a_file_that_was_edited_meanwhile_is_refused_by_name(
 ) -> None:
     conditioned = ConditionedInput(f"{file}:grey", records)
     file.write_text(DARKER)
-    with pytest.raises(
-        ConfigError, match=r"grey\.py:grey is not what it was .* its user_file differs"
-    ):
+    with pytest.raises(ConfigError, match=r"grey\.py:grey is not what .* its user_file differs"):
         sent(conditioned).of(records[0])
     assert conditioned.of(records[0])[0].condition.name == "grey"  # loaded before
     file.write_text(GREY)
