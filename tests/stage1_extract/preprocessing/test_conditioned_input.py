@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from shared.config.preset_catalogue import tiny
-from shared.errors import ConfigError, UsersProgramError
+from shared.errors import ConfigError, DatasetError, UsersProgramError
 from stage1_extract.extraction.stages.loader_processes import LoaderProcesses
 from stage1_extract.extraction.stages.stage_widths import most_raw_bytes
 from stage1_extract.nuscenes.nuscenes_tables import read_tables
@@ -22,6 +22,16 @@ def grey():
     return Condition(
         name="grey", family="grey", source="made up", image=lambda pixels, draw: pixels // 2
     )
+"""
+STUCK = """from stage1_extract.conditions.condition import Condition
+from stage1_extract.conditions.sample_edits import SampleEdits, StuckAt
+
+
+def stuck():
+    def edits(records, condition):
+        return [SampleEdits(lidar=StuckAt("elsewhere")) for _ in records]
+
+    return Condition(name="stuck", family="stuck", source="made up", edits=edits)
 """
 DARKER = GREY.replace("// 2", "// 4")
 
@@ -75,6 +85,15 @@ def test_what_a_file_imports_is_compared_by_what_it_makes_of_the_condition(
     severity.write_text("2")
     with pytest.raises(ConfigError, match="its severity differs"):
         sent(conditioned).of(records[0])
+
+
+def test_a_sensor_that_is_stuck_at_a_sample_that_was_not_read_does_not_count_others(
+    records: list[SampleRecord], file: Path
+) -> None:
+    file.write_text(STUCK)
+    conditioned = ConditionedInput(f"{file}:stuck", records)
+    with pytest.raises(DatasetError, match="at sample elsewhere, which is not among the samples r"):
+        conditioned.of(records[0])
 
 
 def test_a_loader_process_hands_over_the_refusal_and_ends_nothing_else(
