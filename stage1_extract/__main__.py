@@ -32,7 +32,7 @@ with ending_at_once():
     from cache.format.layout import SHARD_BYTES
     from cache.storage.location import store_path
     from shared.checkpoint.shipped_checkpoint import checkpoint_path, require_existing
-    from shared.config.cut import BACKBONE_CUT, Cut, parse_cut
+    from shared.config.cut import Cut, parse_cut
     from shared.config.mm_config.load_config import checked_files
     from shared.config.preset import Preset
     from shared.config.preset_catalogue import PRESETS, load_preset
@@ -104,9 +104,8 @@ def options() -> argparse.ArgumentParser:
     parser.add_argument(
         "--cut",
         type=cut_option,
-        default=BACKBONE_CUT,
-        help="where the frozen part ends: backbone (default), neck, memory, or per sensor as in "
-        "camera=neck,lidar=memory",
+        help="where the frozen part ends: backbone (default, with --base that of the base), neck, "
+        "memory, or per sensor as in camera=neck,lidar=memory",
     )
     parser.add_argument(
         "--variants",

@@ -16,6 +16,7 @@ are seeded.
 import argparse
 import json
 import logging
+import os
 import sys
 from datetime import UTC, datetime
 from pathlib import Path
@@ -28,7 +29,7 @@ with ending_at_once():
     from cache.storage.location import store_path
     from shared.checkpoint.shipped_checkpoint import checkpoint_path, require_existing
     from shared.config.config_json import to_json
-    from shared.errors import ParityError
+    from shared.errors import ConfigError, ParityError
     from shared.process.number_options import whole_number
     from stage1_extract.extraction.installed_versions import installed_versions
     from stage1_extract.live_pairs import delta_pair, store_pair
@@ -87,10 +88,12 @@ def check(args: argparse.Namespace) -> None:
 
     Raises:
         CheckpointError: if a checkpoint does not exist.
+        ConfigError: if --json names a file that cannot be written.
         ParityError: if anything is outside its tolerance.
     """
     for checkpoint in (args.checkpoint, args.head):
         require_existing(checkpoint)
+    require_writable(args.json)
     pair = delta_pair(args) if is_delta(args.store) else store_pair(args)
     total = pair.rows
     rows = min(total, args.samples or rows_to_find(DEFAULT_SHARE, total))
@@ -107,6 +110,7 @@ def check(args: argparse.Namespace) -> None:
     compared = compare_sources(pair.live, pair.cached, extent, args.head or args.checkpoint)
     record = _record(pair, extent, compared, args.head or args.checkpoint)
     sampling = sampling_report(rows, total, args.seed)
+    pair.keep(record)
     print(rows_as_text(compared))
     print(f"{sampling}\nbit-equality was asked {pair.batches.reason}")
     if args.json is not None:
@@ -121,7 +125,6 @@ def check(args: argparse.Namespace) -> None:
             "rows": [row.document() for row in compared],
         }
         args.json.write_text(json.dumps(document, indent=2))
-    pair.keep(record)
     if record.failed:
         raise ParityError(
             f"{len(record.failed)} of {len(compared)} comparisons are outside their tolerance, "
@@ -129,6 +132,23 @@ def check(args: argparse.Namespace) -> None:
             "from it"
         )
     print(f"parity holds: {len(compared)} comparisons within tolerance")
+
+
+def require_writable(file: Path | None) -> None:
+    """Make sure that --json can be written, before a check is computed for it.
+
+    Raises:
+        ConfigError: if it cannot.
+    """
+    if file is None:
+        return
+    folder = file.absolute().parent
+    if not folder.is_dir():
+        raise ConfigError(f"--json {file}: there is no folder {folder}; create it first")
+    if file.is_dir() or not os.access(file if file.exists() else folder, os.W_OK):
+        raise ConfigError(
+            f"--json {file}: a folder, or not writable by this user; name a file that is"
+        )
 
 
 def _record(

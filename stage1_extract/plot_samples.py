@@ -68,7 +68,12 @@ def read_results(path: Path) -> dict[str, list[dict[str, Any]]]:
         raise DatasetError(
             f"{path} is not a nuScenes result file ({error}); evaluate-stage2 writes one"
         ) from error
-    assert isinstance(results, dict)
+    if not isinstance(results, dict) or not results:
+        came = "empty" if results in ({}, []) else f"a {type(results).__name__}"
+        raise DatasetError(
+            f"{path} is not a nuScenes result file: its results are {came}, expected lists of "
+            "boxes by sample token; evaluate-stage2 writes them"
+        )
     return results
 
 

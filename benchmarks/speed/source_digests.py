@@ -21,14 +21,14 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from shared.config.preset import Preset
+from shared.config.preset import MAX_SWEEPS, Preset
 from shared.config.preset_catalogue import load_preset
 from stage1_extract.backbones.frozen import FrozenBackbones
 from stage1_extract.backbones.live import LiveFeatures
 from stage1_extract.backbones.weights import frozen_backbones
 from stage1_extract.extraction.extraction_identity import open_or_create_store
 from stage1_extract.nuscenes.dataset_options import DatasetChoice
-from stage1_extract.nuscenes.records import MAX_SWEEPS, SampleRecord, Sweep
+from stage1_extract.nuscenes.records import SampleRecord, Sweep
 
 PRESET, VERSION, SPLIT = "r50_800x320", "v1.0-mini", "mini_train+mini_val"
 FRAMES, REPEATS = 5, 5

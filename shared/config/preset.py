@@ -15,6 +15,7 @@ Backbone = Literal["resnet50", "vovnet99"]
 
 CAMERA_STRIDES = (16, 32)
 LIDAR_STRIDES = (8, 16)
+MAX_SWEEPS = 10  # Upstream: `max_sweeps` of mmdet3d's converter; no official config merges more.
 
 # Channels at stride 16 and 32, in widths of the stem.
 BACKBONE_GROWTH: dict[Backbone, tuple[int, int]] = {"resnet50": (16, 32), "vovnet99": (12, 16)}
@@ -145,7 +146,7 @@ class LidarBranch:
     """From raw sweeps to SECOND's two BEV maps.
 
     Args:
-        sweeps: previous sweeps merged into the keyframe.
+        sweeps: previous sweeps merged into the keyframe, at most `MAX_SWEEPS`.
         drop_close_points: leave out sweep points within 1 m of the sensor in x and in y (returns
             of the ego vehicle); no official CMT config does.
         pad_without_sweeps: repeat a keyframe that has no sweeps `sweeps` times; no official CMT
@@ -156,6 +157,9 @@ class LidarBranch:
             output of a strided convolution.
         encoder_out_channels: channels of the sparse encoder per height slice; BEV has two slices.
         second_channels, second_layers: SECOND's two stages.
+
+    Raises:
+        ConfigError: if samples are not read with so many sweeps.
     """
 
     sweeps: int = 10
@@ -167,6 +171,14 @@ class LidarBranch:
     encoder_out_channels: int
     second_channels: tuple[int, int]
     second_layers: tuple[int, int]
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.sweeps <= MAX_SWEEPS:
+            raise ConfigError(
+                f"{self.sweeps} sweeps are to be merged into a keyframe, expected 0 to "
+                f"{MAX_SWEEPS}: the nuScenes tables are read with so many, as mmdet3d lists them "
+                f"in info files; ask for no more than {MAX_SWEEPS}"
+            )
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)

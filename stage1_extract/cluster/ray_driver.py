@@ -18,7 +18,7 @@ from stage1_extract.cluster.ray_options import RayOptions
 from stage1_extract.cluster.ray_session import DashboardMeters, machines_of, ray_session
 from stage1_extract.cluster.ray_worker import SHARDS_AT_A_TIME, StoppedShardError
 from stage1_extract.cluster.worker_crew import CallEnd, CrewMember, WorkerCrew
-from stage1_extract.cluster.worker_room import worker_needs
+from stage1_extract.cluster.worker_room import require_loading_cores, worker_needs
 from stage1_extract.extraction.extraction_job import ExtractionJob
 from stage1_extract.extraction.forecast import Forecast
 from stage1_extract.extraction.stages.stage_rates import Stage, StageRates
@@ -48,7 +48,9 @@ def extract_on_ray(job: ExtractionJob, frames: RawFrames, options: RayOptions) -
         InterruptedWorkError: on Ctrl-C or SIGTERM.
     """
     with ray_session(options.address) as ray, Interrupts() as interrupts:
-        needs = worker_needs(options, machines_of(ray))
+        machines = machines_of(ray)
+        needs = worker_needs(options, machines)
+        require_loading_cores(needs, options, machines)
         log.info("a worker takes %s", needs)
         crew = WorkerCrew(ray, job, ray.put(frames), needs, options)
         open_with_first_worker(crew, interrupts)

@@ -95,9 +95,6 @@ class WorkerCrew:
 
         Args:
             most: no more than these are of use.
-
-        Raises:
-            ConfigError: see `loading_tasks`.
         """
         now = time.monotonic()
         if now - self._looked < LOOK_S:

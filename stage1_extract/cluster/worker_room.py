@@ -8,6 +8,8 @@ from stage1_extract.cluster.ray_options import RayOptions
 
 # On a CPU the backbones need so many cores to compute a sample while one task loads the next.
 CPU_CORES_PER_LOADER = 16
+# Of all cores; small machines that have less together only load, as the head of a cluster may.
+SPARED = 0.2
 
 Machine = Mapping[str, float]  # what Ray counts there: "CPU", "GPU"
 
@@ -41,32 +43,50 @@ def worker_needs(options: RayOptions, machines: Sequence[Machine]) -> WorkerNeed
 
     Without a word on cores, a worker gets half of the cores that a machine has for each of its
     GPUs, since writing a row takes about as long as loading it; without GPUs it gets all of the
-    smallest machine but those that load.
+    smallest machine but those that load. Machines that cannot hold a worker do not count.
 
     Args:
         options: of the command line.
         machines: of the cluster, at least one.
 
     Raises:
-        ConfigError: if a worker would need GPUs that Ray cannot reserve.
+        ConfigError: if a worker would need GPUs that Ray cannot reserve, or if no machine says how
+            many cores it should get.
     """
     gpus = options.gpus
     if gpus is None:
         gpus = 1.0 if any(machine.get("GPU", 0) for machine in machines) else 0.0
     if gpus > 1 and gpus != int(gpus):
         raise ConfigError(f"--gpus-per-worker {gpus:g}: above 1 it has to be a whole number")
-    if options.cores is not None:
-        return WorkerNeeds(options.cores, gpus)
-    if not gpus:
-        smallest = int(min(machine.get("CPU", 0) for machine in machines))
-        loaders = -(-smallest // CPU_CORES_PER_LOADER)
-        return WorkerNeeds(max(1, smallest - loaders), gpus)
+    cores = options.cores or (_cores_beside(gpus, machines) if gpus else _cores_alone(machines))
+    if cores is None:
+        asked = f"{gpus:g} GPUs and cores" if gpus else "cores"
+        raise ConfigError(
+            f"--ray: none of the {len(machines)} machines that are in the cluster now has {asked}, "
+            "and a worker keeps the cores that it starts with; say with --cpus-per-worker how "
+            "many those on the machines to come get: about half of a machine's cores for each of "
+            "its GPUs, or without GPUs nearly all, or start such a machine first"
+        )
+    return WorkerNeeds(cores, gpus)
+
+
+def _cores_beside(gpus: float, machines: Sequence[Machine]) -> int | None:
+    """Return the cores of a worker on GPUs; None if no machine has GPUs and cores."""
     shares = [
-        machine.get("CPU", 0) * gpus / machine["GPU"]
+        machine["CPU"] * gpus / machine["GPU"]
         for machine in machines
-        if machine.get("GPU", 0) >= gpus
+        if machine.get("GPU", 0) >= gpus and machine.get("CPU", 0)
     ]
-    return WorkerNeeds(max(1, int(min(shares, default=2) // 2)), gpus)
+    return max(1, int(min(shares) // 2)) if shares else None
+
+
+def _cores_alone(machines: Sequence[Machine]) -> int | None:
+    """Return the cores of a worker without GPUs; None if no machine has cores."""
+    cores = sorted(int(machine.get("CPU", 0)) for machine in machines)
+    spared = SPARED * sum(cores)
+    while cores and cores[0] <= spared:
+        spared -= cores.pop(0)
+    return max(1, cores[0] - -(-cores[0] // CPU_CORES_PER_LOADER)) if cores else None
 
 
 def worker_count(needs: WorkerNeeds, options: RayOptions, machines: Sequence[Machine]) -> int:
@@ -77,20 +97,36 @@ def worker_count(needs: WorkerNeeds, options: RayOptions, machines: Sequence[Mac
 def loading_tasks(
     needs: WorkerNeeds, options: RayOptions, machines: Sequence[Machine], workers: int
 ) -> int:
-    """Return how many tasks may load for each worker at a time; 0 if it is to load itself.
+    """Return how many tasks may load for each worker at a time; 0 if it is to load itself."""
+    if options.loading is not None:
+        return options.loading
+    left = _cores_left(needs, machines, workers)
+    return max(1, left // workers) if left else 0
+
+
+def require_loading_cores(
+    needs: WorkerNeeds, options: RayOptions, machines: Sequence[Machine]
+) -> None:
+    """Make sure that workers leave a core for the tasks that the command line asks for.
+
+    Where no machine holds a worker yet, those to come may have cores for both.
 
     Raises:
-        ConfigError: if the command line asks for tasks, and the workers leave no core for them.
+        ConfigError: if there is none.
     """
-    cores = sum(machine.get("CPU", 0) for machine in machines)
-    held = needs.cores * min(workers, sum(needs.fitting(machine) for machine in machines))
-    left = int(cores - held)
-    if options.loading is None:
-        return max(1, left // workers) if left else 0
-    if options.loading and not left:
+    workers = worker_count(needs, options, machines)
+    is_held = any(needs.fitting(machine) for machine in machines)
+    if options.loading and is_held and not _cores_left(needs, machines, workers):
+        cores = sum(machine.get("CPU", 0) for machine in machines)
         raise ConfigError(
             f"--workers {options.loading}: the workers on GPUs or CPUs take all {cores:g} cores of "
             "the cluster, and none is left for tasks that load. Give fewer --cpus-per-worker or "
             "--ray-workers, or --workers 0 to load in the workers"
         )
-    return options.loading
+
+
+def _cores_left(needs: WorkerNeeds, machines: Sequence[Machine], workers: int) -> int:
+    """Return how many cores no worker holds."""
+    cores = sum(machine.get("CPU", 0) for machine in machines)
+    held = needs.cores * min(workers, sum(needs.fitting(machine) for machine in machines))
+    return int(cores - held)

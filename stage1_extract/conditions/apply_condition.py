@@ -71,7 +71,8 @@ class SampleChanges:
         Args:
             pixels: of the JPEG.
             camera: of the sample.
-            keyframe: returns the (P, 5) points of the keyframe's LiDAR file; called if needed.
+            keyframe: returns the (P, 5) points of the keyframe's LiDAR file; called if needed. They
+                stay as they are, whatever the function does to its own.
 
         Raises:
             ConfigError: if the condition's function returns something else than such pixels.
@@ -83,7 +84,8 @@ class SampleChanges:
             return pixels
         draw = self.condition.draw(self.record.token, camera.name)
         if self.condition.image_with_points is not None:
-            changed = self.condition.image_with_points(pixels, keyframe(), camera, draw)
+            points = keyframe().copy()  # those of all cameras, and the function may edit its own
+            changed = self.condition.image_with_points(pixels, points, camera, draw)
             return self._checked_pixels("image_with_points", changed, pixels)
         if self.condition.image is not None:
             return self._checked_pixels("image", self.condition.image(pixels, draw), pixels)

@@ -1,4 +1,7 @@
-"""Random numbers of a condition: the same on any machine, in any order, in any process."""
+"""Random numbers of a condition: the same in any order and any process.
+
+On another machine uniform numbers and bits are the same, too; normal ones up to their last bits.
+"""
 
 import hashlib
 import json
@@ -32,7 +35,9 @@ class Draw:
     def normal(self, *shape: int) -> NDArray[np.float64]:
         """Return the next numbers of mean 0 and deviation 1.
 
-        Made of uniform numbers (Box and Muller): NumPy may change how it draws normal ones.
+        Made of uniform numbers (Box and Muller): NumPy may change how it draws normal ones. Its
+        logarithm and cosine are made for each kind of processor: with and without AVX512 numbers
+        differ by up to 9e-16.
         """
         radius, turn = self.uniform(2, *shape)
         normal: NDArray[np.float64] = np.sqrt(-2 * np.log1p(-radius)) * np.cos(2 * np.pi * turn)

@@ -66,7 +66,7 @@ def stuck_record(
     Args:
         record: the sample.
         edits: of the sample.
-        records: all samples by token.
+        records: by token, at least those that a sensor is stuck at.
 
     Raises:
         DatasetError: if the earlier sample is not at hand, or of another recording.
@@ -107,7 +107,7 @@ def _earlier(
     if earlier is None:
         raise DatasetError(
             f"sample {record.token}: a sensor is stuck at sample {edit.token}, which is not among "
-            f"the {len(records)} samples read; read the whole split"
+            "the samples read; read the whole split"
         )
     if earlier.scene != record.scene or earlier.timestamp_us >= record.timestamp_us:
         raise DatasetError(

@@ -8,7 +8,7 @@ from pathlib import Path
 from cache.extend import variants_at
 from cache.storage.protocol import StorePath
 from cache.writer import StoreWriter
-from shared.config.cut import Cut
+from shared.config.cut import BACKBONE_CUT, Cut
 from shared.config.preset import Preset
 from stage1_extract.backbones.frozen import FrozenBackbones
 from stage1_extract.backbones.weights import frozen_backbones
@@ -111,7 +111,7 @@ def described_job(
     """
     return ExtractionJob(
         preset=preset,
-        cut=args.cut,
+        cut=BACKBONE_CUT if args.cut is None else args.cut,
         checkpoint=args.checkpoint,
         store=args.store,
         dataset=chosen_dataset(args),

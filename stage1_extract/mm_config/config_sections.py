@@ -16,7 +16,6 @@ HEADS = {
 }
 MODEL_FIXED = {"pts_fusion_layer": None, "img_roi_head": None, "img_rpn_head": None}
 MODEL_SKIPPED = {
-    "use_grid_mask": "it affects training images only, and the frozen part does not train",
     "pretrained": "the weights come from the checkpoint",
     "init_cfg": "the weights come from the checkpoint",
 }

@@ -1,15 +1,18 @@
 """Turns an official config file into a preset, or names every field that stands in the way.
 
-It reads `model`, the test pipeline and the training range of the resize factor. The other
+It reads `model`, the test pipeline and the training range of the resize factor. Augmented variants
+are those of the official config for the same sensors, see `official_augmentation`. The other
 top-level fields (optimizer, schedule, data paths, hooks, logging, the rest of the training
 pipeline) are settings of a training run, not of a detector, so they are ignored.
 """
 
+import logging
 from pathlib import Path
 from typing import Any
 
 from mmengine.config import Config
 
+from shared.config.augmentation import official_augmentation
 from shared.config.mm_config.config_faults import Report
 from shared.config.mm_config.load_config import load_mm_config
 from shared.config.preset import Preset
@@ -20,6 +23,8 @@ from stage1_extract.mm_config.grid_section import read_grid
 from stage1_extract.mm_config.head_section import read_head, read_width
 from stage1_extract.mm_config.lidar_section import open_voxel_layer, read_lidar
 from stage1_extract.mm_config.pipeline import IMAGE_STEPS, POINT_STEPS
+
+logger = logging.getLogger(__name__)
 
 OTHERWISE = (
     "for a detector that really differs, write a function that returns a Preset, as those in "
@@ -55,10 +60,11 @@ def preset_from_config(path: Path) -> Preset:
         make_lidar, neck_channels = read_lidar(sections, voxels, encoder)
     make_grid = read_grid(sections, voxels, encoder)
     make_head = read_head(sections, width=width, width_path=width_path, neck_channels=neck_channels)
+    has_mask = sections.model.flag("use_grid_mask", False)
     _finish(sections)
     report.raise_faults(f"{path} is not a detector this project can build", OTHERWISE)
     try:
-        return Preset(
+        preset = Preset(
             name=path.stem,
             grid=make_grid(),
             camera=None if make_camera is None else make_camera(),
@@ -67,6 +73,21 @@ def preset_from_config(path: Path) -> Preset:
         )
     except ConfigError as fault:
         raise ConfigError(f"{path}: {fault}") from fault
+    _compare_masks(path, has_mask, preset)
+    return preset
+
+
+def _compare_masks(path: Path, has_mask: bool, preset: Preset) -> None:
+    """Warn if training with the config sees GridMask, and augmented variants do not, or reverse."""
+    is_masked = official_augmentation(preset).grid_mask_probability > 0
+    if preset.camera is not None and has_mask != is_masked:
+        logger.warning(
+            "%s: model.use_grid_mask is %s, but images of augmented variants (--variants) are %s, "
+            "as the official config for these sensors has it; samples as recorded do not differ",
+            path,
+            has_mask,
+            "masked by GridMask" if is_masked else "never masked",
+        )
 
 
 def _run_by_mmengine(path: Path) -> dict[str, Any]:

@@ -74,7 +74,7 @@ def add_dataset_options(
     parser.add_argument("--nuscenes", type=Path, required=True, help="dataset root")
     parser.add_argument("--version", help=f"of the tables, e.g. v1.0-mini (default {version})")
     parser.add_argument("--split", help=f"e.g. val, mini_train (default {split})")
-    parser.add_argument("--infos", type=Path, help="mmdet3d info pickle, instead of the tables")
+    parser.add_argument("--infos", type=Path, help="mmdet3d info pickle, instead of a --split")
     parser.add_argument(
         "--box-convention",
         choices=("auto", *CONVENTIONS),
@@ -94,8 +94,14 @@ def chosen_dataset(
     """Return the choice made on the command line, with a store's record as the default.
 
     Raises:
-        ConfigError: if the store was made from an info file and none is named.
+        ConfigError: if the store was made from an info file and none is named, or if a split of the
+            tables is named beside an info file.
     """
+    if args.infos is not None and args.split is not None:
+        raise ConfigError(
+            f"--split {args.split} chooses samples of the tables, but --infos {args.infos} lists "
+            "its own samples; leave one of the two out"
+        )
     recorded = recorded or {}
     if recorded.get("infos") and args.infos is None and args.split is None:
         raise ConfigError(

@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from shared.config.classes import CAMERAS, LIDAR
+from shared.config.preset import MAX_SWEEPS
 from shared.errors import DatasetError
 from stage1_extract.nuscenes.annotations import (
     NO_BOXES,
@@ -22,7 +23,6 @@ from stage1_extract.nuscenes.annotations import (
 )
 from stage1_extract.nuscenes.record_checks import checked_boxes, checked_record
 from stage1_extract.nuscenes.records import (
-    MAX_SWEEPS,
     Camera,
     SampleRecord,
     Sweep,

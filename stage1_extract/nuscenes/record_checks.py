@@ -9,9 +9,10 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from shared.config.preset import MAX_SWEEPS
 from shared.errors import DatasetError
 from stage1_extract.nuscenes.annotations import BoxTable
-from stage1_extract.nuscenes.records import MAX_SWEEPS, Camera, SampleRecord, Sweep
+from stage1_extract.nuscenes.records import Camera, SampleRecord, Sweep
 
 # A time in any other unit is a thousand times smaller or larger, far outside these years.
 YEAR_2000_S, YEAR_2100_S = 946_684_800, 4_102_444_800

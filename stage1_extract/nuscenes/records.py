@@ -18,8 +18,6 @@ from shared.errors import DatasetError
 
 logger = logging.getLogger(__name__)
 
-MAX_SWEEPS = 10  # Upstream: `max_sweeps` of mmdet3d's converter; no official config merges more.
-
 
 @dataclass(frozen=True, kw_only=True, slots=True, eq=False)
 class Sweep:
@@ -67,7 +65,7 @@ class SampleRecord:
         scene: the recording the frame belongs to, see `recording_of`.
         timestamp_us: time of the LiDAR keyframe, microseconds since the epoch.
         lidar_file: absolute path of the keyframe's points.
-        sweeps: at most `MAX_SWEEPS` previous sweeps, newest first.
+        sweeps: previous sweeps, newest first; of the tables at most `MAX_SWEEPS`.
         cameras: six, in the order of `shared.config.classes.CAMERAS`.
         ego_from_lidar: (4, 4) float64, metres.
         global_from_ego: (4, 4) float64, metres, at the time of the LiDAR keyframe.

@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from functools import cache
 from pathlib import Path
 
-import cv2
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
@@ -18,7 +17,7 @@ from numpy.typing import NDArray
 
 from shared.plots.camera_grid import CAMERA_COLUMNS, CAMERA_ROWS, camera_axes
 from stage1_extract.conditions.apply_condition import SampleChanges
-from stage1_extract.nuscenes.records import Camera, SampleRecord
+from stage1_extract.nuscenes.records import Camera, SampleRecord, naming_sample
 from stage1_extract.nuscenes.transforms import camera_from_lidar
 from stage1_extract.preprocessing.sweeps import load_points, read_points
 
@@ -75,16 +74,31 @@ def draw_sensors(
         record: the frame; calibration as the condition has it.
         kinds: boxes.
         changes: what the condition does to its data.
+
+    Raises:
+        DatasetError: naming the sample, if a sensor file is missing or damaged.
     """
     keyframe = cache(lambda: read_points(record.lidar_file))
     cameras = {camera.name: camera for camera in record.cameras}
     for name, axes in camera_axes(figure, grid):
-        pixels = cv2.imread(str(cameras[name].file))
-        if changes is not None:
-            pixels = changes.image(pixels, cameras[name], keyframe)
-        _plot_camera(axes, cv2.cvtColor(pixels, cv2.COLOR_BGR2RGB), cameras[name], kinds)
+        with naming_sample(record):
+            pixels = recorded_pixels(cameras[name])
+            if changes is not None:
+                pixels = changes.image(pixels, cameras[name], keyframe)
+        _plot_camera(axes, pixels[..., ::-1], cameras[name], kinds)
     points = load_points(record, SWEEPS, changes=changes)
     _plot_bev(figure.add_subplot(grid[:, CAMERA_COLUMNS]), points, kinds)
+
+
+def recorded_pixels(camera: Camera) -> NDArray[np.uint8]:
+    """Return the pixels of a camera's JPEG, (H, W, 3) uint8, BGR.
+
+    Raises:
+        DatasetError: if it is missing or damaged.
+    """
+    from stage1_extract.preprocessing.images import read_jpeg  # which needs torch: not at the start
+
+    return read_jpeg(camera.file)
 
 
 def corners_of(boxes: NDArray[np.float64]) -> NDArray[np.float64]:

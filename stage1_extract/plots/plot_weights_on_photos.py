@@ -8,7 +8,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from zipfile import BadZipFile
 
-import cv2
 import matplotlib
 import numpy as np
 from matplotlib.axes import Axes
@@ -19,9 +18,9 @@ from shared.errors import DatasetError
 from shared.plots.camera_grid import CAMERA_COLUMNS, CAMERA_ROWS, camera_axes
 from shared.plots.weight_dots import weight_dots
 from shared.process.even_samples import evenly_spaced
-from stage1_extract.nuscenes.records import Camera, SampleRecord
+from stage1_extract.nuscenes.records import Camera, SampleRecord, naming_sample
 from stage1_extract.nuscenes.transforms import camera_from_lidar
-from stage1_extract.plots.plot_scene import NEAR_M
+from stage1_extract.plots.plot_scene import NEAR_M, recorded_pixels
 from stage1_extract.preprocessing.sweeps import load_points
 
 PHOTO_DOT, BEV_DOT = 60, 45  # areas, in points squared
@@ -70,7 +69,7 @@ def plot_weights_on_photos(
     """Write <token>_<condition>.png for some of the samples, spread evenly.
 
     Raises:
-        DatasetError: if a sample is not among the records.
+        DatasetError: if a sample is not among the records, or a sensor file is missing or damaged.
     """
     by_token = {record.token: record for record in records}
     for i in evenly_spaced(len(saved.tokens), samples):
@@ -96,7 +95,8 @@ def _plot_sample(
     grid = figure.add_gridspec(CAMERA_ROWS, CAMERA_COLUMNS + 1, width_ratios=(1.6, 1.6, 1.6, 1.9))
     cameras = {camera.name: camera for camera in record.cameras}
     for name, axes in camera_axes(figure, grid):
-        _plot_photo(axes, cameras[name], references_m, weights[:, 1])
+        with naming_sample(record):
+            _plot_photo(axes, cameras[name], references_m, weights[:, 1])
     bev = figure.add_subplot(grid[:, CAMERA_COLUMNS])
     points = load_points(record, sweeps=0)
     bev.scatter(points[:, 0], points[:, 1], color="0.6", s=0.2, linewidths=0)
@@ -120,7 +120,7 @@ def _plot_photo(
     references_m: NDArray[np.float32],
     weights: NDArray[np.float32],
 ) -> None:
-    image = cv2.cvtColor(cv2.imread(str(camera.file)), cv2.COLOR_BGR2RGB)
+    image = recorded_pixels(camera)[..., ::-1]
     height, width = image.shape[:2]
     axes.imshow(PHOTO_SHADE + (1 - PHOTO_SHADE) * image / 255.0)
     matrix = camera_from_lidar(camera.rotation, camera.translation_m)

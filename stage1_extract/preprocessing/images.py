@@ -119,8 +119,23 @@ def decode_jpeg(
     """Return a JPEG's pixels, (height, width, 3) uint8, BGR; `read` reads the file.
 
     Raises:
-        DatasetError: if the file is missing, truncated, not of the expected size, or damaged in a
-            way that the decoder notices. Flipped bits that leave valid Huffman codes it cannot.
+        DatasetError: see `read_jpeg`; or if the image is not of the expected size.
+    """
+    pixels = read_jpeg(file, read)
+    if pixels.shape != (height_px, width_px, 3):
+        raise DatasetError(
+            f"image {file} is {pixels.shape} (rows, columns, channels), expected "
+            f"{(height_px, width_px, 3)}; the preset's raw image size does not match this dataset"
+        )
+    return pixels
+
+
+def read_jpeg(file: Path, read: Callable[[Path], bytes] = Path.read_bytes) -> NDArray[np.uint8]:
+    """Return a JPEG's pixels, uint8, BGR, whatever its size; `read` reads the file.
+
+    Raises:
+        DatasetError: if the file is missing, truncated, or damaged in a way that the decoder
+            notices. Flipped bits that leave valid Huffman codes it cannot.
     """
     try:
         encoded = read(file)
@@ -146,11 +161,6 @@ def decode_jpeg(
             f"image {file} ({size}) is damaged inside, the decoder reports: {fault}. Most viewers "
             "fill such parts with grey or noise and say nothing; unpack or download it again"
         ) from fault
-    if pixels.shape != (height_px, width_px, 3):
-        raise DatasetError(
-            f"image {file} is {pixels.shape} (rows, columns, channels), expected "
-            f"{(height_px, width_px, 3)}; the preset's raw image size does not match this dataset"
-        )
     return np.asarray(pixels, np.uint8)
 
 

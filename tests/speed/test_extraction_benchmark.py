@@ -20,10 +20,11 @@ from benchmarks.speed.extraction.thread_samples import QUEUES
 from benchmarks.speed.extraction.timed_extraction import WorkerReport, WorkerTask
 from benchmarks.speed.extraction.worker_processes import joint_figures, run_workers
 from benchmarks.speed.gpu.cases import NOT_MEASURED, Cases
+from shared.config.preset import MAX_SWEEPS
 from shared.config.preset_catalogue import r50_800x320
 from shared.synthetic_nuscenes import SyntheticConfig
 from stage1_extract.extraction.fill_store import planned_batches
-from stage1_extract.nuscenes.records import MAX_SWEEPS, SampleRecord
+from stage1_extract.nuscenes.records import SampleRecord
 
 SAMPLES = 8  # four shards, two of each process
 NOWHERE = Path("no real frames")

@@ -12,9 +12,10 @@ import numpy as np
 
 from benchmarks.speed.codecs.codec_features import INFOS, real_records
 from benchmarks.speed.store.sample_rows import synthetic_samples
+from shared.config.preset import MAX_SWEEPS
 from shared.synthetic_nuscenes import SyntheticConfig, write_synthetic_nuscenes
 from stage1_extract.nuscenes.nuscenes_tables import read_tables
-from stage1_extract.nuscenes.records import MAX_SWEEPS, SampleRecord, Sweep
+from stage1_extract.nuscenes.records import SampleRecord, Sweep
 
 FRAMES = 5  # of which all samples are made
 SWEEP_US = 50_000  # from one sweep to the next

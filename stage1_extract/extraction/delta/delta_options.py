@@ -4,7 +4,6 @@ import argparse
 
 from cache.reader import CachedFeatures
 from cache.storage.location import store_path
-from shared.config.cut import BACKBONE_CUT
 from shared.errors import ConfigError
 
 
@@ -55,7 +54,7 @@ def require_options_of_base(
     own |= {} if batch_size is None else {"batch_size": batch_size}
     for name, value in own.items():
         asked = getattr(args, name)
-        if asked not in (None, value) and not (name == "cut" and asked == BACKBONE_CUT):
+        if asked not in (None, value):
             option = name.replace("_", "-")
             raise ConfigError(
                 f"--{option} {asked} differs from the base {base.path}, which has {value}; a delta "

@@ -56,8 +56,8 @@ class Run:
         self.at_end: Callable[[], None] = lambda: None
         self.ray = ThreadsAsRay(lambda: Worker(self), [{"CPU": 1.0}] * machines)
 
-    def go(self) -> int:
-        options = RayOptions(address="auto", gpus=None, cores=1, workers=None, loading=None)
+    def go(self, *, workers: int | None = None, loading: int | None = None) -> int:
+        options = RayOptions(address="auto", gpus=None, cores=1, workers=workers, loading=loading)
         job: Any = type("Job", (), {"store": self.store, "variants": VARIANTS})()
         return extract_on_ray(job, None, options)  # type: ignore[arg-type]
 
@@ -297,6 +297,21 @@ def test_machines_that_join_get_workers(run: Run) -> None:
     run.at_start = lambda _: joined.set() if len(run.ray.actors) == 3 else None
     assert run.go() == 0
     assert len(run.ray.actors) == 3
+
+
+def test_a_worker_is_replaced_though_the_machine_that_loaded_for_it_has_left(
+    run: Run, expected: str
+) -> None:
+    run.ray.machines.append({"CPU": 1.0})
+
+    def leave() -> None:
+        run.ray.machines.pop()
+        run.kill(0)
+
+    leaves = once(leave)
+    run.before = lambda shard: leaves() if shard == 6 else None
+    assert run.go(workers=2, loading=1) == 0
+    assert content_digest(open_store(run.store)) == expected
 
 
 def test_no_more_workers_are_asked_for_than_there_are_shards_left(run: Run) -> None:

@@ -10,6 +10,7 @@ from stage1_extract.cluster.worker_room import (
     Machine,
     WorkerNeeds,
     loading_tasks,
+    require_loading_cores,
     worker_count,
     worker_needs,
 )
@@ -17,6 +18,8 @@ from stage1_extract.cluster.worker_room import (
 GPUS: Machine = {"CPU": 96.0, "GPU": 8.0}
 SMALL: Machine = {"CPU": 4.0, "GPU": 1.0}
 CORES: Machine = {"CPU": 32.0}
+LARGE: Machine = {"CPU": 64.0}
+HEAD: Machine = {"CPU": 0.0}  # as docs/cluster.md has it
 
 
 def options(**named: Any) -> RayOptions:
@@ -32,7 +35,13 @@ def options(**named: Any) -> RayOptions:
         ([GPUS], {"gpus": 0.5}, WorkerNeeds(3, 0.5)),
         ([GPUS], {"gpus": 0.0}, WorkerNeeds(90, 0.0)),
         ([CORES], {}, WorkerNeeds(30, 0.0)),
-        ([CORES], {"gpus": 1.0}, WorkerNeeds(1, 1.0)),  # a machine with one will come
+        ([CORES], {"gpus": 1.0, "cores": 5}, WorkerNeeds(5, 1.0)),  # a machine with one will come
+        ([HEAD, GPUS], {}, WorkerNeeds(6, 1.0)),
+        ([{"CPU": 0.0, "GPU": 1.0}, GPUS], {}, WorkerNeeds(6, 1.0)),
+        ([HEAD, LARGE], {}, WorkerNeeds(60, 0.0)),
+        ([{"CPU": 2.0}, LARGE], {}, WorkerNeeds(60, 0.0)),
+        ([CORES, LARGE], {}, WorkerNeeds(30, 0.0)),
+        ([{"CPU": 4.0}] * 8 + [LARGE], {}, WorkerNeeds(3, 0.0)),  # together a third of the cores
         ([{"CPU": 1.0}], {}, WorkerNeeds(1, 0.0)),
         ([GPUS], {"cores": 7}, WorkerNeeds(7, 1.0)),
     ],
@@ -41,6 +50,27 @@ def test_what_a_worker_gets(
     machines: list[Machine], named: dict[str, Any], needs: WorkerNeeds
 ) -> None:
     assert worker_needs(options(**named), machines) == needs
+
+
+def test_a_head_without_cores_or_with_few_leaves_the_large_machine_to_one_worker() -> None:
+    for head in (HEAD, {"CPU": 2.0}):
+        machines = [head, LARGE]
+        assert worker_count(worker_needs(options(), machines), options(), machines) == 1
+
+
+@pytest.mark.parametrize(
+    ("machines", "named", "asked"),
+    [
+        ([HEAD], {"gpus": 1.0}, "1 GPUs and cores"),
+        ([CORES, SMALL], {"gpus": 2.0}, "2 GPUs and cores"),
+        ([HEAD], {}, "cores"),
+    ],
+)
+def test_cores_that_no_machine_tells_have_to_be_named(
+    machines: list[Machine], named: dict[str, Any], asked: str
+) -> None:
+    with pytest.raises(ConfigError, match=rf"none of the .* now has {asked}, .*--cpus-per-worker"):
+        worker_needs(options(**named), machines)
 
 
 def test_one_and_a_half_gpus_are_refused() -> None:
@@ -93,4 +123,12 @@ def test_where_workers_hold_every_core_they_load_themselves() -> None:
     needs, machines = WorkerNeeds(1, 0.0), [{"CPU": 2.0}]
     assert loading_tasks(needs, options(), machines, 2) == 0
     with pytest.raises(ConfigError, match=r"--workers 1: .*take all 2 cores.*--workers 0"):
-        loading_tasks(needs, options(loading=1), machines, 2)
+        require_loading_cores(needs, options(loading=1), machines)
+    require_loading_cores(needs, options(loading=1, workers=1), machines)
+
+
+def test_machines_to_come_may_have_cores_for_tasks_that_load() -> None:
+    chosen, needs = options(gpus=1.0, cores=8, workers=16, loading=4), WorkerNeeds(8, 1.0)
+    for machines in ([HEAD], [HEAD, {"CPU": 16.0, "GPU": 1.0}]):
+        require_loading_cores(needs, chosen, machines)
+        assert loading_tasks(needs, chosen, machines, 16) == 4

@@ -107,6 +107,18 @@ def test_an_image_function_may_look_at_the_points_of_the_keyframe() -> None:
     assert changes.image(PIXELS, changes.record.cameras[0], lambda: POINTS).max() == 40
 
 
+def test_points_that_an_image_function_edits_are_the_recorded_ones_for_every_camera() -> None:
+    def brighter(pixels: Any, points: Any, camera: Any, draw: Any) -> Any:
+        points[:, 3] += 1
+        return np.full_like(pixels, points[0, 3])
+
+    (changes,) = changes_of(condition(image_with_points=brighter), [record()])
+    shared = POINTS.copy()
+    levels = [changes.image(PIXELS, view, lambda: shared).max() for view in changes.record.cameras]
+    assert levels == [41] * len(CAMERAS)
+    np.testing.assert_array_equal(shared, POINTS)
+
+
 @pytest.mark.parametrize(
     ("returned", "what", "expected"),
     [

@@ -25,6 +25,11 @@ def test_the_numbers_are_these_for_ever() -> None:
     assert Draw(*KEY).uniform(2).tolist() == [0.4682301169034282, 0.9102695936492292]
 
 
+def test_normal_numbers_are_these_up_to_the_last_bits_of_a_processor() -> None:
+    expected = [-0.7979048918595231, -0.20280707364662748, -0.5139142152938397]
+    np.testing.assert_allclose(Draw(*KEY).normal(3), expected, rtol=0, atol=1e-15)
+
+
 @pytest.mark.parametrize("place", range(4))
 def test_each_part_of_the_key_changes_the_numbers(place: int) -> None:
     changed = [*KEY]

@@ -138,7 +138,7 @@ def mmcv_config(name: str) -> Config:
     sensors = {"lidar_voxel0075": "Lidar", "camera_vov_1600x640": "Image"}.get(name, "")
     images = image_steps(*(((640, 1600), (0.94, 1.25)) if large else ((320, 800), (0.47, 0.625))))
     backbone, channels = (VOVNET, [768, 1024]) if large else (RESNET, [1024, 2048])
-    model: Config = {"type": "CmtDetector", "use_grid_mask": True}
+    model: Config = {"type": "CmtDetector"} | ({} if sensors else {"use_grid_mask": True})
     if sensors != "Lidar":
         model |= camera_sections(backbone, channels)
     if sensors != "Image":

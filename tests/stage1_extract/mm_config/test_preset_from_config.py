@@ -9,7 +9,8 @@ from pathlib import Path
 import pytest
 
 from shared.config.head_config import Denoising
-from shared.config.preset_catalogue import PRESETS
+from shared.config.preset import MAX_SWEEPS
+from shared.config.preset_catalogue import PRESETS, r50_800x320
 from shared.errors import ConfigError
 from stage1_extract.mm_config.preset_from_config import preset_from_config
 from tests.stage1_extract.mm_config.official_configs import (
@@ -291,6 +292,40 @@ def test_an_error_of_the_preset_itself_names_the_file(refusal: Callable[[Config]
     config = changed(FUSION, f"{RESIZE}.data_aug_conf.final_dim", (300, 800))
     config = changed(config, f"{TEST_STEPS}.2.transforms.3", {"type": "Collect3D"})
     assert re.search(r"mine\.py: image size 300 x 800 px is no multiple of 32", refusal(config))
+
+
+def test_a_config_that_masks_training_images_otherwise_than_variants_says_so(
+    write: Write, caplog: pytest.LogCaptureFixture
+) -> None:
+    for name in OFFICIAL:
+        preset_from_config(write(mmcv_config(name)))
+    assert not caplog.records
+    unmasked = without(FUSION, "model.use_grid_mask")
+    for config in (unmasked, changed(FUSION, "model.use_grid_mask", False)):
+        assert preset_from_config(write(config)) == preset_from_config(write(FUSION))
+        assert "model.use_grid_mask is False, but images of augmented variants" in caplog.text
+        assert "are masked by GridMask" in caplog.text
+        caplog.clear()
+    cameras, lidar = (mmcv_config(name) for name in ("camera_vov_1600x640", "lidar_voxel0075"))
+    preset_from_config(write(changed(cameras, "model.use_grid_mask", True)))
+    assert "model.use_grid_mask is True, but" in caplog.text
+    assert "are never masked" in caplog.text
+    caplog.clear()
+    preset_from_config(write(changed(lidar, "model.use_grid_mask", True)))  # it has no images
+    assert not caplog.records
+
+
+def test_more_sweeps_than_the_tables_are_read_with_are_refused(
+    refusal: Callable[[Config], str],
+) -> None:
+    path = f"{TEST_STEPS}.1.sweeps_num"
+    assert "mine.py: 11 sweeps are to be merged" in refusal(changed(FUSION, path, 11))
+    lidar = r50_800x320().lidar
+    assert lidar is not None
+    assert lidar.sweeps == MAX_SWEEPS
+    for sweeps in (MAX_SWEEPS + 1, -1):
+        with pytest.raises(ConfigError, match="expected 0 to 10: the nuScenes tables are read"):
+            replace(lidar, sweeps=sweeps)
 
 
 def test_a_model_without_sensors_is_refused(refusal: Callable[[Config], str]) -> None:

@@ -6,7 +6,9 @@ from pathlib import Path
 import pytest
 
 from cache.reader import CachedFeatures
+from shared.errors import DatasetError
 from stage1_extract.plot_samples import main as plot_samples
+from stage1_extract.plot_samples import read_results
 
 
 def test_results_of_other_samples_are_refused(
@@ -24,3 +26,13 @@ def test_results_of_other_samples_are_refused(
 
     results.write_text(json.dumps({"results": {token: []}}))
     assert plot_samples(options) == 0
+
+
+@pytest.mark.parametrize(("results", "came"), [([], "empty"), ({}, "empty"), ("no", "a str")])
+def test_results_that_are_not_by_sample_are_refused(
+    tmp_path: Path, results: object, came: str
+) -> None:
+    file = tmp_path / "results.json"
+    file.write_text(json.dumps({"results": results}))
+    with pytest.raises(DatasetError, match=rf"results\.json is not .* its results are {came}, exp"):
+        read_results(file)

@@ -17,6 +17,7 @@ from cache.storage.location import as_store_path
 from stage1_extract.__main__ import main as extract_features
 from stage1_extract.check_parity import main as check_parity
 from stage1_extract.conditions.catalogue.condition_catalogue import CATALOGUE, load_condition
+from stage1_extract.extraction.fill_store import fill_store
 from stage2_train.__main__ import main as train_stage2
 from tests.stage1_extract.extraction.delta.conftest import OWN, delta_options
 
@@ -222,6 +223,31 @@ def test_a_condition_of_a_user_whose_file_was_edited(
     assert extract_features(command) == 0
     file.write_text(OWN.read_text() + "\nLATER = 1\n")
     refused(capsys, command, "was not made from", "condition.user_file: ")
+
+
+def test_a_condition_of_a_user_whose_file_is_edited_while_it_is_extracted(
+    synthetic_root: Path,
+    tiny_store: Path,
+    tmp_path: Path,
+    capsys: Output,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    file, delta = tmp_path / "mine.py", tmp_path / "delta"
+    file.write_text(OWN.read_text())
+    command = delta_options(synthetic_root, tiny_store, delta, "mixed")
+    command[-1] = f"{file}:mixed"
+    command += ["--workers", "1"]
+
+    def fill_and_edit(*arguments: Any, **options: Any) -> None:
+        fill_store(*arguments, **options)  # the cameras
+        file.write_text(OWN.read_text().replace("< 0.5", "< 0.4"))  # of the points
+
+    monkeypatch.setattr(extract_delta_module, "fill_store", fill_and_edit)
+    refused(capsys, command, f"condition {file}:mixed is not what it was", "its user_file differs")
+    refused(capsys, command, "was not made from", "condition.user_file: ")
+    monkeypatch.setattr(extract_delta_module, "fill_store", fill_store)
+    file.write_text(OWN.read_text())
+    assert extract_features(command) == 0
 
 
 def test_half_of_the_options(
