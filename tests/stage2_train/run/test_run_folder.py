@@ -11,7 +11,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 
 from cache.reader import CachedFeatures
 from stage2_train.run import run_folder
-from stage2_train.run.run_files import last_row
+from stage2_train.run.run_files import last_row, rows_before
 from stage2_train.run.run_folder import RunFolder
 from stage2_train.training.build import train
 from stage2_train.training.queued_step import QueuedStep, StepResult
@@ -146,8 +146,8 @@ def test_a_log_is_read_once_in_a_process_and_again_for_new_columns(
 ) -> None:
     RunFolder(tmp_path / "run").log("log.csv", [{"step": 1, "loss": 5.0}])
     reads, file = [], tmp_path / "run" / "log.csv"
-    read = run_folder.rows_before
-    monkeypatch.setattr(run_folder, "rows_before", lambda *of: reads.append(of) or read(*of))
+
+    monkeypatch.setattr(run_folder, "rows_before", lambda *of: reads.append(of) or rows_before(*of))
     folder = RunFolder(tmp_path / "run")
     folder.log("log.csv", [{"step": 2, "loss": 6.0}])
     folder.log("log.csv", [{"step": 3, "loss": 7.0}, {"step": 4, "loss": None}])
