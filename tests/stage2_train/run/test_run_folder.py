@@ -146,7 +146,6 @@ def test_a_log_is_read_once_in_a_process_and_again_for_new_columns(
 ) -> None:
     RunFolder(tmp_path / "run").log("log.csv", [{"step": 1, "loss": 5.0}])
     reads, file = [], tmp_path / "run" / "log.csv"
-
     monkeypatch.setattr(run_folder, "rows_before", lambda *of: reads.append(of) or rows_before(*of))
     folder = RunFolder(tmp_path / "run")
     folder.log("log.csv", [{"step": 2, "loss": 6.0}])
