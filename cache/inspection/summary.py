@@ -20,7 +20,7 @@ def describe(store: Store) -> dict[str, Any]:
     """Return everything `feature-cache show` prints, as plain JSON values."""
     metadata, layout = store.metadata, store.layout
     complete = sorted(shard for shard in store.ledger.complete() if shard in store.all_shards)
-    entries = store.ledger.read_all(complete)
+    entries = list(store.entries(complete))
     rows = store.rows_in(frozenset(complete))
     sizes, sources = store.path.sizes(), SampleSources.of(entries)
     partial = sum(size for name, size in sizes.items() if name.endswith(PARTIAL_SUFFIX))

@@ -4,7 +4,6 @@ Needs no tables: ledger entries name the files of every row.
 """
 
 import random
-import shlex
 import threading
 from collections import Counter, defaultdict
 from collections.abc import Mapping
@@ -14,12 +13,13 @@ from pathlib import Path
 
 from tqdm import tqdm
 
+from cache.coordination.ledger import EntryError
 from cache.coordination.shard_sources import ShardSources, sources_row_digest
 from cache.coordination.store import Store
 from cache.verification.check_rows import Damage
 from shared.data.features import Sources
 from shared.digests import file_digest
-from shared.errors import CacheError, DatasetError, IdentityError
+from shared.errors import DatasetError, IdentityError
 from shared.process.cores import available_cores
 
 FEWEST_ROWS = 8  # that a resume compares, where there are as many
@@ -54,8 +54,8 @@ def source_damage(store: Store, root: Path, shard: int, stop: threading.Event) -
     if shard not in store.all_shards:
         return []  # `shard_damage` says so
     try:
-        entry = store.ledger.read(shard)
-    except CacheError as error:
+        entry = store.entry(shard)
+    except EntryError as error:
         return [Damage(where=f"shard {shard}", problem=str(error), remedy=store.repair(shard))]
     if entry.sources is None:
         return [
@@ -168,15 +168,11 @@ def _recorded_sources(store: Store) -> tuple[dict[int, ShardSources], int]:
     """Return the sources of the complete shards that have them, and count the other rows."""
     complete = sorted(shard for shard in store.ledger.complete() if shard in store.all_shards)
     known, unknown = {}, 0
-    try:
-        for entry in store.path.for_each(store.ledger.read, complete):
-            if entry.sources is None:
-                unknown += len(entry.tokens)
-            else:
-                known[entry.shard] = entry.sources
-    except CacheError as error:
-        command = f"feature-cache verify {shlex.quote(str(store.path))} --repair"
-        raise CacheError(f"{error}. Run `{command}`, then the same command again") from error
+    for entry in store.entries(complete):
+        if entry.sources is None:
+            unknown += len(entry.tokens)
+        else:
+            known[entry.shard] = entry.sources
     return known, unknown
 
 
