@@ -23,10 +23,7 @@ from pathlib import Path
 from shared.process.command import ending_at_once, run_command
 
 with ending_at_once():
-    from tqdm import tqdm
-
     from cache.command_options import feature_cache_parser
-    from cache.coordination.ledger import DAMAGED_SUFFIX
     from cache.coordination.store import open_store
     from cache.delta.delta_inspection import (
         delta_as_text,
@@ -44,8 +41,7 @@ with ending_at_once():
     from cache.inspection.summary import describe, summary_as_text
     from cache.storage.location import parse_store_path
     from cache.storage.protocol import StorePath
-    from cache.verification.check_rows import Damage
-    from cache.verification.verify_store import verify, verify_sources
+    from cache.verify_command import print_damage
     from shared.config.cut import parse_cut
     from shared.config.preset_catalogue import load_preset
     from shared.digests import BLAKE3
@@ -71,49 +67,6 @@ def print_summary(path: StorePath, *, as_json: bool, picture: Path | None) -> in
     description = describe(store)
     print(json.dumps(description, indent=2) if as_json else summary_as_text(description))
     return 0
-
-
-def print_damage(
-    path: StorePath, *, workers: int, anew: bool, repair: bool, root: Path | None
-) -> int:
-    """Verify a store, or its sensor files in `root`; return 1 and print what is not as it was."""
-    if is_delta(path):
-        stores = stores_inside(path, with_files=root is not None)
-        inside = [
-            print_damage(store.path, workers=workers, anew=anew, repair=repair, root=root)
-            for store in stores.values()
-        ]
-        return max(inside, default=0)
-    store = open_store(path)
-
-    def report(damage: Damage) -> None:
-        tqdm.write(str(damage), file=sys.stdout)
-
-    if root is None:
-        outcome = verify(store, workers=workers, anew=anew, repair=repair, report=report)
-        files, read, bad, good = "", "and were read again", "{} damaged", "all as written"
-    else:
-        outcome = verify_sources(store, root, workers=workers, anew=anew, report=report)
-        files, read, bad = ", and their sensor files", "were read again", "differences: {}"
-        good = "all as they were extracted"
-    complete = outcome.rows_read + outcome.rows_before
-    if outcome.rows_before:
-        read = (
-            f"({outcome.rows_read} read now, {outcome.rows_before} since {outcome.before}; --anew "
-            "reads all)"
-        )
-    result = bad.format(len(outcome.damages)) if outcome.damages else good
-    print(f"{complete} of {store.layout.rows} rows are complete{files} {read}: {result}")
-    if outcome.dropped:
-        entries = ", ".join(str(entry).removeprefix(f"{path}/") for entry in outcome.dropped)
-        print(
-            f"moved aside: {entries} (now *{DAMAGED_SUFFIX}). Rebuild these shards with: "
-            f"{store.metadata.provenance.command}"
-        )
-    elsewhere = sum(damage.shard is None for damage in outcome.damages)
-    if repair and elsewhere:
-        print(f"{elsewhere} of these cannot be repaired: they are not in shards, see above")
-    return 1 if outcome.damages else 0
 
 
 def print_difference(path: StorePath, references: Sequence[str]) -> int:

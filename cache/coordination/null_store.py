@@ -4,14 +4,12 @@
 written, checked and repaired like any other. Its maps replace those of a sensor that is dropped.
 """
 
-from cache.coordination.ledger import Ledger
-from cache.coordination.store import Store, open_store
+from cache.coordination.store import Store, open_inside
 from cache.format.identity import Identity
-from cache.format.metadata import METADATA_FILE, NULL_GROUP
+from cache.format.metadata import NULL_GROUP
 from cache.format.samples import Samples
 from cache.storage.protocol import StorePath
 from shared.digests import json_digest
-from shared.errors import CacheError
 
 NULL_SAMPLES = Samples(tokens=("no-sensor",), scenes=("none",), timestamps_us=(0,))
 
@@ -36,16 +34,6 @@ def open_null(store: Store) -> Store | None:
     """Return the null features of a store, or None where there are none yet.
 
     Raises:
-        CacheError: if they are damaged.
+        InsideError: if they are damaged.
     """
-    path = null_path(store.path)
-    if (path / METADATA_FILE).exists():
-        return open_store(path)
-    # Where files are put one by one, some are there before the store is created.
-    is_lost = path.exists() if path.creates_at_once else bool(Ledger(path).complete())
-    if is_lost:
-        raise CacheError(
-            f"{path} has lost its {METADATA_FILE}; delete this directory and run the extraction "
-            f"again, which computes the null features anew: {store.metadata.provenance.command}"
-        )
-    return None
+    return open_inside(null_path(store.path), store.metadata.provenance.command)

@@ -16,7 +16,7 @@ from pathlib import Path
 from tqdm import tqdm
 
 from cache.coordination.null_store import null_path, open_null
-from cache.coordination.store import Store
+from cache.coordination.store import InsideError, Store
 from cache.format.metadata import read_metadata
 from cache.format.schema import row_bytes
 from cache.storage.protocol import StorePath
@@ -85,12 +85,11 @@ def _verify_null(
     """Do the same for the null features, which are a store of their own."""
     try:
         null = open_null(store)
-    except CacheError as error:
+    except InsideError as error:
         damage = Damage(
             where=f"null features {null_path(store.path)}",
             problem=str(error),
-            remedy="Or move this directory away and run the extraction again, which makes it anew: "
-            f"{store.metadata.provenance.command}",
+            remedy="The rows are not affected",
         )
         report(damage)
         return Outcome(damages=[damage])

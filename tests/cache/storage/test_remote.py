@@ -212,7 +212,7 @@ def test_null_features_that_another_worker_is_creating_are_not_there_yet(
     fill(make_writer(null_path(place)), shards=1)
     assert open_null(store) is not None
     (null_path(place) / "zarr.json").unlink()
-    with pytest.raises(CacheError, match=r"null has lost its zarr\.json"):
+    with pytest.raises(CacheError, match=r"null/zarr\.json is lost"):
         open_null(store)
 
 

@@ -260,5 +260,5 @@ def test_null_features_that_cannot_be_opened_are_damage(
     (with_null / "null/zarr.json").write_text("{")
     assert main(["verify", str(with_null), "--repair"]) == 1
     printed = capsys.readouterr().out
-    assert "move this directory away and run the extraction again" in printed
+    assert "null away and run this, which makes it anew: " + COMMAND in printed
     assert "5 of 5 rows are complete" in printed
