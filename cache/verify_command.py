@@ -8,7 +8,8 @@ from pathlib import Path
 from tqdm import tqdm
 
 from cache.coordination.ledger import DAMAGED_SUFFIX
-from cache.coordination.store import InsideError, Store, open_store
+from cache.coordination.store import Store, open_store
+from cache.coordination.store_inside import InsideError
 from cache.delta.delta_metadata import finish_command, is_delta, read_delta
 from cache.delta.delta_rows import needed_parts, open_part
 from cache.storage.protocol import StorePath

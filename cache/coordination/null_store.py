@@ -4,7 +4,8 @@
 written, checked and repaired like any other. Its maps replace those of a sensor that is dropped.
 """
 
-from cache.coordination.store import Store, open_inside
+from cache.coordination.store import Store
+from cache.coordination.store_inside import open_inside
 from cache.format.identity import Identity
 from cache.format.metadata import NULL_GROUP
 from cache.format.samples import Samples
@@ -34,6 +35,7 @@ def open_null(store: Store) -> Store | None:
     """Return the null features of a store, or None where there are none yet.
 
     Raises:
-        InsideError: if they are damaged.
+        InsideError: if they are damaged, or those of a different store.
     """
-    return open_inside(null_path(store.path), store.metadata.provenance.command)
+    identity, command = null_identity(store.metadata.identity), store.metadata.provenance.command
+    return open_inside(null_path(store.path), lambda _: identity, command)

@@ -16,7 +16,6 @@ from cache.format.metadata import METADATA_FILE, Metadata, read_metadata
 from cache.format.samples import Samples, read_samples
 from cache.format.schema import ArraySpec
 from cache.format.shard_file import read_row
-from cache.storage.bucket import RemoteError
 from cache.storage.location import as_store_path
 from cache.storage.protocol import StorePath
 from shared.errors import CacheError
@@ -145,36 +144,6 @@ class Store:
             f"To rebuild shard {shard}, run `feature-cache verify {shlex.quote(str(self.path))} "
             f"--repair`, then the extraction again: {self.metadata.provenance.command}"
         )
-
-
-class InsideError(CacheError):
-    """A store inside a store or a delta that is there and cannot be used."""
-
-
-def open_inside(path: StorePath, command: str) -> Store | None:
-    """Open a store inside a store or a delta; None where there is none yet.
-
-    Args:
-        path: of the store inside.
-        command: that makes it anew once its folder is gone.
-
-    Raises:
-        InsideError: if it has lost its metadata, or that or its sample list is damaged.
-    """
-    try:
-        if (path / METADATA_FILE).exists():
-            return open_store(path)
-        # Where files are put one by one, some are there before the store is created.
-        if path.exists() if path.creates_at_once else Ledger(path).complete():
-            raise CacheError(f"{path / METADATA_FILE} is lost; restore this file from a copy")
-    except RemoteError:  # says nothing about what is there
-        raise
-    except CacheError as error:
-        raise InsideError(
-            f"{str(error).rstrip('.')}. Or move the folder {path} away and run this, which makes "
-            f"it anew: {command}"
-        ) from error
-    return None
 
 
 def open_store(path: Path | StorePath) -> Store:

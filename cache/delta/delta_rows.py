@@ -9,11 +9,12 @@ from typing import Literal
 
 from cache.coordination.completeness import Completeness
 from cache.coordination.read_arrays import map_buffers, read_arrays
-from cache.coordination.store import Store, open_inside
+from cache.coordination.store import Store
+from cache.coordination.store_inside import open_inside
 from cache.create import StoreSpec, open_or_create
 from cache.delta.delta_metadata import DeltaMetadata, finish_command
 from cache.delta.delta_plan import DeltaPlan
-from cache.format.identity import PART
+from cache.format.identity import PART, Identity
 from cache.format.layout import SHARD_BYTES
 from cache.format.metadata import Metadata
 from cache.format.samples import Samples
@@ -126,9 +127,7 @@ def _view_maps(base: Metadata) -> list[FeatureMap]:
     return [replace(whole, dims=whole.dims[1:], shape=whole.shape[1:]) for whole in maps]
 
 
-def _part_identity(
-    metadata: DeltaMetadata, part: Part, tokens: tuple[str, ...]
-) -> dict[str, object]:
+def _part_identity(metadata: DeltaMetadata, part: Part, tokens: tuple[str, ...]) -> Identity:
     dataset = {**metadata.base_identity["dataset"], "tokens": json_digest(list(tokens))}
     return {**metadata.identity, "dataset": dataset, PART: part}
 
@@ -148,9 +147,13 @@ def open_part(path: StorePath, metadata: DeltaMetadata, part: Part) -> Store | N
     """Open a store inside the delta at `path`; None where it is not there yet.
 
     Raises:
-        InsideError: if it is damaged.
+        InsideError: if it is damaged, or from a different delta.
     """
-    return open_inside(path / part, finish_command(path, metadata))
+
+    def identity_of(store: Store) -> Identity:
+        return _part_identity(metadata, part, tuple(store.samples.tokens))
+
+    return open_inside(path / part, identity_of, finish_command(path, metadata))
 
 
 def open_parts(path: StorePath, metadata: DeltaMetadata) -> dict[Part, Store]:

@@ -16,7 +16,8 @@ from pathlib import Path
 from tqdm import tqdm
 
 from cache.coordination.null_store import null_path, open_null
-from cache.coordination.store import InsideError, Store
+from cache.coordination.store import Store
+from cache.coordination.store_inside import InsideError
 from cache.format.metadata import read_metadata
 from cache.format.schema import row_bytes
 from cache.storage.protocol import StorePath

@@ -10,6 +10,7 @@ from cache.delta.open_features import open_delta
 from cache.reader import CachedFeatures
 from shared.config.classes import CAMERAS, LIDAR
 from shared.errors import CacheError
+from tests.cache.delta.conftest import write_base
 from tests.cache.delta.small_deltas import COMMAND, plan_of, write_small_delta
 
 LETTERS = {CAMERAS[0]: "rr...", LIDAR: "r...."}
@@ -79,3 +80,33 @@ def test_rows_of_another_delta_are_damage(
     write_small_delta(delta, base, plan)
     printed_by(capsys, "verify", delta, status=0)
     assert COMMAND in printed
+
+
+def test_a_store_of_another_delta_is_refused_and_damage(
+    delta: Path, base: CachedFeatures, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    condition = {"name": "shaken-3", "family": "shaken", "parameters": {"share": 0.7}}
+    other, plan = tmp_path / "shaken-3", plan_of(base, LETTERS)
+    write_small_delta(other, base, plan, name="shaken-3", condition_identity=condition)
+    shutil.rmtree(delta / "lidar")
+    shutil.copytree(other / "lidar", delta / "lidar")
+    with pytest.raises(CacheError, match=r"/lidar belongs to something else(.|\n)*shaken-3"):
+        open_delta(delta, base)
+    printed = printed_by(capsys, "verify", delta, status=1)
+    assert "condition.name: shaken-3 there, shaken-2 in what it is inside of" in printed
+    assert f"Or move the folder {delta}/lidar away and run this" in printed
+    assert "2 of 2 rows are complete" in printed  # cameras
+
+
+def test_null_features_of_another_store_are_refused_and_damage(
+    base: CachedFeatures, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    write_base(tmp_path / "coarse.zarr", codec="uint8-zstd-1")
+    null = tmp_path / "base.zarr/null"
+    shutil.rmtree(null)
+    shutil.copytree(tmp_path / "coarse.zarr/null", null)
+    with pytest.raises(CacheError, match=r"/null belongs to something else(.|\n)*value_format"):
+        _ = base.null
+    printed = printed_by(capsys, "verify", base.path, status=1)
+    assert f"null features {null}: {null} belongs to something else" in printed
+    assert "5 of 5 rows are complete" in printed
