@@ -18,6 +18,7 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from shared.process.command import ending_at_once, run_command
@@ -32,6 +33,7 @@ with ending_at_once():
         stores_inside,
     )
     from cache.delta.delta_metadata import is_delta, read_delta
+    from cache.delta.print_delta_damage import print_delta_damage
     from cache.format.identity import explain_difference, frozen_document
     from cache.inspection.content_digest import content_digest
     from cache.inspection.estimate import estimate
@@ -41,7 +43,7 @@ with ending_at_once():
     from cache.inspection.summary import describe, summary_as_text
     from cache.storage.location import parse_store_path
     from cache.storage.protocol import StorePath
-    from cache.verify_command import print_damage
+    from cache.verification.print_outcome import print_store_damage
     from shared.config.cut import parse_cut
     from shared.config.preset_catalogue import load_preset
     from shared.digests import BLAKE3
@@ -67,6 +69,16 @@ def print_summary(path: StorePath, *, as_json: bool, picture: Path | None) -> in
     description = describe(store)
     print(json.dumps(description, indent=2) if as_json else summary_as_text(description))
     return 0
+
+
+def print_damage(
+    path: StorePath, *, workers: int, anew: bool, repair: bool, root: Path | None
+) -> int:
+    """Verify a store, or its sensor files in `root`; return 1 and print what is not as it was."""
+    check = partial(print_store_damage, workers=workers, anew=anew, repair=repair, root=root)
+    if is_delta(path):
+        return print_delta_damage(path, check, with_files=root is not None)
+    return check(open_store(path))
 
 
 def print_difference(path: StorePath, references: Sequence[str]) -> int:

@@ -6,7 +6,7 @@ written, checked and repaired like any other. Its maps replace those of a sensor
 
 from cache.coordination.store import Store
 from cache.coordination.store_inside import open_inside
-from cache.format.identity import Identity
+from cache.format.identity import ABSENT_SENSORS, Identity
 from cache.format.metadata import NULL_GROUP
 from cache.format.samples import Samples
 from cache.storage.protocol import StorePath
@@ -23,7 +23,7 @@ def null_path(store: StorePath) -> StorePath:
 def null_identity(identity: Identity) -> Identity:
     """Return the identity of the null features of a store with this identity."""
     dataset = {
-        "version": "absent sensors",
+        "version": ABSENT_SENSORS,
         "tokens": json_digest(list(NULL_SAMPLES.tokens)),
         "inputs": json_digest([]),
     }
@@ -37,5 +37,5 @@ def open_null(store: Store) -> Store | None:
     Raises:
         InsideError: if they are damaged, or those of a different store.
     """
-    identity, command = null_identity(store.metadata.identity), store.metadata.provenance.command
-    return open_inside(null_path(store.path), lambda _: identity, command)
+    identity = null_identity(store.metadata.identity)
+    return open_inside(null_path(store.path), lambda _: identity, store.command)

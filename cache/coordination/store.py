@@ -9,14 +9,15 @@ from typing import Any
 from numpy.typing import NDArray
 
 from cache.coordination.ledger import LEDGER_GROUP, EntryError, Ledger, LedgerEntry
+from cache.coordination.resume_command import resume_command
 from cache.format.codec import CODECS, DamageError
-from cache.format.identity import rows_digest
+from cache.format.identity import is_inside, rows_digest
 from cache.format.layout import Layout, Shard
 from cache.format.metadata import METADATA_FILE, Metadata, read_metadata
 from cache.format.samples import Samples, read_samples
 from cache.format.schema import ArraySpec
 from cache.format.shard_file import read_row
-from cache.storage.location import as_store_path
+from cache.storage.location import absolute_place, as_store_path
 from cache.storage.protocol import StorePath
 from shared.errors import CacheError
 
@@ -47,6 +48,12 @@ class Store:
     def arrays(self) -> tuple[ArraySpec, ...]:
         """Every array of a row."""
         return self.metadata.arrays
+
+    @property
+    def command(self) -> str:
+        """The line to paste to finish or repair the store where it is now."""
+        place = absolute_place(self.path).parent if is_inside(self.metadata.identity) else self.path
+        return resume_command(self.metadata.provenance.command, place)
 
     def shard(self, index: int) -> Shard:
         """Describe a shard."""
@@ -102,7 +109,7 @@ class Store:
         except EntryError as error:
             raise CacheError(
                 f"{error}. Run `feature-cache verify {shlex.quote(str(self.path))} --repair`, then "
-                f"the extraction again: {self.metadata.provenance.command}"
+                f"the extraction again: {self.command}"
             ) from error
 
     def read_array(
@@ -142,7 +149,7 @@ class Store:
         """Say how to rebuild a damaged shard."""
         return (
             f"To rebuild shard {shard}, run `feature-cache verify {shlex.quote(str(self.path))} "
-            f"--repair`, then the extraction again: {self.metadata.provenance.command}"
+            f"--repair`, then the extraction again: {self.command}"
         )
 
 

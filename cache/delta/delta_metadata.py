@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from cache.coordination.resume_command import resume_command
 from cache.delta.delta_plan import DeltaPlan
 from cache.format.checked_json import add_checksum, json_bytes, remove_checksum
 from cache.format.identity import Identity, require_identity
@@ -150,5 +151,6 @@ def open_or_create_delta(path: StorePath, metadata: DeltaMetadata) -> DeltaMetad
 
 
 def finish_command(path: StorePath, metadata: DeltaMetadata) -> str:
-    """Return the line to paste to finish or repair a delta store."""
-    return metadata.provenance.command or f"extract-features --store {shlex.quote(str(path))}"
+    """Return the line to paste to finish or repair a delta store where it is now."""
+    command = resume_command(metadata.provenance.command, path)
+    return command or f"extract-features --store {shlex.quote(str(path))}"

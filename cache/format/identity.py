@@ -26,6 +26,7 @@ Identity = dict[str, Any]
 PART = "part"  # the field that names a store inside a delta, which is not read by itself
 # The fields that adding variants changes. A store of one variant was not drawn from anything.
 VARIANT_FIELDS = ("variants", "variant_seed", "augmentation")
+ABSENT_SENSORS = "absent sensors"  # the dataset of null features, which are inside a store
 NECK_FIELDS = ("width", "bev_neck_channels")  # the fields of `HeadConfig` that necks depend on
 
 # What a field means to a user; the longest matching prefix counts.
@@ -198,6 +199,11 @@ def explain_difference(
         f"{_meaning(field)}"
         for field, first, second in _differences(mine, theirs)
     ]
+
+
+def is_inside(identity: Mapping[str, Any]) -> bool:
+    """Return whether a store with this identity is inside a store or a delta."""
+    return PART in identity or identity["dataset"]["version"] == ABSENT_SENSORS
 
 
 def require_whole_store(path: StorePath, identity: Mapping[str, Any]) -> None:

@@ -33,7 +33,7 @@ def content_digest(store: Store, *, recompute: bool = False) -> str:
     if missing:
         raise CacheError(
             f"{store.path} is not finished: {missing} of {store.layout.rows} rows are missing, so "
-            f"it has no content digest yet. Finish it with: {store.metadata.provenance.command}"
+            f"it has no content digest yet. Finish it with: {store.command}"
         )
     shards = store.all_shards
     digests_by_shard = (

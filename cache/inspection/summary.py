@@ -56,6 +56,7 @@ def describe(store: Store) -> dict[str, Any]:
         },
         "parity": OF_A_DELTA if PART in metadata.identity else parity_note(store),
         "provenance": {**asdict(metadata.provenance), "created_at": metadata.created_at},
+        "resume_command": store.command,
         "write_seconds": round(sum(entry.write_seconds for entry in entries), 3),
         "schema_version": metadata.schema_version,
     }
@@ -92,7 +93,7 @@ def summary_as_text(description: dict[str, Any]) -> str:
             f"unfinished  {size['left_by_killed_writers']} bytes in *{PARTIAL_SUFFIX} files"
         )
     if not is_finished:
-        lines.append(f"unfinished  finish it with: {provenance['command']}")
+        lines.append(f"unfinished  finish it with: {description['resume_command']}")
     lines += ["", f"{'array':26} {'dtype':8} row"]
     for name, spec in description["arrays"].items():
         dims = " ".join(spec["dims"])

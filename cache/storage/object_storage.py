@@ -63,6 +63,11 @@ class ObjectPath:
         """The last name in the key."""
         return self.key.rpartition("/")[2]
 
+    @property
+    def parent(self) -> "ObjectPath":
+        """The name without what follows its last slash."""
+        return ObjectPath(self.bucket, self.key.rpartition("/")[0])
+
     def with_suffix(self, suffix: str) -> "ObjectPath":
         """Return the path with everything after the last dot of its name replaced."""
         return ObjectPath(self.bucket, self.key.rpartition(".")[0] + suffix)

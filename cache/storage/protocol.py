@@ -37,6 +37,10 @@ class StorePath(Protocol):
     def name(self) -> str:
         """The last name in the path."""
 
+    @property
+    def parent(self) -> Self:
+        """The folder that holds this."""
+
     def __truediv__(self, below: str, /) -> Self: ...
 
     def with_suffix(self, suffix: str) -> Self:

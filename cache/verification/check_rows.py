@@ -4,7 +4,7 @@ import math
 import threading
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 from cache.coordination.array_nodes import late_arrays
 from cache.coordination.ledger import EntryError, LedgerEntry
@@ -56,7 +56,7 @@ def metadata_damage(store: Store) -> Iterator[Damage]:
                 problem="does not have all variants: a command that added some is about to change "
                 "it, or was stopped before it did",
                 remedy="If none is running, this does it; the features are not affected: "
-                f"{metadata.provenance.command}",
+                f"{replace(store, metadata=metadata).command}",
             )
             continue
         yield Damage(

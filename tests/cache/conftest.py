@@ -12,12 +12,15 @@ import numpy as np
 import pytest
 
 import cache.storage.bucket
+from cache.coordination.null_store import NULL_SAMPLES, null_identity, null_path
+from cache.coordination.store import open_store
 from cache.create import StoreSpec, open_or_create
 from cache.format.codec import CODECS, DEFAULT_CODEC
 from cache.format.identity import Identity, identity_document
 from cache.format.metadata import Provenance
 from cache.format.samples import Samples
 from cache.format.schema import array_specs, row_bytes
+from cache.storage.location import as_store_path
 from cache.storage.protocol import StorePath
 from cache.writer import StoreWriter
 from shared.config.head_config import HeadConfig
@@ -29,6 +32,11 @@ from tests.flaky_server import Flaky, flaky_server
 TOKENS = ("ant", "bee", "cow", "dog", "elk")
 COMMAND = "extract-features small --store HERE"
 MAX_BOXES = 3
+
+
+def command_of(store: Path | str) -> str:
+    """Return the line that finishes or repairs a store where it is."""
+    return COMMAND.replace("HERE", str(store))
 
 
 def small_preset() -> Preset:
@@ -165,6 +173,29 @@ def fill(writer: StoreWriter, *, shards: int | None = None) -> None:
     """Write the first pending shards, or all."""
     for shard in writer.pending()[:shards]:
         writer.write_shard(shard, [make_features(t, variant=shard.variant) for t in shard.tokens])
+
+
+def make_null_writer(store: Path | StorePath) -> StoreWriter:
+    """Create or open the null features of a store of the small preset."""
+    metadata = open_store(store).metadata
+    spec = StoreSpec(
+        preset=metadata.preset,
+        identity=null_identity(metadata.identity),
+        samples=NULL_SAMPLES,
+        max_boxes=1,
+        provenance=metadata.provenance,
+        codec=metadata.codec,
+    )
+    return open_or_create(null_path(as_store_path(store)), spec)
+
+
+def fill_null(writer: StoreWriter) -> None:
+    """Write null features, which are 7.5 everywhere."""
+    ant, token = make_features("ant"), NULL_SAMPLES.tokens[0]
+    frame = replace(ant.frame, token=token, scene=NULL_SAMPLES.scenes[0], timestamp_us=0)
+    maps = {name: np.full_like(values, 7.5) for name, values in ant.maps.items()}
+    for shard in writer.pending():
+        writer.write_shard(shard, [replace(ant, frame=frame, maps=maps)])
 
 
 def without_sources(store: Path, *shards: int) -> None:

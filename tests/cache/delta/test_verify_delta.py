@@ -6,12 +6,14 @@ from pathlib import Path
 import pytest
 
 from cache.__main__ import main
+from cache.coordination.store import open_store
 from cache.delta.open_features import open_delta
 from cache.reader import CachedFeatures
 from shared.config.classes import CAMERAS, LIDAR
 from shared.errors import CacheError
+from tests.cache.conftest import command_of
 from tests.cache.delta.conftest import write_base
-from tests.cache.delta.small_deltas import COMMAND, plan_of, write_small_delta
+from tests.cache.delta.small_deltas import plan_of, write_small_delta
 
 LETTERS = {CAMERAS[0]: "rr...", LIDAR: "r...."}
 
@@ -79,7 +81,7 @@ def test_rows_of_another_delta_are_damage(
     assert "moved aside: ledger/000000.json" in printed
     write_small_delta(delta, base, plan)
     printed_by(capsys, "verify", delta, status=0)
-    assert COMMAND in printed
+    assert f"--base HERE --store {delta}" in printed
 
 
 def test_a_store_of_another_delta_is_refused_and_damage(
@@ -110,3 +112,13 @@ def test_null_features_of_another_store_are_refused_and_damage(
     printed = printed_by(capsys, "verify", base.path, status=1)
     assert f"null features {null}: {null} belongs to something else" in printed
     assert "5 of 5 rows are complete" in printed
+
+
+def test_what_is_inside_is_finished_with_what_is_around_it(
+    base: CachedFeatures, delta: Path, tmp_path: Path
+) -> None:
+    null = open_store(base.path / "null")
+    assert null.command == command_of(base.path)
+    assert f"the extraction again: {command_of(base.path)}" in null.repair(0)
+    moved = delta.rename(tmp_path / "moved")
+    assert open_store(moved / "lidar").command.endswith(f"--base HERE --store {moved}")

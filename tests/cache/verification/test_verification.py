@@ -5,7 +5,7 @@ import json
 import os
 import signal
 import threading
-from dataclasses import fields, replace
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +13,21 @@ import pytest
 
 import cache.verification.verify_store
 from cache.__main__ import main
-from cache.coordination.null_store import NULL_SAMPLES, null_identity, null_path
+from cache.coordination.null_store import null_path
 from cache.coordination.store import Store, open_store
-from cache.create import StoreSpec, open_or_create
 from cache.format.statistics import Statistics
 from cache.reader import CachedFeatures
 from cache.storage.directory import DirectoryPath
 from cache.verification.check_rows import Damage, shard_damage
 from cache.verification.verify_store import verify
 from shared.digests import json_digest
-from tests.cache.conftest import COMMAND, fill, make_features, make_writer
+from tests.cache.conftest import (
+    command_of,
+    fill,
+    fill_null,
+    make_null_writer,
+    make_writer,
+)
 
 
 def damage_shard(store: Path, index: int) -> None:
@@ -125,7 +130,7 @@ def test_repair_drops_the_damaged_shard_and_the_next_extraction_rebuilds_just_th
     assert main(["verify", str(finished), "--repair"]) == 1
     printed = capsys.readouterr().out
     assert "000001.json (now *.damaged)" in printed
-    assert f"Rebuild these shards with: {COMMAND}" in printed
+    assert f"Rebuild these shards with: {command_of(finished)}" in printed
     assert (finished / "ledger/000001.damaged").exists()
     assert CachedFeatures(finished).missing() == ("cow", "dog")
 
@@ -228,18 +233,7 @@ def test_a_bad_sector_is_damage(finished: Path, monkeypatch: pytest.MonkeyPatch)
 @pytest.fixture
 def with_null(finished: Path) -> Path:
     """A finished store with null features."""
-    metadata = open_store(finished).metadata
-    spec = StoreSpec(
-        preset=metadata.preset,
-        identity=null_identity(metadata.identity),
-        samples=NULL_SAMPLES,
-        max_boxes=1,
-        provenance=metadata.provenance,
-    )
-    writer = open_or_create(null_path(finished), spec)
-    ant = make_features("ant")
-    frame = replace(ant.frame, token="no-sensor", scene="none", timestamp_us=0)
-    writer.write_shard(writer.shards[0], [replace(ant, frame=frame)])
+    fill_null(make_null_writer(finished))
     return finished
 
 
@@ -260,5 +254,5 @@ def test_null_features_that_cannot_be_opened_are_damage(
     (with_null / "null/zarr.json").write_text("{")
     assert main(["verify", str(with_null), "--repair"]) == 1
     printed = capsys.readouterr().out
-    assert "null away and run this, which makes it anew: " + COMMAND in printed
+    assert "null away and run this, which makes it anew: " + command_of(with_null) in printed
     assert "5 of 5 rows are complete" in printed
