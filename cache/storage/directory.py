@@ -40,6 +40,10 @@ class DirectoryPath(PosixPath):
     __slots__ = ()
     creates_at_once: ClassVar[bool] = True
 
+    def unique_place(self) -> str:
+        """Return the path without links, and the inode; devices get other numbers at a restart."""
+        return f"{self.resolve()} {self.stat().st_ino}"
+
     def names(self) -> Iterator[str]:
         """Yield the names of the files in this folder."""
         with os.scandir(self) as files:

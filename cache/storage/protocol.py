@@ -61,6 +61,9 @@ class StorePath(Protocol):
     def unlink(self, missing_ok: bool = ...) -> None:
         """Delete a file."""
 
+    def unique_place(self) -> str:
+        """Return what tells this folder from every other, also from a copy that replaced it."""
+
     def names(self) -> Iterator[str]:
         """Yield the names of the files in a folder, of which there may be many."""
 

@@ -3,6 +3,7 @@
 import errno
 import json
 import os
+import shutil
 import signal
 import threading
 from dataclasses import fields
@@ -83,6 +84,33 @@ def test_anew_reads_everything(interrupted: Path) -> None:
 def test_a_checked_shard_is_read_again_when_its_ledger_entry_has_changed(interrupted: Path) -> None:
     rewrite_entry(interrupted, 0, write_seconds=9.0)
     assert verify(open_store(interrupted)).rows_read == 3
+
+
+def test_a_copy_is_read_whatever_was_read_of_the_original(
+    interrupted: Path, tmp_path: Path
+) -> None:
+    copy = shutil.copytree(interrupted, tmp_path / "copy.zarr")
+    assert verify(open_store(copy)).rows_before == 0
+    shutil.copytree(interrupted, tmp_path / "again.zarr")
+    shutil.rmtree(interrupted)
+    (tmp_path / "again.zarr").rename(interrupted)  # another folder in the same place
+    assert verify(open_store(interrupted)).rows_before == 0
+
+
+def test_a_store_is_the_same_by_a_link_and_in_another_working_directory(
+    interrupted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "link.zarr").symlink_to(interrupted)
+    monkeypatch.chdir(tmp_path)
+    assert verify(open_store(Path("link.zarr"))).rows_before == 4
+
+
+def test_what_was_read_as_part_of_another_store_is_read_again(
+    interrupted: Path, tmp_path: Path
+) -> None:
+    make_writer(tmp_path / "other.zarr", precision="of another checkpoint")
+    shutil.copy(tmp_path / "other.zarr/zarr.json", interrupted / "zarr.json")
+    assert verify(open_store(interrupted)).rows_before == 0
 
 
 def test_a_damaged_record_is_ignored(interrupted: Path, caplog: pytest.LogCaptureFixture) -> None:
