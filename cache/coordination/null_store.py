@@ -5,8 +5,8 @@ written, checked and repaired like any other. Its maps replace those of a sensor
 """
 
 from cache.coordination.store import Store
-from cache.coordination.store_inside import open_inside
-from cache.format.identity import ABSENT_SENSORS, Identity
+from cache.coordination.store_inside import InsideError, open_inside
+from cache.format.identity import ABSENT_SENSORS, Identity, is_inside
 from cache.format.metadata import NULL_GROUP
 from cache.format.samples import Samples
 from cache.storage.protocol import StorePath
@@ -39,3 +39,24 @@ def open_null(store: Store) -> Store | None:
     """
     identity = null_identity(store.metadata.identity)
     return open_inside(null_path(store.path), lambda _: identity, store.command)
+
+
+def null_problem(store: Store) -> str | None:
+    """Return what is wrong with the null features of a store; None if nothing is.
+
+    `extract-features` writes them before any row, and it alone records a dataset in the provenance:
+    stores that other programs made need not have them.
+    """
+    try:
+        null = open_null(store)
+    except InsideError as error:
+        return str(error)
+    is_extracted = bool(store.metadata.provenance.dataset)
+    must_be_there = is_extracted and not is_inside(store.metadata.identity)
+    is_there = null is not None and bool(null.ledger.complete())
+    if is_there or not must_be_there or not store.ledger.complete():
+        return None
+    return (
+        f"{null_path(store.path)} has no row, although `extract-features` writes it before any other. "
+        f"Run the extraction again, which computes it anew: {store.command}"
+    )

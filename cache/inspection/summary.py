@@ -3,6 +3,7 @@
 from dataclasses import asdict
 from typing import Any
 
+from cache.coordination.null_store import null_problem
 from cache.coordination.store import Store
 from cache.format.identity import PART
 from cache.format.statistics import merge_by_array
@@ -54,6 +55,7 @@ def describe(store: Store) -> dict[str, Any]:
             "digest": sources.digest if rows == layout.rows else None,
             "unknown_rows": sources.unknown,
         },
+        "null_problem": null_problem(store),
         "parity": OF_A_DELTA if PART in metadata.identity else parity_note(store),
         "provenance": {**asdict(metadata.provenance), "created_at": metadata.created_at},
         "resume_command": store.command,
@@ -88,6 +90,8 @@ def summary_as_text(description: dict[str, Any]) -> str:
         f"created     {provenance['created_at']} by: {provenance['command']}",
         f"software    {', '.join(f'{k} {v}' for k, v in provenance['software'].items())}",
     ]
+    if description["null_problem"]:
+        lines.append(f"damaged     null features: {description['null_problem']}")
     if size["left_by_killed_writers"]:
         lines.append(
             f"unfinished  {size['left_by_killed_writers']} bytes in *{PARTIAL_SUFFIX} files"

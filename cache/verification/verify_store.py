@@ -15,9 +15,8 @@ from pathlib import Path
 
 from tqdm import tqdm
 
-from cache.coordination.null_store import null_path, open_null
+from cache.coordination.null_store import null_problem, open_null
 from cache.coordination.store import Store
-from cache.coordination.store_inside import InsideError
 from cache.format.metadata import read_metadata
 from cache.format.schema import row_bytes
 from cache.storage.protocol import StorePath
@@ -84,16 +83,14 @@ def _verify_null(
     store: Store, *, anew: bool, repair: bool, report: Callable[[Damage], None]
 ) -> Outcome:
     """Do the same for the null features, which are a store of their own."""
-    try:
-        null = open_null(store)
-    except InsideError as error:
+    problem = null_problem(store)
+    if problem is not None:
         damage = Damage(
-            where=f"null features {null_path(store.path)}",
-            problem=str(error),
-            remedy="The rows are not affected",
+            where="null features", problem=problem, remedy="The rows of samples are not affected"
         )
         report(damage)
         return Outcome(damages=[damage])
+    null = open_null(store)
     if null is None:
         return Outcome()
     return _verify_rows(null, 1, anew=anew, repair=repair, report=report)

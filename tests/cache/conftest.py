@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -154,6 +154,7 @@ def make_writer(
     codec: str = DEFAULT_CODEC,
     root: Path | None = None,
     precision: str = "float32 compute",
+    dataset: Mapping[str, str] | None = None,
 ) -> StoreWriter:
     """Create or open a store of the small preset."""
     spec = StoreSpec(
@@ -161,7 +162,12 @@ def make_writer(
         identity=make_identity(tokens=tokens, variants=variants, precision=precision, codec=codec),
         samples=make_samples(tokens),
         max_boxes=max_boxes,
-        provenance=Provenance(command=COMMAND, weights="none", software={"torch": "2.13.0"}),
+        provenance=Provenance(
+            command=COMMAND,
+            weights="none",
+            software={"torch": "2.13.0"},
+            dataset=dict(dataset or {}),
+        ),
         codec=codec,
         shard_bytes=rows_per_shard * row_bytes(array_specs(small_preset(), max_boxes, codec)),
         root=root,

@@ -110,7 +110,7 @@ def test_null_features_of_another_store_are_refused_and_damage(
     with pytest.raises(CacheError, match=r"/null belongs to something else(.|\n)*value_format"):
         _ = base.null
     printed = printed_by(capsys, "verify", base.path, status=1)
-    assert f"null features {null}: {null} belongs to something else" in printed
+    assert f"null features: {null} belongs to something else" in printed
     assert "5 of 5 rows are complete" in printed
 
 

@@ -276,6 +276,35 @@ def test_null_features_are_verified_and_repaired_too(
     assert not open_store(null_path(with_null)).ledger.complete()
 
 
+def test_null_features_that_an_extraction_has_lost_are_damage(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "extracted.zarr"
+    writer = make_writer(path, dataset={"nuscenes": "/data"})
+    assert main(["verify", str(path)]) == 0  # created, and killed before any row
+    fill_null(make_null_writer(path))
+    fill(writer)
+    assert main(["verify", str(path)]) == 0
+    assert main(["verify", str(path / "null")]) == 0
+    assert main(["show", str(path)]) == 0
+    assert "null features:" not in capsys.readouterr().out
+
+    shutil.rmtree(path / "null")
+    assert main(["verify", str(path)]) == 1
+    lost = "null has no row, although `extract-features` writes it before any other. Run the "
+    printed = capsys.readouterr().out
+    assert lost in printed
+    assert f"computes it anew: {command_of(path)}" in printed
+    assert "5 of 5 rows are complete and were read again: 1 damaged" in printed
+    assert main(["show", str(path)]) == 0
+    assert f"damaged     null features: {path}/{lost}" in capsys.readouterr().out
+
+    make_null_writer(path)  # killed before it wrote the row
+    assert main(["verify", str(path)]) == 1
+    fill_null(make_null_writer(path))
+    assert main(["verify", str(path)]) == 0
+
+
 def test_null_features_that_cannot_be_opened_are_damage(
     with_null: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
