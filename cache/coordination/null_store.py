@@ -57,6 +57,6 @@ def null_problem(store: Store) -> str | None:
     if is_there or not must_be_there or not store.ledger.complete():
         return None
     return (
-        f"{null_path(store.path)} has no row, although `extract-features` writes it before any other. "
-        f"Run the extraction again, which computes it anew: {store.command}"
+        f"{null_path(store.path)} has no row, although `extract-features` writes it before any "
+        f"other. Run the extraction again, which computes it anew: {store.command}"
     )
