@@ -58,7 +58,7 @@ class DeltaMetadata:
         may_change_nothing: the condition is meant to leave features as they are.
         base: content of the base; the delta fits no other.
         base_identity: see `cache.format.identity`.
-        base_path: where the base was; for people.
+        base_path: where the base was, absolute unless an earlier version recorded it; for people.
         cameras: in the order in which the base's maps have them.
         plan: where every feature comes from.
         provenance, created_at: for people; the time is ISO 8601, UTC.
