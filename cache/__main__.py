@@ -35,6 +35,7 @@ with ending_at_once():
     from cache.delta.delta_metadata import is_delta, read_delta
     from cache.delta.print_delta_damage import print_delta_damage
     from cache.format.identity import explain_difference, frozen_document
+    from cache.format.metadata import nothing_at
     from cache.inspection.content_digest import content_digest
     from cache.inspection.estimate import estimate
     from cache.inspection.picture import plot_store
@@ -45,9 +46,10 @@ with ending_at_once():
     from cache.storage.protocol import StorePath
     from cache.verification.print_outcome import print_store_damage
     from shared.config.cut import parse_cut
+    from shared.config.preset import Preset
     from shared.config.preset_catalogue import load_preset
     from shared.digests import BLAKE3
-    from shared.errors import CacheError
+    from shared.errors import CacheError, ConfigError
 
 GIGABYTE = 1e9
 SECONDS_PER_HOUR = 3600
@@ -90,19 +92,19 @@ def print_difference(path: StorePath, references: Sequence[str]) -> int:
     has_difference = False
     for reference in references:
         mine, sources, notes = store.metadata.identity, list[str](), list[str]()
+        compared_of = "what determines the features"
         if _names_store(reference):
             compared = open_store(parse_store_path(reference))
             theirs = compared.metadata.identity
             sources, notes = explain_sources(store, compared)
         else:
-            theirs = {"preset": frozen_document(load_preset(reference), parse_cut(mine["cut"]))}
-            mine = {"preset": mine["preset"]}
+            theirs = {"preset": frozen_document(_named_preset(reference), parse_cut(mine["cut"]))}
+            mine, compared_of = {"preset": mine["preset"]}, "the preset, which alone was compared"
         lines = explain_rebuild(mine, theirs, arrays, names=(f"in {path}", f"in {reference}"))
         lines += sources
         if len(references) > 1:
             print(f"{path} and {reference}:")
-        same = "no difference in what determines the features"
-        print("\n".join([*(lines or [same]), *notes]))
+        print("\n".join([*(lines or [f"no difference in {compared_of}"]), *notes]))
         has_difference |= bool(lines)
     return 1 if has_difference else 0
 
@@ -120,6 +122,20 @@ def print_delta_difference(path: StorePath, references: Sequence[str]) -> int:
         print("\n".join(lines or ["no difference in what determines the features"]))
         has_difference |= bool(lines)
     return 1 if has_difference else 0
+
+
+def _named_preset(reference: str) -> Preset:
+    """Return the preset of a reference that is no store.
+
+    Raises:
+        ConfigError: if it is no preset either.
+    """
+    try:
+        return load_preset(reference)
+    except ConfigError as error:
+        if ".py" in reference:
+            raise
+        raise ConfigError(f"{nothing_at(parse_store_path(reference))} And: {error}") from error
 
 
 def _names_store(reference: str) -> bool:
