@@ -165,7 +165,8 @@ def test_a_damaged_ledger_entry_is_found(
     entry.write_text("")
     assert main(["verify", str(finished)]) == 1
     assert main(["digest", str(finished)]) == 1
-    assert main(["show", str(finished)]) == 1
+    assert main(["show", str(finished)]) == 0
+    assert "damaged     1 of 3 ledger entries" in capsys.readouterr().out
 
 
 def test_a_changed_identity_on_disk_is_damage_and_not_a_different_store(finished: Path) -> None:
