@@ -11,12 +11,11 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from tqdm import tqdm
-
 from cache.coordination.ledger import EntryError
 from cache.coordination.shard_sources import ShardSources, sources_row_digest
 from cache.coordination.store import Store
 from cache.verification.check_rows import Damage
+from cache.verification.read_progress import ReadProgress
 from shared.data.features import Sources
 from shared.digests import file_digest
 from shared.errors import DatasetError, IdentityError
@@ -109,7 +108,11 @@ def require_same_sources(store: Store, root: Path) -> ComparedRows:
     pool = ThreadPoolExecutor(available_cores())
     try:
         results = pool.map(compare, drawn)
-        rows = list(tqdm(results, "sensor files", len(drawn), unit="row", disable=None))
+        rows = []
+        with ReadProgress(f"sensor files of {store.path}", len(drawn)) as progress:
+            for result in results:
+                rows.append(result)
+                progress.add(1)
     finally:
         pool.shutdown(cancel_futures=True)
     if any(rows):

@@ -61,6 +61,7 @@ class VerificationProgress:
         ledger, identity = store.path / LEDGER_GROUP, rows_digest(store.metadata.identity, 0)
         of_root = [] if root is None else [str(root.resolve())]
         self._where = " ".join([identity, ledger.unique_place(), *of_root])
+        self.is_of_files = root is not None
         self.path = ledger / (ROWS_FILE if root is None else SOURCES_FILE)
         self._checked = {} if anew else self._load()
         self._saved_at = time.monotonic()

@@ -13,8 +13,6 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from tqdm import tqdm
-
 from cache.coordination.null_store import null_problem, open_null
 from cache.coordination.store import Store
 from cache.format.metadata import read_metadata
@@ -23,6 +21,7 @@ from cache.storage.protocol import StorePath
 from cache.verification.check_rows import Damage, metadata_damage, shard_damage
 from cache.verification.check_sources import source_damage
 from cache.verification.progress import VerificationProgress
+from cache.verification.read_progress import ReadProgress
 from shared.errors import CacheError, DatasetError, InterruptedWorkError
 from shared.process.interrupts import Interrupts
 
@@ -148,8 +147,13 @@ def _check_shards(
 ) -> None:
     """Check every complete shard that `progress` does not know, and add to `outcome`."""
     todo = _unread(store, progress, outcome)
+    rows = store.rows_in(frozenset(todo))
+    if progress.is_of_files:
+        reading = ReadProgress(f"sensor files of {store.path}", rows)
+    else:
+        reading = ReadProgress(f"rows of {store.path}", rows, row_bytes(store.arrays))
     try:
-        with contextlib.closing(_read(store, check, todo, workers, outcome)) as results:
+        with contextlib.closing(_read(store, check, todo, workers, outcome, reading)) as results:
             for shard, fingerprint, damages in results:
                 outcome.rows_read += store.rows_in(frozenset([shard]))
                 outcome.damages += damages
@@ -200,16 +204,18 @@ def _unread(store: Store, progress: VerificationProgress, outcome: Outcome) -> l
 
 
 def _read(
-    store: Store, check: Check, todo: list[int], workers: int, outcome: Outcome
+    store: Store,
+    check: Check,
+    todo: list[int],
+    workers: int,
+    outcome: Outcome,
+    reading: ReadProgress,
 ) -> Generator[tuple[int, str, list[Damage]], None, None]:
     """Check shards in parallel; yield each when it is done, with the entry it was compared with."""
     stop, waiting = threading.Event(), iter(todo)
-    size = row_bytes(store.arrays)
-    total = store.rows_in(frozenset(todo)) * size
     active: dict[Future[list[Damage]], tuple[int, str]] = {}
-    bar = tqdm(total=total, desc="verify", unit="B", unit_scale=True, disable=None)
     pool = ThreadPoolExecutor(workers)
-    with Interrupts() as interrupts, bar:
+    with Interrupts() as interrupts, reading:
         try:
             while True:
                 while len(active) < QUEUED_PER_WORKER * workers:
@@ -223,7 +229,7 @@ def _read(
                 done, _ = wait(active, timeout=POLL_S, return_when=FIRST_COMPLETED)
                 for future in done:
                     shard, fingerprint = active.pop(future)
-                    bar.update(store.rows_in(frozenset([shard])) * size)
+                    reading.add(store.rows_in(frozenset([shard])))
                     yield shard, fingerprint, future.result()
                 if interrupts.signum is not None:
                     raise _stopped(outcome, len(todo), interrupts.signum)
