@@ -5,7 +5,8 @@ import shlex
 from cache.storage.protocol import StorePath
 
 OPTION = "--store"
-SPELLINGS = tuple(OPTION[:length] for length in range(len("--st"), len(OPTION) + 1))  # argparse's
+# argparse takes any beginning that no other option of the command has.
+SPELLINGS = tuple(OPTION[:length] for length in range(4, len(OPTION) + 1))
 
 
 def resume_command(command: str, place: StorePath) -> str:
