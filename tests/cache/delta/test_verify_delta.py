@@ -73,9 +73,9 @@ def test_rows_of_another_delta_are_damage(
     # As when an unfinished delta is copied over a finished one.
     condition = {"name": "shaken-3", "family": "shaken", "parameters": {"share": 0.7}}
     plan = plan_of(base, LETTERS)
-    other = tmp_path / "shaken-3"
-    write_small_delta(other, base, plan, name="shaken-3", condition_identity=condition)
-    shutil.copy(other / "lidar/ledger/000000.json", delta / "lidar/ledger/000000.json")
+    different = tmp_path / "shaken-3"
+    write_small_delta(different, base, plan, name="shaken-3", condition_identity=condition)
+    shutil.copy(different / "lidar/ledger/000000.json", delta / "lidar/ledger/000000.json")
     printed = printed_by(capsys, "verify", delta, "--repair", status=1)
     assert "lidar/ledger/000000.json is of a different store" in printed
     assert "moved aside: ledger/000000.json" in printed
@@ -88,10 +88,10 @@ def test_a_store_of_another_delta_is_refused_and_damage(
     delta: Path, base: CachedFeatures, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     condition = {"name": "shaken-3", "family": "shaken", "parameters": {"share": 0.7}}
-    other, plan = tmp_path / "shaken-3", plan_of(base, LETTERS)
-    write_small_delta(other, base, plan, name="shaken-3", condition_identity=condition)
+    different, plan = tmp_path / "shaken-3", plan_of(base, LETTERS)
+    write_small_delta(different, base, plan, name="shaken-3", condition_identity=condition)
     shutil.rmtree(delta / "lidar")
-    shutil.copytree(other / "lidar", delta / "lidar")
+    shutil.copytree(different / "lidar", delta / "lidar")
     with pytest.raises(CacheError, match=r"/lidar belongs to something else(.|\n)*shaken-3"):
         open_delta(delta, base)
     printed = printed_by(capsys, "verify", delta, status=1)
