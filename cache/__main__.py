@@ -18,15 +18,13 @@ import argparse
 import json
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 from shared.process.command import ending_at_once, run_command
 
 with ending_at_once():
-    from tqdm import tqdm
-
     from cache.command_options import feature_cache_parser
-    from cache.coordination.ledger import DAMAGED_SUFFIX
     from cache.coordination.store import open_store
     from cache.delta.delta_inspection import (
         delta_as_text,
@@ -35,7 +33,9 @@ with ending_at_once():
         stores_inside,
     )
     from cache.delta.delta_metadata import is_delta, read_delta
+    from cache.delta.print_delta_damage import print_delta_damage
     from cache.format.identity import explain_difference, frozen_document
+    from cache.format.metadata import nothing_at
     from cache.inspection.content_digest import content_digest
     from cache.inspection.estimate import estimate
     from cache.inspection.picture import plot_store
@@ -44,12 +44,12 @@ with ending_at_once():
     from cache.inspection.summary import describe, summary_as_text
     from cache.storage.location import parse_store_path
     from cache.storage.protocol import StorePath
-    from cache.verification.check_rows import Damage
-    from cache.verification.verify_store import verify, verify_sources
+    from cache.verification.print_outcome import print_store_damage
     from shared.config.cut import parse_cut
+    from shared.config.preset import Preset
     from shared.config.preset_catalogue import load_preset
     from shared.digests import BLAKE3
-    from shared.errors import CacheError
+    from shared.errors import CacheError, ConfigError
 
 GIGABYTE = 1e9
 SECONDS_PER_HOUR = 3600
@@ -77,43 +77,10 @@ def print_damage(
     path: StorePath, *, workers: int, anew: bool, repair: bool, root: Path | None
 ) -> int:
     """Verify a store, or its sensor files in `root`; return 1 and print what is not as it was."""
+    check = partial(print_store_damage, workers=workers, anew=anew, repair=repair, root=root)
     if is_delta(path):
-        stores = stores_inside(path, with_files=root is not None)
-        inside = [
-            print_damage(store.path, workers=workers, anew=anew, repair=repair, root=root)
-            for store in stores.values()
-        ]
-        return max(inside, default=0)
-    store = open_store(path)
-
-    def report(damage: Damage) -> None:
-        tqdm.write(str(damage), file=sys.stdout)
-
-    if root is None:
-        outcome = verify(store, workers=workers, anew=anew, repair=repair, report=report)
-        files, read, bad, good = "", "and were read again", "{} damaged", "all as written"
-    else:
-        outcome = verify_sources(store, root, workers=workers, anew=anew, report=report)
-        files, read, bad = ", and their sensor files", "were read again", "differences: {}"
-        good = "all as they were extracted"
-    complete = outcome.rows_read + outcome.rows_before
-    if outcome.rows_before:
-        read = (
-            f"({outcome.rows_read} read now, {outcome.rows_before} since {outcome.before}; --anew "
-            "reads all)"
-        )
-    result = bad.format(len(outcome.damages)) if outcome.damages else good
-    print(f"{complete} of {store.layout.rows} rows are complete{files} {read}: {result}")
-    if outcome.dropped:
-        entries = ", ".join(str(entry).removeprefix(f"{path}/") for entry in outcome.dropped)
-        print(
-            f"moved aside: {entries} (now *{DAMAGED_SUFFIX}). Rebuild these shards with: "
-            f"{store.metadata.provenance.command}"
-        )
-    elsewhere = sum(damage.shard is None for damage in outcome.damages)
-    if repair and elsewhere:
-        print(f"{elsewhere} of these cannot be repaired: they are not in shards, see above")
-    return 1 if outcome.damages else 0
+        return print_delta_damage(path, check, with_files=root is not None)
+    return check(open_store(path))
 
 
 def print_difference(path: StorePath, references: Sequence[str]) -> int:
@@ -125,19 +92,19 @@ def print_difference(path: StorePath, references: Sequence[str]) -> int:
     has_difference = False
     for reference in references:
         mine, sources, notes = store.metadata.identity, list[str](), list[str]()
+        compared_of = "what determines the features"
         if _names_store(reference):
             compared = open_store(parse_store_path(reference))
             theirs = compared.metadata.identity
             sources, notes = explain_sources(store, compared)
         else:
-            theirs = {"preset": frozen_document(load_preset(reference), parse_cut(mine["cut"]))}
-            mine = {"preset": mine["preset"]}
+            theirs = {"preset": frozen_document(_named_preset(reference), parse_cut(mine["cut"]))}
+            mine, compared_of = {"preset": mine["preset"]}, "the preset, which alone was compared"
         lines = explain_rebuild(mine, theirs, arrays, names=(f"in {path}", f"in {reference}"))
         lines += sources
         if len(references) > 1:
             print(f"{path} and {reference}:")
-        same = "no difference in what determines the features"
-        print("\n".join([*(lines or [same]), *notes]))
+        print("\n".join([*(lines or [f"no difference in {compared_of}"]), *notes]))
         has_difference |= bool(lines)
     return 1 if has_difference else 0
 
@@ -155,6 +122,20 @@ def print_delta_difference(path: StorePath, references: Sequence[str]) -> int:
         print("\n".join(lines or ["no difference in what determines the features"]))
         has_difference |= bool(lines)
     return 1 if has_difference else 0
+
+
+def _named_preset(reference: str) -> Preset:
+    """Return the preset of a reference that is no store.
+
+    Raises:
+        ConfigError: if it is no preset either.
+    """
+    try:
+        return load_preset(reference)
+    except ConfigError as error:
+        if ".py" in reference:
+            raise
+        raise ConfigError(f"{nothing_at(parse_store_path(reference))} And: {error}") from error
 
 
 def _names_store(reference: str) -> bool:

@@ -13,12 +13,11 @@ is seen by itself.
 import json
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from cache.coordination.array_nodes import digests_with_variants, late_arrays
 from cache.coordination.ledger import LEDGER_GROUP
 from cache.format.checked_json import json_bytes
-from cache.format.identity import Identity
+from cache.format.identity import VARIANT_FIELDS, Identity, without_variants
 from cache.format.metadata import (
     METADATA_FILE,
     Metadata,
@@ -30,8 +29,6 @@ from cache.storage.location import as_store_path
 from cache.storage.protocol import StorePath, waiting_lock
 from shared.errors import IdentityError
 
-# The fields of the identity that may change. A store of one variant was not drawn from anything.
-VARIANT_FIELDS = ("variants", "variant_seed", "augmentation")
 LOCK = "extension.lock"
 
 
@@ -46,7 +43,7 @@ def variants_at(path: Path | StorePath) -> int:
 
 def differs_in_variants_only(path: StorePath, identity: Identity) -> bool:
     """Return whether the store at `path` has this identity but for its variants, or all of it."""
-    return _rest(read_metadata(path).identity) == _rest(identity)
+    return without_variants(read_metadata(path).identity) == without_variants(identity)
 
 
 def refuse_more_variants(path: StorePath, present: int, asked: int) -> None:
@@ -117,12 +114,9 @@ def lacks_variants(path: StorePath, metadata: Metadata, identity: Identity) -> b
         IdentityError: if it has more variants, and differs in nothing else.
     """
     before = metadata.identity
-    if before["variants"] == identity["variants"] or _rest(before) != _rest(identity):
+    differs_otherwise = without_variants(before) != without_variants(identity)
+    if before["variants"] == identity["variants"] or differs_otherwise:
         return False
     refuse_more_variants(path, before["variants"], identity["variants"])
     drawn_from = VARIANT_FIELDS[1:]
     return before["variants"] == 1 or all(before[name] == identity[name] for name in drawn_from)
-
-
-def _rest(identity: Identity) -> dict[str, Any]:
-    return {name: value for name, value in identity.items() if name not in VARIANT_FIELDS}

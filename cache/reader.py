@@ -199,7 +199,7 @@ class CachedFeatures:
         if store is None or not store.ledger.complete():
             raise CacheError(
                 f"{self.path} has no null features, so no sensor can be dropped; run the "
-                f"extraction again to add them: {self.provenance.command}"
+                f"extraction again to add them: {self.store.command}"
             )
         (features,) = CachedFeatures(store.path).read(NULL_SAMPLES.tokens)
         return features

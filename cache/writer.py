@@ -17,6 +17,7 @@ from cache.coordination.ledger import LedgerEntry
 from cache.coordination.shard_sources import ShardSources
 from cache.coordination.store import Store, open_store
 from cache.encoded_row import EncodedRow, encode_row
+from cache.format.identity import rows_digest
 from cache.format.layout import Shard
 from cache.format.shard_file import write_shard_file
 from cache.format.statistics import merge_by_array
@@ -92,7 +93,13 @@ class StoreWriter:
                 started = time.monotonic() - seconds
                 while True:
                     size = self._write_arrays(shard, encoded, has_partials=has_partials)
-                    entry = _entry(shard, encoded, size, time.monotonic() - started)
+                    entry = _entry(
+                        shard,
+                        encoded,
+                        size,
+                        time.monotonic() - started,
+                        rows_digest(self.store.metadata.identity, shard.variant),
+                    )
                     if ledger.write(entry):
                         return True
                     if self._is_settled(entry):
@@ -110,7 +117,7 @@ class StoreWriter:
         fingerprint = ledger.fingerprint(ours.shard)
         if not fingerprint:
             return False
-        if ledger.read(ours.shard).digests == ours.digests:
+        if self.store.entry(ours.shard).digests == ours.digests:
             return True
         ledger.drop(ours.shard, fingerprint)
         return False
@@ -159,7 +166,9 @@ class StoreWriter:
         return size
 
 
-def _entry(shard: Shard, encoded: Sequence[EncodedRow], size: int, seconds: float) -> LedgerEntry:
+def _entry(
+    shard: Shard, encoded: Sequence[EncodedRow], size: int, seconds: float, identity: str
+) -> LedgerEntry:
     """Return the ledger entry of a shard whose bytes are on disk."""
     return LedgerEntry(
         shard=shard.index,
@@ -172,6 +181,7 @@ def _entry(shard: Shard, encoded: Sequence[EncodedRow], size: int, seconds: floa
         software=_software(),
         written_at=datetime.now(UTC).isoformat(timespec="seconds"),
         sources=ShardSources.of([row.sources for row in encoded]),
+        identity=identity,
     )
 
 

@@ -6,16 +6,17 @@ from dataclasses import replace
 from functools import partial
 
 from cache.delta.conditioned_features import ConditionedFeatures
-from cache.delta.delta_metadata import read_delta
+from cache.delta.delta_metadata import DeltaMetadata, read_delta
 from cache.delta.open_features import open_delta
 from cache.format.identity import explain_difference, require_identity
 from cache.inspection.parity_record import checked_content, write_record
 from cache.reader import CachedFeatures
 from cache.storage.location import parse_store_path
+from cache.storage.protocol import StorePath
 from shared.config.cut import Cut
 from shared.config.preset import Preset
 from shared.data.features import FrameFeatures
-from shared.errors import ConfigError, IdentityError
+from shared.errors import CacheError, ConfigError, IdentityError
 from shared.process.device import device_name
 from stage1_extract.backbones.frozen import FrozenBackbones
 from stage1_extract.backbones.live import LiveFeatures
@@ -106,7 +107,7 @@ def delta_pair(args: argparse.Namespace) -> ComparedPair:
         CacheError: if one of them is not finished.
     """
     metadata = read_delta(args.store)
-    base = CachedFeatures(parse_store_path(metadata.base_path) if args.base is None else args.base)
+    base = _recorded_base(args.store, metadata) if args.base is None else CachedFeatures(args.base)
     conditioned = open_delta(args.store, base)
     frozen, records = _frozen_and_records(args, base)
     under = ConditionedInput(args.condition or metadata.provenance.dataset["condition"], records)
@@ -145,6 +146,21 @@ def delta_pair(args: argparse.Namespace) -> ComparedPair:
         content=conditioned.content.checked(),
         keep=conditioned.content.keep,
     )
+
+
+def _recorded_base(path: StorePath, metadata: DeltaMetadata) -> CachedFeatures:
+    """Open the base of the delta at `path` where it was when the delta was extracted.
+
+    Raises:
+        CacheError: if it cannot be opened there.
+    """
+    try:
+        return CachedFeatures(parse_store_path(metadata.base_path))
+    except CacheError as error:
+        raise CacheError(
+            f"the base of {path} was at {metadata.base_path}, and cannot be opened there; name it "
+            f"with --base ({error})"
+        ) from error
 
 
 def _frozen_and_records(

@@ -45,7 +45,8 @@ class Completeness:
             raise CacheError(
                 f"{self._store.path} is not finished: {len(missing)} of "
                 f"{self._store.layout.samples} samples are missing "
-                f"({', '.join(missing[:NAMED_SAMPLES])}{more}). Finish it with: {self._command}"
+                f"({', '.join(missing[:NAMED_SAMPLES])}{more}). Finish it with: "
+                f"{self._store.command}"
             )
 
     def position(self, token: str, variant: int) -> int:
@@ -70,7 +71,7 @@ class Completeness:
             raise MissingRowError(
                 f"{row} is not extracted yet: shard {shard} of {store.path} is not complete "
                 f"({store.rows_in(store.ledger.complete())} of {layout.rows} rows are). "
-                f"Finish it with: {self._command}"
+                f"Finish it with: {self._store.command}"
             )
         return position
 
@@ -81,7 +82,3 @@ class Completeness:
             if shard in self._store.all_shards:
                 is_complete[shard] = True
         return is_complete
-
-    @property
-    def _command(self) -> str:
-        return self._store.metadata.provenance.command

@@ -4,6 +4,7 @@ import errno
 import logging
 from dataclasses import dataclass
 
+from cache.coordination.ledger import EntryError
 from cache.coordination.store import Store
 from cache.format.schema import row_bytes
 from shared.errors import CacheError
@@ -63,8 +64,8 @@ def measured_row_bytes(store: Store) -> float | None:
     rows = size = 0
     for shard in complete[:: -(-len(complete) // MEASURED_SHARDS) or 1]:
         try:
-            entry = store.ledger.read(shard)
-        except CacheError as error:
+            entry = store.entry(shard)
+        except EntryError as error:
             _log.warning("%s; repair it with `feature-cache verify %s --repair`", error, store.path)
             continue
         rows += len(entry.tokens)

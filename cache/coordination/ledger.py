@@ -9,7 +9,7 @@ import contextlib
 import hashlib
 import json
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from cache.coordination.shard_sources import ShardSources
@@ -24,6 +24,10 @@ LEDGER_GROUP = "ledger"
 ABOUT = "This directory has a JSON file per complete shard; a shard without one does not exist."
 MARK_BYTES = 1  # size of the file of a lock that has been held
 DAMAGED_SUFFIX = ".damaged"  # an entry that `feature-cache verify --repair` moved aside
+
+
+class EntryError(CacheError):
+    """A ledger entry that is damaged, or belongs to other rows than its name says."""
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -41,6 +45,8 @@ class LedgerEntry:
         written_at: ISO 8601, UTC.
         sources: what its sensor files were; None where there were none, and in entries of versions
             of frozen-cmt that did not digest them.
+        identity: of its rows, `identity.rows_digest`; None in entries of versions of frozen-cmt
+            that did not record it.
     """
 
     shard: int
@@ -53,6 +59,7 @@ class LedgerEntry:
     software: dict[str, str]
     written_at: str
     sources: ShardSources | None = None
+    identity: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -89,23 +96,16 @@ class Ledger:
         return True
 
     def read(self, shard: int) -> LedgerEntry:
-        """Read an entry.
+        """Read an entry as it is; `Store.entry` also makes sure that it belongs to the store.
 
         Raises:
-            CacheError: if it is damaged.
+            EntryError: if it is damaged.
         """
         path = self.path(shard)
         try:
             return from_json(LedgerEntry, remove_checksum(json.loads(path.read_bytes())))
         except ValueError as error:
-            raise CacheError(f"ledger entry {path} is damaged ({error})") from error
-
-    def read_all(self, shards: Iterable[int]) -> list[LedgerEntry]:
-        """Read the entries of several shards.
-
-        Raises: as `read`.
-        """
-        return list(self.store.for_each(self.read, shards))
+            raise EntryError(f"ledger entry {path} is damaged ({error})") from error
 
     def fingerprint(self, shard: int) -> str:
         """Return the digest of an entry's file, damaged or not; empty if there is none."""

@@ -1,22 +1,27 @@
 """An opened store: what it is, which samples and shards it has, and how a row is read."""
 
 import shlex
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from numpy.typing import NDArray
 
-from cache.coordination.ledger import LEDGER_GROUP, Ledger
+from cache.coordination.ledger import LEDGER_GROUP, EntryError, Ledger, LedgerEntry
+from cache.coordination.resume_command import resume_command
 from cache.format.codec import CODECS, DamageError
+from cache.format.identity import is_inside, rows_digest
 from cache.format.layout import Layout, Shard
 from cache.format.metadata import METADATA_FILE, Metadata, read_metadata
 from cache.format.samples import Samples, read_samples
 from cache.format.schema import ArraySpec
 from cache.format.shard_file import read_row
-from cache.storage.location import as_store_path
+from cache.storage.location import absolute_place, as_store_path
 from cache.storage.protocol import StorePath
 from shared.errors import CacheError
+
+SHOWN_LENGTH = 12  # characters of a digest in a message
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -44,6 +49,12 @@ class Store:
         """Every array of a row."""
         return self.metadata.arrays
 
+    @property
+    def command(self) -> str:
+        """The line to paste to finish or repair the store where it is now."""
+        place = absolute_place(self.path).parent if is_inside(self.metadata.identity) else self.path
+        return resume_command(self.metadata.provenance.command, place)
+
     def shard(self, index: int) -> Shard:
         """Describe a shard."""
         variant, samples = self.layout.span(index)
@@ -66,6 +77,40 @@ class Store:
     def all_shards(self) -> range:
         """Numbers of all shards."""
         return range(self.layout.shard_count)
+
+    def entry(self, shard: int) -> LedgerEntry:
+        """Read the ledger entry of a shard, and make sure that it belongs to this store.
+
+        Raises:
+            EntryError: if it is damaged, or describes rows of something else.
+        """
+        entry, wanted = self.ledger.read(shard), self.shard(shard)
+        where = f"ledger entry {self.ledger.path(shard)}"
+        if (entry.shard, entry.variant, entry.tokens) != (shard, wanted.variant, wanted.tokens):
+            raise EntryError(f"{where} describes different rows")
+        expected = rows_digest(self.metadata.identity, wanted.variant)
+        if entry.identity not in (None, expected):
+            raise EntryError(
+                f"{where} is of a different store: its rows were made from "
+                f"{str(entry.identity)[:SHOWN_LENGTH]}..., those of this store are made from "
+                f"{expected[:SHOWN_LENGTH]}... (digests of identities); files of two stores were "
+                "mixed"
+            )
+        return entry
+
+    def entries(self, shards: Iterable[int]) -> Iterator[LedgerEntry]:
+        """Read the ledger entries of several shards, in their order.
+
+        Raises:
+            CacheError: as `entry`, with the remedy.
+        """
+        try:
+            yield from self.path.for_each(self.entry, shards)
+        except EntryError as error:
+            raise CacheError(
+                f"{error}. Run `feature-cache verify {shlex.quote(str(self.path))} --repair`, then "
+                f"the extraction again: {self.command}"
+            ) from error
 
     def read_array(
         self, spec: ArraySpec, variant: int, sample: int, buffer: NDArray[Any] | None = None
@@ -104,7 +149,7 @@ class Store:
         """Say how to rebuild a damaged shard."""
         return (
             f"To rebuild shard {shard}, run `feature-cache verify {shlex.quote(str(self.path))} "
-            f"--repair`, then the extraction again: {self.metadata.provenance.command}"
+            f"--repair`, then the extraction again: {self.command}"
         )
 
 

@@ -3,12 +3,11 @@
 from dataclasses import asdict
 from typing import Any
 
-from cache.coordination.store import Store, open_store
+from cache.coordination.store import Store
 from cache.delta.delta_content import DeltaContent
 from cache.delta.delta_metadata import finish_command, read_delta
 from cache.delta.delta_plan import ABSENT, ROW, STUCK
-from cache.delta.delta_rows import PARTS, Part, open_parts, part_rows
-from cache.format.metadata import METADATA_FILE
+from cache.delta.delta_rows import Part, needed_parts, open_part, open_parts
 from cache.storage.protocol import StorePath
 from shared.digests import json_digest
 
@@ -32,19 +31,20 @@ def stores_inside(path: StorePath, *, with_files: bool = False) -> dict[Part, St
     Args:
         path: the delta store.
         with_files: only those whose rows are made from sensor files.
+
+    Raises:
+        InsideError: if one is damaged.
     """
-    read_delta(path)  # an error if damaged
-    parts = [part for part in PARTS if not (with_files and part == "geometry")]
-    return {
-        part: open_store(path / part) for part in parts if (path / part / METADATA_FILE).is_file()
-    }
+    metadata = read_delta(path)
+    parts = needed_parts(metadata.plan, with_files=with_files)
+    opened = {part: open_part(path, metadata, part) for part in parts}
+    return {part: store for part, store in opened.items() if store is not None}
 
 
 def describe_delta(path: StorePath) -> dict[str, Any]:
     """Return everything `feature-cache show` prints of a delta, as plain JSON values."""
     metadata = read_delta(path)
     stores = stores_inside(path)
-    needed = [part for part in PARTS if part_rows(metadata.plan, part)]
     complete = {name: store.rows_in(store.ledger.complete()) for name, store in stores.items()}
     return {
         "delta": str(path),
@@ -63,7 +63,8 @@ def describe_delta(path: StorePath) -> dict[str, Any]:
             for name, store in stores.items()
         },
         "is_complete": all(
-            part in stores and complete[part] == stores[part].layout.rows for part in needed
+            part in stores and complete[part] == stores[part].layout.rows
+            for part in needed_parts(metadata.plan)
         ),
         "bytes": sum(path.sizes().values()),
         "parity": DeltaContent(path, metadata, stores).parity_note(),

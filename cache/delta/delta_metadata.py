@@ -15,6 +15,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
+from cache.coordination.resume_command import resume_command
 from cache.delta.delta_plan import DeltaPlan
 from cache.format.checked_json import add_checksum, json_bytes, remove_checksum
 from cache.format.identity import Identity, require_identity
@@ -57,7 +58,7 @@ class DeltaMetadata:
         may_change_nothing: the condition is meant to leave features as they are.
         base: content of the base; the delta fits no other.
         base_identity: see `cache.format.identity`.
-        base_path: where the base was; for people.
+        base_path: where the base was, absolute unless an earlier version recorded it; for people.
         cameras: in the order in which the base's maps have them.
         plan: where every feature comes from.
         provenance, created_at: for people; the time is ISO 8601, UTC.
@@ -150,5 +151,6 @@ def open_or_create_delta(path: StorePath, metadata: DeltaMetadata) -> DeltaMetad
 
 
 def finish_command(path: StorePath, metadata: DeltaMetadata) -> str:
-    """Return the line to paste to finish or repair a delta store."""
-    return metadata.provenance.command or f"extract-features --store {shlex.quote(str(path))}"
+    """Return the line to paste to finish or repair a delta store where it is now."""
+    command = resume_command(metadata.provenance.command, path)
+    return command or f"extract-features --store {shlex.quote(str(path))}"

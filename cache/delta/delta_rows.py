@@ -9,13 +9,14 @@ from typing import Literal
 
 from cache.coordination.completeness import Completeness
 from cache.coordination.read_arrays import map_buffers, read_arrays
-from cache.coordination.store import Store, open_store
+from cache.coordination.store import Store
+from cache.coordination.store_inside import open_inside
 from cache.create import StoreSpec, open_or_create
 from cache.delta.delta_metadata import DeltaMetadata, finish_command
 from cache.delta.delta_plan import DeltaPlan
-from cache.format.identity import PART
+from cache.format.identity import PART, Identity
 from cache.format.layout import SHARD_BYTES
-from cache.format.metadata import METADATA_FILE, Metadata
+from cache.format.metadata import Metadata
 from cache.format.samples import Samples
 from cache.format.schema import ArraySpec, frame_specs, map_specs
 from cache.storage.protocol import StorePath
@@ -77,10 +78,12 @@ def part_writer(
 
     Raises:
         IdentityError: if the store there was made from something else.
+        InsideError: if it is damaged.
     """
     rows = part_rows(metadata.plan, part)
     if not rows:
         return None
+    open_part(path, metadata, part)  # if damaged, its error says what to do
     arrays = part_arrays(base.metadata, part)
     # The views of a sample, computed together, are written together.
     views = len(CAMERAS) if part == "camera" else 1
@@ -124,11 +127,33 @@ def _view_maps(base: Metadata) -> list[FeatureMap]:
     return [replace(whole, dims=whole.dims[1:], shape=whole.shape[1:]) for whole in maps]
 
 
-def _part_identity(
-    metadata: DeltaMetadata, part: Part, tokens: tuple[str, ...]
-) -> dict[str, object]:
+def _part_identity(metadata: DeltaMetadata, part: Part, tokens: tuple[str, ...]) -> Identity:
     dataset = {**metadata.base_identity["dataset"], "tokens": json_digest(list(tokens))}
     return {**metadata.identity, "dataset": dataset, PART: part}
+
+
+def needed_parts(plan: DeltaPlan, *, with_files: bool = False) -> list[Part]:
+    """Return the stores inside a delta that have rows.
+
+    Args:
+        plan: of the delta.
+        with_files: only those whose rows are made from sensor files.
+    """
+    parts = [part for part in PARTS if part_rows(plan, part)]
+    return [part for part in parts if not (with_files and part == "geometry")]
+
+
+def open_part(path: StorePath, metadata: DeltaMetadata, part: Part) -> Store | None:
+    """Open a store inside the delta at `path`; None where it is not there yet.
+
+    Raises:
+        InsideError: if it is damaged, or from a different delta.
+    """
+
+    def identity_of(store: Store) -> Identity:
+        return _part_identity(metadata, part, tuple(store.samples.tokens))
+
+    return open_inside(path / part, identity_of, finish_command(path, metadata))
 
 
 def open_parts(path: StorePath, metadata: DeltaMetadata) -> dict[Part, Store]:
@@ -138,15 +163,14 @@ def open_parts(path: StorePath, metadata: DeltaMetadata) -> dict[Part, Store]:
         CacheError: if one is not there or damaged.
     """
     parts: dict[Part, Store] = {}
-    for part in PARTS:
-        if not part_rows(metadata.plan, part):
-            continue
-        if not (path / part / METADATA_FILE).is_file():
+    for part in needed_parts(metadata.plan):
+        store = open_part(path, metadata, part)
+        if store is None:
             raise CacheError(
                 f"{path} is not finished: its {part} rows are missing. Finish it with: "
                 f"{finish_command(path, metadata)}"
             )
-        parts[part] = open_store(path / part)
+        parts[part] = store
     return parts
 
 

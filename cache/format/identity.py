@@ -24,6 +24,9 @@ from shared.errors import CacheError, IdentityError
 Identity = dict[str, Any]
 
 PART = "part"  # the field that names a store inside a delta, which is not read by itself
+# The fields that adding variants changes. A store of one variant was not drawn from anything.
+VARIANT_FIELDS = ("variants", "variant_seed", "augmentation")
+ABSENT_SENSORS = "absent sensors"  # the dataset of null features, which are inside a store
 NECK_FIELDS = ("width", "bev_neck_channels")  # the fields of `HeadConfig` that necks depend on
 
 # What a field means to a user; the longest matching prefix counts.
@@ -124,6 +127,21 @@ def features_digest(identity: Mapping[str, Any]) -> str:
     return json_digest({field: identity[field] for field in ("cut", "preset", "weights")})
 
 
+def without_variants(identity: Mapping[str, Any]) -> Identity:
+    """Return the fields that stay as they are when variants are added."""
+    return {name: value for name, value in identity.items() if name not in VARIANT_FIELDS}
+
+
+def rows_digest(identity: Mapping[str, Any], variant: int) -> str:
+    """Return the digest of what the rows of a variant were made from.
+
+    It stays the same when variants are added: variant 0 is drawn from nothing, and what the others
+    are drawn from does not change.
+    """
+    drawn_from = {name: identity[name] for name in VARIANT_FIELDS[1:]} if variant else {}
+    return json_digest({**without_variants(identity), **drawn_from})
+
+
 def _differences(
     mine: Mapping[str, Any], theirs: Mapping[str, Any], path: str = ""
 ) -> Iterator[tuple[str, Any, Any]]:
@@ -182,6 +200,11 @@ def explain_difference(
         f"{_meaning(field)}"
         for field, first, second in _differences(mine, theirs)
     ]
+
+
+def is_inside(identity: Mapping[str, Any]) -> bool:
+    """Return whether a store with this identity is inside a store or a delta."""
+    return PART in identity or identity["dataset"]["version"] == ABSENT_SENSORS
 
 
 def require_whole_store(path: StorePath, identity: Mapping[str, Any]) -> None:

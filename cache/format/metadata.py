@@ -20,6 +20,7 @@ from shared.config.config_json import from_json
 from shared.config.preset import Preset
 from shared.digests import BLAKE3, SHA256, json_digest
 from shared.errors import CacheError, ConfigError
+from shared.wording import did_you_mean
 
 ATTRIBUTE = "frozen_cmt"
 NULL_GROUP = "null"  # see `cache.coordination.null_store`
@@ -102,6 +103,15 @@ def with_metadata_digests(
     return replace(metadata, metadata_digests=digests)
 
 
+def nothing_at(path: StorePath) -> str:
+    """Say that there is nothing at `path`, and what is called nearly so beside it."""
+    beside = path.parent.names() if path.creates_at_once and path.parent.is_dir() else ()
+    hint = did_you_mean(path.name, (name for name in beside if not name.startswith(".")))
+    return f"{path} is not a feature store: there is nothing; " + (
+        hint or "`extract-features` makes one"
+    )
+
+
 def read_metadata(path: StorePath) -> Metadata:
     """Read the metadata of the store at `path`.
 
@@ -116,6 +126,8 @@ def read_metadata(path: StorePath) -> Metadata:
                 "read without the store it was made from. Name that store here, and the delta "
                 f"where conditions are asked for; `feature-cache show {path}` names it"
             )
+        if not path.exists():
+            raise CacheError(nothing_at(path))
         raise CacheError(
             f"{path} is not a feature store: it has no {METADATA_FILE}; "
             "`extract-features` makes one"

@@ -7,6 +7,7 @@ boxes, identity or provenance.
 
 from functools import partial
 
+from cache.coordination.ledger import LedgerEntry
 from cache.coordination.null_store import open_null
 from cache.coordination.store import Store
 from cache.verification.read_back import read_back
@@ -32,12 +33,17 @@ def content_digest(store: Store, *, recompute: bool = False) -> str:
     if missing:
         raise CacheError(
             f"{store.path} is not finished: {missing} of {store.layout.rows} rows are missing, so "
-            f"it has no content digest yet. Finish it with: {store.metadata.provenance.command}"
+            f"it has no content digest yet. Finish it with: {store.command}"
         )
-    digests_of = partial(_recomputed if recompute else _recorded, store)
+    shards = store.all_shards
+    digests_by_shard = (
+        store.path.for_each(partial(_recomputed, store), shards)
+        if recompute
+        else map(_recorded, store.entries(shards))
+    )
     rows = sorted(
         (store.layout.span(shard)[0], token, json_digest(by_array))
-        for shard, digests in enumerate(store.path.for_each(digests_of, store.all_shards))
+        for shard, digests in enumerate(digests_by_shard)
         for token, by_array in digests.items()
     )
     samples = store.samples
@@ -48,9 +54,8 @@ def content_digest(store: Store, *, recompute: bool = False) -> str:
     return json_digest({"version": version, "frames": frames, "rows": rows, "null": absent})
 
 
-def _recorded(store: Store, shard: int) -> dict[str, dict[str, str]]:
+def _recorded(entry: LedgerEntry) -> dict[str, dict[str, str]]:
     """Return the ledger's digests of a shard by token and array."""
-    entry = store.ledger.read(shard)
     return {
         token: {array: digests[slot] for array, digests in entry.digests.items()}
         for slot, token in enumerate(entry.tokens)

@@ -42,7 +42,7 @@ def plot_store(store: Store, path: Path) -> None:
             "is in the extra `extract`); `feature-cache show STORE` prints the same numbers"
         ) from error
     complete = sorted(store.ledger.complete() & frozenset(store.all_shards))
-    entries = store.ledger.read_all(complete)
+    entries = list(store.entries(complete))
     maps = list(dict.fromkeys(name for entry in entries for name in entry.statistics))
     heights = [BAR_IN, *[PANEL_IN] * len(maps)]
     figure = Figure(figsize=(WIDTH_IN, sum(heights)), layout="constrained")

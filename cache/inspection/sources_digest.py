@@ -77,7 +77,7 @@ class SampleSources:
 def sample_sources(store: Store) -> SampleSources:
     """Return what is known of the sensor files of a store, finished or not."""
     complete = sorted(shard for shard in store.ledger.complete() if shard in store.all_shards)
-    return SampleSources.of(store.path.for_each(store.ledger.read, complete))
+    return SampleSources.of(store.entries(complete))
 
 
 def sources_digest(store: Store) -> str | None:

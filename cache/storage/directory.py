@@ -40,6 +40,10 @@ class DirectoryPath(PosixPath):
     __slots__ = ()
     creates_at_once: ClassVar[bool] = True
 
+    def unique_place(self) -> str:
+        """Return the path without links, and the inode; devices get other numbers at a restart."""
+        return f"{self.resolve()} {self.stat().st_ino}"
+
     def names(self) -> Iterator[str]:
         """Yield the names of the files in this folder."""
         with os.scandir(self) as files:
@@ -172,19 +176,30 @@ class DirectoryPath(PosixPath):
         sync_directory(self.parent)
 
     def _fill_unless_taken(self, building: Path, last: str) -> None:
-        """Move what was built into this folder; what killed creators left there is replaced."""
+        """Move what was built into this folder; what killed creators left there is replaced.
+
+        What they left has no name that the new build does not have.
+        """
         with waiting_lock(self / CREATION_LOCK):
             if (self / last).exists():
                 return
             built = sorted({path.name for path in building.iterdir()} - {last})
             inside = {name for name in self.names() if not name.startswith(CREATING)}
-            self._refuse_foreign(inside - set(UNCOUNTED) - set(built))
+            # A folder of the user's may be named like one of ours.
+            present = _paths_below(self, inside - set(UNCOUNTED))
+            self._refuse_foreign(present - _paths_below(building, built))
             for name in built:
                 shutil.rmtree(self / name, ignore_errors=True)
                 (building / name).rename(self / name)
             sync_directory(self)
             (building / last).rename(self / last)
             sync_directory(self)
+
+
+def _paths_below(folder: Path, names: Iterable[str]) -> set[str]:
+    """Return the paths, from a folder, of these files and folders in it and of all below them."""
+    paths = (path for name in names for path in (folder / name, *(folder / name).rglob("*")))
+    return {path.relative_to(folder).as_posix() for path in paths}
 
 
 def _sync_tree(folder: Path) -> None:

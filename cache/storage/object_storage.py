@@ -28,7 +28,6 @@ if TYPE_CHECKING:
     from obstore import UpdateVersion
     from obstore.store import S3Store
 
-
 _Item = TypeVar("_Item")
 _Result = TypeVar("_Result")
 
@@ -63,6 +62,11 @@ class ObjectPath:
         """The last name in the key."""
         return self.key.rpartition("/")[2]
 
+    @property
+    def parent(self) -> "ObjectPath":
+        """The name without what follows its last slash."""
+        return ObjectPath(self.bucket, self.key.rpartition("/")[0])
+
     def with_suffix(self, suffix: str) -> "ObjectPath":
         """Return the path with everything after the last dot of its name replaced."""
         return ObjectPath(self.bucket, self.key.rpartition(".")[0] + suffix)
@@ -86,6 +90,10 @@ class ObjectPath:
     def exists(self) -> bool:
         """Return whether there is such an object, or something below."""
         return self.is_file() or self.is_dir()
+
+    def unique_place(self) -> str:
+        """Return the URL."""
+        return str(self)
 
     def names(self) -> Iterator[str]:
         """Yield the names of the objects directly below."""

@@ -37,6 +37,10 @@ class StorePath(Protocol):
     def name(self) -> str:
         """The last name in the path."""
 
+    @property
+    def parent(self) -> Self:
+        """The folder that holds this."""
+
     def __truediv__(self, below: str, /) -> Self: ...
 
     def with_suffix(self, suffix: str) -> Self:
@@ -56,6 +60,9 @@ class StorePath(Protocol):
 
     def unlink(self, missing_ok: bool = ...) -> None:
         """Delete a file."""
+
+    def unique_place(self) -> str:
+        """Return what tells this folder from every other, also from a copy that replaced it."""
 
     def names(self) -> Iterator[str]:
         """Yield the names of the files in a folder, of which there may be many."""

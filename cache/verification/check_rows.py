@@ -4,15 +4,14 @@ import math
 import threading
 from collections import defaultdict
 from collections.abc import Iterator, Mapping
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, fields, replace
 
 from cache.coordination.array_nodes import late_arrays
-from cache.coordination.ledger import LedgerEntry
+from cache.coordination.ledger import EntryError, LedgerEntry
 from cache.coordination.store import Store
 from cache.format.metadata import METADATA_FILE, metadata_digest_of, read_metadata
 from cache.format.statistics import Statistics, merge_by_array
 from cache.verification.read_back import ReadBack, read_back
-from shared.errors import CacheError
 
 # Relative to the largest magnitude: a different machine may add in a different order, in float32
 # at worst.
@@ -57,7 +56,7 @@ def metadata_damage(store: Store) -> Iterator[Damage]:
                 problem="does not have all variants: a command that added some is about to change "
                 "it, or was stopped before it did",
                 remedy="If none is running, this does it; the features are not affected: "
-                f"{metadata.provenance.command}",
+                f"{replace(store, metadata=metadata).command}",
             )
             continue
         yield Damage(
@@ -87,12 +86,9 @@ def shard_damage(store: Store, shard: int, stop: threading.Event) -> list[Damage
                 shard=shard,
             )
         ]
-    wanted = store.shard(shard)
     try:
-        entry = store.ledger.read(shard)
-        if (entry.shard, entry.variant, entry.tokens) != (shard, wanted.variant, wanted.tokens):
-            raise CacheError(f"ledger entry {store.ledger.path(shard)} describes different rows")
-    except CacheError as error:
+        entry = store.entry(shard)
+    except EntryError as error:
         return [_of(store, shard, f"shard {shard}", str(error))]
     rows = []
     algorithm = store.metadata.digest_algorithm

@@ -4,7 +4,6 @@ Needs no tables: ledger entries name the files of every row.
 """
 
 import random
-import shlex
 import threading
 from collections import Counter, defaultdict
 from collections.abc import Mapping
@@ -12,14 +11,14 @@ from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 
-from tqdm import tqdm
-
+from cache.coordination.ledger import EntryError
 from cache.coordination.shard_sources import ShardSources, sources_row_digest
 from cache.coordination.store import Store
 from cache.verification.check_rows import Damage
+from cache.verification.read_progress import ReadProgress
 from shared.data.features import Sources
 from shared.digests import file_digest
-from shared.errors import CacheError, DatasetError, IdentityError
+from shared.errors import DatasetError, IdentityError
 from shared.process.cores import available_cores
 
 FEWEST_ROWS = 8  # that a resume compares, where there are as many
@@ -54,8 +53,8 @@ def source_damage(store: Store, root: Path, shard: int, stop: threading.Event) -
     if shard not in store.all_shards:
         return []  # `shard_damage` says so
     try:
-        entry = store.ledger.read(shard)
-    except CacheError as error:
+        entry = store.entry(shard)
+    except EntryError as error:
         return [Damage(where=f"shard {shard}", problem=str(error), remedy=store.repair(shard))]
     if entry.sources is None:
         return [
@@ -109,7 +108,11 @@ def require_same_sources(store: Store, root: Path) -> ComparedRows:
     pool = ThreadPoolExecutor(available_cores())
     try:
         results = pool.map(compare, drawn)
-        rows = list(tqdm(results, "sensor files", len(drawn), unit="row", disable=None))
+        rows = []
+        with ReadProgress(f"sensor files of {store.path}", len(drawn)) as progress:
+            for result in results:
+                rows.append(result)
+                progress.add(1)
     finally:
         pool.shutdown(cancel_futures=True)
     if any(rows):
@@ -168,15 +171,11 @@ def _recorded_sources(store: Store) -> tuple[dict[int, ShardSources], int]:
     """Return the sources of the complete shards that have them, and count the other rows."""
     complete = sorted(shard for shard in store.ledger.complete() if shard in store.all_shards)
     known, unknown = {}, 0
-    try:
-        for entry in store.path.for_each(store.ledger.read, complete):
-            if entry.sources is None:
-                unknown += len(entry.tokens)
-            else:
-                known[entry.shard] = entry.sources
-    except CacheError as error:
-        command = f"feature-cache verify {shlex.quote(str(store.path))} --repair"
-        raise CacheError(f"{error}. Run `{command}`, then the same command again") from error
+    for entry in store.entries(complete):
+        if entry.sources is None:
+            unknown += len(entry.tokens)
+        else:
+            known[entry.shard] = entry.sources
     return known, unknown
 
 

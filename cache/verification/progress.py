@@ -2,9 +2,9 @@
 
 A file of its own in the ledger's directory, `ledger/verified.json`, or `verified_sources.json` for
 a comparison with sensor files. Zarr readers do not look there; losing it costs time and nothing
-else. A shard counts as checked only while its ledger entry is the
-one it was compared with. A verification that ends without damage removes the file: the next one
-reads everything.
+else. A shard counts as checked only while its ledger entry is the one it was compared with, in a
+store of the same identity and at the same place: the file travels with a copy, whose bytes nobody
+has read. A verification that ends without damage removes the file: the next one reads everything.
 """
 
 import contextlib
@@ -18,6 +18,7 @@ from pathlib import Path
 from cache.coordination.ledger import LEDGER_GROUP
 from cache.coordination.store import Store
 from cache.format.checked_json import add_checksum, json_bytes, remove_checksum
+from cache.format.identity import rows_digest
 from cache.storage.bucket import RemoteError
 from shared.config.config_json import from_json
 
@@ -32,7 +33,8 @@ class CheckedShard:
     """A shard that was read and is intact.
 
     Args:
-        entry: fingerprint of the ledger entry it was compared with; then the dataset root, if any.
+        entry: fingerprint of the ledger entry it was compared with; then the digest of the store's
+            identity, its place, and the dataset root, if any.
         at: ISO 8601, UTC.
     """
 
@@ -56,8 +58,11 @@ class VerificationProgress:
 
     def __init__(self, store: Store, *, anew: bool, root: Path | None = None) -> None:
         self._store = store
-        self._root = "" if root is None else str(root.resolve())
-        self.path = store.path / LEDGER_GROUP / (ROWS_FILE if root is None else SOURCES_FILE)
+        ledger, identity = store.path / LEDGER_GROUP, rows_digest(store.metadata.identity, 0)
+        of_root = [] if root is None else [str(root.resolve())]
+        self._where = " ".join([identity, ledger.unique_place(), *of_root])
+        self.is_of_files = root is not None
+        self.path = ledger / (ROWS_FILE if root is None else SOURCES_FILE)
         self._checked = {} if anew else self._load()
         self._saved_at = time.monotonic()
         self._can_save = True
@@ -96,7 +101,7 @@ class VerificationProgress:
             self.path.unlink(missing_ok=True)
 
     def _key(self, fingerprint: str) -> str:
-        return f"{fingerprint} {self._root}".strip()
+        return f"{fingerprint} {self._where}"
 
     def _load(self) -> dict[int, CheckedShard]:
         try:

@@ -13,9 +13,7 @@ from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
 
-from tqdm import tqdm
-
-from cache.coordination.null_store import null_path, open_null
+from cache.coordination.null_store import null_problem, open_null
 from cache.coordination.store import Store
 from cache.format.metadata import read_metadata
 from cache.format.schema import row_bytes
@@ -23,6 +21,7 @@ from cache.storage.protocol import StorePath
 from cache.verification.check_rows import Damage, metadata_damage, shard_damage
 from cache.verification.check_sources import source_damage
 from cache.verification.progress import VerificationProgress
+from cache.verification.read_progress import ReadProgress
 from shared.errors import CacheError, DatasetError, InterruptedWorkError
 from shared.process.interrupts import Interrupts
 
@@ -83,17 +82,14 @@ def _verify_null(
     store: Store, *, anew: bool, repair: bool, report: Callable[[Damage], None]
 ) -> Outcome:
     """Do the same for the null features, which are a store of their own."""
-    try:
-        null = open_null(store)
-    except CacheError as error:
+    problem = null_problem(store)
+    if problem is not None:
         damage = Damage(
-            where=f"null features {null_path(store.path)}",
-            problem=str(error),
-            remedy="Or move this directory away and run the extraction again, which makes it anew: "
-            f"{store.metadata.provenance.command}",
+            where="null features", problem=problem, remedy="The rows of samples are not affected"
         )
         report(damage)
         return Outcome(damages=[damage])
+    null = open_null(store)
     if null is None:
         return Outcome()
     return _verify_rows(null, 1, anew=anew, repair=repair, report=report)
@@ -151,8 +147,13 @@ def _check_shards(
 ) -> None:
     """Check every complete shard that `progress` does not know, and add to `outcome`."""
     todo = _unread(store, progress, outcome)
+    rows = store.rows_in(frozenset(todo))
+    if progress.is_of_files:
+        reading = ReadProgress(f"sensor files of {store.path}", rows)
+    else:
+        reading = ReadProgress(f"rows of {store.path}", rows, row_bytes(store.arrays))
     try:
-        with contextlib.closing(_read(store, check, todo, workers, outcome)) as results:
+        with contextlib.closing(_read(store, check, todo, workers, outcome, reading)) as results:
             for shard, fingerprint, damages in results:
                 outcome.rows_read += store.rows_in(frozenset([shard]))
                 outcome.damages += damages
@@ -203,16 +204,18 @@ def _unread(store: Store, progress: VerificationProgress, outcome: Outcome) -> l
 
 
 def _read(
-    store: Store, check: Check, todo: list[int], workers: int, outcome: Outcome
+    store: Store,
+    check: Check,
+    todo: list[int],
+    workers: int,
+    outcome: Outcome,
+    reading: ReadProgress,
 ) -> Generator[tuple[int, str, list[Damage]], None, None]:
     """Check shards in parallel; yield each when it is done, with the entry it was compared with."""
     stop, waiting = threading.Event(), iter(todo)
-    size = row_bytes(store.arrays)
-    total = store.rows_in(frozenset(todo)) * size
     active: dict[Future[list[Damage]], tuple[int, str]] = {}
-    bar = tqdm(total=total, desc="verify", unit="B", unit_scale=True, disable=None)
     pool = ThreadPoolExecutor(workers)
-    with Interrupts() as interrupts, bar:
+    with Interrupts() as interrupts, reading:
         try:
             while True:
                 while len(active) < QUEUED_PER_WORKER * workers:
@@ -226,7 +229,7 @@ def _read(
                 done, _ = wait(active, timeout=POLL_S, return_when=FIRST_COMPLETED)
                 for future in done:
                     shard, fingerprint = active.pop(future)
-                    bar.update(store.rows_in(frozenset([shard])) * size)
+                    reading.add(store.rows_in(frozenset([shard])))
                     yield shard, fingerprint, future.result()
                 if interrupts.signum is not None:
                     raise _stopped(outcome, len(todo), interrupts.signum)

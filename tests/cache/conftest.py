@@ -4,7 +4,7 @@ import hashlib
 import json
 import os
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
 
@@ -12,12 +12,15 @@ import numpy as np
 import pytest
 
 import cache.storage.bucket
+from cache.coordination.null_store import NULL_SAMPLES, null_identity, null_path
+from cache.coordination.store import open_store
 from cache.create import StoreSpec, open_or_create
 from cache.format.codec import CODECS, DEFAULT_CODEC
 from cache.format.identity import Identity, identity_document
 from cache.format.metadata import Provenance
 from cache.format.samples import Samples
 from cache.format.schema import array_specs, row_bytes
+from cache.storage.location import as_store_path
 from cache.storage.protocol import StorePath
 from cache.writer import StoreWriter
 from shared.config.head_config import HeadConfig
@@ -29,6 +32,11 @@ from tests.flaky_server import Flaky, flaky_server
 TOKENS = ("ant", "bee", "cow", "dog", "elk")
 COMMAND = "extract-features small --store HERE"
 MAX_BOXES = 3
+
+
+def command_of(store: Path | str) -> str:
+    """Return the line that finishes or repairs a store where it is."""
+    return COMMAND.replace("HERE", str(store))
 
 
 def small_preset() -> Preset:
@@ -145,14 +153,21 @@ def make_writer(
     max_boxes: int = MAX_BOXES,
     codec: str = DEFAULT_CODEC,
     root: Path | None = None,
+    precision: str = "float32 compute",
+    dataset: Mapping[str, str] | None = None,
 ) -> StoreWriter:
     """Create or open a store of the small preset."""
     spec = StoreSpec(
         preset=small_preset(),
-        identity=make_identity(tokens=tokens, variants=variants, codec=codec),
+        identity=make_identity(tokens=tokens, variants=variants, precision=precision, codec=codec),
         samples=make_samples(tokens),
         max_boxes=max_boxes,
-        provenance=Provenance(command=COMMAND, weights="none", software={"torch": "2.13.0"}),
+        provenance=Provenance(
+            command=COMMAND,
+            weights="none",
+            software={"torch": "2.13.0"},
+            dataset=dict(dataset or {}),
+        ),
         codec=codec,
         shard_bytes=rows_per_shard * row_bytes(array_specs(small_preset(), max_boxes, codec)),
         root=root,
@@ -166,13 +181,40 @@ def fill(writer: StoreWriter, *, shards: int | None = None) -> None:
         writer.write_shard(shard, [make_features(t, variant=shard.variant) for t in shard.tokens])
 
 
+def make_null_writer(store: Path | StorePath) -> StoreWriter:
+    """Create or open the null features of a store of the small preset."""
+    metadata = open_store(store).metadata
+    spec = StoreSpec(
+        preset=metadata.preset,
+        identity=null_identity(metadata.identity),
+        samples=NULL_SAMPLES,
+        max_boxes=1,
+        provenance=metadata.provenance,
+        codec=metadata.codec,
+    )
+    return open_or_create(null_path(as_store_path(store)), spec)
+
+
+def fill_null(writer: StoreWriter) -> None:
+    """Write null features, which are 7.5 everywhere."""
+    ant, token = make_features("ant"), NULL_SAMPLES.tokens[0]
+    frame = replace(ant.frame, token=token, scene=NULL_SAMPLES.scenes[0], timestamp_us=0)
+    maps = {name: np.full_like(values, 7.5) for name, values in ant.maps.items()}
+    for shard in writer.pending():
+        writer.write_shard(shard, [replace(ant, frame=frame, maps=maps)])
+
+
 def without_sources(store: Path, *shards: int) -> None:
     """Make ledger entries what an earlier version wrote."""
     for shard in shards:
-        file = store / f"ledger/{shard:06d}.json"
-        document = json.loads(file.read_text())
-        del document["checksum"], document["sources"]
-        file.write_text(json.dumps({**document, "checksum": json_digest(document)}))
+        without_field(store / f"ledger/{shard:06d}.json", "sources")
+
+
+def without_field(file: Path, name: str) -> None:
+    """Take a field out of a ledger entry, and give it a checksum that fits."""
+    document = json.loads(file.read_text())
+    del document["checksum"], document[name]
+    file.write_text(json.dumps({**document, "checksum": json_digest(document)}))
 
 
 @pytest.fixture(autouse=True)

@@ -2,7 +2,7 @@
 
 import pytest
 
-from shared.wording import counted, duration
+from shared.wording import counted, did_you_mean, duration
 
 
 @pytest.mark.parametrize(
@@ -21,3 +21,8 @@ def test_a_count_has_its_noun_in_singular_or_plural(number: int, said: str) -> N
 )
 def test_a_duration_is_in_seconds_minutes_or_hours(seconds: float, said: str) -> None:
     assert duration(seconds) == said
+
+
+def test_the_nearest_name_is_asked_for_and_no_distant_one() -> None:
+    assert did_you_mean("trian.zarr", ["val.zarr", "train.zarr"]) == "did you mean train.zarr?"
+    assert did_you_mean("trian.zarr", ["runs"]) == did_you_mean("trian.zarr", []) == ""

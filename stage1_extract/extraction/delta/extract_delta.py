@@ -15,6 +15,7 @@ from cache.delta.open_features import open_delta
 from cache.format.metadata import Provenance
 from cache.inspection.parity_record import checked_content
 from cache.reader import CachedFeatures
+from cache.storage.location import absolute_place
 from cache.writer import StoreWriter
 from shared.config.preset import Preset
 from shared.process.device import device_name
@@ -128,7 +129,7 @@ def _metadata(
         may_change_nothing=condition.may_change_nothing,
         base=checked_content(work.base.store),
         base_identity=work.base.identity,
-        base_path=str(args.base),
+        base_path=str(absolute_place(args.base)),
         plan=work.plan,
         provenance=Provenance(
             command=shlex.join(["extract-features", *without_slice(command)]),

@@ -174,3 +174,51 @@ def test_what_killed_writers_left_is_shown(begun: Path, capsys: pytest.CaptureFi
     assert "5 bytes in *.partial files" in capsys.readouterr().out
     fill(make_writer(begun))
     assert not list(begun.rglob("*.partial"))
+
+
+def test_show_counts_damaged_ledger_entries_and_shows_the_rest(
+    finished: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (finished / "ledger/000001.json").write_text("{")
+    assert main(["show", str(finished)]) == 0
+    printed = capsys.readouterr().out
+    assert "damaged     1 of 3 ledger entries, first: ledger entry " in printed
+    assert f"`feature-cache verify {finished} --repair` moves such entries aside; then" in printed
+    assert "5 of 5 complete" in printed
+    assert "absmax" in printed
+    assert "sources     not known: ledger entries are damaged" in printed
+    assert main(["show", str(finished), "--json"]) == 0
+    described = json.loads(capsys.readouterr().out)
+    assert len(described["damaged_entries"]) == 1
+    assert described["statistics"]["lidar/stride8"]["count"] == 3 * 32  # rows ant, bee, elk
+
+
+@pytest.mark.parametrize("command", ["show", "verify", "digest"])
+def test_a_path_where_nothing_is_is_answered_with_the_nearest_name(
+    command: str, finished: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main([command, str(finished.with_name("finihsed.zarr"))]) == 1
+    said = capsys.readouterr().err
+    assert (
+        "finihsed.zarr is not a feature store: there is nothing; did you mean finished.zarr?"
+        in (said)
+    )
+    assert main([command, str(finished.parent / "x/y.zarr")]) == 1
+    assert "there is nothing; `extract-features` makes one" in capsys.readouterr().err
+
+
+def test_diff_with_neither_store_nor_preset_says_both(
+    finished: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    assert main(["diff", str(finished), str(finished.with_name("finishd.zarr"))]) == 1
+    said = capsys.readouterr().err
+    assert "finishd.zarr is not a feature store: there is nothing; did you mean finished" in said
+    assert "unknown preset" in said
+
+
+def test_diff_with_an_equal_preset_says_what_was_compared(
+    finished: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    (tmp_path / "mine.py").write_text("from tests.cache.conftest import small_preset\n")
+    assert main(["diff", str(finished), f"{tmp_path}/mine.py:small_preset"]) == 0
+    assert capsys.readouterr().out == "no difference in the preset, which alone was compared\n"

@@ -104,6 +104,21 @@ def test_what_else_came_into_a_folder_after_a_kill_is_not_touched(tmp_path: Path
     assert names(tmp_path / "store") == {LEFT_OVER, "thesis.txt"}
 
 
+@pytest.mark.parametrize("file", ["samples/CAM_BACK/a.jpg", "samples/token/notes", "lidar/a.bin"])
+def test_a_folder_named_like_ours_is_not_touched(file: str, tmp_path: Path) -> None:
+    store = tmp_path / "store"
+    (store / LEFT_OVER).mkdir(parents=True)
+    (store / file).parent.mkdir(parents=True)
+    (store / file).write_text("recorded once")
+    before = {path.relative_to(store) for path in store.rglob("*")}
+    with pytest.raises(CacheError, match=r"not a feature store \(.*is there\).*was changed"):
+        make_writer(store)
+    assert (store / file).read_text() == "recorded once"
+    assert {path.relative_to(store) for path in store.rglob("*")} - before <= {
+        Path(".creating.lock")
+    }
+
+
 def test_a_rival_that_created_the_store_in_the_folder_wins(tmp_path: Path) -> None:
     store = tmp_path / "store"
     store.mkdir()

@@ -25,7 +25,15 @@ from cache.storage.object_storage import ObjectPath, object_path
 from cache.verification.verify_store import verify
 from shared.data.features import as_floats
 from shared.errors import CacheError
-from tests.cache.conftest import TOKENS, fill, make_features, make_writer, with_map
+from tests.cache.conftest import (
+    TOKENS,
+    fill,
+    fill_null,
+    make_features,
+    make_null_writer,
+    make_writer,
+    with_map,
+)
 from tests.conftest import new_bucket
 
 
@@ -206,13 +214,13 @@ def test_null_features_that_another_worker_is_creating_are_not_there_yet(
     with monkeypatch.context() as patch:
         killed_before(patch, "zarr.json", of=null_path(place))
         with pytest.raises(SystemExit):
-            make_writer(null_path(place))
+            make_null_writer(place)
     assert null_path(place).is_dir()
     assert open_null(store) is None
-    fill(make_writer(null_path(place)), shards=1)
+    fill_null(make_null_writer(place))
     assert open_null(store) is not None
     (null_path(place) / "zarr.json").unlink()
-    with pytest.raises(CacheError, match=r"null has lost its zarr\.json"):
+    with pytest.raises(CacheError, match=r"null/zarr\.json is lost"):
         open_null(store)
 
 

@@ -3,9 +3,10 @@
 import errno
 import json
 import os
+import shutil
 import signal
 import threading
-from dataclasses import fields, replace
+from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -13,16 +14,21 @@ import pytest
 
 import cache.verification.verify_store
 from cache.__main__ import main
-from cache.coordination.null_store import NULL_SAMPLES, null_identity, null_path
+from cache.coordination.null_store import null_path
 from cache.coordination.store import Store, open_store
-from cache.create import StoreSpec, open_or_create
 from cache.format.statistics import Statistics
 from cache.reader import CachedFeatures
 from cache.storage.directory import DirectoryPath
 from cache.verification.check_rows import Damage, shard_damage
 from cache.verification.verify_store import verify
 from shared.digests import json_digest
-from tests.cache.conftest import COMMAND, fill, make_features, make_writer
+from tests.cache.conftest import (
+    command_of,
+    fill,
+    fill_null,
+    make_null_writer,
+    make_writer,
+)
 
 
 def damage_shard(store: Path, index: int) -> None:
@@ -80,6 +86,33 @@ def test_a_checked_shard_is_read_again_when_its_ledger_entry_has_changed(interru
     assert verify(open_store(interrupted)).rows_read == 3
 
 
+def test_a_copy_is_read_whatever_was_read_of_the_original(
+    interrupted: Path, tmp_path: Path
+) -> None:
+    copy = shutil.copytree(interrupted, tmp_path / "copy.zarr")
+    assert verify(open_store(copy)).rows_before == 0
+    shutil.copytree(interrupted, tmp_path / "again.zarr")
+    shutil.rmtree(interrupted)
+    (tmp_path / "again.zarr").rename(interrupted)  # another folder in the same place
+    assert verify(open_store(interrupted)).rows_before == 0
+
+
+def test_a_store_is_the_same_by_a_link_and_in_another_working_directory(
+    interrupted: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "link.zarr").symlink_to(interrupted)
+    monkeypatch.chdir(tmp_path)
+    assert verify(open_store(Path("link.zarr"))).rows_before == 4
+
+
+def test_what_was_read_as_part_of_another_store_is_read_again(
+    interrupted: Path, tmp_path: Path
+) -> None:
+    make_writer(tmp_path / "other.zarr", precision="of another checkpoint")
+    shutil.copy(tmp_path / "other.zarr/zarr.json", interrupted / "zarr.json")
+    assert verify(open_store(interrupted)).rows_before == 0
+
+
 def test_a_damaged_record_is_ignored(interrupted: Path, caplog: pytest.LogCaptureFixture) -> None:
     record = interrupted / "ledger/verified.json"
     record.write_text(record.read_text().replace("20", "21", 1))
@@ -125,7 +158,7 @@ def test_repair_drops_the_damaged_shard_and_the_next_extraction_rebuilds_just_th
     assert main(["verify", str(finished), "--repair"]) == 1
     printed = capsys.readouterr().out
     assert "000001.json (now *.damaged)" in printed
-    assert f"Rebuild these shards with: {COMMAND}" in printed
+    assert f"Rebuild these shards with: {command_of(finished)}" in printed
     assert (finished / "ledger/000001.damaged").exists()
     assert CachedFeatures(finished).missing() == ("cow", "dog")
 
@@ -228,18 +261,7 @@ def test_a_bad_sector_is_damage(finished: Path, monkeypatch: pytest.MonkeyPatch)
 @pytest.fixture
 def with_null(finished: Path) -> Path:
     """A finished store with null features."""
-    metadata = open_store(finished).metadata
-    spec = StoreSpec(
-        preset=metadata.preset,
-        identity=null_identity(metadata.identity),
-        samples=NULL_SAMPLES,
-        max_boxes=1,
-        provenance=metadata.provenance,
-    )
-    writer = open_or_create(null_path(finished), spec)
-    ant = make_features("ant")
-    frame = replace(ant.frame, token="no-sensor", scene="none", timestamp_us=0)
-    writer.write_shard(writer.shards[0], [replace(ant, frame=frame)])
+    fill_null(make_null_writer(finished))
     return finished
 
 
@@ -254,11 +276,40 @@ def test_null_features_are_verified_and_repaired_too(
     assert not open_store(null_path(with_null)).ledger.complete()
 
 
+def test_null_features_that_an_extraction_has_lost_are_damage(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    path = tmp_path / "extracted.zarr"
+    writer = make_writer(path, dataset={"nuscenes": "/data"})
+    assert main(["verify", str(path)]) == 0  # created, and killed before any row
+    fill_null(make_null_writer(path))
+    fill(writer)
+    assert main(["verify", str(path)]) == 0
+    assert main(["verify", str(path / "null")]) == 0
+    assert main(["show", str(path)]) == 0
+    assert "null features:" not in capsys.readouterr().out
+
+    shutil.rmtree(path / "null")
+    assert main(["verify", str(path)]) == 1
+    lost = "null has no row, although `extract-features` writes it before any other. Run the "
+    printed = capsys.readouterr().out
+    assert lost in printed
+    assert f"computes it anew: {command_of(path)}" in printed
+    assert "5 of 5 rows are complete and were read again: 1 damaged" in printed
+    assert main(["show", str(path)]) == 0
+    assert f"damaged     null features: {path}/{lost}" in capsys.readouterr().out
+
+    make_null_writer(path)  # killed before it wrote the row
+    assert main(["verify", str(path)]) == 1
+    fill_null(make_null_writer(path))
+    assert main(["verify", str(path)]) == 0
+
+
 def test_null_features_that_cannot_be_opened_are_damage(
     with_null: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     (with_null / "null/zarr.json").write_text("{")
     assert main(["verify", str(with_null), "--repair"]) == 1
     printed = capsys.readouterr().out
-    assert "move this directory away and run the extraction again" in printed
+    assert "null away and run this, which makes it anew: " + command_of(with_null) in printed
     assert "5 of 5 rows are complete" in printed

@@ -266,3 +266,30 @@ def test_training_from_a_delta_alone_says_what_it_is(
     assert train_stage2([str(delta), "--out", str(tmp_path / "run")]) == 1
     message = capsys.readouterr().err
     assert "is a delta store: it holds only what a condition changes" in message
+
+
+def test_a_base_that_is_not_where_it_was_is_to_be_named(
+    synthetic_root: Path,
+    tiny_store: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: Output,
+) -> None:
+    base, delta = shutil.copytree(tiny_store, tmp_path / "val.zarr"), tmp_path / "delta"
+    monkeypatch.chdir(tmp_path)
+    command = delta_options(synthetic_root, Path("val.zarr"), delta, "cameras-60")
+    assert extract_features(command) == 0
+    monkeypatch.chdir(tmp_path.parent)
+    check = [str(delta), "--nuscenes", str(synthetic_root), "--detector-samples", "0"]
+    assert check_parity(check) == 0  # its place was recorded as absolute
+
+    base.rename(tmp_path / "moved.zarr")
+    capsys.readouterr()
+    assert check_parity(check) == 1
+    assert (
+        f"the base of {delta} was at {base}, and cannot be opened there; name it with --base"
+        in (capsys.readouterr().err)
+    )
+    assert check_parity([*check, "--base", str(tmp_path / "moved.zarr")]) == 0
+    command = delta_options(synthetic_root, tmp_path / "moved.zarr", delta, "cameras-60")
+    assert extract_features(command) == 0  # the place is no part of the identity
