@@ -3,10 +3,9 @@
 B samples, V views.
 """
 
-import gc
 import warnings
-from collections.abc import Iterator, Sequence
-from contextlib import AbstractContextManager, contextmanager, nullcontext
+from collections.abc import Sequence
+from contextlib import AbstractContextManager, nullcontext
 
 import torch
 from torch import Tensor, nn
@@ -18,6 +17,7 @@ from shared.digests import state_digest
 from shared.errors import FrozenError
 from shared.model.detector import build_bev_neck, build_camera_neck
 from shared.model.head import conv_norm_relu
+from shared.process.memory.without_collection import without_collection
 from stage1_extract.preprocessing.voxels import Voxels
 
 
@@ -53,11 +53,11 @@ class FrozenBackbones(nn.Module):
         camera, lidar = self.preset.camera, self.preset.lidar
         self.img_backbone = self.pts_middle_encoder = self.pts_backbone = None
         if camera is not None:
-            with _without_collection():
+            with without_collection():
                 from stage1_extract.backbones.camera_backbone import build_camera_backbone
             self.img_backbone = build_camera_backbone(camera)
         if lidar is not None:
-            with _without_collection():
+            with without_collection():
                 from stage1_extract.backbones import lidar_backbone
             self.pts_middle_encoder = lidar_backbone.build_sparse_encoder(self.preset.grid, lidar)
             self.pts_backbone = lidar_backbone.build_second(lidar)
@@ -223,19 +223,3 @@ class FrozenBackbones(nn.Module):
 
     def _half(self) -> torch.autocast:
         return torch.autocast("cuda", torch.float16, enabled=self.device.type == "cuda")
-
-
-@contextmanager
-def _without_collection() -> Iterator[None]:
-    """Pause Python's garbage collector, e.g. while half a million objects come to stay.
-
-    spconv describes its GPU kernels when it is imported; looking again and again for garbage among
-    them takes longer than making them (LOG.md, 2026-11-26).
-    """
-    was_enabled = gc.isenabled()
-    gc.disable()
-    try:
-        yield
-    finally:
-        if was_enabled:
-            gc.enable()

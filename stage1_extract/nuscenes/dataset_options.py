@@ -113,7 +113,9 @@ def chosen_dataset(
         value = getattr(args, option)
         return recorded.get(option, otherwise) if value is None else value
 
-    version = pick("version", infos_version(args.infos) if args.infos else DEFAULT_VERSION)
+    version = pick("version", None if args.infos else DEFAULT_VERSION)
+    if version is None:
+        version = infos_version(args.infos)
     if version is None:
         raise ConfigError(f"{args.infos} does not say its nuScenes version; give it with --version")
     return DatasetChoice(

@@ -14,6 +14,7 @@ import numpy as np
 from shared.config.classes import CAMERAS, LIDAR
 from shared.config.preset import MAX_SWEEPS
 from shared.errors import DatasetError
+from shared.process.memory.without_collection import without_collection
 from stage1_extract.nuscenes.annotations import (
     NO_BOXES,
     BoxTable,
@@ -81,6 +82,7 @@ def read_tables(
             f"{root / version}: the tables refer to {missing}, which is not in them; "
             "are all of them from the same download?"
         ) from missing
+    tables.explorer = None  # refers back: 6 GB of tables would stay until Python looks for circles
     return arrange(records, existing_only=existing_only, source=source)
 
 
@@ -114,7 +116,8 @@ def _open(root: Path, version: str) -> "NuScenes":
     from nuscenes.nuscenes import NuScenes
 
     try:
-        return NuScenes(version, str(root), verbose=False)
+        with without_collection():
+            return NuScenes(version, str(root), verbose=False)
     except (AssertionError, FileNotFoundError) as missing:
         raise DatasetError(
             f"nuscenes-devkit cannot open {root / version}: {missing}. It needs all 13 tables and "

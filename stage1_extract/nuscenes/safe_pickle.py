@@ -9,6 +9,7 @@ import numpy as np
 
 from shared.errors import DatasetError
 from shared.file_kinds import foreign_kind
+from shared.process.memory.without_collection import without_collection
 
 
 def _latin1(text: str, encoding: str) -> bytes:
@@ -66,7 +67,7 @@ def load_pickle(path: Path) -> Any:
     if not path.is_file():
         raise DatasetError(f"info file {path} does not exist")
     try:
-        with path.open("rb") as file:
+        with path.open("rb") as file, without_collection():
             return _SafeUnpickler(file).load()
     except _RefusedError as refused:
         raise DatasetError(

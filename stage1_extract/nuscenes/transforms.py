@@ -3,14 +3,13 @@
 The nuScenes tables and v1 info files hold the same quaternions; both readers compute from them
 here, so both get the same bits. So does every machine: a store's identity digests these matrices.
 BLAS, LAPACK and pyquaternion, which uses them, add in an order of its own on every kind of
-processor, as NumPy's functions of angles do in the last bit; here all is products and sums in a
-fixed order.
+processor, NumPy's functions of angles differ in the last bit, and Python's `sum` of floats is
+another since 3.12; here all is products and sums in a fixed order.
 """
 
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass
-from functools import reduce
 
 import numpy as np
 from numpy.typing import NDArray
@@ -68,14 +67,14 @@ def unit_quaternion(values: Sequence[float]) -> Quaternion:
         DatasetError: if its norm is not 1: it would be made a rotation of any numbers.
     """
     numbers = [float(value) for value in values]
-    norm = math.sqrt(sum(number * number for number in numbers))
-    if len(numbers) != 4 or not abs(norm - 1) <= NORM_ERROR:
+    w, x, y, z = numbers if len(numbers) == 4 else (math.nan,) * 4
+    norm = math.sqrt(w * w + x * x + y * y + z * z)
+    if not abs(norm - 1) <= NORM_ERROR:  # written so that NaN fails too
         raise DatasetError(
             f"the rotation {numbers} is {len(numbers)} numbers of norm {norm:.4g}, expected a "
             "quaternion w, x, y, z of norm 1; create the file again"
         )
-    w, x, y, z = (number / norm for number in numbers)
-    return w, x, y, z
+    return w / norm, x / norm, y / norm, z / norm
 
 
 def inverse_quaternion(quaternion: Quaternion) -> Quaternion:
@@ -107,27 +106,30 @@ def yaw_rad(quaternion: Quaternion) -> float:
 def product(left: Matrix, right: Matrix) -> Matrix:
     """Return left @ right for (..., n, k) and (k, m) float64."""
     terms = left[..., None] * right  # (..., n, k, m)
-    result: Matrix = reduce(np.add, np.moveaxis(terms, -2, 0))
-    return result
+    total: Matrix = terms[..., 0, :].copy()
+    for k in range(1, len(right)):
+        np.add(total, terms[..., k, :], out=total)
+    return total
 
 
 def turned(rotation: Matrix, vector: Sequence[float] | Matrix) -> Matrix:
     """Return rotation @ vector for (3, 3) and (3,) float64."""
-    return product(rotation, np.asarray(vector, np.float64)[:, None])[:, 0]
+    x, y, z = map(float, vector)
+    return np.array([a * x + b * y + c * z for a, b, c in rotation.tolist()])
 
 
 def inverse(matrix: Matrix) -> Matrix:
     """Return the inverse of (3, 3) float64."""
-    x, y, z = matrix
-    yz = _cross(y, z)
-    determinant = x[0] * yz[0] + x[1] * yz[1] + x[2] * yz[2]
-    result: Matrix = np.column_stack([yz, _cross(z, x), _cross(x, y)]) / determinant
-    return result
-
-
-def _cross(left: Matrix, right: Matrix) -> Matrix:
-    after, before = [1, 2, 0], [2, 0, 1]
-    result: Matrix = left[after] * right[before] - left[before] * right[after]
+    (a, b, c), (d, e, f), (g, h, i) = matrix.tolist()
+    adjugate = np.array(
+        [
+            [e * i - f * h, c * h - b * i, b * f - c * e],
+            [f * g - d * i, a * i - c * g, c * d - a * f],
+            [d * h - e * g, b * g - a * h, a * e - b * d],
+        ]
+    )
+    first, second, third = adjugate[:, 0].tolist()
+    result: Matrix = adjugate / (a * first + b * second + c * third)
     return result
 
 

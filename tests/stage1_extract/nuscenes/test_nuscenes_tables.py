@@ -3,7 +3,9 @@
 import json
 import logging
 import math
+import weakref
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -11,6 +13,8 @@ import pytest
 from shared.config.classes import CAMERAS, OTHER_CLASS
 from shared.config.preset_catalogue import tiny
 from shared.errors import DatasetError
+from shared.process.memory.without_collection import without_collection
+from stage1_extract.nuscenes import nuscenes_tables
 from stage1_extract.nuscenes.nuscenes_tables import read_tables
 from stage1_extract.nuscenes.records import SampleRecord
 from stage1_extract.preprocessing.images import load_images
@@ -20,6 +24,22 @@ from tests.stage1_extract.conftest import START_US
 @pytest.fixture
 def records(made_up_nuscenes: Path) -> list[SampleRecord]:
     return read_tables(made_up_nuscenes, "v1.0-mini", "mini_val")
+
+
+def test_the_tables_leave_memory_once_they_are_read(
+    made_up_nuscenes: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    opened, open_tables = [], nuscenes_tables._open
+
+    def noting(root: Path, version: str) -> Any:
+        tables = open_tables(root, version)
+        opened.append(weakref.ref(tables))
+        return tables
+
+    monkeypatch.setattr(nuscenes_tables, "_open", noting)
+    with without_collection():
+        read_tables(made_up_nuscenes, "v1.0-mini", "mini_val")
+        assert [reference() for reference in opened] == [None]
 
 
 def test_a_frame_knows_its_files_times_and_recording(
