@@ -1,6 +1,6 @@
 """Samples from mmdet3d's info files: v1 (`infos`, like CMT's own pickles) and v2 (`data_list`).
 
-v1 files hold quaternions, and their records equal those of the nuScenes tables bit for bit. v2
+v1 files hold quaternions, and their records equal those of the nuScenes tables, see there. v2
 files hold float32 matrices, see `info_v2`.
 """
 
