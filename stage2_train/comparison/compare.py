@@ -2,7 +2,6 @@
 
 import csv
 import io
-import logging
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,7 +10,6 @@ from pathlib import Path
 from shared.errors import ConfigError
 from shared.process.folder_lock import make_folder
 from shared.process.whole_file import whole_file
-from shared.wording import counted
 from stage2_train.comparison.compared_run import (
     PAGE,
     ComparedRun,
@@ -21,11 +19,9 @@ from stage2_train.comparison.compared_run import (
 )
 from stage2_train.comparison.conditions_table import conditions_table
 from stage2_train.comparison.html_page import comparison_page
-from stage2_train.comparison.matched_runs import match_runs
 from stage2_train.comparison.paired_test import (
     REPLICATES,
     group_differences,
-    resample,
     run_differences,
 )
 from stage2_train.comparison.report_tables import (
@@ -38,9 +34,8 @@ from stage2_train.comparison.report_tables import (
 )
 from stage2_train.comparison.run_evaluations import ranked_evaluations
 from stage2_train.comparison.run_groups import RunGroup, seed_groups
+from stage2_train.comparison.scored_runs import score_runs
 from stage2_train.evaluation.metric_tables import markdown_table, plain_table
-
-log = logging.getLogger(__name__)
 
 MARKDOWN = "comparison.md"
 # Below these a bootstrap's intervals are known to be too narrow.
@@ -137,15 +132,12 @@ def _tested(
     replicates: int,
     scores: Scores,
 ) -> list[ReportTable]:
-    """Return the tables of the paired test; adds the scores of the runs it matched."""
-    matched = match_runs(runs, root)
-    notes = [*matched.notes]
-    scenes = len(set(matched.scenes.values()))
-    if matched.matches and scenes < 2:
+    """Return the tables of the paired test; adds the scores of the runs it tested."""
+    scored = score_runs(runs, root, replicates)
+    notes, resampled = [*scored.notes], scored.resampled
+    scenes = len(set(scored.scenes.values()))
+    if resampled and scenes < 2:
         notes.append("There is only one scene, so what other scenes would have changed is unknown.")
-    runs_scored, of = counted(len(matched.matches), "run"), counted(scenes, "scene")
-    log.info("scoring %s on %d draws of %s", runs_scored, replicates, of)
-    resampled = resample(matched.matches, matched.scenes, replicates if scenes > 1 else 0)
     for name, of_run in resampled.items():
         scores[name] = (float(of_run.whole[0]), float(of_run.whole[1]))
     if scenes < 2 or len(resampled) < 2:

@@ -6,8 +6,10 @@ A folder that is no run, or a torn one, is left out with the reason; what a run 
 import csv
 import json
 import math
+from array import array
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
+from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import Any
 
@@ -48,8 +50,8 @@ class ComparedRun:
         path: its folder.
         config: its config.json, flat: field with dots -> value; and its `CODE`, see
             `recorded_code`.
-        log: columns of log.csv; at least "step" and "loss".
-        timing: columns of timing.csv; empty without it.
+        log: the columns "step" and "loss" of log.csv.
+        timing: columns of timing.csv that are compared; empty without it.
         validation: columns of validation.csv, NaN where nothing was measured; empty without it.
         results: the detections to compare, if there are any.
         evaluations: the folders in it that have detections, by name; the first is compared.
@@ -139,10 +141,11 @@ def read_run(
     log = _read_table(path / LOG, ("step", "loss"))
     notes: list[str] = []
     tables: dict[str, Table] = {}
-    for file, columns in ((TIMING, ("step",)), (VALIDATION, ("step",))):
+    for file, columns in ((TIMING, (PEAK_GPU_MB, "seconds/*")), (VALIDATION, ("*",))):
         tables[file] = {}
         try:
-            tables[file] = _read_table(path / file, columns) if (path / file).is_file() else {}
+            if (path / file).is_file():
+                tables[file] = _read_table(path / file, ("step",), columns)
         except UnreadableRunError as error:
             notes.append(str(error))
     config[CODE] = _code(path, notes)
@@ -218,18 +221,29 @@ def _optional_json(file: Path, notes: list[str]) -> dict[str, Any]:
         return {}
 
 
-def _read_table(file: Path, needed: tuple[str, ...]) -> Table:
-    """Return the columns of a CSV of numbers; an empty cell is NaN."""
+def _read_table(file: Path, needed: tuple[str, ...], also: tuple[str, ...] = ()) -> Table:
+    """Return columns of numbers of a CSV; an empty cell is NaN.
+
+    Only these are looked at: the `needed`, each of which has a number, and what fits a pattern.
+    """
     try:
         with file.open(newline="") as handle:
-            reader = csv.DictReader(handle, strict=True)
-            rows = [
-                {name: float(cell) if cell else np.nan for name, cell in row.items()}
-                for row in reader
-            ]
-    except (OSError, ValueError, TypeError, csv.Error) as error:
+            reader = csv.reader(handle, strict=True)
+            head = next(reader, [])
+            columns = {
+                name: (place, array("d"))
+                for place, name in enumerate(head)
+                if any(fnmatchcase(name, pattern) for pattern in (*needed, *also))
+            }
+            for row in filter(None, reader):
+                if len(row) > len(head):
+                    raise ValueError(f"line {reader.line_num}: more cells than columns")
+                row += [""] * (len(head) - len(row))
+                for place, values in columns.values():
+                    values.append(float(row[place] or "nan"))
+    except (OSError, ValueError, csv.Error) as error:
         raise UnreadableRunError(f"{file.name} is damaged ({error})") from None
-    table = {name: np.array([row[name] for row in rows]) for name in reader.fieldnames or ()}
+    table = {name: np.array(values) for name, (_, values) in columns.items()}
     lacking = [name for name in needed if name not in table or not np.isfinite(table[name]).any()]
     if lacking:
         raise UnreadableRunError(f"{file.name} is damaged: nothing in column {', '.join(lacking)}")

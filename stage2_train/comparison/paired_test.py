@@ -7,7 +7,7 @@ draws: what is hard for one detector is mostly hard for all, and cancels in the 
 R replicates, S samples, M metrics (mAP, NDS).
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 
@@ -63,7 +63,10 @@ class ScoreDifference:
 
 
 def resample(
-    matches: Mapping[str, RunMatches], scenes: Mapping[str, str], replicates: int = REPLICATES
+    matches: Mapping[str, RunMatches],
+    scenes: Mapping[str, str],
+    replicates: int = REPLICATES,
+    advance: Callable[[], object] = lambda: None,
 ) -> dict[str, Resampled]:
     """Score every run on the same draws of scenes.
 
@@ -71,6 +74,7 @@ def resample(
         matches: by name of the run, all of the same samples.
         scenes: scene of each sample, by tokens.
         replicates: R.
+        advance: called for every run R + 1 times, after each scoring.
     """
     names = sorted(set(scenes.values()))
     generator = np.random.default_rng(SEED)
@@ -78,10 +82,11 @@ def resample(
     resampled = {}
     for run, of_run in matches.items():
         places = np.array([names.index(scenes[token]) for token in of_run.tokens])
-        resampled[run] = Resampled(
-            whole=np.array(resampled_metrics(of_run, np.ones(len(places), np.int64))),
-            drawn=np.array([resampled_metrics(of_run, draw[places]) for draw in draws]),
-        )
+        scores = []
+        for counts in (np.ones(len(names), np.int64), *draws):
+            scores.append(resampled_metrics(of_run, counts[places]))
+            advance()
+        resampled[run] = Resampled(whole=np.array(scores[0]), drawn=np.array(scores[1:]))
     return resampled
 
 

@@ -24,7 +24,7 @@ class ClassMatches:
     Args:
         scores: (P,) falling.
         samples: (P,) int64, index of the sample of each.
-        is_match: (T, P) bool, whether it matches a true box at each matching distance.
+        matched: T times int64, rising: which of them match a true box at each matching distance.
         errors: by the devkit's name, (P,); NaN where nothing matches at the distance at which
             errors are measured.
         true_boxes: (S,) int64, true boxes of the class in each sample.
@@ -32,7 +32,7 @@ class ClassMatches:
 
     scores: NDArray[np.float64]
     samples: NDArray[np.int64]
-    is_match: NDArray[np.bool_]
+    matched: tuple[NDArray[np.int64], ...]
     errors: Errors
     true_boxes: NDArray[np.int64]
 
@@ -103,7 +103,7 @@ def _match_class(
     return ClassMatches(
         scores=np.array([score for score, _ in ranked], np.float64),
         samples=np.array([detected[i][0] for i in order], np.int64),
-        is_match=matches,
+        matched=tuple(map(np.flatnonzero, matches)),
         errors=errors,
         true_boxes=np.array([len(boxes) for boxes in true], np.int64),
     )

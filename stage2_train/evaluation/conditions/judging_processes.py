@@ -39,10 +39,11 @@ class JudgingProcesses:
 
     Args:
         count: how many at a time, if there is memory for them; 0 calls in this process.
+        while_waiting: called about every second of a wait.
     """
 
-    def __init__(self, count: int) -> None:
-        self._count = count
+    def __init__(self, count: int, while_waiting: Callable[[], object] = lambda: None) -> None:
+        self._count, self._while_waiting = count, while_waiting
         self._running: deque[_JudgingProcess] = deque()
         self._results: list[dict[str, Any]] = []
 
@@ -86,7 +87,7 @@ class JudgingProcesses:
         return self._results
 
     def _collect(self) -> None:
-        self._results.append(self._running[0].result())
+        self._results.append(self._running[0].result(self._while_waiting))
         self._running.popleft()
 
 
@@ -105,9 +106,9 @@ class _JudgingProcess:
     def has_ended(self) -> bool:
         return self._answers.poll()
 
-    def result(self) -> dict[str, Any]:
+    def result(self, while_waiting: Callable[[], object]) -> dict[str, Any]:
         while not self._answers.poll(WAKING_S):
-            pass
+            while_waiting()
         try:
             result, trace = self._answers.recv()
         except EOFError:
@@ -115,8 +116,7 @@ class _JudgingProcess:
             raise DatasetError(
                 f"the process that judged {self.condition} died (exit code "
                 f"{self._process.exitcode}). If memory ran out (code -9): with fewer cores, as by "
-                "taskset, fewer conditions are judged at a time, with a single one none beside the "
-                "detection"
+                "taskset, fewer are judged at a time"
             ) from None
         self._process.join()
         if isinstance(result, BaseException):

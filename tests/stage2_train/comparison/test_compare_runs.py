@@ -1,6 +1,7 @@
 """Runs are compared by what their folders hold; what cannot be is named with the reason."""
 
 import csv
+import re
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,7 @@ import pytest
 
 from stage2_train.compare_runs import main as compare
 from stage2_train.comparison.compare import compare_runs
-from stage2_train.comparison.compared_run import read_run
+from stage2_train.comparison.compared_run import UnreadableRunError, read_run
 from stage2_train.comparison.report_tables import ReportTable
 from stage2_train.comparison.run_groups import seed_groups
 from tests.stage2_train.comparison.run_folders import write_run
@@ -162,6 +163,44 @@ def test_what_is_no_whole_run_is_left_out_with_the_reason(
     ):
         assert f"{tmp_path / name} is left out: {reason}" in said
     assert "\ngood " in said
+
+
+def test_only_columns_that_are_compared_are_read(tmp_path: Path) -> None:
+    run = write_run(tmp_path / "a", validation=VALIDATION)
+    (run / "log.csv").write_text("step,loss,norm\n1,2.5,damaged\n\n2,,\n3\n4,1.5,0\n")
+    (run / "timing.csv").write_text(
+        "step,samples,seconds/data,peak_gpu_mb,host\n1,4,0.5,700,\n2,4,0.25,,damaged\n"
+    )
+
+    read = read_run(run, "a")
+
+    np.testing.assert_equal(
+        read.log,
+        {"step": np.array([1.0, 2.0, 3.0, 4.0]), "loss": np.array([2.5, np.nan, np.nan, 1.5])},
+    )
+    assert read.timing.keys() == {"step", "seconds/data", "peak_gpu_mb"}
+    assert read.peak_gpu_mb == 700
+    np.testing.assert_array_equal(read.seconds, [0.5, 0.25])
+    assert [*read.validation] == VALIDATION.splitlines()[0].split(",")
+
+
+@pytest.mark.parametrize(
+    ("content", "reason"),
+    [
+        ("step,loss,norm\n1,2.5,0\n2,x,0\n", "could not convert string to float: 'x'"),
+        ("step,loss\n1,2.5\n2,2.5,0\n", "line 3: more cells than columns"),
+        ('step,loss,norm\n1,2.5,"0" 0\n', "',' expected after '\"'"),
+        ("step,loss,norm\n1,,0\n", "nothing in column loss"),
+        ("norm\n1\n", "nothing in column step, loss"),
+        ("", "nothing in column step, loss"),
+    ],
+)
+def test_damage_where_a_log_is_read_is_named(tmp_path: Path, content: str, reason: str) -> None:
+    run = write_run(tmp_path / "a")
+    (run / "log.csv").write_text(content)
+    with pytest.raises(UnreadableRunError, match=re.escape(reason)) as raised:
+        read_run(run, "a")
+    assert str(raised.value).startswith("log.csv is damaged")
 
 
 def test_torn_timing_and_validation_are_noted_and_the_run_is_compared(tmp_path: Path) -> None:

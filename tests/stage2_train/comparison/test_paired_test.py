@@ -43,7 +43,7 @@ def run_matches(seed: int, share_found: float, *, scene_effect: float = 0.0) -> 
     car = ClassMatches(
         scores=scores[order],
         samples=samples[order],
-        is_match=found[None, order],
+        matched=(np.flatnonzero(found[order]),),
         errors=errors,
         true_boxes=np.full(SCENES * FRAMES, BOXES),
     )
@@ -105,7 +105,7 @@ def test_whole_scenes_are_drawn_and_every_run_gets_the_same_draws() -> None:
     moved = ClassMatches(
         scores=car.scores,
         samples=places[car.samples],
-        is_match=car.is_match,
+        matched=car.matched,
         errors=car.errors,
         true_boxes=car.true_boxes[order],
     )
