@@ -104,26 +104,32 @@ def to_nuscenes(detections: Detections, frame: Frame) -> list[dict[str, Any]]:
     centres_ego = boxes[:, :3] @ ego[:3, :3].T + ego[:3, 3]  # (n, 3)
     centres = centres_ego @ world[:3, :3].T + world[:3, 3]  # (n, 3)
     flat = np.concatenate([boxes[:, 7:9], np.zeros((len(boxes), 1))], axis=1)
-    velocities = flat @ (world[:3, :3] @ ego[:3, :3]).T  # (n, 3)
-    entries = []
-    for i, label in enumerate(labels):
-        name = CLASS_NAMES[int(label)]
-        if np.linalg.norm(centres_ego[i, :2]) > RANGE_M[name]:
-            continue
-        x, y, z, w = turned[i].as_quat()
-        entries.append(
-            {
-                "sample_token": frame.token,
-                "translation": centres[i].tolist(),
-                "size": boxes[i, [4, 3, 5]].tolist(),
-                "rotation": [w, x, y, z],
-                "velocity": velocities[i, :2].tolist(),
-                "detection_name": name,
-                "detection_score": float(scores[i]),
-                "attribute_name": _attribute(name, float(np.linalg.norm(velocities[i, :2]))),
-            }
-        )
-    return entries
+    velocities = (flat @ (world[:3, :3] @ ego[:3, :3]).T)[:, :2]  # (n, 2)
+    names = [CLASS_NAMES[label] for label in labels.tolist()]
+    columns = (
+        np.linalg.norm(centres_ego[:, :2], axis=1),
+        centres,
+        boxes[:, [4, 3, 5]],
+        turned.as_quat()[:, [3, 0, 1, 2]],  # w, x, y, z
+        velocities,
+        np.linalg.norm(velocities, axis=1),
+        scores,
+    )
+    per_box = zip(names, *(column.tolist() for column in columns), strict=True)
+    return [
+        {
+            "sample_token": frame.token,
+            "translation": centre,
+            "size": size,
+            "rotation": rotation,
+            "velocity": velocity,
+            "detection_name": name,
+            "detection_score": score,
+            "attribute_name": _attribute(name, speed_mps),
+        }
+        for name, distance_m, centre, size, rotation, velocity, speed_mps, score in per_box
+        if distance_m <= RANGE_M[name]
+    ]
 
 
 def _attribute(name: str, speed_mps: float) -> str:
