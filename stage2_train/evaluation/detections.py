@@ -6,7 +6,7 @@ Source: mmdet3d 1.0.0rc5, nuscenes_dataset.py `_format_bbox` and `lidar_nusc_box
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -51,8 +51,8 @@ def detect(
     batches: Iterable[Batch],
     store: FeatureStore,
     weights: MeanSensorWeights | None = None,
-) -> dict[str, list[dict[str, Any]]]:
-    """Run a detector over batches; return nuScenes result entries by sample token.
+) -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    """Run a detector over batches; yield every sample's token and nuScenes result entries.
 
     Args:
         detector: moved to the GPU if there is one, and put in eval mode.
@@ -64,7 +64,6 @@ def detect(
         CheckpointError: if what the detector makes of a sample is no box, see `are_boxes`.
     """
     detector.to(available_device()).eval()
-    results = {}
     for batch in tqdm(batches, unit="batch", disable=None):
         outputs = detector(batch.to(detector.device))
         decoded = decode_boxes(outputs, store.preset.head)
@@ -78,8 +77,7 @@ def detect(
         if weights is not None:
             weights.add(outputs.sensor_weights)
         for token, detections in zip(batch.tokens, decoded, strict=True):
-            results[token] = to_nuscenes(detections, store.frame(token))
-    return results
+            yield token, to_nuscenes(detections, store.frame(token))
 
 
 def are_boxes(outputs: HeadOutputs, decoded: Iterable[Detections]) -> bool:
@@ -138,8 +136,16 @@ def _attribute(name: str, speed_mps: float) -> str:
     return table.get(name, "")
 
 
-def write_results(path: Path, results: Mapping[str, list[dict[str, Any]]], preset: Preset) -> None:
-    """Write the official result JSON atomically; `preset` says which sensors were used."""
+def write_results(
+    path: Path, results: Iterable[tuple[str, list[dict[str, Any]]]], preset: Preset
+) -> None:
+    """Write the official result JSON atomically, one sample after the other.
+
+    Args:
+        path: of the file.
+        results: token and entries of every sample; all of them together may not fit in memory.
+        preset: says which sensors were used.
+    """
     meta = {
         "use_camera": preset.camera is not None,
         "use_lidar": preset.lidar is not None,
@@ -147,6 +153,10 @@ def write_results(path: Path, results: Mapping[str, list[dict[str, Any]]], prese
         "use_map": False,
         "use_external": False,
     }
-    text = json.dumps({"meta": meta, "results": dict(results)}, allow_nan=False)
     with whole_file(path, "w") as file:
-        file.write(text)
+        file.write(f'{{"meta": {json.dumps(meta)}, "results": {{')
+        separator = ""
+        for token, entries in results:
+            file.write(f"{separator}{json.dumps(token)}: {json.dumps(entries, allow_nan=False)}")
+            separator = ", "
+        file.write("}}")

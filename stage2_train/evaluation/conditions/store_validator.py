@@ -199,7 +199,7 @@ class StoreValidator:
         prepare_folder(folder)
         ordered = sorted(measured, key=lambda batch: batch.index)
         results = {k: v for batch in ordered for k, v in batch.detections.items()}
-        write_results(folder / RESULTS, results, self.store.preset)
+        write_results(folder / RESULTS, results.items(), self.store.preset)
         return folder / RESULTS
 
     def _judged(

@@ -1,6 +1,8 @@
 """Detections reach nuScenes' frame, names and file unharmed."""
 
 import json
+import weakref
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +23,11 @@ from stage2_train.evaluation.detections import (
     to_nuscenes,
     write_results,
 )
+
+
+class Entries(list[dict[str, Any]]):
+    """Entries that a weak reference can be made to."""
+
 
 QUARTER_TURN = np.array([[0.0, -1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
 
@@ -182,9 +189,9 @@ def test_all_boxes_of_a_frame_at_once_are_what_they_are_one_by_one(tiny_store: P
 
 def test_the_result_file_is_replaced_whole(tmp_path: Path) -> None:
     path = tmp_path / "results.json"
-    write_results(path, {"a": []}, tiny())
+    write_results(path, [("a", [])], tiny())
 
-    write_results(path, {"b": []}, tiny())
+    write_results(path, [("b", [])], tiny())
 
     content = json.loads(path.read_text())
     assert content["results"] == {"b": []}
@@ -193,5 +200,37 @@ def test_the_result_file_is_replaced_whole(tmp_path: Path) -> None:
 
 
 def test_a_score_that_is_not_finite_is_refused(tmp_path: Path) -> None:
+    results = [("a", []), ("b", [{"detection_score": float("nan")}])]
     with pytest.raises(ValueError, match="not JSON compliant"):
-        write_results(tmp_path / "results.json", {"a": [{"detection_score": float("nan")}]}, tiny())
+        write_results(tmp_path / "results.json", results, tiny())
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("samples", [0, 1, 3])
+def test_the_result_file_is_one_json_document_of_all_samples(tmp_path: Path, samples: int) -> None:
+    path = tmp_path / "results.json"
+    box = (1.0, 2.0, 0.1, 4.0, 2.0, 1.5, 0.7, 3.0, 0.0)
+    entries = to_nuscenes(detected(box, box, labels=(0, 8)), frame_at(np.eye(4), np.eye(4)))
+    results = {f'sa"mple {i}': entries[:i] for i in range(samples)}
+
+    write_results(path, iter(results.items()), tiny())
+
+    text = path.read_text()
+    assert json.loads(text)["results"] == results
+    assert text == json.dumps(json.loads(text))
+
+
+def test_the_entries_of_a_sample_are_written_before_those_of_the_next_are_made(
+    tmp_path: Path,
+) -> None:
+    def results() -> Iterator[tuple[str, list[dict[str, Any]]]]:
+        for token in "abc":
+            entries = Entries([{"sample_token": token}])
+            alive.append(weakref.ref(entries))
+            yield token, entries
+            del entries
+            assert sum(entries_of() is not None for entries_of in alive) <= 1
+
+    alive: list[weakref.ref[Entries]] = []
+    write_results(tmp_path / "results.json", results(), tiny())
+    assert len(alive) == 3

@@ -89,7 +89,7 @@ def test_the_detections_are_those_of_an_evaluation_and_the_loss_that_of_training
     scores = validator.judge(parts, is_whole=True, out=None)
 
     found = {token: boxes for part in parts for token, boxes in part.detections.items()}
-    assert found == detect(detector, batches, store)
+    assert found == dict(detect(detector, batches, store))
     assert scores["loss"] == pytest.approx((2 * losses[0] + losses[1]) / 3, rel=1e-6)
     assert (scores["samples"], scores["mAP"], scores["NDS"]) == (3, None, None)
 
