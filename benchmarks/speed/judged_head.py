@@ -77,7 +77,7 @@ class HeadJudge:
                 yield batch
 
         started = time.perf_counter()
-        results = detect(self.detector, timed(), self.store)
+        results = list(detect(self.detector, timed(), self.store))
         detected = time.perf_counter()
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder) / "results.json"

@@ -36,8 +36,8 @@ def whole_file(path: Path, mode: str = "wb", *, is_cached: bool = True) -> Itera
         partial.replace(path)
     except BaseException as error:  # also Ctrl-C: leave no partial file behind
         partial.unlink(missing_ok=True)
-        # torch.save hides that the disk is full behind a RuntimeError.
-        fault = error.__context__ if isinstance(error, RuntimeError) else error
+        # torch.save hides that the disk is full behind a RuntimeError; our errors are subclasses.
+        fault = error.__context__ if type(error) is RuntimeError else error
         if isinstance(fault, OSError):
             if fault.filename in (None, str(partial)):
                 fault.filename = str(path)

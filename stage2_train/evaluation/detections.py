@@ -6,7 +6,7 @@ Source: mmdet3d 1.0.0rc5, nuscenes_dataset.py `_format_bbox` and `lidar_nusc_box
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -51,8 +51,8 @@ def detect(
     batches: Iterable[Batch],
     store: FeatureStore,
     weights: MeanSensorWeights | None = None,
-) -> dict[str, list[dict[str, Any]]]:
-    """Run a detector over batches; return nuScenes result entries by sample token.
+) -> Iterator[tuple[str, list[dict[str, Any]]]]:
+    """Run a detector over batches; yield every sample's token and nuScenes result entries.
 
     Args:
         detector: moved to the GPU if there is one, and put in eval mode.
@@ -64,7 +64,6 @@ def detect(
         CheckpointError: if what the detector makes of a sample is no box, see `are_boxes`.
     """
     detector.to(available_device()).eval()
-    results = {}
     for batch in tqdm(batches, unit="batch", disable=None):
         outputs = detector(batch.to(detector.device))
         decoded = decode_boxes(outputs, store.preset.head)
@@ -78,8 +77,7 @@ def detect(
         if weights is not None:
             weights.add(outputs.sensor_weights)
         for token, detections in zip(batch.tokens, decoded, strict=True):
-            results[token] = to_nuscenes(detections, store.frame(token))
-    return results
+            yield token, to_nuscenes(detections, store.frame(token))
 
 
 def are_boxes(outputs: HeadOutputs, decoded: Iterable[Detections]) -> bool:
@@ -104,26 +102,32 @@ def to_nuscenes(detections: Detections, frame: Frame) -> list[dict[str, Any]]:
     centres_ego = boxes[:, :3] @ ego[:3, :3].T + ego[:3, 3]  # (n, 3)
     centres = centres_ego @ world[:3, :3].T + world[:3, 3]  # (n, 3)
     flat = np.concatenate([boxes[:, 7:9], np.zeros((len(boxes), 1))], axis=1)
-    velocities = flat @ (world[:3, :3] @ ego[:3, :3]).T  # (n, 3)
-    entries = []
-    for i, label in enumerate(labels):
-        name = CLASS_NAMES[int(label)]
-        if np.linalg.norm(centres_ego[i, :2]) > RANGE_M[name]:
-            continue
-        x, y, z, w = turned[i].as_quat()
-        entries.append(
-            {
-                "sample_token": frame.token,
-                "translation": centres[i].tolist(),
-                "size": boxes[i, [4, 3, 5]].tolist(),
-                "rotation": [w, x, y, z],
-                "velocity": velocities[i, :2].tolist(),
-                "detection_name": name,
-                "detection_score": float(scores[i]),
-                "attribute_name": _attribute(name, float(np.linalg.norm(velocities[i, :2]))),
-            }
-        )
-    return entries
+    velocities = (flat @ (world[:3, :3] @ ego[:3, :3]).T)[:, :2]  # (n, 2)
+    names = [CLASS_NAMES[label] for label in labels.tolist()]
+    columns = (
+        np.linalg.norm(centres_ego[:, :2], axis=1),
+        centres,
+        boxes[:, [4, 3, 5]],
+        turned.as_quat()[:, [3, 0, 1, 2]],  # w, x, y, z
+        velocities,
+        np.linalg.norm(velocities, axis=1),
+        scores,
+    )
+    per_box = zip(names, *(column.tolist() for column in columns), strict=True)
+    return [
+        {
+            "sample_token": frame.token,
+            "translation": centre,
+            "size": size,
+            "rotation": rotation,
+            "velocity": velocity,
+            "detection_name": name,
+            "detection_score": score,
+            "attribute_name": _attribute(name, speed_mps),
+        }
+        for name, distance_m, centre, size, rotation, velocity, speed_mps, score in per_box
+        if distance_m <= RANGE_M[name]
+    ]
 
 
 def _attribute(name: str, speed_mps: float) -> str:
@@ -132,8 +136,16 @@ def _attribute(name: str, speed_mps: float) -> str:
     return table.get(name, "")
 
 
-def write_results(path: Path, results: Mapping[str, list[dict[str, Any]]], preset: Preset) -> None:
-    """Write the official result JSON atomically; `preset` says which sensors were used."""
+def write_results(
+    path: Path, results: Iterable[tuple[str, list[dict[str, Any]]]], preset: Preset
+) -> None:
+    """Write the official result JSON atomically, one sample after the other.
+
+    Args:
+        path: of the file.
+        results: token and entries of every sample; all of them together may not fit in memory.
+        preset: says which sensors were used.
+    """
     meta = {
         "use_camera": preset.camera is not None,
         "use_lidar": preset.lidar is not None,
@@ -141,6 +153,10 @@ def write_results(path: Path, results: Mapping[str, list[dict[str, Any]]], prese
         "use_map": False,
         "use_external": False,
     }
-    text = json.dumps({"meta": meta, "results": dict(results)}, allow_nan=False)
     with whole_file(path, "w") as file:
-        file.write(text)
+        file.write(f'{{"meta": {json.dumps(meta)}, "results": {{')
+        separator = ""
+        for token, entries in results:
+            file.write(f"{separator}{json.dumps(token)}: {json.dumps(entries, allow_nan=False)}")
+            separator = ", "
+        file.write("}}")

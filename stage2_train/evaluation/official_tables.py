@@ -140,11 +140,12 @@ def coverage(tables: Any, tokens: Sequence[str]) -> Coverage:
     split, parts, scenes = None, {}, {}
     official = create_splits_scenes()
     for name in SPLITS.get(tables.version.rpartition("-")[2], ()):
-        inside = {token for token, scene in scene_of.items() if scene in set(official[name])}
+        scenes_of_split = set(official[name])
+        inside = {token for token, scene in scene_of.items() if scene in scenes_of_split}
         if not inside & wanted:
             continue
         parts[name] = (len(inside & wanted), len(inside))
-        scenes[name] = (len(here & set(official[name])), len(official[name]))
+        scenes[name] = (len(here & scenes_of_split), len(official[name]))
         if inside == wanted and split is None:
             split = name
     return Coverage(samples=len(tokens), split=split, parts=parts, scenes=scenes)

@@ -121,16 +121,19 @@ def from_first_process(fabric: Fabric, work: Callable[[], _Result]) -> _Result:
 
 @cache
 def _patient_group() -> Any:
-    """Return all processes as a group whose barrier has patience; all ask for it together."""
+    """Return all processes as a group on the host that has patience; all ask for it together."""
     return distributed.new_group(backend="gloo", timeout=PATIENCE)
 
 
 def gathered_in_first(fabric: Fabric, own: Sequence[Any]) -> list[Any]:
-    """Return the items of all processes in the first one, nothing in the others."""
+    """Return the items of all processes in the first one, nothing in the others.
+
+    They travel through the memory of the host, whatever the processes compute on.
+    """
     if fabric.world_size == 1:
         return list(own)
     parts: list[Any] | None = [None] * fabric.world_size if fabric.global_rank == 0 else None
-    distributed.gather_object(list(own), parts)
+    distributed.gather_object(list(own), parts, group=_patient_group())
     return [item for part in parts or [] for item in part]
 
 

@@ -8,7 +8,7 @@ import copy
 import json
 import logging
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any, Protocol
 
@@ -59,11 +59,11 @@ class Validator(Protocol):
     ) -> Iterator[Any]:
         """Yield what the detector makes of every batch of this process."""
 
-    def judge(self, measured: Sequence[Any], *, is_whole: bool, out: Path | None) -> Scores:
+    def judge(self, measured: list[Any], *, is_whole: bool, out: Path | None) -> Scores:
         """Return `samples`, `loss`, `mAP` and `NDS`, and more under conditions; all may be None.
 
         Args:
-            measured: what all processes have measured.
+            measured: what all processes have measured; may be emptied, to free memory.
             is_whole: as above.
             out: folder for results and metrics; None keeps nothing.
         """
@@ -183,6 +183,7 @@ class Validation:
         scores: Scores | None = None
         if measured is not None:
             everything = gathered_in_first(self.fabric, measured)
+            del measured  # or nothing of it would be freed while it is judged
 
             def judged() -> Scores | None:
                 with contextlib.suppress(StuckError), interrupts.waiting():

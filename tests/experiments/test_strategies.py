@@ -274,8 +274,8 @@ def test_a_live_detector_detects_in_raw_samples_what_its_head_detects_in_their_f
     cached = evaluation_batches(StoreDataset(store, store.tokens), 2, workers=0)
 
     raw = live_batches(LivePlaces(records, store.preset, None), places)
-    live_results = detect(detector, raw, store)
-    results = detect(head, cached, store)
+    live_results = dict(detect(detector, raw, store))
+    results = dict(detect(head, cached, store))
 
     assert list(live_results) == list(store.tokens)
     assert live_results == results

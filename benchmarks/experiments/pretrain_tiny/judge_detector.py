@@ -62,5 +62,5 @@ def _metrics(
         for token, detections in zip(batch.tokens, decoded, strict=True):
             results[token] = to_nuscenes(detections, frames.frame(token))
     file = out / "results_nusc.json"
-    write_results(file, results, preset)
+    write_results(file, results.items(), preset)
     return official_metrics(file, root, VERSION, list(results), out)

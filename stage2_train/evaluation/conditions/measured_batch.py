@@ -3,7 +3,6 @@
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Any
 
 import torch
 
@@ -13,7 +12,8 @@ from shared.data.ground_truth import GroundTruth
 from shared.model.box_coder import decode_boxes
 from shared.model.detector import CmtDetector
 from shared.model.losses import detection_losses, total_loss
-from stage2_train.evaluation.detections import are_boxes, to_nuscenes
+from stage2_train.evaluation.conditions.detected_boxes import DetectedBoxes
+from stage2_train.evaluation.detections import are_boxes
 
 
 @dataclass(frozen=True, kw_only=True, slots=True)
@@ -25,15 +25,14 @@ class MeasuredBatch:
         condition: name of the one that its samples are under.
         samples: how many it has.
         loss: its total loss, NaN where detections are no boxes, see `detections.are_boxes`.
-        detections: nuScenes result entries by sample token; empty where nobody needs them, or the
-            loss is NaN.
+        detections: by sample token; empty where nobody needs them, or the loss is NaN.
     """
 
     index: int
     condition: str
     samples: int
     loss: float
-    detections: Mapping[str, list[dict[str, Any]]]
+    detections: Mapping[str, DetectedBoxes]
 
 
 @torch.no_grad()
@@ -59,7 +58,7 @@ def measure_batch(
     detections = {}
     if store is not None and math.isfinite(loss):
         boxes = zip(batch.tokens, decoded, strict=True)
-        detections = {token: to_nuscenes(own, store.frame(token)) for token, own in boxes}
+        detections = {token: DetectedBoxes.of(own, store.frame(token)) for token, own in boxes}
     return MeasuredBatch(
         index=index,
         condition=condition,

@@ -9,6 +9,7 @@ it is measured under their conditions as well.
 import contextlib
 import math
 import tempfile
+from collections import defaultdict
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import partial
 from pathlib import Path
@@ -147,12 +148,12 @@ class StoreValidator:
             yield measure_batch(detector, moved, number, condition.name, boxes_of)
 
     def judge(
-        self, measured: Sequence[MeasuredBatch], *, is_whole: bool, out: Path | None
+        self, measured: list[MeasuredBatch], *, is_whole: bool, out: Path | None
     ) -> dict[str, float | None]:
         """Return the scores of what all processes have measured.
 
         Args:
-            measured: all batches, in any order.
+            measured: all batches, in any order; emptied, as a batch is dropped once it is written.
             is_whole: see `measure`.
             out: folder for what `evaluate-stage2` writes; None keeps nothing.
 
@@ -165,10 +166,9 @@ class StoreValidator:
         Raises:
             ConfigError: if another process evaluates into `out`.
         """
-        own = {
-            condition.name: [batch for batch in measured if batch.condition == condition.name]
-            for condition in self._conditions
-        }
+        own: dict[str, list[MeasuredBatch]] = defaultdict(list)
+        while measured:
+            own[measured[-1].condition].append(measured.pop())
         losses = {name: _mean_loss(batches) for name, batches in own.items()}
         with contextlib.ExitStack() as opened:
             if out is None:
@@ -176,12 +176,9 @@ class StoreValidator:
             else:
                 folder = out
                 opened.enter_context(locked_folder(folder, LOCK))
-            written = {
-                condition: self._write(own[condition.name], folder_of(folder, condition))
-                for condition in self._conditions
-                if math.isfinite(losses[condition.name]) and (out is not None or self._truth)
-            }
-            results = self._judged(written, is_whole) if self._truth else []
+            wanted = self._conditions if out is not None or self._truth else ()
+            detected = [condition for condition in wanted if math.isfinite(losses[condition.name])]
+            results = self._judged(own, detected, folder, is_whole)
             has_all = len(results) == len(self._conditions)
             if out is not None and has_all and len(results) > 1:
                 write_condition_tables(out, results)
@@ -198,22 +195,36 @@ class StoreValidator:
         """Write what is detected under a condition; return the result JSON."""
         prepare_folder(folder)
         ordered = sorted(measured, key=lambda batch: batch.index)
-        results = {k: v for batch in ordered for k, v in batch.detections.items()}
+        results = (
+            (token, boxes.entries())
+            for batch in ordered
+            for token, boxes in batch.detections.items()
+        )
         write_results(folder / RESULTS, results, self.store.preset)
         return folder / RESULTS
 
     def _judged(
-        self, written: Mapping[JudgedCondition, Path], is_whole: bool
+        self,
+        own: dict[str, list[MeasuredBatch]],
+        conditions: Sequence[JudgedCondition],
+        out: Path,
+        is_whole: bool,
     ) -> list[ConditionResult]:
-        """Judge result JSONs, several conditions side by side."""
-        truth, tokens = self._truth[is_whole], self._tokens[is_whole]
-        with JudgingProcesses(default_processes() if len(written) > 1 else 0) as judging:
-            for condition, file in written.items():
-                call = partial(judge_results, file, truth, tokens)
-                judging.judge(condition.name, call, judging_bytes(file))
+        """Write each condition's result JSON, and judge it while the next one is written.
+
+        `own` has the batches by condition; those that are written are taken out.
+        """
+        truth, tokens = self._truth.get(is_whole), self._tokens[is_whole]
+        with JudgingProcesses(default_processes() if len(conditions) > 1 else 0) as judging:
+            for condition in conditions:
+                file = self._write(own.pop(condition.name), folder_of(out, condition))
+                if truth is not None:
+                    call = partial(judge_results, file, truth, tokens)
+                    judging.judge(condition.name, call, judging_bytes(file))
+            judged = conditions if truth is not None else ()
             return [
                 ConditionResult(condition=condition, summary=summary)
-                for condition, summary in zip(written, judging.results(), strict=True)
+                for condition, summary in zip(judged, judging.results(), strict=True)
             ]
 
 

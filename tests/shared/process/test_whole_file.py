@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
+from shared.errors import CacheError
 from shared.process.whole_file import remove_partials, whole_file
 from tests.small_disk import small_disk
 
@@ -56,6 +57,14 @@ def test_a_disk_that_reports_at_the_end_that_it_is_full_keeps_the_old_file(
 def test_an_error_of_the_writer_is_its_own(tmp_path: Path) -> None:
     with pytest.raises(RuntimeError, match="not of the disk"), whole_file(tmp_path / "file"):
         raise RuntimeError("not of the disk")
+    assert not list(tmp_path.iterdir())
+
+
+def test_a_store_that_cannot_be_read_is_not_a_fault_of_the_file(tmp_path: Path) -> None:
+    fault = CacheError("the store is away")
+    fault.__context__ = OSError(errno.EIO, os.strerror(errno.EIO))
+    with pytest.raises(CacheError, match="the store is away"), whole_file(tmp_path / "file"):
+        raise fault
     assert not list(tmp_path.iterdir())
 
 

@@ -1,16 +1,33 @@
 """Detections reach nuScenes' frame, names and file unharmed."""
 
 import json
+import weakref
+from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 import torch
+from scipy.spatial.transform import Rotation
 
+from cache.reader import CachedFeatures
+from shared.config.classes import CLASS_NAMES
 from shared.config.preset_catalogue import tiny
 from shared.data.features import NO_ANNOTATIONS, Frame
 from shared.model.box_coder import Detections
-from stage2_train.evaluation.detections import to_nuscenes, write_results
+from stage2_train.evaluation.detections import (
+    MOVING_MPS,
+    RANGE_M,
+    _attribute,
+    to_nuscenes,
+    write_results,
+)
+
+
+class Entries(list[dict[str, Any]]):
+    """Entries that a weak reference can be made to."""
+
 
 QUARTER_TURN = np.array([[0.0, -1.0, 0.0], [1.0, 0.0, 0.0], [0.0, 0.0, 1.0]])
 
@@ -122,11 +139,59 @@ def test_a_frame_without_detections_gives_an_empty_list() -> None:
     assert to_nuscenes(detected(labels=()), frame_at(np.eye(4), np.eye(4))) == []
 
 
+def entries_box_by_box(detections: Detections, frame: Frame) -> list[dict[str, Any]]:
+    """Return what `to_nuscenes` does, from one box at a time."""
+    ego, world = frame.ego_from_lidar, frame.global_from_ego
+    boxes = detections.boxes_lidar.double().numpy()
+    turn = Rotation.from_matrix(world[:3, :3] @ ego[:3, :3])
+    centres_ego = boxes[:, :3] @ ego[:3, :3].T + ego[:3, 3]
+    centres = centres_ego @ world[:3, :3].T + world[:3, 3]
+    velocities = np.pad(boxes[:, 7:9], ((0, 0), (0, 1))) @ (world[:3, :3] @ ego[:3, :3]).T
+    entries = []
+    for i, box in enumerate(boxes):
+        name = CLASS_NAMES[int(detections.labels[i])]
+        if np.linalg.norm(centres_ego[i, :2]) > RANGE_M[name]:
+            continue
+        x, y, z, w = (turn * Rotation.from_rotvec([0.0, 0.0, box[6]])).as_quat()
+        entries.append(
+            {
+                "sample_token": frame.token,
+                "translation": centres[i].tolist(),
+                "size": [box[4], box[3], box[5]],
+                "rotation": [w, x, y, z],
+                "velocity": velocities[i, :2].tolist(),
+                "detection_name": name,
+                "detection_score": float(detections.scores[i]),
+                "attribute_name": _attribute(name, float(np.linalg.norm(velocities[i, :2]))),
+            }
+        )
+    return entries
+
+
+def test_all_boxes_of_a_frame_at_once_are_what_they_are_one_by_one(tiny_store: Path) -> None:
+    store = CachedFeatures(tiny_store)
+    generator = torch.Generator().manual_seed(0)
+    left_out = 0
+    for frame in map(store.frame, store.tokens):
+        boxes = 50.0 * torch.rand(300, 9, generator=generator) - 25.0
+        boxes[:, 3:6] = boxes[:, 3:6].abs() / 5.0
+        boxes[:, 7:9] *= MOVING_MPS / 25.0
+        boxes[:, :2] *= 1.6  # up to 56 m from the LiDAR
+        labels = torch.randint(10, (300,), generator=generator)
+        own = detected(*boxes.tolist(), labels=tuple(labels.tolist()))
+
+        entries = to_nuscenes(own, frame)
+
+        assert entries == entries_box_by_box(own, frame)
+        left_out += 300 - len(entries)
+    assert 0 < left_out < 600
+
+
 def test_the_result_file_is_replaced_whole(tmp_path: Path) -> None:
     path = tmp_path / "results.json"
-    write_results(path, {"a": []}, tiny())
+    write_results(path, [("a", [])], tiny())
 
-    write_results(path, {"b": []}, tiny())
+    write_results(path, [("b", [])], tiny())
 
     content = json.loads(path.read_text())
     assert content["results"] == {"b": []}
@@ -135,5 +200,37 @@ def test_the_result_file_is_replaced_whole(tmp_path: Path) -> None:
 
 
 def test_a_score_that_is_not_finite_is_refused(tmp_path: Path) -> None:
+    results = [("a", []), ("b", [{"detection_score": float("nan")}])]
     with pytest.raises(ValueError, match="not JSON compliant"):
-        write_results(tmp_path / "results.json", {"a": [{"detection_score": float("nan")}]}, tiny())
+        write_results(tmp_path / "results.json", results, tiny())
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("samples", [0, 1, 3])
+def test_the_result_file_is_one_json_document_of_all_samples(tmp_path: Path, samples: int) -> None:
+    path = tmp_path / "results.json"
+    box = (1.0, 2.0, 0.1, 4.0, 2.0, 1.5, 0.7, 3.0, 0.0)
+    entries = to_nuscenes(detected(box, box, labels=(0, 8)), frame_at(np.eye(4), np.eye(4)))
+    results = {f'sa"mple {i}': entries[:i] for i in range(samples)}
+
+    write_results(path, iter(results.items()), tiny())
+
+    text = path.read_text()
+    assert json.loads(text)["results"] == results
+    assert text == json.dumps(json.loads(text))
+
+
+def test_the_entries_of_a_sample_are_written_before_those_of_the_next_are_made(
+    tmp_path: Path,
+) -> None:
+    def results() -> Iterator[tuple[str, list[dict[str, Any]]]]:
+        for token in "abc":
+            entries = Entries([{"sample_token": token}])
+            alive.append(weakref.ref(entries))
+            yield token, entries
+            del entries
+            assert sum(entries_of() is not None for entries_of in alive) <= 1
+
+    alive: list[weakref.ref[Entries]] = []
+    write_results(tmp_path / "results.json", results(), tiny())
+    assert len(alive) == 3

@@ -13,8 +13,9 @@ from nuscenes import NuScenes
 
 from shared.errors import DatasetError
 from stage2_train.evaluate import main as evaluate_stage2
+from stage2_train.evaluation.official_metrics import _has_boxes
 from stage2_train.store_evaluation import evaluate_submission
-from tests.stage2_train.evaluation.submissions import spoilt, true_entries, write_submission
+from tests.stage2_train.evaluation.submissions import META, spoilt, true_entries, write_submission
 
 OFFICIAL = ("label_aps", "mean_dist_aps", "mean_ap", "label_tp_errors", "tp_errors", "tp_scores")
 OFFICIAL += ("nd_score", "cfg", "meta")
@@ -117,6 +118,16 @@ def test_a_submission_without_a_single_box_scores_zero(
 
     assert (summary["mean_ap"], summary["nd_score"], summary["split"]) == (0.0, 0.0, "mini_val")
     assert all(band["mean_ap"] in (0.0, None) for band in summary["by_distance"].values())
+
+
+@pytest.mark.parametrize("layout", [{}, {"indent": 2}, {"separators": (" , ", " : ")}])
+def test_a_result_file_has_boxes_or_not_however_it_is_laid_out(
+    truth: dict[str, Any], tmp_path: Path, layout: dict[str, Any]
+) -> None:
+    file, empty = tmp_path / "mine.json", {token: [] for token in truth}
+    for results, has_boxes in ((truth, True), (empty, False)):
+        file.write_text(json.dumps({"meta": META, "results": results}, **layout))
+        assert _has_boxes(file) == has_boxes
 
 
 @pytest.mark.parametrize("samples", [1, 3])  # a part, and the whole split

@@ -35,7 +35,7 @@ def test_ground_truth_of_the_store_given_as_detections_is_perfect(
             queries=torch.arange(int(is_trainable.sum())),
         )
         results[frame.token] = to_nuscenes(detections, frame)
-    write_results(tmp_path / "results.json", results, tiny())
+    write_results(tmp_path / "results.json", results.items(), tiny())
 
     summary = official_metrics(
         tmp_path / "results.json", synthetic_root, "v1.0-mini", store.tokens, tmp_path

@@ -111,6 +111,6 @@ def test_evaluation_drops_nothing(store: CachedFeatures) -> None:
         torch.manual_seed(seed)
         detector = fresh_detector(preset, seed=0).train()
         batches = evaluation_batches(StoreDataset(store, store.tokens), 2, workers=0)
-        results.append(detect(detector, batches, store))
+        results.append(dict(detect(detector, batches, store)))
     assert any(results[0].values())
     assert results[0] == results[1] == results[2]

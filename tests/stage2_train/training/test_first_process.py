@@ -1,4 +1,7 @@
-"""What the first process does alone may take long, and ends the others if it fails."""
+"""What the first process does alone may take long, and ends the others if it fails.
+
+What it gets from the others may come late, too.
+"""
 
 import subprocess
 import sys
@@ -18,7 +21,7 @@ from torch import distributed
 from torch.distributed import distributed_c10d
 
 from shared.errors import ConfigError
-from stage2_train.training.distributed import from_first_process
+from stage2_train.training.distributed import from_first_process, gathered_in_first
 
 folder = sys.argv[1]
 
@@ -48,6 +51,8 @@ def run(rank):
                 print(from_first_process(fabric, work), file=said)
             except Exception as error:
                 print(type(error).__name__, error, file=said)
+        time.sleep(5 * rank)
+        print(gathered_in_first(fabric, [f"a{rank}", f"b{rank}"]), file=said)
 
 children = []
 for rank in range(2):
@@ -84,6 +89,12 @@ def test_an_error_of_a_users_is_raised_in_every_process(said: list[list[str]]) -
 def test_any_other_error_keeps_its_kind_in_the_first_and_ends_the_others(
     said: list[list[str]],
 ) -> None:
-    (_, _, first), (_, _, second) = said
+    first, second = (of_process[2] for of_process in said)
     assert first == "ValueError of ours"
     assert second == "TrainingError the first process failed: ValueError('of ours')"
+
+
+def test_what_all_have_is_gathered_by_the_first_however_late_it_comes(
+    said: list[list[str]],
+) -> None:
+    assert [of_process[3] for of_process in said] == ["['a0', 'b0', 'a1', 'b1']", "[]"]

@@ -2,9 +2,11 @@
 
 import csv
 import json
+import weakref
 from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,7 +19,10 @@ from shared.data.sensor_drop import SensorDrop
 from shared.errors import ConfigError
 from shared.model.initial_detector import fresh_detector
 from stage2_train.__main__ import main as train_stage2
+from stage2_train.evaluation.conditions import store_validator
+from stage2_train.evaluation.conditions.judging import judge_results
 from stage2_train.evaluation.conditions.store_validator import StoreValidator
+from stage2_train.evaluation.detections import write_results
 from stage2_train.recipes.overrides import override
 from stage2_train.recipes.recipe import Recipe
 from stage2_train.run.run_progress import Progress
@@ -170,6 +175,45 @@ def test_a_validation_under_conditions_is_that_of_their_features(
     assert "clean and under beams" in both.statement
     assert both.identity != alone[0].identity
     assert "conditions" not in alone[0].identity
+
+
+def test_a_condition_is_judged_before_the_next_is_written_and_dropped_once_it_is(
+    base: CachedFeatures,
+    val_store: CachedFeatures,
+    val_delta: ConditionedFeatures,
+    synthetic_root: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    validator = StoreValidator(
+        val_store, base, nuscenes_root=synthetic_root, conditions=[val_delta]
+    )
+    validator.prepare()
+    detector = fresh_detector(val_store.preset, seed=0).eval()
+    parts = list(validator.measure(detector, is_whole=True, process=0, processes=1))
+    waiting = [weakref.ref(boxes.scores) for part in parts for boxes in part.detections.values()]
+    done = []
+
+    def noted_write(path: Path, *arguments: Any) -> None:
+        done.append(f"write {path.parent.name}, {sum(r() is not None for r in waiting)} wait")
+        write_results(path, *arguments)
+
+    def noted_judge(results: Path, *arguments: Any) -> Any:
+        done.append(f"judge {results.parent.name}, {sum(r() is not None for r in waiting)} wait")
+        return judge_results(results, *arguments)
+
+    monkeypatch.setattr(store_validator, "write_results", noted_write)
+    monkeypatch.setattr(store_validator, "judge_results", noted_judge)
+    monkeypatch.setattr(store_validator, "default_processes", lambda: 0)
+    validator.judge(parts, is_whole=True, out=tmp_path / "val")
+
+    assert parts == []
+    assert done == [
+        "write val, 6 wait",
+        "judge val, 3 wait",
+        "write beams, 3 wait",
+        "judge beams, 0 wait",
+    ]
 
 
 def test_a_run_is_validated_under_conditions(

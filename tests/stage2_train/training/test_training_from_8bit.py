@@ -48,6 +48,6 @@ def test_a_model_trained_in_8_bit_is_evaluated_on_float16_and_vice_versa(
         train(CachedFeatures(trained_on), recipe(steps=1), run)
         store = CachedFeatures(evaluated_on)
         batches = evaluation_batches(StoreDataset(store, store.tokens), 2, workers=0)
-        results = detect(load_detector(run, store), batches, store)
+        results = dict(detect(load_detector(run, store), batches, store))
         assert set(results) == set(store.tokens)
         assert any(results.values())

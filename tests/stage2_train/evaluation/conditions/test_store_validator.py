@@ -1,6 +1,7 @@
 """A validation store is measured like any other, whoever computes which batch, or is refused."""
 
 import json
+import pickle
 import shutil
 from collections.abc import Sequence
 from pathlib import Path
@@ -55,12 +56,12 @@ def test_several_processes_measure_and_judge_what_one_does(
     validator.prepare()
 
     parts = {processes: measured(validator, store, processes) for processes in (1, 2, 5)}
+    assert [batch.index for batch in parts[2]] == [0, 2, 1]
     scores = {
         processes: validator.judge(batches, is_whole=True, out=tmp_path / str(processes))
         for processes, batches in parts.items()
     }
 
-    assert [batch.index for batch in parts[2]] == [0, 2, 1]
     assert scores[1] == scores[2] == scores[5]
     texts = {(tmp_path / str(n) / "results_nusc.json").read_text() for n in parts}
     assert len(texts) == 1
@@ -86,12 +87,25 @@ def test_the_detections_are_those_of_an_evaluation_and_the_loss_that_of_training
     validator = StoreValidator(store, training, batch_size=2)
 
     parts = measured(validator, store, 1)
+    found = {token: boxes.entries() for part in parts for token, boxes in part.detections.items()}
     scores = validator.judge(parts, is_whole=True, out=None)
 
-    found = {token: boxes for part in parts for token, boxes in part.detections.items()}
-    assert found == detect(detector, batches, store)
+    assert found == dict(detect(detector, batches, store))
     assert scores["loss"] == pytest.approx((2 * losses[0] + losses[1]) / 3, rel=1e-6)
     assert (scores["samples"], scores["mAP"], scores["NDS"]) == (3, None, None)
+
+
+def test_a_detection_waits_to_be_written_in_few_bytes(
+    store: CachedFeatures, training: CachedFeatures
+) -> None:
+    parts = measured(StoreValidator(store, training), store, 1)
+
+    waiting = [boxes for part in parts for boxes in part.detections.values()]
+
+    count = sum(len(boxes.scores) for boxes in waiting)
+    of_frames = 1500 * len(waiting)
+    assert count > 0
+    assert len(pickle.dumps(waiting)) < 56 * count + of_frames
 
 
 def test_the_curve_takes_some_samples_and_the_end_all(
@@ -101,11 +115,12 @@ def test_the_curve_takes_some_samples_and_the_end_all(
     validator.prepare()
 
     parts = measured(validator, store, 1, is_whole=False)
+    (part,) = parts
     scores = validator.judge(parts, is_whole=False, out=None)
 
     assert scores["samples"] == 2
     assert scores["NDS"] is not None
-    assert [*parts[0].detections] == [store.tokens[0], store.tokens[1]]
+    assert [*part.detections] == [store.tokens[0], store.tokens[1]]
     assert "2 of the 3 samples" in validator.statement
 
 
