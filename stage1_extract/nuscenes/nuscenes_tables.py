@@ -82,7 +82,10 @@ def read_tables(
             f"{root / version}: the tables refer to {missing}, which is not in them; "
             "are all of them from the same download?"
         ) from missing
-    tables.explorer = None  # refers back: 6 GB of tables would stay until Python looks for circles
+    # 6 GB of tables would stay until Python looks for circles: their explorer refers back, and what
+    # the devkit imports refers to this frame.
+    tables.explorer = None
+    del tables, samples
     return arrange(records, existing_only=existing_only, source=source)
 
 
