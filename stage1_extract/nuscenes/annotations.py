@@ -117,10 +117,12 @@ def refuse_unknown_names(counts: Mapping[str, int], source: str) -> None:
 def annotations_of(table: BoxTable) -> Annotations:
     """Round boxes to float32 as official CMT does; keep all of them, and NaN velocities.
 
+    A zero has no sign: that of a turned velocity of 0 is left to the order of the sum.
+
     Upstream: LiDARInstance3DBoxes goes from the centre to the bottom and back in float32, which
     changes some z by one float32 step. Filters (points, classes, range) belong to training.
     """
-    boxes = table.boxes_lidar.astype(np.float32)
+    boxes = table.boxes_lidar.astype(np.float32) + np.float32(0.0)
     half_height = boxes[:, 5] * np.float32(0.5)
     boxes[:, 2] = (boxes[:, 2] - half_height) + half_height
     labels = [CLASS_NAMES.index(n) if n in CLASS_NAMES else OTHER_CLASS for n in table.names]

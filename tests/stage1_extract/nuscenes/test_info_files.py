@@ -8,7 +8,9 @@ import numpy as np
 import pytest
 
 from shared.config.classes import CLASS_NAMES
+from shared.config.preset_catalogue import tiny
 from shared.errors import DatasetError
+from stage1_extract.extraction.extraction_identity import inputs_digest
 from stage1_extract.nuscenes.annotations import annotations_of
 from stage1_extract.nuscenes.box_convention import CONVENTIONS, BoxConvention
 from stage1_extract.nuscenes.info_files import read_infos
@@ -182,7 +184,9 @@ def test_v1_gives_the_records_of_the_tables_bit_for_bit(
     made_up_nuscenes: Path, records: list[SampleRecord], infos: list[dict[str, Any]]
 ) -> None:
     path = save(made_up_nuscenes, {"infos": infos[::-1], "metadata": {"version": "v1.0-mini"}})
-    assert worst_gap(read_infos(path, made_up_nuscenes), records) == 0
+    read = read_infos(path, made_up_nuscenes)
+    assert worst_gap(read, records) == 0
+    assert inputs_digest(read, tiny()) == inputs_digest(records, tiny())
 
 
 def test_old_boxes_are_recognised_and_give_the_same_records(
@@ -365,7 +369,9 @@ def test_real_v1_files_give_the_records_of_the_tables_bit_for_bit(
 ) -> None:
     """The last two are of mmdet3d < 1.0: width first, different yaw and key of the intrinsics."""
     tables = read_tables(nuscenes_real, "v1.0-mini", "mini_val")
-    assert worst_gap(read_infos(nuscenes_real / "infos" / name, nuscenes_real), tables) == 0
+    infos = read_infos(nuscenes_real / "infos" / name, nuscenes_real)
+    assert worst_gap(infos, tables) == 0
+    assert inputs_digest(infos, tiny()) == inputs_digest(tables, tiny())
 
 
 @pytest.mark.real
