@@ -22,9 +22,8 @@ from shared.errors import DatasetError, IdentityError
 from shared.process.cores import available_cores
 
 FEWEST_ROWS = 8  # that a resume compares, where there are as many
-MOST_ROWS = (
-    1000  # 8 GB of sensor files; finds what differs in 0.3% of the rows with 95% probability
-)
+# 8 GB of sensor files; what differs in 0.3% of the rows is found with 95% probability.
+MOST_ROWS = 1000
 NAMED_FILES = 3  # in a message
 SHOWN_LENGTH = 12  # characters of a digest in a message
 UNKNOWN_SOURCES = "written by a version of frozen-cmt that did not digest sensor files"
@@ -138,9 +137,8 @@ def drawn_rows(sizes: Mapping[int, int]) -> list[tuple[int, int]]:
         for shard, rows in sizes.items()
         for turn, slot in enumerate(draw.sample(range(rows), rows))
     )
-    return [
-        (shard, slot) for _, _, shard, slot in turns[: min(max(FEWEST_ROWS, len(sizes)), MOST_ROWS)]
-    ]
+    count = min(max(FEWEST_ROWS, len(sizes)), MOST_ROWS)
+    return [(shard, slot) for _, _, shard, slot in turns[:count]]
 
 
 def differing_files(
